@@ -1,0 +1,91 @@
+//! Clients of the AWS services: one HTTP stack for all, credentials from the environment, limits on every wait.
+
+use std::error::Error;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+use crate::settings::{SettingError, Settings};
+
+/// TLS for everything that leaves a function. `ring` keeps the binary small.
+pub(crate) const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
+
+static HTTP: LazyLock<SharedHttpClient> = LazyLock::new(|| Builder::new().tls_provider(TLS).build_https());
+
+/// Lambda puts the role's temporary credentials into the environment of each execution environment.
+fn credentials(settings: &Settings) -> Result<Credentials, SettingError> {
+    Ok(Credentials::new(
+        settings.required("AWS_ACCESS_KEY_ID")?,
+        settings.required("AWS_SECRET_ACCESS_KEY")?,
+        settings.optional("AWS_SESSION_TOKEN"),
+        None,
+        "environment",
+    ))
+}
+
+fn limits(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(attempt)
+        .build()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(3)
+        .with_initial_backoff(Duration::from_millis(50))
+}
+
+/// Builds the client of one service; the services' `Config` types have the same methods and no common trait.
+macro_rules! client {
+    ($settings:ident, $service:ident, $endpoint:literal, $attempt:expr) => {{
+        let config = $service::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new($settings.required("AWS_REGION")?))
+            .credentials_provider(credentials($settings)?)
+            .http_client(HTTP.clone())
+            .timeout_config(limits($attempt))
+            .retry_config(retries());
+        let config = match $settings.optional($endpoint) {
+            Some(url) => config.endpoint_url(url),
+            None => config,
+        };
+        Ok($service::Client::from_conf(config.build()))
+    }};
+}
+
+pub(crate) fn dynamodb(settings: &Settings) -> Result<aws_sdk_dynamodb::Client, SettingError> {
+    client!(
+        settings,
+        aws_sdk_dynamodb,
+        "AWS_ENDPOINT_URL_DYNAMODB",
+        Duration::from_millis(1500)
+    )
+}
+
+pub(crate) fn sns(settings: &Settings) -> Result<aws_sdk_sns::Client, SettingError> {
+    client!(settings, aws_sdk_sns, "AWS_ENDPOINT_URL_SNS", Duration::from_secs(1))
+}
+
+pub(crate) fn secrets_manager(settings: &Settings) -> Result<aws_sdk_secretsmanager::Client, SettingError> {
+    client!(
+        settings,
+        aws_sdk_secretsmanager,
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+        Duration::from_millis(1500)
+    )
+}
+
+/// The innermost cause of an error: the SDK's outer ones only say that a call failed.
+pub(crate) fn cause(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,539 @@
+//! The normalized order event: one CloudEvents 1.0 JSON object, the same for every provider.
+//!
+//! Absent facts are null, nothing is guessed and no total is computed. Within v1 fields are only added.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::identity::EventId;
+use crate::money::{Amount, Currency, Quantity};
+
+/// Declares a vocabulary of the event: an enum in Rust, an open string in the schema, so that a new word breaks no consumer.
+macro_rules! vocabulary {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_meta])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// The word as it stands in the event.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "examples": [$($word),+]})
+            }
+        }
+    };
+}
+
+vocabulary! {
+    /// What happened.
+    EventType {
+        /// The order exists.
+        Created = "order.created",
+        /// The order is paid.
+        Paid = "order.paid",
+        /// The shop accepted the order.
+        Confirmed = "order.confirmed",
+        /// The shop prepares the order.
+        Processing = "order.processing",
+        /// The order left the shop.
+        Shipped = "order.shipped",
+        /// The order reached the customer.
+        Delivered = "order.delivered",
+        /// The whole order is cancelled.
+        Cancelled = "order.cancelled",
+        /// The order came back.
+        Returned = "order.returned",
+        /// Money went back to the customer.
+        Refunded = "order.refunded",
+        /// The order changed in a way that has no type of its own.
+        Updated = "order.updated",
+        /// The payment changed in a way that has no type of its own.
+        PaymentUpdated = "order.payment_updated",
+        /// The tracking number changed.
+        TrackingUpdated = "order.tracking_updated",
+        /// A message was added to the order.
+        NotificationCreated = "order.notification_created",
+        /// Items of the order were cancelled.
+        ItemCancelled = "order.item_cancelled",
+        /// Items of the order were shipped.
+        ItemsShipped = "order.items_shipped",
+        /// Items of the order came back.
+        ItemsReturned = "order.items_returned",
+        /// The delivery, not the order, was cancelled.
+        DeliveryCancelled = "order.delivery_cancelled",
+    }
+}
+
+vocabulary! {
+    /// Where an order or an item stands.
+    Status {
+        /// Not yet accepted.
+        Pending = "pending",
+        /// Accepted by the shop.
+        Confirmed = "confirmed",
+        /// Being prepared.
+        Processing = "processing",
+        /// On its way.
+        Shipped = "shipped",
+        /// With the customer.
+        Delivered = "delivered",
+        /// Cancelled.
+        Cancelled = "cancelled",
+        /// Sent back.
+        Returned = "returned",
+        /// The items differ.
+        Mixed = "mixed",
+        /// Disputed by the customer.
+        Disputed = "disputed",
+        /// The provider said a word that has no mapping; it stands beside this one.
+        Unknown = "unknown",
+    }
+}
+
+vocabulary! {
+    /// Where the payment stands.
+    PaymentStatus {
+        /// Nothing paid.
+        Unpaid = "unpaid",
+        /// Reserved, not captured.
+        Authorized = "authorized",
+        /// Paid.
+        Paid = "paid",
+        /// Paid back.
+        Refunded = "refunded",
+        /// Failed or expired.
+        Failed = "failed",
+        /// Cancelled.
+        Cancelled = "cancelled",
+        /// Charged back or disputed.
+        Disputed = "disputed",
+        /// The provider said a word that has no mapping; it stands beside this one.
+        Unknown = "unknown",
+    }
+}
+
+/// A normalized order event in CloudEvents 1.0 JSON format, as published to the topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OrderEvent {
+    /// Version of CloudEvents: `1.0`.
+    pub specversion: String,
+    /// The event's id. The same event always has the same id, replays included: deduplicate by it.
+    pub id: EventId,
+    /// `/{provider}/{shop}`.
+    pub source: String,
+    /// What happened.
+    pub r#type: EventType,
+    /// The provider's id of the order; absent where the provider names no order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When it happened, by the provider; the time of receipt where the provider does not say (then named in `data.assumed`).
+    pub time: Timestamp,
+    /// Format of `data`: `application/json`.
+    pub datacontenttype: String,
+    /// Schema of `data`: `urn:order-webhooks:order-event:v1`.
+    pub dataschema: String,
+    /// The event itself.
+    pub data: Data,
+}
+
+/// What happened, and the order as the provider described it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Data {
+    /// The provider's slug: `selldone`, `cartum`, `deeple`, `aboutyou`, `snipcart`.
+    pub provider: String,
+    /// The operator's own name for the shop.
+    pub shop: String,
+    /// The provider's word for the event.
+    pub provider_event: String,
+    /// True for an order of the provider's test mode.
+    pub test: bool,
+    /// When the event was first received.
+    pub received_at: Timestamp,
+    /// The order.
+    pub order: Order,
+    /// The step that a change event reports, in the provider's words.
+    pub change: Option<Change>,
+    /// The refund that the event reports.
+    pub refund: Option<Refund>,
+    /// The notification that the event reports.
+    pub notification: Option<Notification>,
+    /// True where the provider sent only a part of the order: then null means "not said", never "removed".
+    pub partial: bool,
+    /// JSON pointers, from the event's root, to values that the provider did not state in so many words.
+    pub assumed: Vec<String>,
+    /// JSON pointers, from the provider's payload, to fields that were not as documented. They are null here and stand in `unmapped` as they came.
+    pub warnings: Vec<String>,
+    /// JSON pointers, from the event's root, to what was left out of this message. The stored event is whole.
+    pub omitted: Vec<String>,
+    /// What of the provider's payload has no place above, at its own place and as it came; null where it was left out.
+    pub unmapped: Option<Map<String, Value>>,
+}
+
+/// An order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Order {
+    /// The provider's key of the order.
+    pub id: Option<String>,
+    /// The number that people see; the same as `id` where only one of the two is known.
+    pub number: Option<String>,
+    /// The sales channel the order came from, where the provider sells on several.
+    pub channel: Option<String>,
+    /// Where the order stands; null: not said.
+    pub status: Option<Status>,
+    /// The provider's word for `status`.
+    pub provider_status: Option<String>,
+    /// Where the payment stands; null: not said.
+    pub payment_status: Option<PaymentStatus>,
+    /// The provider's word for `payment_status`.
+    pub provider_payment_status: Option<String>,
+    /// Currency of every amount that does not name its own.
+    pub currency: Option<Currency>,
+    /// Sums, as the provider states them.
+    pub totals: Totals,
+    /// Discounts on the order; null: not said.
+    pub discounts: Option<Vec<Discount>>,
+    /// Taxes on the order; null: not said.
+    pub tax_lines: Option<Vec<TaxLine>>,
+    /// Who ordered.
+    pub customer: Option<Customer>,
+    /// Who pays.
+    pub billing_address: Option<Address>,
+    /// Where it goes.
+    pub shipping_address: Option<Address>,
+    /// What was ordered; null: not said.
+    pub items: Option<Vec<Item>>,
+    /// How it goes there.
+    pub shipping: Shipping,
+    /// How it is paid.
+    pub payment: Payment,
+    /// The customer's note.
+    pub note: Option<String>,
+    /// When the order was placed.
+    pub placed_at: Option<Timestamp>,
+    /// When the order last changed: order a consumer's view by this, never by arrival.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// Sums of an order in its currency, each as the provider states it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Totals {
+    /// The items alone, before discounts.
+    pub items: Option<Amount>,
+    /// All discounts together.
+    pub discount: Option<Amount>,
+    /// The items less discounts.
+    pub subtotal: Option<Amount>,
+    /// Shipping.
+    pub shipping: Option<Amount>,
+    /// All taxes together.
+    pub tax: Option<Amount>,
+    /// What the customer pays, without taxes.
+    pub total_net: Option<Amount>,
+    /// What the customer pays.
+    pub total: Option<Amount>,
+}
+
+/// A discount on the order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Discount {
+    /// The code the customer entered.
+    pub code: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// What it saved, in the order's currency.
+    pub amount: Option<Amount>,
+}
+
+/// A tax on the order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TaxLine {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its rate in percent: `19`.
+    pub rate: Option<Amount>,
+    /// Its amount, in the order's currency.
+    pub amount: Option<Amount>,
+    /// Whether the prices include it.
+    pub included: Option<bool>,
+}
+
+/// Who ordered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Customer {
+    /// The provider's key of the customer.
+    pub id: Option<String>,
+    /// Full name.
+    pub name: Option<String>,
+    /// First name.
+    pub first_name: Option<String>,
+    /// Last name.
+    pub last_name: Option<String>,
+    /// E-mail address; some providers mask it.
+    pub email: Option<String>,
+    /// Telephone number as the provider writes it; some providers mask it.
+    pub phone: Option<String>,
+}
+
+/// A postal address.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Address {
+    /// Full name.
+    pub name: Option<String>,
+    /// First name.
+    pub first_name: Option<String>,
+    /// Last name.
+    pub last_name: Option<String>,
+    /// Company.
+    pub company: Option<String>,
+    /// Street and number, or the whole address where the provider has one line for it.
+    pub line1: Option<String>,
+    /// Second line.
+    pub line2: Option<String>,
+    /// District, between city and subdistrict.
+    pub district: Option<String>,
+    /// Part of a district.
+    pub subdistrict: Option<String>,
+    /// City.
+    pub city: Option<String>,
+    /// State, province or region.
+    pub region: Option<String>,
+    /// Postal code.
+    pub postal_code: Option<String>,
+    /// Country, ISO 3166-1 alpha-2.
+    pub country: Option<String>,
+    /// Telephone number.
+    pub phone: Option<String>,
+}
+
+/// An item of the order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Item {
+    /// The provider's key of this line.
+    pub id: Option<String>,
+    /// The provider's key of the product.
+    pub product_id: Option<String>,
+    /// Stock-keeping unit.
+    pub sku: Option<String>,
+    /// The product's name.
+    pub name: Option<String>,
+    /// What the customer chose.
+    pub options: Vec<ItemOption>,
+    /// How many.
+    pub quantity: Option<Quantity>,
+    /// Price of one.
+    pub unit_price: Option<Amount>,
+    /// Price of one without tax.
+    pub unit_price_net: Option<Amount>,
+    /// Price of the line.
+    pub total: Option<Amount>,
+    /// Tax, in the order's currency.
+    pub tax: Option<Amount>,
+    /// Tax rate in percent: `19`.
+    pub tax_rate: Option<Amount>,
+    /// Where the item stands.
+    pub status: Option<Status>,
+    /// Tracking number of its parcel.
+    pub tracking_number: Option<String>,
+    /// Tracking number of its return.
+    pub return_tracking_number: Option<String>,
+    /// The product's page.
+    pub url: Option<String>,
+    /// The product's picture.
+    pub image_url: Option<String>,
+}
+
+/// A choice the customer made for an item.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ItemOption {
+    /// What there was to choose: `Size`.
+    pub name: Option<String>,
+    /// What was chosen: `S`.
+    pub value: Option<String>,
+}
+
+/// How the order travels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Shipping {
+    /// The method the customer chose.
+    pub method: Option<String>,
+    /// The carrier.
+    pub carrier: Option<String>,
+    /// Tracking number.
+    pub tracking_number: Option<String>,
+    /// Tracking page.
+    pub tracking_url: Option<String>,
+    /// Delivery note or label.
+    pub document_url: Option<String>,
+    /// The pick-up point the parcel goes to, instead of an address.
+    pub pickup_point: Option<PickupPoint>,
+}
+
+/// A parcel shop or locker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PickupPoint {
+    /// Its key at the carrier.
+    pub id: Option<String>,
+    /// Its kind.
+    pub r#type: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// How the order is paid.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Payment {
+    /// The method or gateway.
+    pub method: Option<String>,
+    /// The payment's key.
+    pub id: Option<String>,
+}
+
+/// A step from one word of the provider to another.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Change {
+    /// The word before.
+    pub from: Option<String>,
+    /// The word after.
+    pub to: Option<String>,
+}
+
+/// Money that went back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Refund {
+    /// How much.
+    pub amount: Option<Amount>,
+    /// In which currency.
+    pub currency: Option<Currency>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether the customer was told.
+    pub customer_notified: Option<bool>,
+}
+
+/// A message added to the order. Texts may hold HTML from the provider: never show them unescaped.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Notification {
+    /// The provider's word for its kind.
+    pub kind: Option<String>,
+    /// Subject.
+    pub subject: Option<String>,
+    /// Text.
+    pub message: Option<String>,
+    /// Whether it was sent by e-mail.
+    pub sent_by_email: Option<bool>,
+}
+
+/// `value`, or nothing if no field of it is known: an absent fact is null as a whole.
+pub fn unless_empty<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+impl OrderEvent {
+    /// The event as JSON text, without the two characters that SQS refuses in a message; JSON can write them escaped.
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string(self).expect("an event has string keys and finite numbers");
+        if json.contains(['\u{fffe}', '\u{ffff}']) {
+            // They can stand in strings alone, so replacing the text is safe.
+            return json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff");
+        }
+        json
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_that_sqs_refuses_are_escaped_and_read_back_the_same() {
+        let item = Item {
+            name: Some("a\u{ffff}b\u{fffe}\u{0}".to_owned()),
+            ..Item::default()
+        };
+        let order = Order {
+            items: Some(vec![item]),
+            ..Order::default()
+        };
+        let event = sample(order);
+        let json = event.to_json();
+        assert!(json.contains(r"a\uffffb\ufffe\u0000"));
+        assert!(!json.contains(['\u{fffe}', '\u{ffff}', '\u{0}']));
+        assert_eq!(serde_json::from_str::<OrderEvent>(&json).expect("an event"), event);
+    }
+
+    #[test]
+    fn an_event_is_read_back_exactly_as_it_was_written() {
+        let mut event = sample(Order {
+            id: Some("1".to_owned()),
+            ..Order::default()
+        });
+        let unmapped = r#"{"big":123456789012345678901234567890.10,"list":[{}, null]}"#;
+        event.data.unmapped = Some(serde_json::from_str(unmapped).expect("an object"));
+        let json = event.to_json();
+        assert!(json.contains("123456789012345678901234567890.10"));
+        assert_eq!(
+            serde_json::from_str::<OrderEvent>(&json).expect("an event").to_json(),
+            json
+        );
+    }
+
+    pub(crate) fn sample(order: Order) -> OrderEvent {
+        let shop = crate::identity::Shop::parse("main").expect("a shop");
+        OrderEvent {
+            specversion: "1.0".to_owned(),
+            id: EventId::new("selldone", &shop, &crate::identity::Identity::Body, b"{}"),
+            source: "/selldone/main".to_owned(),
+            r#type: EventType::Created,
+            subject: order.id.clone(),
+            time: Timestamp::UNIX_EPOCH,
+            datacontenttype: "application/json".to_owned(),
+            dataschema: "urn:order-webhooks:order-event:v1".to_owned(),
+            data: Data {
+                provider: "selldone".to_owned(),
+                shop: "main".to_owned(),
+                provider_event: "CheckoutOrder".to_owned(),
+                test: false,
+                received_at: Timestamp::UNIX_EPOCH,
+                order,
+                change: None,
+                refund: None,
+                notification: None,
+                partial: false,
+                assumed: Vec::new(),
+                warnings: Vec::new(),
+                omitted: Vec::new(),
+                unmapped: Some(Map::new()),
+            },
+        }
+    }
+}

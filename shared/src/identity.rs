@@ -1,0 +1,148 @@
+//! What makes an event the same event again.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Lower-case hex SHA-256 of `bytes`.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+/// The operator's own name for one shop, `[a-z0-9-]{1,64}`; it selects the shop's secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shop(String);
+
+impl Shop {
+    /// `None` if `name` is not `[a-z0-9-]{1,64}`.
+    pub fn parse(name: &str) -> Option<Self> {
+        let letters = name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        ((1..=64).contains(&name.len()) && letters).then(|| Self(name.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Shop {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The parts of a payload that make it this event and no other, in a fixed order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The provider's own words, the event's name among them where the provider has one.
+    Parts(Vec<String>),
+    /// The provider gives nothing to tell a repeat by, so only the same bytes are the same event.
+    Body,
+}
+
+impl Identity {
+    /// An identity of the provider's own words.
+    pub fn of<const N: usize>(parts: [String; N]) -> Self {
+        Self::Parts(parts.into())
+    }
+}
+
+/// Lower-case hex SHA-256 of the JSON array `[provider, shop, identity...]`.
+///
+/// It follows from the payload alone, never from the clock: a retry must meet its first attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transparent))]
+pub struct EventId(String);
+
+impl EventId {
+    /// The id of the event with this identity; `body` stands in where there is none.
+    pub fn new(provider: &str, shop: &Shop, identity: &Identity, body: &[u8]) -> Self {
+        let mut parts = vec![provider.to_owned(), shop.as_str().to_owned()];
+        match identity {
+            Identity::Parts(words) => parts.extend_from_slice(words),
+            Identity::Body => parts.push(sha256_hex(body)),
+        }
+        let array = serde_json::to_vec(&parts).expect("strings are JSON");
+        Self(sha256_hex(&array))
+    }
+
+    /// The 64 hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// One of the eight shards that keep a busy index from becoming one hot partition.
+    pub(crate) fn shard(&self) -> u8 {
+        self.0
+            .bytes()
+            .next()
+            .and_then(|digit| char::from(digit).to_digit(16))
+            .map_or(0, |digit| (digit % 8) as u8)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn main() -> Shop {
+        Shop::parse("main").expect("a shop")
+    }
+
+    #[test]
+    fn an_event_id_is_the_hash_of_a_json_array() {
+        let id = EventId::new(
+            "cartum",
+            &main(),
+            &Identity::of(["order_created".into(), "115".into()]),
+            b"{}",
+        );
+        // printf '["cartum","main","order_created","115"]' | sha256sum
+        assert_eq!(id.as_str(), sha256_hex(br#"["cartum","main","order_created","115"]"#));
+        assert_eq!(id.as_str().len(), 64);
+    }
+
+    #[test]
+    fn words_never_run_into_each_other() {
+        let one = EventId::new("cartum", &main(), &Identity::of(["a\",\"b".into()]), b"");
+        let two = EventId::new("cartum", &main(), &Identity::of(["a".into(), "b".into()]), b"");
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn without_words_the_bytes_decide() {
+        let id = |body: &[u8]| EventId::new("deeple", &main(), &Identity::Body, body);
+        assert_eq!(id(b"{}"), id(b"{}"));
+        assert_ne!(id(b"{}"), id(b"{ }"));
+    }
+
+    #[test]
+    fn a_shop_name_is_short_and_plain() {
+        for good in ["main", "a", "shop-2", &"x".repeat(64)] {
+            assert!(Shop::parse(good).is_some(), "{good}");
+        }
+        for bad in ["", "Main", "a b", "a/b", "..", "ä", &"x".repeat(65)] {
+            assert!(Shop::parse(bad).is_none(), "{bad}");
+        }
+    }
+}

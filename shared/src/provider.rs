@@ -1,0 +1,142 @@
+//! What a provider's folder says of its provider. Everything else is the same for all and lives here.
+
+use std::future::Future;
+
+use jiff::Timestamp;
+use lambda_http::http::Method;
+use serde::de::DeserializeOwned;
+
+use crate::answer::{Reason, Refusal};
+use crate::delivery::Delivery;
+use crate::event::{Change, EventType, Notification, Order, Refund};
+use crate::identity::Identity;
+use crate::payload::Payload;
+use crate::settings::{SettingError, Settings};
+use crate::verification::{Proof, Verified};
+
+/// A source of order webhooks.
+pub trait Provider: Sized + Send + Sync + 'static {
+    /// The slug in routes, sources and ids.
+    const NAME: &'static str;
+
+    /// The methods that its deliveries come with.
+    const METHODS: &'static [Method] = &[Method::POST];
+
+    /// Whether a delivery that was verified once can be verified again.
+    const VERIFIES: Verifies = Verifies::AnyNumberOfTimes;
+
+    /// What one shop's deliveries are verified with.
+    type Secrets: DeserializeOwned + Send + Sync;
+
+    /// The order events it sends.
+    type Event;
+
+    /// Reads the provider's own settings.
+    fn from_settings(settings: &Settings) -> Result<Self, SettingError>;
+
+    /// Decides whether a delivery comes from the provider.
+    fn verify(
+        &self,
+        delivery: &Delivery,
+        secrets: &Self::Secrets,
+    ) -> impl Future<Output = Result<Proof, Refusal>> + Send;
+
+    /// Finds which event a delivery reports, and what makes it the same event again.
+    fn identify(
+        &self,
+        delivery: &Verified<Delivery>,
+        payload: &Payload,
+    ) -> Result<Identified<Self::Event>, NoOrderEvent>;
+
+    /// Puts the event into our words, field by field.
+    fn normalize(&self, event: Self::Event, payload: &Payload) -> Normalized;
+}
+
+/// Whether verification can be repeated when the provider sends again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verifies {
+    /// A repeat verifies as the first try did.
+    AnyNumberOfTimes,
+    /// A repeat may not verify, so what was verified must be stored now.
+    Once,
+}
+
+/// An order event that was recognized.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identified<Event> {
+    /// Which event it is.
+    pub event: Event,
+    /// What makes it the same event again.
+    pub identity: Identity,
+}
+
+/// An authentic delivery that reports no order event we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoOrderEvent {
+    /// A known event that is no order event.
+    Unsupported,
+    /// Something that may be one, kept for a person to look at.
+    Quarantined(Reason),
+}
+
+/// An event in our words, before it is given its id and what was left of the payload.
+#[derive(Clone, Debug)]
+pub struct Normalized {
+    /// What happened.
+    pub event_type: EventType,
+    /// The provider's word for it.
+    pub provider_event: String,
+    /// When it happened, if the provider says.
+    pub time: Option<Timestamp>,
+    /// Whether it is of the provider's test mode.
+    pub test: bool,
+    /// Whether only a part of the order was sent.
+    pub partial: bool,
+    /// The order.
+    pub order: Order,
+    /// The step of a change event.
+    pub change: Option<Change>,
+    /// The refund of a refund event.
+    pub refund: Option<Refund>,
+    /// The notification of a notification event.
+    pub notification: Option<Notification>,
+    /// JSON pointers to what the provider did not state in so many words.
+    pub assumed: Vec<String>,
+}
+
+impl Normalized {
+    /// A whole, live order, with nothing assumed.
+    pub fn new(event_type: EventType, provider_event: impl Into<String>, order: Order) -> Self {
+        Self {
+            event_type,
+            provider_event: provider_event.into(),
+            time: None,
+            test: false,
+            partial: false,
+            order,
+            change: None,
+            refund: None,
+            notification: None,
+            assumed: Vec::new(),
+        }
+    }
+}
+
+/// Collects JSON pointers to values that had to be assumed.
+#[derive(Debug, Default)]
+pub struct Assumed(Vec<String>);
+
+impl Assumed {
+    /// Names `value` at `pointer` as assumed, if there is a value; hands it back.
+    pub fn note<T>(&mut self, pointer: impl Into<String>, value: Option<T>) -> Option<T> {
+        if value.is_some() {
+            self.0.push(pointer.into());
+        }
+        value
+    }
+
+    /// The pointers.
+    pub fn into_pointers(self) -> Vec<String> {
+        self.0
+    }
+}

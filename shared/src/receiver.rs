@@ -1,0 +1,289 @@
+//! The way of a delivery, from the request to the answer, top to bottom.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::{SignedDuration, Timestamp};
+use lambda_http::{Body, Context, Request, RequestExt as _, Response};
+use tokio::time::{Instant, timeout_at};
+
+use crate::answer::{Outcome, Reason, Refusal};
+use crate::delivery::{BodyLimit, Delivery};
+use crate::event::OrderEvent;
+use crate::identity::EventId;
+use crate::provider::{Provider, Verifies};
+use crate::publisher::Publisher;
+use crate::secrets::Secrets;
+use crate::settings::{SettingError, Settings};
+use crate::store::{AttemptId, Content, Entry, Head, Put, State, Store, StoreError};
+use crate::understanding::{Meaning, understand};
+use crate::verification::Verified;
+
+const STORE_BUDGET: Duration = Duration::from_secs(4);
+const PUBLISH_BUDGET: Duration = Duration::from_secs(2);
+/// Kept free before the function's own deadline, for the answer.
+const ANSWER_BUDGET: Duration = Duration::from_millis(500);
+/// How often a repeat looks whether the first attempt has published.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Receives the deliveries of one provider.
+pub struct Receiver<P: Provider> {
+    provider: P,
+    secrets: Secrets<P::Secrets>,
+    store: Store,
+    publisher: Publisher,
+    body_limit: BodyLimit,
+}
+
+/// An event and what became of its delivery.
+struct Receipt {
+    id: EventId,
+    event_type: Option<&'static str>,
+    outcome: Outcome,
+}
+
+impl<P: Provider> Receiver<P> {
+    /// Sets everything up. Nothing is asked of the network yet.
+    pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        let limit = settings.parsed("MAX_BODY_BYTES", BodyLimit::DEFAULT, "a number of bytes")?;
+        Ok(Self {
+            provider: P::from_settings(settings)?,
+            secrets: Secrets::from_settings(settings)?,
+            store: Store::from_settings(settings)?,
+            publisher: Publisher::from_settings(settings)?,
+            body_limit: BodyLimit::new(limit),
+        })
+    }
+
+    /// Reads the secrets ahead of the first delivery, so that it does not pay for it. A failure is found again there.
+    pub async fn prepare(&self) {
+        if let Err(refusal) = self.secrets.prepare().await {
+            tracing::error!(provider = P::NAME, cause = %refusal, "the secret cannot be read yet");
+        }
+    }
+
+    /// The answer to a request.
+    pub async fn answer(&self, request: Request) -> Response<Body> {
+        let started = Instant::now();
+        let context = request.lambda_context();
+        let shop = request
+            .path_parameters()
+            .first("shop")
+            .and_then(crate::identity::Shop::parse);
+        let received = self.receive(request, deadline(&context)).await;
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (provider, request_id) = (P::NAME, context.request_id.as_str());
+        let shop = shop.as_ref().map(crate::identity::Shop::as_str);
+        match received {
+            Ok(Receipt {
+                id,
+                event_type,
+                outcome,
+            }) => {
+                let reason = match &outcome {
+                    Outcome::Quarantined(reason) => Some(reason.as_str()),
+                    _ => None,
+                };
+                tracing::info!(provider, shop, event_id = %id, r#type = event_type, outcome = outcome.as_str(), reason, duration_ms, request_id, "delivery");
+                outcome.into_response(&id)
+            }
+            Err(refusal) => {
+                let outcome = refusal.as_str();
+                if refusal.status().is_server_error() {
+                    tracing::error!(provider, shop, outcome, cause = %refusal, duration_ms, request_id, "delivery");
+                } else {
+                    tracing::warn!(provider, shop, outcome, cause = %refusal, duration_ms, request_id, "delivery");
+                }
+                refusal.into_response(request_id)
+            }
+        }
+    }
+
+    async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
+        let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
+        let delivery = self.verify(delivery).await?;
+        let understanding = understand(&self.provider, &delivery);
+        let id = &understanding.id;
+        let (event_type, outcome) = match &understanding.meaning {
+            Meaning::Order(event) => (
+                Some(event.r#type.as_str()),
+                self.take_in(id, &delivery, event, deadline).await?,
+            ),
+            Meaning::Unsupported => (
+                None,
+                self.set_aside(id, &delivery, Content::Unsupported, deadline).await?,
+            ),
+            Meaning::Quarantined(reason) => (
+                None,
+                self.set_aside(id, &delivery, Content::Quarantined(*reason), deadline)
+                    .await?,
+            ),
+        };
+        Ok(Receipt {
+            id: understanding.id,
+            event_type,
+            outcome,
+        })
+    }
+
+    /// Verifies with the live secrets; after a failure once more, if they have been read anew: a rotation costs no delivery.
+    async fn verify(&self, delivery: Delivery) -> Result<Verified<Delivery>, Refusal> {
+        let unknown = Refusal::Unauthorized("the shop is not configured");
+        let first = match self.secrets.of(delivery.shop()).await? {
+            Some(secrets) => self.provider.verify(&delivery, &secrets).await,
+            None => Err(unknown),
+        };
+        let proof = match first {
+            // An outage says nothing about the secrets.
+            Err(refusal @ (Refusal::Unauthorized(_) | Refusal::Misconfigured(_))) => {
+                match self.secrets.changed(delivery.shop()).await {
+                    Some(secrets) => self.provider.verify(&delivery, &secrets).await?,
+                    None => return Err(refusal),
+                }
+            }
+            other => other?,
+        };
+        Ok(Verified::new(delivery, proof))
+    }
+
+    /// Store, publish, mark.
+    async fn take_in(
+        &self,
+        id: &EventId,
+        delivery: &Verified<Delivery>,
+        event: &OrderEvent,
+        deadline: Instant,
+    ) -> Result<Outcome, Refusal> {
+        let json = event.to_json();
+        let entry = Entry {
+            id,
+            provider: P::NAME,
+            delivery,
+            content: Content::Order(event, &json),
+        };
+        let attempt = AttemptId::random();
+        let store_until = Self::store_until(deadline);
+        match self.store.put(&entry, &attempt, store_until).await? {
+            Put::Stored => {}
+            Put::Existing(head) if !head.has_body(delivery.body()) => {
+                self.store.put_conflict(&entry, store_until).await?;
+                return Ok(Outcome::Quarantined(Reason::Conflict));
+            }
+            Put::Existing(head) => match head.state {
+                State::Pending => {
+                    self.publish_stored(id, *head, &attempt, deadline).await;
+                    return Ok(Outcome::Duplicate);
+                }
+                State::Published | State::Failed | State::Superseded => return Ok(Outcome::Duplicate),
+                State::Unsupported => return Ok(Outcome::Unsupported),
+                State::Quarantined => {
+                    if !self.store.release(&entry, &attempt, store_until).await? {
+                        return Ok(Outcome::Duplicate);
+                    }
+                }
+            },
+        }
+        self.publish(id, event, &json, deadline).await;
+        Ok(Outcome::Accepted)
+    }
+
+    /// Keeps what is not published.
+    async fn set_aside(
+        &self,
+        id: &EventId,
+        delivery: &Verified<Delivery>,
+        content: Content<'_>,
+        deadline: Instant,
+    ) -> Result<Outcome, Refusal> {
+        let outcome_of_new = match content {
+            Content::Quarantined(reason) => Outcome::Quarantined(reason),
+            _ => Outcome::Unsupported,
+        };
+        let entry = Entry {
+            id,
+            provider: P::NAME,
+            delivery,
+            content,
+        };
+        match self
+            .store
+            .put(&entry, &AttemptId::random(), Self::store_until(deadline))
+            .await?
+        {
+            Put::Stored => Ok(outcome_of_new),
+            Put::Existing(head) => Ok(match (head.state, head.reason) {
+                (State::Quarantined, Some(reason)) => Outcome::Quarantined(reason),
+                (State::Quarantined | State::Unsupported, _) => outcome_of_new,
+                _ => Outcome::Duplicate,
+            }),
+        }
+    }
+
+    /// Publishes an event that an earlier delivery stored and has not published.
+    ///
+    /// That delivery may be at it just now, so its lease is waited for: two at once would publish twice. Whoever takes
+    /// the event over then publishes it; if there is no time left for that, it stays in the outbox.
+    async fn publish_stored(&self, id: &EventId, mut head: Head, attempt: &AttemptId, deadline: Instant) {
+        let publishing = async {
+            loop {
+                if head.state != State::Pending {
+                    return Ok(());
+                }
+                let lease = head
+                    .leased_until()
+                    .map_or(SignedDuration::ZERO, |until| until.duration_since(Timestamp::now()));
+                if lease.is_positive() {
+                    let wait = Duration::try_from(lease).unwrap_or_default();
+                    tokio::time::sleep(wait.min(LOOK_AGAIN_AFTER)).await;
+                } else if self.store.take_over(id, &head, attempt).await? {
+                    let json = self.store.event(id, &head).await?;
+                    let event = serde_json::from_str(&json).map_err(|_| StoreError::Damaged("event"))?;
+                    self.publish(id, &event, &json, deadline).await;
+                    return Ok(());
+                }
+                head = self.store.head(id).await?;
+            }
+        };
+        let before = deadline - PUBLISH_BUDGET.min(deadline.saturating_duration_since(Instant::now()));
+        let ended: Result<Result<(), StoreError>, _> = timeout_at(before.max(Instant::now()), publishing).await;
+        if let Ok(Err(error)) = ended {
+            tracing::warn!(event_id = %id, cause = %error, "the stored event stays in the outbox");
+        }
+    }
+
+    /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
+    async fn publish(&self, id: &EventId, event: &OrderEvent, json: &str, deadline: Instant) {
+        let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
+        let publishing = async {
+            if let Err(error) = self.publisher.publish(event, json).await {
+                tracing::error!(event_id = %id, cause = %error, "the event is not published yet and stays in the outbox");
+                return;
+            }
+            if let Err(error) = self.store.mark_published(id).await {
+                tracing::warn!(event_id = %id, cause = %error, "the event is published and not marked; it will be published again");
+            }
+        };
+        if timeout_at(until, publishing).await.is_err() {
+            tracing::error!(event_id = %id, cause = "no answer in time", "the event is not published yet and stays in the outbox");
+        }
+    }
+
+    /// Until when a write is tried. What cannot be verified again must be stored now: it has all the time there is.
+    fn store_until(deadline: Instant) -> Instant {
+        match P::VERIFIES {
+            Verifies::AnyNumberOfTimes => deadline.min(Instant::now() + STORE_BUDGET),
+            Verifies::Once => deadline,
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// When the answer must be on its way.
+fn deadline(context: &Context) -> Instant {
+    let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+    Instant::now() + left.saturating_sub(ANSWER_BUDGET)
+}

@@ -1,0 +1,318 @@
+//! The providers' secrets: read from Secrets Manager (or inline, locally), cached, and read again when they may have changed.
+//!
+//! Every list holds the live values, so a rotation needs no downtime. The last good value is kept while Secrets
+//! Manager is unreachable. No secret's text reaches a log or an error message.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata as _, SdkError};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+
+use crate::answer::Refusal;
+use crate::aws;
+use crate::identity::Shop;
+use crate::settings::{SettingError, Settings};
+
+/// How long a value is used without asking again.
+const CACHED_FOR: Duration = Duration::from_mins(5);
+/// How soon a failed verification, or a failed read, may ask again.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// A token that is part of a webhook's URL: `[A-Za-z0-9_-]{20,128}`.
+#[derive(Debug)]
+pub struct Token(SecretString);
+
+impl Token {
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+}
+
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let plain = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        if plain && (20..=128).contains(&text.len()) {
+            Ok(Self(text.into()))
+        } else {
+            Err(D::Error::custom("a token is not [A-Za-z0-9_-]{20,128}"))
+        }
+    }
+}
+
+/// A key that signatures are made with, or an API key: any text but none.
+#[derive(Debug)]
+pub struct SigningKey(SecretString);
+
+impl SigningKey {
+    /// The key's bytes. Never log them.
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+}
+
+impl<'de> Deserialize<'de> for SigningKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            Err(D::Error::custom("a key is empty"))
+        } else {
+            Ok(Self(text.into()))
+        }
+    }
+}
+
+/// The values that are live at the moment: at least one, two during a rotation.
+#[derive(Debug)]
+pub struct Live<T>(Vec<T>);
+
+impl<T> std::ops::Deref for Live<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Live<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = Vec::deserialize(deserializer)?;
+        if values.is_empty() {
+            Err(D::Error::custom("a list of live values is empty"))
+        } else {
+            Ok(Self(values))
+        }
+    }
+}
+
+/// One provider's secret: what each shop is verified with.
+#[derive(Deserialize)]
+struct Document<S> {
+    shops: BTreeMap<String, S>,
+}
+
+/// The secrets of one shop, or of none: a shop that is not configured has none.
+pub type ShopSecrets<S> = Option<Arc<S>>;
+
+/// The secrets of all shops of one provider.
+pub struct Secrets<S> {
+    source: Source,
+    cache: Mutex<Cache<S>>,
+}
+
+enum Source {
+    Inline(SecretString),
+    Arn {
+        client: aws_sdk_secretsmanager::Client,
+        arn: String,
+    },
+}
+
+struct Cache<S> {
+    shops: Option<BTreeMap<String, Arc<S>>>,
+    read_at: Option<Instant>,
+    asked_at: Option<Instant>,
+}
+
+impl<S> Cache<S> {
+    /// There is no value yet, or it is old and was not asked for just now: an outage is not asked through by every delivery.
+    fn is_due(&self) -> bool {
+        self.shops.is_none() || (passed(self.read_at, CACHED_FOR) && self.may_ask_again())
+    }
+
+    fn may_ask_again(&self) -> bool {
+        passed(self.asked_at, ASKED_AGAIN_AFTER)
+    }
+}
+
+fn passed(since: Option<Instant>, time: Duration) -> bool {
+    since.is_none_or(|since| since.elapsed() >= time)
+}
+
+impl<S: DeserializeOwned> Secrets<S> {
+    /// The secrets that `SECRETS` names (an ARN) or holds (the JSON itself).
+    pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        let secrets = settings.required("SECRETS")?;
+        let source = if secrets.starts_with("arn:") {
+            Source::Arn {
+                client: aws::secrets_manager(settings)?,
+                arn: secrets,
+            }
+        } else {
+            Source::Inline(secrets.into())
+        };
+        Ok(Self {
+            source,
+            cache: Mutex::new(Cache {
+                shops: None,
+                read_at: None,
+                asked_at: None,
+            }),
+        })
+    }
+
+    /// The secrets of `shop`, as of at most five minutes ago.
+    ///
+    /// # Errors
+    /// 503 where Secrets Manager cannot be reached and no value is cached, 500 where the secret is missing or malformed.
+    pub async fn of(&self, shop: &Shop) -> Result<ShopSecrets<S>, Refusal> {
+        if self.cached(|cache| cache.is_due())
+            && let Err(refusal) = self.refresh().await
+        {
+            if self.cached(|cache| cache.shops.is_none()) {
+                return Err(refusal);
+            }
+            tracing::warn!(cause = %refusal, "the secret could not be read again; the last good value is used");
+        }
+        Ok(self.cached(|cache| cache.shops.as_ref()?.get(shop.as_str()).cloned()))
+    }
+
+    /// Reads the secrets ahead of their first use.
+    pub async fn prepare(&self) -> Result<(), Refusal> {
+        self.refresh().await
+    }
+
+    /// The secrets of `shop`, read anew after a verification failed: they may have been rotated. At most once in 30 seconds.
+    pub async fn changed(&self, shop: &Shop) -> ShopSecrets<S> {
+        let inline = matches!(self.source, Source::Inline(_));
+        if inline || !self.cached(|cache| cache.may_ask_again()) {
+            return None;
+        }
+        self.refresh().await.ok()?;
+        self.cached(|cache| cache.shops.as_ref()?.get(shop.as_str()).cloned())
+    }
+
+    async fn refresh(&self) -> Result<(), Refusal> {
+        let read = self.read().await;
+        self.cached(|cache| {
+            let now = Some(Instant::now());
+            cache.asked_at = now;
+            read.map(|shops| {
+                cache.shops = Some(shops);
+                cache.read_at = now;
+            })
+        })
+    }
+
+    async fn read(&self) -> Result<BTreeMap<String, Arc<S>>, Refusal> {
+        match &self.source {
+            Source::Inline(json) => parse(json.expose_secret()),
+            Source::Arn { client, arn } => {
+                let output = client
+                    .get_secret_value()
+                    .secret_id(arn)
+                    .send()
+                    .await
+                    .map_err(|error| refusal_for(&error))?;
+                let missing = || Refusal::Misconfigured("the secret holds no text".to_owned());
+                parse(output.secret_string().ok_or_else(missing)?)
+            }
+        }
+    }
+
+    fn cached<T>(&self, with: impl FnOnce(&mut Cache<S>) -> T) -> T {
+        with(&mut self.cache.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn parse<S: DeserializeOwned>(json: &str) -> Result<BTreeMap<String, Arc<S>>, Refusal> {
+    // serde's own message may quote a value, so only the place is told.
+    let document: Document<S> = serde_json::from_str(json).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Refusal::Misconfigured(format!(
+            "the secret is not as documented (line {line}, column {column})"
+        ))
+    })?;
+    if document.shops.is_empty() {
+        return Err(Refusal::Misconfigured("the secret names no shop".to_owned()));
+    }
+    Ok(document
+        .shops
+        .into_iter()
+        .map(|(shop, secrets)| (shop, Arc::new(secrets)))
+        .collect())
+}
+
+fn refusal_for(error: &SdkError<aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError>) -> Refusal {
+    const OURS: [&str; 5] = [
+        "ResourceNotFoundException",
+        "AccessDeniedException",
+        "DecryptionFailure",
+        "InvalidRequestException",
+        "InvalidParameterException",
+    ];
+    match error.code() {
+        Some(code) if OURS.contains(&code) => Refusal::Misconfigured(format!("Secrets Manager answers {code}")),
+        Some(code) => Refusal::Unavailable(format!("Secrets Manager answers {code}")),
+        None => Refusal::Unavailable(format!("Secrets Manager cannot be reached: {}", aws::cause(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    struct Tokens {
+        tokens: Live<Token>,
+    }
+
+    #[test]
+    fn a_malformed_secret_is_refused_without_its_text() {
+        for json in [
+            "",
+            "hunter2hunter2hunter2",
+            r#"{"shops":{}}"#,
+            r#"{"shops":{"main":{}}}"#,
+            r#"{"shops":{"main":{"tokens":[]}}}"#,
+            r#"{"shops":{"main":{"tokens":"hunter2hunter2hunter2"}}}"#,
+            r#"{"shops":{"main":{"tokens":["hunter2"]}}}"#,
+            r#"{"shops":{"main":{"tokens":["hunter2 hunter2 hunter2"]}}}"#,
+        ] {
+            let refusal = parse::<Tokens>(json).expect_err(json);
+            assert!(matches!(refusal, Refusal::Misconfigured(_)), "{json}");
+            assert!(!format!("{refusal} {refusal:?}").contains("hunter2"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let shops = parse::<Tokens>(r#"{"shops":{"main":{"tokens":["local-development-token"]}}}"#).expect("secrets");
+        assert_eq!(shops["main"].tokens.len(), 1);
+        assert!(!format!("{:?}", shops["main"]).contains("local-development-token"));
+    }
+
+    #[test]
+    fn an_inline_secret_answers_for_its_shops_alone() {
+        let settings = Settings::from_table([(
+            "SECRETS",
+            r#"{"shops":{"main":{"tokens":["local-development-token"]}}}"#,
+        )]);
+        let secrets = Secrets::<Tokens>::from_settings(&settings).expect("settings");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            assert!(
+                secrets
+                    .of(&Shop::parse("main").expect("a shop"))
+                    .await
+                    .expect("secrets")
+                    .is_some()
+            );
+            assert!(
+                secrets
+                    .of(&Shop::parse("other").expect("a shop"))
+                    .await
+                    .expect("secrets")
+                    .is_none()
+            );
+        });
+    }
+}

@@ -1,0 +1,85 @@
+//! Settings from environment variables. An empty variable counts as unset, so that `sam local` can set it.
+
+use std::env;
+use std::str::FromStr;
+
+/// Where settings come from: the environment, or a table in tests.
+pub struct Settings {
+    lookup: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+}
+
+/// A setting is missing or not as documented. The message names it and never its value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// A setting without a default is not there.
+    #[error("the environment variable {0} is not set")]
+    Missing(&'static str),
+    /// A setting is there and makes no sense.
+    #[error("the environment variable {name} is not {expected}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// What it should be, in words.
+        expected: &'static str,
+    },
+}
+
+impl Settings {
+    /// The process's environment.
+    pub fn from_environment() -> Self {
+        Self {
+            lookup: Box::new(|name| env::var(name).ok()),
+        }
+    }
+
+    /// A fixed table.
+    pub fn from_table<const N: usize>(table: [(&'static str, &'static str); N]) -> Self {
+        let find = move |name: &str| {
+            table
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        Self { lookup: Box::new(find) }
+    }
+
+    /// A setting that may be absent.
+    pub fn optional(&self, name: &'static str) -> Option<String> {
+        (self.lookup)(name).filter(|value| !value.is_empty())
+    }
+
+    /// A setting that must be there.
+    pub fn required(&self, name: &'static str) -> Result<String, SettingError> {
+        self.optional(name).ok_or(SettingError::Missing(name))
+    }
+
+    /// A setting with a default, read as `T`; `expected` says in words what it should be.
+    pub fn parsed<T: FromStr>(
+        &self,
+        name: &'static str,
+        default: T,
+        expected: &'static str,
+    ) -> Result<T, SettingError> {
+        match self.optional(name) {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| SettingError::Invalid { name, expected }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_setting_is_unset_and_a_wrong_one_is_named_without_its_value() {
+        let settings = Settings::from_table([("EMPTY", ""), ("NUMBER", "12x")]);
+        assert_eq!(settings.parsed("EMPTY", 5_u32, "a number"), Ok(5));
+        assert_eq!(settings.required("EMPTY"), Err(SettingError::Missing("EMPTY")));
+        let error = settings
+            .parsed("NUMBER", 5_u32, "a number of bytes")
+            .expect_err("not a number")
+            .to_string();
+        assert_eq!(error, "the environment variable NUMBER is not a number of bytes");
+    }
+}

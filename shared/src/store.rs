@@ -1,0 +1,603 @@
+//! The table: what was received, where it stands, and the outbox. One conditional write decides who was first.
+//!
+//! A head item (`sk` = `head`) is an event. Values that do not fit into it go first into part items of the same `pk`,
+//! named by their own hash, so that attempts never mix and the head's conditional write commits the event as a whole.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use futures_util::future::try_join_all;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use crate::answer::Reason;
+use crate::aws;
+use crate::delivery::Delivery;
+use crate::event::OrderEvent;
+use crate::identity::{EventId, sha256_hex};
+use crate::settings::{SettingError, Settings};
+use crate::verification::Verified;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// An item takes 400 KB, names included; the rest of a head stays far below the difference.
+const VALUES_IN_HEAD: usize = 350_000;
+const PART_SIZE: usize = 350_000;
+/// A partition key takes 2 KB; the index stays readable for any sensible order id.
+const ORDER_IN_KEY: usize = 512;
+/// When redrive first looks after an event that its delivery left unpublished.
+const FIRST_REDRIVE_AFTER: SignedDuration = SignedDuration::from_secs(30);
+/// How long a delivery that has just stored an event may take to publish it before a repeat does.
+const LEASE: SignedDuration = SignedDuration::from_secs(3);
+
+/// The events of one table.
+pub struct Store {
+    client: aws_sdk_dynamodb::Client,
+    table: String,
+}
+
+/// The table cannot be used. Nothing may be acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// DynamoDB refused or was not reached; the text holds no item.
+    #[error("DynamoDB: {0}")]
+    DynamoDb(String),
+    /// There was no answer in the time there is.
+    #[error("DynamoDB did not answer in time")]
+    Timeout,
+    /// An item is not as this project writes it.
+    #[error("the stored item is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Stored, waiting in the outbox to be published.
+    Pending,
+    /// Published.
+    Published,
+    /// SNS refuses the message for good.
+    Failed,
+    /// Not understood.
+    Quarantined,
+    /// No order event.
+    Unsupported,
+    /// Stored again under another id.
+    Superseded,
+}
+
+impl State {
+    const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Published,
+        Self::Failed,
+        Self::Quarantined,
+        Self::Unsupported,
+        Self::Superseded,
+    ];
+
+    /// The word in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Published => "published",
+            Self::Failed => "failed",
+            Self::Quarantined => "quarantined",
+            Self::Unsupported => "unsupported",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// Whether somebody still has to do something about it: such events are in the index `work`.
+    fn is_work(self) -> bool {
+        matches!(self, Self::Pending | Self::Failed | Self::Quarantined)
+    }
+}
+
+/// One try to store and publish an event: an SDK that repeats a write meets its own, and whoever publishes has the latest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptId(String);
+
+impl AttemptId {
+    /// A random one.
+    pub fn random() -> Self {
+        Self(format!("{:032x}", fastrand::u128(..)))
+    }
+}
+
+/// An event to be written.
+pub struct Entry<'a> {
+    /// Its id.
+    pub id: &'a EventId,
+    /// The provider's slug.
+    pub provider: &'static str,
+    /// The delivery it came with.
+    pub delivery: &'a Verified<Delivery>,
+    /// What it is.
+    pub content: Content<'a>,
+}
+
+/// What an event is, and with it the state it is first written in.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// An order event and its JSON: written as pending.
+    Order(&'a OrderEvent, &'a str),
+    /// No order event.
+    Unsupported,
+    /// Not understood.
+    Quarantined(Reason),
+}
+
+impl Content<'_> {
+    fn state(self) -> State {
+        match self {
+            Self::Order(..) => State::Pending,
+            Self::Unsupported => State::Unsupported,
+            Self::Quarantined(_) => State::Quarantined,
+        }
+    }
+}
+
+/// How a conditional write ended.
+pub enum Put {
+    /// The event is new and stored.
+    Stored,
+    /// The event was there before.
+    Existing(Box<Head>),
+}
+
+/// An event as it stands in the table.
+pub struct Head {
+    /// Where it stands.
+    pub state: State,
+    /// Why it is quarantined.
+    pub reason: Option<Reason>,
+    payload_sha256: String,
+    attempt_id: String,
+    next_attempt_at: Option<Timestamp>,
+    item: Item,
+}
+
+impl Head {
+    fn read(item: Item) -> Result<Self, StoreError> {
+        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
+        let state = text("state").and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
+        Ok(Self {
+            state: state.ok_or(StoreError::Damaged("state"))?,
+            reason: text("reason").and_then(Reason::from_word),
+            payload_sha256: text("payload_sha256")
+                .ok_or(StoreError::Damaged("payload_sha256"))?
+                .to_owned(),
+            attempt_id: text("attempt_id").ok_or(StoreError::Damaged("attempt_id"))?.to_owned(),
+            next_attempt_at: text("next_attempt_at").and_then(|time| time.parse().ok()),
+            item,
+        })
+    }
+
+    /// Whether it was stored with this body.
+    pub fn has_body(&self, body: &[u8]) -> bool {
+        self.payload_sha256 == sha256_hex(body)
+    }
+
+    /// Until when the delivery that wrote it last may still be publishing it.
+    pub fn leased_until(&self) -> Option<Timestamp> {
+        Some(self.next_attempt_at? - FIRST_REDRIVE_AFTER + LEASE)
+    }
+}
+
+impl Store {
+    /// The table `TABLE_NAME`.
+    pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            client: aws::dynamodb(settings)?,
+            table: settings.required("TABLE_NAME")?,
+        })
+    }
+
+    /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none.
+    pub async fn put(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<Put, StoreError> {
+        let mut written = Written::of(entry, attempt);
+        self.put_parts(entry.id, &mut written, until).await?;
+        self.put_head(&written.head, attempt, until).await
+    }
+
+    async fn put_head(&self, head: &Item, attempt: &AttemptId, until: Instant) -> Result<Put, StoreError> {
+        let put = || async {
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(head.clone()));
+            let put = put
+                .condition_expression("attribute_not_exists(pk)")
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            match put.send().await {
+                Ok(_) => Ok(None),
+                Err(error) => match error.as_service_error() {
+                    Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                        Ok(Some(failed.item.clone().unwrap_or_default()))
+                    }
+                    _ => Err(error),
+                },
+            }
+        };
+        let Some(item) = patiently(until, put).await? else {
+            return Ok(Put::Stored);
+        };
+        let head = Head::read(item)?;
+        // A write whose answer was lost meets itself.
+        if head.attempt_id == attempt.0 {
+            Ok(Put::Stored)
+        } else {
+            Ok(Put::Existing(Box::new(head)))
+        }
+    }
+
+    async fn put_parts(&self, id: &EventId, written: &mut Written, until: Instant) -> Result<(), StoreError> {
+        let parts = written.parts.drain(..).map(|(name, bytes)| {
+            let item = HashMap::from([
+                ("pk".to_owned(), AttributeValue::S(id.to_string())),
+                ("sk".to_owned(), AttributeValue::S(name)),
+                ("data".to_owned(), AttributeValue::B(Blob::new(bytes))),
+            ]);
+            async move {
+                patiently(until, || {
+                    self.client
+                        .put_item()
+                        .table_name(&self.table)
+                        .set_item(Some(item.clone()))
+                        .send()
+                })
+                .await
+            }
+        });
+        try_join_all(parts).await?;
+        Ok(())
+    }
+
+    /// Keeps another body that came under a known event id, beside the first.
+    pub async fn put_conflict(&self, entry: &Entry<'_>, until: Instant) -> Result<(), StoreError> {
+        let mut written = Written::of(entry, &AttemptId::random());
+        self.put_parts(entry.id, &mut written, until).await?;
+        let sha256 = sha256_hex(entry.delivery.body());
+        written
+            .head
+            .insert("sk".to_owned(), AttributeValue::S(format!("conflict#{sha256}")));
+        // The order's history and the outbox know the event by its head alone.
+        for index in ["work", "next_attempt_at", "order_key", "order_sort", "hour"] {
+            written.head.remove(index);
+        }
+        written.head.insert(
+            "state".to_owned(),
+            AttributeValue::S(State::Quarantined.as_str().to_owned()),
+        );
+        written.head.insert(
+            "reason".to_owned(),
+            AttributeValue::S(Reason::Conflict.as_str().to_owned()),
+        );
+        let put = || {
+            self.client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(written.head.clone()))
+                .send()
+        };
+        patiently(until, put).await?;
+        Ok(())
+    }
+
+    /// The stored JSON of an order event.
+    pub async fn event(&self, id: &EventId, head: &Head) -> Result<String, StoreError> {
+        let compressed = match (head.item.get("event"), head.item.get("event_parts")) {
+            (Some(AttributeValue::B(bytes)), _) => bytes.as_ref().to_vec(),
+            (None, Some(AttributeValue::L(names))) => self.parts(id, names).await?,
+            _ => return Err(StoreError::Damaged("event")),
+        };
+        let mut json = String::new();
+        GzDecoder::new(&compressed[..])
+            .read_to_string(&mut json)
+            .map_err(|_| StoreError::Damaged("event"))?;
+        Ok(json)
+    }
+
+    async fn parts(&self, id: &EventId, names: &[AttributeValue]) -> Result<Vec<u8>, StoreError> {
+        let parts = names.iter().map(|name| async move {
+            let name = name.as_s().map_err(|_| StoreError::Damaged("a part's name"))?;
+            let item = self
+                .get(id, name)
+                .await?
+                .ok_or(StoreError::Damaged("a part is missing"))?;
+            match item.get("data") {
+                Some(AttributeValue::B(bytes)) => Ok(bytes.as_ref().to_vec()),
+                _ => Err(StoreError::Damaged("a part")),
+            }
+        });
+        Ok(try_join_all(parts).await?.concat())
+    }
+
+    async fn get(&self, id: &EventId, sort_key: &str) -> Result<Option<Item>, StoreError> {
+        let get = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let get = get
+            .key("pk", AttributeValue::S(id.to_string()))
+            .key("sk", AttributeValue::S(sort_key.to_owned()));
+        Ok(get
+            .send()
+            .await
+            .map_err(|error| StoreError::DynamoDb(describe(&error)))?
+            .item)
+    }
+
+    /// The event as it stands now.
+    pub async fn head(&self, id: &EventId) -> Result<Head, StoreError> {
+        Head::read(
+            self.get(id, "head")
+                .await?
+                .ok_or(StoreError::Damaged("the head is missing"))?,
+        )
+    }
+
+    /// Takes over a pending event from the attempt that `head` shows. False where somebody else did, or it is published.
+    pub async fn take_over(&self, id: &EventId, head: &Head, attempt: &AttemptId) -> Result<bool, StoreError> {
+        self.update(
+            id,
+            "SET attempt_id = :mine, next_attempt_at = :next",
+            "#state = :pending AND attempt_id = :seen",
+            [
+                (":mine", attempt.0.clone()),
+                (":next", sortable(Timestamp::now() + FIRST_REDRIVE_AFTER)),
+                (":pending", State::Pending.as_str().to_owned()),
+                (":seen", head.attempt_id.clone()),
+            ],
+        )
+        .await
+    }
+
+    /// Moves an event from pending to published. False where somebody else did.
+    pub async fn mark_published(&self, id: &EventId) -> Result<bool, StoreError> {
+        let change = "SET #state = :published, published_at = :now REMOVE #work, next_attempt_at";
+        self.update(
+            id,
+            change,
+            "#state = :pending",
+            [
+                (":published", State::Published.as_str().to_owned()),
+                (":now", sortable(Timestamp::now())),
+                (":pending", State::Pending.as_str().to_owned()),
+            ],
+        )
+        .await
+    }
+
+    /// Writes an event over its quarantined self, now that it is understood. False where somebody else did.
+    pub async fn release(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<bool, StoreError> {
+        let mut written = Written::of(entry, attempt);
+        self.put_parts(entry.id, &mut written, until).await?;
+        let put = || async {
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(written.head.clone()));
+            let put = put
+                .condition_expression("#state = :quarantined OR attempt_id = :mine")
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(
+                    ":quarantined",
+                    AttributeValue::S(State::Quarantined.as_str().to_owned()),
+                )
+                .expression_attribute_values(":mine", AttributeValue::S(attempt.0.clone()));
+            match put.send().await {
+                Ok(_) => Ok(true),
+                Err(error)
+                    if error
+                        .as_service_error()
+                        .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
+                {
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        patiently(until, put).await
+    }
+
+    async fn update<const N: usize>(
+        &self,
+        id: &EventId,
+        change: &str,
+        condition: &str,
+        values: [(&str, String); N],
+    ) -> Result<bool, StoreError> {
+        let mut update = self.client.update_item().table_name(&self.table);
+        update = update
+            .key("pk", AttributeValue::S(id.to_string()))
+            .key("sk", AttributeValue::S("head".to_owned()));
+        update = update.update_expression(change).condition_expression(condition);
+        for (placeholder, name) in [("#state", "state"), ("#work", "work")] {
+            if change.contains(placeholder) || condition.contains(placeholder) {
+                update = update.expression_attribute_names(placeholder, name);
+            }
+        }
+        for (name, value) in values {
+            update = update.expression_attribute_values(name, AttributeValue::S(value));
+        }
+        match update.send().await {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(StoreError::DynamoDb(describe(&error))),
+        }
+    }
+}
+
+/// The items an entry is written as: the head, and the parts it refers to.
+struct Written {
+    head: Item,
+    parts: Vec<(String, Vec<u8>)>,
+}
+
+impl Written {
+    fn of(entry: &Entry<'_>, attempt: &AttemptId) -> Self {
+        let delivery = entry.delivery;
+        let received_at = sortable(delivery.received_at());
+        let state = entry.content.state();
+        let mut written = Self {
+            head: Item::new(),
+            parts: Vec::new(),
+        };
+        written.text("pk", entry.id.as_str());
+        written.text("sk", "head");
+        written.text("event_id", entry.id.as_str());
+        written.text("state", state.as_str());
+        written.text("provider", entry.provider);
+        written.text("shop", delivery.shop().as_str());
+        written.text("received_at", &received_at);
+        written.text("attempt_id", &attempt.0);
+        written
+            .head
+            .insert("attempts".to_owned(), AttributeValue::N("0".to_owned()));
+        written.text("payload_sha256", &sha256_hex(delivery.body()));
+        written
+            .head
+            .insert("request".to_owned(), AttributeValue::M(request(delivery)));
+        let hour = &received_at[..13];
+        written.text("hour", &format!("{}#{hour}#{}", entry.provider, entry.id.shard()));
+        if state.is_work() {
+            written.text("work", &format!("{}#{}", state.as_str(), entry.id.shard()));
+            written.text("next_attempt_at", &sortable(Timestamp::now() + FIRST_REDRIVE_AFTER));
+        }
+        let mut event = None;
+        match entry.content {
+            Content::Order(order_event, json) => {
+                written.text("type", order_event.r#type.as_str());
+                written.text("time", &order_event.time.to_string());
+                if let Some(order) = &order_event.data.order.id {
+                    written.order(entry, order, &received_at);
+                }
+                event = Some(gzip(json.as_bytes()));
+            }
+            Content::Quarantined(reason) => written.text("reason", reason.as_str()),
+            Content::Unsupported => {}
+        }
+        written.values(gzip(delivery.body()), event);
+        written
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.head.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
+    }
+
+    fn order(&mut self, entry: &Entry<'_>, order: &str, received_at: &str) {
+        let order = if order.len() <= ORDER_IN_KEY {
+            order.to_owned()
+        } else {
+            sha256_hex(order.as_bytes())
+        };
+        let key = format!("{}#{}#{order}", entry.provider, entry.delivery.shop());
+        self.text("order", &order);
+        self.text("order_key", &key);
+        self.text("order_sort", &format!("{received_at}#{}", entry.id));
+    }
+
+    /// Puts the two large values into the head, or where they do not fit the larger ones into parts.
+    fn values(&mut self, payload: Vec<u8>, event: Option<Vec<u8>>) {
+        let mut values: Vec<_> = [("payload", Some(payload)), ("event", event)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        values.sort_by_key(|(_, value)| value.len());
+        let mut room = VALUES_IN_HEAD;
+        for (name, value) in values {
+            if value.len() <= room {
+                room -= value.len();
+                self.head.insert(name.to_owned(), AttributeValue::B(Blob::new(value)));
+                continue;
+            }
+            let sha256 = sha256_hex(&value);
+            let parts: Vec<_> = value
+                .chunks(PART_SIZE)
+                .enumerate()
+                .map(|(index, chunk)| (format!("part#{sha256}#{index:04}"), chunk.to_vec()))
+                .collect();
+            let names = parts.iter().map(|(name, _)| AttributeValue::S(name.clone())).collect();
+            self.head.insert(format!("{name}_parts"), AttributeValue::L(names));
+            self.parts.extend(parts);
+        }
+    }
+}
+
+/// What of the request beside its body is needed to understand it again. The token is not kept.
+fn request(delivery: &Delivery) -> Item {
+    let query = delivery.parameters_without_credentials();
+    let query = query
+        .map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())))
+        .collect();
+    HashMap::from([
+        ("method".to_owned(), AttributeValue::S(delivery.method().to_string())),
+        ("query".to_owned(), AttributeValue::M(query)),
+    ])
+}
+
+/// A time whose text sorts as the time does: always milliseconds.
+fn sortable(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder
+        .write_all(bytes)
+        .and_then(|()| encoder.finish())
+        .expect("writing to memory does not fail")
+}
+
+/// Tries until it works, fails for good, or `until` has come.
+async fn patiently<T, E, F>(until: Instant, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, SdkError<E>>>,
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let tries = async {
+        loop {
+            match operation().await {
+                Ok(value) => return Ok(value),
+                Err(error) if may_pass(&error) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(error) => return Err(StoreError::DynamoDb(describe(&error))),
+            }
+        }
+    };
+    tokio::time::timeout_at(until, tries)
+        .await
+        .unwrap_or(Err(StoreError::Timeout))
+}
+
+/// Whether the same write may succeed a moment later.
+fn may_pass<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    let ours = [
+        "ValidationException",
+        "ResourceNotFoundException",
+        "AccessDeniedException",
+        "UnrecognizedClientException",
+    ];
+    !error.code().is_some_and(|code| ours.contains(&code))
+}
+
+/// The error's code, or what the connection says: never the request, which holds the order.
+fn describe<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> String {
+    error.code().map_or_else(|| aws::cause(error), str::to_owned)
+}

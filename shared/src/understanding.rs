@@ -1,0 +1,111 @@
+//! From a verified delivery to what it means: identify, then normalize.
+
+use jiff::Timestamp;
+
+use crate::answer::Reason;
+use crate::delivery::Delivery;
+use crate::event::{Data, OrderEvent};
+use crate::identity::{EventId, Identity};
+use crate::payload::{NotJson, Payload};
+use crate::provider::{Identified, NoOrderEvent, Normalized, Provider};
+use crate::verification::Verified;
+
+/// What a verified delivery means.
+pub struct Understanding {
+    /// The event's id.
+    pub id: EventId,
+    /// What is to be done with it.
+    pub meaning: Meaning,
+}
+
+/// What is to be done with an authentic delivery.
+pub enum Meaning {
+    /// Publish this event.
+    Order(Box<OrderEvent>),
+    /// Keep it; it is no order event.
+    Unsupported,
+    /// Keep it for a person to look at.
+    Quarantined(Reason),
+}
+
+/// Identifies and normalizes a delivery. Whatever is in it, there is an answer: an authentic delivery is always kept.
+pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understanding {
+    let id_of = |identity| EventId::new(P::NAME, delivery.shop(), &identity, delivery.body());
+    let (payload, identified) = match identify(provider, delivery) {
+        Ok(identified) => identified,
+        Err(no_order_event) => {
+            let meaning = match no_order_event {
+                NoOrderEvent::Unsupported => Meaning::Unsupported,
+                NoOrderEvent::Quarantined(reason) => Meaning::Quarantined(reason),
+            };
+            return Understanding {
+                id: id_of(Identity::Body),
+                meaning,
+            };
+        }
+    };
+    let id = id_of(identified.identity);
+    let normalized = provider.normalize(identified.event, &payload);
+    let event = complete::<P>(id.clone(), delivery, normalized, payload);
+    Understanding {
+        id,
+        meaning: Meaning::Order(Box::new(event)),
+    }
+}
+
+fn identify<P: Provider>(
+    provider: &P,
+    delivery: &Verified<Delivery>,
+) -> Result<(Payload, Identified<P::Event>), NoOrderEvent> {
+    // An empty body is a ping, or the farewell of a subscription.
+    if delivery.body().trim_ascii().is_empty() {
+        return Err(NoOrderEvent::Unsupported);
+    }
+    let payload = delivery.payload().map_err(|error: NotJson| {
+        tracing::warn!(%error, "the body cannot be read");
+        NoOrderEvent::Quarantined(Reason::NotJson)
+    })?;
+    let identified = provider.identify(delivery, &payload)?;
+    Ok((payload, identified))
+}
+
+fn complete<P: Provider>(id: EventId, delivery: &Delivery, normalized: Normalized, payload: Payload) -> OrderEvent {
+    let (unmapped, warnings) = payload.into_rest();
+    let mut assumed = normalized.assumed;
+    let received_at = whole_milliseconds(delivery.received_at());
+    let time = normalized.time.unwrap_or_else(|| {
+        assumed.push("/time".to_owned());
+        received_at
+    });
+    OrderEvent {
+        specversion: "1.0".to_owned(),
+        id,
+        source: format!("/{}/{}", P::NAME, delivery.shop()),
+        r#type: normalized.event_type,
+        subject: normalized.order.id.clone(),
+        time,
+        datacontenttype: "application/json".to_owned(),
+        dataschema: "urn:order-webhooks:order-event:v1".to_owned(),
+        data: Data {
+            provider: P::NAME.to_owned(),
+            shop: delivery.shop().to_string(),
+            provider_event: normalized.provider_event,
+            test: normalized.test,
+            received_at,
+            order: normalized.order,
+            change: normalized.change,
+            refund: normalized.refund,
+            notification: normalized.notification,
+            partial: normalized.partial,
+            assumed,
+            warnings,
+            omitted: Vec::new(),
+            unmapped: Some(unmapped),
+        },
+    }
+}
+
+/// The clock's finer digits mean nothing, and the store's sort keys hold milliseconds.
+fn whole_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
