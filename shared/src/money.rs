@@ -16,6 +16,11 @@ use serde_json::{Number, Value};
 pub struct Amount(Decimal);
 
 impl Amount {
+    /// 0.
+    pub const ZERO: Self = Self(Decimal::ZERO);
+    /// -1.
+    pub const MINUS_ONE: Self = Self(Decimal::NEGATIVE_ONE);
+
     /// Reads a JSON number, or a string that holds one: providers send both.
     pub fn from_json(value: &Value) -> Option<Self> {
         match value {

@@ -64,6 +64,12 @@ impl Payload {
         }
     }
 
+    /// Forgets what was read so far: to find out what a payload is takes nothing from it.
+    pub(crate) fn forget_reads(&self) {
+        self.marks.borrow_mut().clear();
+        self.warnings.borrow_mut().clear();
+    }
+
     /// Everything that was not taken, at its own place; and JSON pointers to the fields that were not as documented.
     pub fn into_rest(self) -> (Map<String, Value>, Vec<String>) {
         let rest = match self.rest_of(&self.root) {
@@ -151,9 +157,18 @@ impl<'p> Fields<'p> {
         self.read(name, Amount::from_json)
     }
 
-    /// An amount in the currency's smallest unit.
+    /// An amount in the smallest unit of `currency`. Without a currency it cannot be told, and stays where it is.
     pub fn minor_units(&self, name: &str, currency: Option<Currency>) -> Option<Amount> {
-        self.read(name, |value| Amount::from_minor_units(value, currency?))
+        let currency = currency?;
+        self.read(name, |value| Amount::from_minor_units(value, currency))
+    }
+
+    /// An amount in the currency's main unit. One that equals `nothing` says that there is none, and stays where it is.
+    pub fn amount_unless(&self, name: &str, nothing: Amount) -> Option<Amount> {
+        if self.get(name).and_then(Amount::from_json) == Some(nothing) {
+            return None;
+        }
+        self.amount(name)
     }
 
     /// A rate in percent.
@@ -266,6 +281,23 @@ impl<'p> Fields<'p> {
         converted
     }
 
+    /// Takes a field whose place in the event was found by other means.
+    pub fn take(&self, name: &str) {
+        if let Some(value) = self.object.and_then(|object| object.get(name)) {
+            self.payload.mark(value, Mark::Taken);
+        }
+    }
+
+    /// Takes a field if `convert` has a use for it; what it has none for stays, and is no oddity.
+    pub fn read_if<T>(&self, name: &str, convert: impl FnOnce(&'p Value) -> Option<T>) -> Option<T> {
+        let value = self.get(name)?;
+        let converted = convert(value);
+        if converted.is_some() {
+            self.payload.mark(value, Mark::Taken);
+        }
+        converted
+    }
+
     /// The field's value, if it is not absent; an absent one is taken, since null says all of it.
     fn get(&self, name: &str) -> Option<&'p Value> {
         let value = self.object?.get(name)?;
@@ -345,7 +377,7 @@ mod tests {
             Value::Object(rest),
             json!({"a/b": [1], "address": "x", "items": ["y", {"sku": 1.5}]})
         );
-        assert_eq!(warnings, ["/a~1b", "/address", "/items/0", "/items/1/sku"]);
+        assert_eq!(warnings, ["/address", "/a~1b", "/items/0", "/items/1/sku"]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub trait Provider: Sized + Send + Sync + 'static {
         secrets: &Self::Secrets,
     ) -> impl Future<Output = Result<Proof, Refusal>> + Send;
 
-    /// Finds which event a delivery reports, and what makes it the same event again.
+    /// Finds which event a delivery reports, and what makes it the same event again. What it reads counts as not read.
     fn identify(
         &self,
         delivery: &Verified<Delivery>,

@@ -11,6 +11,7 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata as _, SdkError};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+use subtle::ConstantTimeEq as _;
 
 use crate::answer::Refusal;
 use crate::aws;
@@ -51,8 +52,12 @@ impl<'de> Deserialize<'de> for Token {
 pub struct SigningKey(SecretString);
 
 impl SigningKey {
-    /// The key's bytes. Never log them.
-    pub fn expose(&self) -> &[u8] {
+    /// Whether it is `given`, compared in constant time.
+    pub fn matches(&self, given: &[u8]) -> bool {
+        self.expose().ct_eq(given).into()
+    }
+
+    pub(crate) fn expose(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()
     }
 }

@@ -3,9 +3,11 @@
 use std::env;
 use std::str::FromStr;
 
+type Lookup = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Where settings come from: the environment, or a table in tests.
 pub struct Settings {
-    lookup: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    lookup: Lookup,
 }
 
 /// A setting is missing or not as documented. The message names it and never its value.

@@ -66,6 +66,7 @@ fn identify<P: Provider>(
         NoOrderEvent::Quarantined(Reason::NotJson)
     })?;
     let identified = provider.identify(delivery, &payload)?;
+    payload.forget_reads();
     Ok((payload, identified))
 }
 

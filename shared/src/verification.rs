@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn a_timestamp_may_be_old_but_hardly_ahead() {
         let window = Window {
-            max_age: Duration::from_secs(86_400),
-            max_ahead: Duration::from_secs(300),
+            max_age: Duration::from_hours(24),
+            max_ahead: Duration::from_mins(5),
         };
         let now = Timestamp::from_second(1_700_000_000).expect("a time");
         let at = |seconds: i64| window.check(now + SignedDuration::from_secs(seconds), now).is_ok();

@@ -1,1 +1,87 @@
-//! Stub.
+//! ABOUT YOU Seller Center's order webhooks.
+//!
+//! Which signature comes with a delivery is not documented, so the URL carries a token; an HMAC over the raw body can be
+//! demanded in addition. The envelope's `timestamp` is no proof of freshness: repeats come for 48 hours.
+
+mod normalize;
+mod payload;
+
+use serde::Deserialize;
+use shared::Provider;
+use shared::answer::{Reason, Refusal};
+use shared::delivery::Delivery;
+use shared::identity::Identity;
+use shared::payload::Payload;
+use shared::provider::{Identified, NoOrderEvent, Normalized};
+use shared::secrets::{Live, SigningKey, Token};
+use shared::settings::{SettingError, Settings};
+use shared::verification::{Proof, Signed, Verified, hmac_sha256, url_token};
+
+pub use payload::Event;
+
+/// ABOUT YOU Seller Center.
+pub struct AboutYou;
+
+/// What one shop is verified with.
+#[derive(Deserialize)]
+pub struct Secrets {
+    tokens: Live<Token>,
+    /// Where given, every delivery must be signed with one of these too.
+    client_secrets: Option<Live<SigningKey>>,
+    /// The header with the signature.
+    #[serde(default = "default_signature_header")]
+    signature_header: String,
+}
+
+fn default_signature_header() -> String {
+    "x-signature".to_owned()
+}
+
+impl Provider for AboutYou {
+    const NAME: &'static str = "aboutyou";
+
+    type Secrets = Secrets;
+    type Event = Event;
+
+    fn from_settings(_: &Settings) -> Result<Self, SettingError> {
+        Ok(Self)
+    }
+
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+        let proof = url_token(delivery, &secrets.tokens)?;
+        let Some(keys) = &secrets.client_secrets else {
+            return Ok(proof);
+        };
+        let signature = delivery.header(&secrets.signature_header);
+        let signature = signature.ok_or(Refusal::Unauthorized("the signature is missing"))?;
+        let signature = signature.strip_prefix("sha256=").unwrap_or(signature);
+        hmac_sha256(delivery, signature, Signed::default(), keys)
+    }
+
+    fn identify(&self, _: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Event>, NoOrderEvent> {
+        let root = payload.root();
+        let word = root
+            .text("event")
+            .ok_or(NoOrderEvent::Quarantined(Reason::NoDiscriminator))?;
+        if payload::is_no_order_event(&word) {
+            return Err(NoOrderEvent::Unsupported);
+        }
+        let event = Event::from_word(&word).ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
+        let message = root.object("message");
+        // The events of items name no order.
+        let names_its_subject = match event {
+            Event::OrderCreated | Event::OrderUpdated => message.id("order_number").is_some(),
+            Event::ItemsShipped | Event::ItemsCancelled | Event::ItemsReturned => message.exist(),
+        };
+        if !names_its_subject {
+            return Err(NoOrderEvent::Quarantined(Reason::NoOrderId));
+        }
+        // Other versions of the webhook have no `id`.
+        let identity = root.id("id").map_or(Identity::Body, |id| Identity::of([id]));
+        Ok(Identified { event, identity })
+    }
+
+    fn normalize(&self, event: Event, payload: &Payload) -> Normalized {
+        normalize::normalize(event, payload)
+    }
+}

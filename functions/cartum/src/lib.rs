@@ -1,1 +1,88 @@
-//! Stub.
+//! Cartum's (Horoshop's) `order_created` webhook.
+//!
+//! Cartum documents no signature, so the URL carries a token. Its body names no event: `?event=` does, by default
+//! `order_created`.
+
+mod normalize;
+mod payload;
+
+use jiff::tz::TimeZone;
+use lambda_http::http::Method;
+use serde::Deserialize;
+use shared::Provider;
+use shared::answer::{Reason, Refusal};
+use shared::delivery::Delivery;
+use shared::identity::Identity;
+use shared::payload::Payload;
+use shared::provider::{Identified, NoOrderEvent, Normalized};
+use shared::secrets::{Live, Token};
+use shared::settings::{SettingError, Settings};
+use shared::verification::{Proof, Verified, url_token};
+
+/// Cartum.
+pub struct Cartum {
+    /// The zone of the shop's clock: `stat_created` names none.
+    time_zone: TimeZone,
+}
+
+/// What one shop is verified with.
+#[derive(Deserialize)]
+pub struct Secrets {
+    tokens: Live<Token>,
+}
+
+/// The one order event: an order was placed.
+pub struct OrderCreated;
+
+impl Provider for Cartum {
+    const NAME: &'static str = "cartum";
+    /// PUT is documented, POST was seen; DELETE tells that the subscription was removed.
+    const METHODS: &'static [Method] = &[Method::PUT, Method::POST, Method::DELETE];
+
+    type Secrets = Secrets;
+    type Event = OrderCreated;
+
+    fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        const NAME: &str = "CARTUM_TIME_ZONE";
+        let zone = settings.optional(NAME).unwrap_or_else(|| "Europe/Kyiv".to_owned());
+        let time_zone = TimeZone::get(&zone).map_err(|_| SettingError::Invalid {
+            name: NAME,
+            expected: "a time zone like Europe/Kyiv",
+        })?;
+        Ok(Self { time_zone })
+    }
+
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+        url_token(delivery, &secrets.tokens)
+    }
+
+    fn identify(
+        &self,
+        delivery: &Verified<Delivery>,
+        payload: &Payload,
+    ) -> Result<Identified<OrderCreated>, NoOrderEvent> {
+        let unknown = NoOrderEvent::Quarantined(Reason::UnknownEvent);
+        let event = delivery
+            .parameter("event")
+            .map_err(|_| unknown)?
+            .unwrap_or(payload::ORDER_EVENT);
+        if delivery.method() == Method::DELETE || payload::OTHER_EVENTS.contains(&event) {
+            return Err(NoOrderEvent::Unsupported);
+        }
+        if event != payload::ORDER_EVENT {
+            return Err(unknown);
+        }
+        let order = payload
+            .root()
+            .id("order_id")
+            .ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
+        Ok(Identified {
+            event: OrderCreated,
+            identity: Identity::of([event.to_owned(), order]),
+        })
+    }
+
+    fn normalize(&self, _: OrderCreated, payload: &Payload) -> Normalized {
+        normalize::normalize(payload, &self.time_zone)
+    }
+}

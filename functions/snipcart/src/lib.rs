@@ -1,1 +1,116 @@
-//! Stub.
+//! Snipcart's order webhooks.
+//!
+//! A delivery carries a request token, and Snipcart is asked whether it is its own. The token proves the origin, not
+//! the body; a URL token can be demanded in addition.
+
+mod normalize;
+mod payload;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use shared::Provider;
+use shared::answer::{Reason, Refusal};
+use shared::callback::{Callback, Confirmation};
+use shared::delivery::Delivery;
+use shared::identity::Identity;
+use shared::payload::Payload;
+use shared::provider::{Identified, NoOrderEvent, Normalized, Verifies};
+use shared::secrets::{Live, SigningKey, Token};
+use shared::settings::{SettingError, Settings};
+use shared::verification::{Proof, Verified, url_token};
+
+pub use payload::Event;
+
+const VALIDATION_BUDGET: Duration = Duration::from_secs(5);
+
+/// Snipcart.
+pub struct Snipcart {
+    api_url: String,
+    callback: Callback,
+}
+
+/// What one shop is verified with.
+#[derive(Deserialize)]
+pub struct Secrets {
+    api_keys: Live<SigningKey>,
+    /// Where given, the URL must carry one of these too.
+    tokens: Option<Live<Token>>,
+}
+
+impl Provider for Snipcart {
+    const NAME: &'static str = "snipcart";
+    /// Whether a request token validates a second time is not documented.
+    const VERIFIES: Verifies = Verifies::Once;
+
+    type Secrets = Secrets;
+    type Event = Event;
+
+    fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        let api_url = settings.optional("SNIPCART_API_URL");
+        Ok(Self {
+            api_url: api_url.unwrap_or_else(|| "https://app.snipcart.com/api".to_owned()),
+            callback: Callback::new(VALIDATION_BUDGET),
+        })
+    }
+
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+        if let Some(tokens) = &secrets.tokens {
+            url_token(delivery, tokens)?;
+        }
+        let token = delivery.header("x-snipcart-requesttoken");
+        let token = token.ok_or(Refusal::Unauthorized("the request token is missing"))?;
+        // It becomes a part of a URL: `..` would ask another endpoint.
+        if !is_request_token(token) {
+            return Err(Refusal::Unauthorized("the request token is none"));
+        }
+        let url = format!("{}/requestvalidation/{token}", self.api_url.trim_end_matches('/'));
+        for key in secrets.api_keys.iter() {
+            match self.callback.ask(&url, key).await {
+                Confirmation::Confirmed(proof) => return Ok(proof),
+                Confirmation::Refused(status) => match status.as_u16() {
+                    // Our key is wrong, or of the other mode: another live one may do.
+                    401 | 403 => {}
+                    404 => return Err(Refusal::Unauthorized("Snipcart does not know the request token")),
+                    status => return Err(Refusal::Unavailable(format!("Snipcart's validation answers {status}"))),
+                },
+                Confirmation::Unreachable(cause) => {
+                    return Err(Refusal::Unavailable(format!("Snipcart's validation: {cause}")));
+                }
+            }
+        }
+        Err(Refusal::Misconfigured(
+            "Snipcart refuses every API key of the secret".to_owned(),
+        ))
+    }
+
+    fn identify(&self, _: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Event>, NoOrderEvent> {
+        let root = payload.root();
+        let word = root
+            .text("eventName")
+            .ok_or(NoOrderEvent::Quarantined(Reason::NoDiscriminator))?;
+        if payload::is_no_order_event(&word) {
+            return Err(NoOrderEvent::Unsupported);
+        }
+        let event = Event::from_word(&word).ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
+        let order = root.object("content").id(event.order_field());
+        let order = order.ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
+        // Without its time, an event of an order could not be told from the next one of its kind.
+        let identity = match root.text("createdOn") {
+            Some(created_on) => Identity::of([word, created_on, order]),
+            None => Identity::Body,
+        };
+        Ok(Identified { event, identity })
+    }
+
+    fn normalize(&self, event: Event, payload: &Payload) -> Normalized {
+        normalize::normalize(event, payload)
+    }
+}
+
+fn is_request_token(token: &str) -> bool {
+    let plain = token
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    (1..=128).contains(&token.len()) && plain
+}
