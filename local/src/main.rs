@@ -1,2 +1,156 @@
-//! Stub.
-fn main() {}
+//! `cargo local`: the whole system on this machine, and events to send to it.
+#![allow(clippy::print_stdout, reason = "a command talks on standard output")]
+
+mod send;
+mod up;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use local::Error;
+use local::binaries::workspace;
+use local::fixture::Catalogue;
+use local::settings::{DEEPLE_PID, DEEPLE_SECRET, SHOP, TOKEN};
+use local::signing::{Credentials, sign};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo local                                   start everything; Ctrl-C stops it
+  cargo local --port 9100 --dynamodb-port 0     the same on other ports (0: any free one)
+  cargo local list                              all providers and events
+  cargo local send snipcart order-completed     send an event, see what becomes of it
+  cargo local send cartum order-created --count 200 --rate 20 --fresh
+  cargo local send selldone checkout-order --url https://API.execute-api.REGION.amazonaws.com --token TOKEN
+  cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo local", bin_name = "cargo local", about = "The whole system on this machine: no Docker, no AWS account.", after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    up: up::Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the functions and start everything (the default)
+    #[command(after_help = EXAMPLES)]
+    Up(up::Options),
+    /// Send an event, freshly signed, and print the answer and what became of it
+    #[command(after_help = EXAMPLES)]
+    Send(send::Options),
+    /// Print an event, freshly signed, for `sam local invoke -e -`
+    #[command(after_help = EXAMPLES)]
+    Event(Event),
+    /// List all providers and events
+    List,
+}
+
+/// Which event.
+#[derive(Debug, Args)]
+struct Event {
+    /// The provider, such as snipcart
+    provider: String,
+    /// The event's name, such as order-completed
+    #[arg(value_name = "EVENT")]
+    name: String,
+    #[command(flatten)]
+    secrets: Secrets,
+}
+
+/// What signs it.
+#[derive(Debug, Args)]
+struct Secrets {
+    /// The shop in the URL
+    #[arg(long, default_value = SHOP)]
+    shop: String,
+    /// The URL token
+    #[arg(long, default_value = TOKEN)]
+    token: String,
+    /// Deeple's project id
+    #[arg(long, default_value = DEEPLE_PID)]
+    pid: String,
+    /// Deeple's secret, or ABOUT YOU's client secret
+    #[arg(long, default_value = DEEPLE_SECRET)]
+    secret: String,
+    /// Snipcart's request token [default: a new one that the local stand-in takes for genuine]
+    #[arg(long)]
+    request_token: Option<String>,
+    /// The header for ABOUT YOU's signature, where the shop demands one
+    #[arg(long)]
+    signature_header: Option<String>,
+}
+
+impl Secrets {
+    fn credentials(&self) -> Credentials {
+        Credentials {
+            shop: self.shop.clone(),
+            token: self.token.clone(),
+            pid: self.pid.clone(),
+            secret: self.secret.clone(),
+            request_token: self.request_token.clone(),
+            signature_header: self.signature_header.clone(),
+        }
+    }
+}
+
+/// The local stack's ports.
+#[derive(Debug, Clone, Copy, Args)]
+struct Ports {
+    /// The gateway's port
+    #[arg(long, default_value_t = 9000)]
+    port: u16,
+    /// DynamoDB's port
+    #[arg(long, default_value_t = 8000)]
+    dynamodb_port: u16,
+    /// The port of SNS and SQS
+    #[arg(long, default_value_t = 4566)]
+    sns_port: u16,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command.unwrap_or(Command::Up(cli.up)) {
+        Command::Up(options) => run(up::up(options)),
+        Command::Send(options) => run(send::send(options)),
+        Command::Event(options) => event(&options),
+        Command::List => list(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    tokio::runtime::Runtime::new()
+        .map_err(|error| Error::Start(error.to_string()))?
+        .block_on(command)
+}
+
+fn catalogue() -> Result<Catalogue, Error> {
+    Catalogue::read(workspace().join("events"))
+}
+
+fn event(options: &Event) -> Result<(), Error> {
+    let mut fixture = catalogue()?.event(&options.provider, &options.name)?;
+    sign(&mut fixture, &options.secrets.credentials(), Timestamp::now())?;
+    // A reader that closes early, such as `head`, is no fault.
+    let _ = writeln!(std::io::stdout().lock(), "{:#}", fixture.event);
+    Ok(())
+}
+
+fn list() -> Result<(), Error> {
+    let mut output = std::io::stdout().lock();
+    for (provider, events) in catalogue()?.names() {
+        let _ = writeln!(output, "{provider}\n  {}", events.join("\n  "));
+    }
+    Ok(())
+}

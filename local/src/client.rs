@@ -1,0 +1,89 @@
+//! An HTTP client for webhooks: to the local gateway, or to a deployed stack.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Error as ClientError};
+use hyper_util::rt::TokioExecutor;
+
+use crate::Error;
+
+/// Longer than API Gateway waits for a function.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// The client.
+#[derive(Debug, Clone)]
+pub enum Client {
+    /// For `http://`, without any certificates.
+    Plain(legacy::Client<HttpConnector, Full<Bytes>>),
+    /// For `https://`, with the system's certificates.
+    Tls(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
+impl Client {
+    /// A client for `url`.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let builder = legacy::Client::builder(TokioExecutor::new());
+        match url.parse::<Uri>().ok().as_ref().and_then(Uri::scheme_str) {
+            Some("http") => Ok(Self::Plain(builder.build_http())),
+            Some("https") => {
+                let connector = HttpsConnectorBuilder::new()
+                    .with_native_roots()
+                    .map_err(|error| Error::Send(format!("the system's certificates cannot be read: {error}")))?
+                    .https_only()
+                    .enable_http1()
+                    .build();
+                Ok(Self::Tls(builder.build(connector)))
+            }
+            _ => Err(Error::Send(format!(
+                "{url} is no URL: it has to begin with https:// or http://"
+            ))),
+        }
+    }
+
+    /// Sends a request and reads the answer whole.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let to = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let sent = tokio::time::timeout(PATIENCE, async {
+            let (parts, body) = self
+                .begin(request.map(Full::new))
+                .await
+                .map_err(|error| failed(&to, &error))?
+                .into_parts();
+            let body = body
+                .collect()
+                .await
+                .map_err(|error| Error::Send(format!("the answer of {to} broke off: {error}")))?;
+            Ok(Response::from_parts(parts, body.to_bytes()))
+        });
+        sent.await
+            .unwrap_or_else(|_| Err(Error::Send(format!("{to} did not answer within {PATIENCE:?}"))))
+    }
+
+    async fn begin(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        match self {
+            Self::Plain(client) => client.request(request).await,
+            Self::Tls(client) => client.request(request).await,
+        }
+    }
+}
+
+fn failed(to: &str, error: &ClientError) -> Error {
+    // The reason is the innermost error.
+    let mut reason: &dyn std::error::Error = error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    if error.is_connect() && to.starts_with("127.0.0.1") {
+        Error::Send(format!(
+            "nothing answers at {to} ({reason}). Is `cargo local` running? Start it in another terminal."
+        ))
+    } else {
+        Error::Send(format!("{to} cannot be reached: {reason}"))
+    }
+}

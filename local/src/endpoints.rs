@@ -1,0 +1,156 @@
+//! The AWS endpoints: DynamoDB on one port, SNS and SQS on another, each behind the tap.
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::task::JoinHandle;
+
+use crate::Error;
+use crate::messages::Messages;
+use crate::server::{Answer, Port, Server, message};
+use crate::tap::{Call, Service, Tap};
+
+/// More than any AWS request: DynamoDB's own limit is 16 MB.
+const LIMIT: usize = 20 * 1024 * 1024;
+
+/// The served endpoints. Dropping them ends them, with all that they hold.
+#[derive(Debug)]
+pub struct Endpoints {
+    dynamodb: Server,
+    messages: Server,
+    database: JoinHandle<()>,
+}
+
+impl Endpoints {
+    /// Serves an empty DynamoDB, and SNS and SQS without topic or queue.
+    pub async fn start(dynamodb: Port, messages: Port, tap: &Tap) -> Result<Self, Error> {
+        let database =
+            dynoxide::Database::memory().map_err(|error| Error::Start(format!("DynamoDB does not start: {error}")))?;
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .map_err(Error::io("a port for DynamoDB"))?;
+        let authority = listener
+            .local_addr()
+            .map_err(Error::io("a port for DynamoDB"))?
+            .to_string();
+        let authority = Authority::try_from(authority).map_err(|error| Error::Start(error.to_string()))?;
+        let database = tokio::spawn(dynoxide::server::serve_on(listener, database));
+        let upstream = Upstream {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            authority,
+        };
+
+        let dynamodb_tap = tap.clone();
+        let dynamodb = dynamodb.serve(LIMIT, move |request, _| {
+            let (tap, upstream) = (dynamodb_tap.clone(), upstream.clone());
+            async move {
+                let target = request
+                    .headers()
+                    .get("x-amz-target")
+                    .and_then(|target| target.to_str().ok())
+                    .unwrap_or_default();
+                let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+                let call = call(Service::DynamoDb, operation, request.headers(), request.body());
+                tap.pass(call, async move { upstream.answer(request).await }).await
+            }
+        });
+
+        let emulated = Messages::new(messages.address());
+        let messages_tap = tap.clone();
+        let messages = messages.serve(LIMIT, move |request, _| {
+            let (tap, emulated) = (messages_tap.clone(), emulated.clone());
+            async move { pass_message(&tap, emulated, request).await }
+        });
+        Ok(Self {
+            dynamodb,
+            messages,
+            database,
+        })
+    }
+
+    /// DynamoDB's URL.
+    pub fn dynamodb_url(&self) -> String {
+        self.dynamodb.url()
+    }
+
+    /// The URL of SNS and SQS.
+    pub fn messages_url(&self) -> String {
+        self.messages.url()
+    }
+}
+
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        self.database.abort();
+    }
+}
+
+async fn pass_message(tap: &Tap, messages: Messages, request: Request<Bytes>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let (service, operation) = Messages::operation(&parts.headers, &body);
+    let call = call(service, operation, &parts.headers, &body);
+    tap.pass(call, async move {
+        match service {
+            Service::Sns => messages.sns(body).await,
+            _ => messages.sqs(&parts.headers, body).await,
+        }
+    })
+    .await
+}
+
+/// The caller is known by its session token, which is the environment's id.
+fn call(service: Service, operation: String, headers: &HeaderMap, body: &Bytes) -> Call {
+    let caller = headers
+        .get("x-amz-security-token")
+        .and_then(|token| token.to_str().ok())
+        .map(str::to_owned);
+    Call {
+        service,
+        operation,
+        caller,
+        body: body.clone(),
+    }
+}
+
+/// DynamoDB itself, which can only be reached over HTTP.
+#[derive(Debug, Clone)]
+struct Upstream {
+    client: Client<HttpConnector, Full<Bytes>>,
+    authority: Authority,
+}
+
+impl Upstream {
+    async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let mut request = request.map(Full::new);
+        let path = request
+            .uri()
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(self.authority.clone())
+            .path_and_query(path)
+            .build();
+        let Ok(uri) = uri else {
+            return message(StatusCode::BAD_REQUEST, "no such path");
+        };
+        *request.uri_mut() = uri;
+        let unreachable =
+            |error: &dyn std::error::Error| message(StatusCode::BAD_GATEWAY, &format!("DynamoDB: {error}"));
+        match self.client.request(request).await {
+            Ok(response) => {
+                let (parts, body) = response.into_parts();
+                match body.collect().await {
+                    Ok(body) => Response::from_parts(parts, body.to_bytes()),
+                    Err(error) => unreachable(&error),
+                }
+            }
+            Err(error) => unreachable(&error),
+        }
+    }
+}

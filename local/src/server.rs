@@ -1,0 +1,159 @@
+//! A small HTTP server on 127.0.0.1: the gateway, the Runtime API, the AWS endpoints and the Snipcart stand-in all stand on it.
+//!
+//! It reads a request whole, hands it to one handler, and writes the answer whole. A handler may also give no answer at all:
+//! then the connection is closed, which is how a test makes an answer get lost.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::Error;
+
+/// An answer, or none: the connection is closed without one.
+pub type Answer = Option<Response<Bytes>>;
+
+/// A port that is held, and not served yet.
+#[derive(Debug)]
+pub struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Port {
+    /// Takes `port` on 127.0.0.1; 0 takes any free one. `flag` is the command's flag for it, named when the port is in use.
+    pub async fn take(port: u16, flag: &'static str) -> Result<Self, Error> {
+        let in_use = |source| Error::Port { port, flag, source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(in_use)?;
+        let address = listener.local_addr().map_err(in_use)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves it with `handler` until the [`Server`] is dropped. A body over `limit` bytes is answered 413, as API Gateway does.
+    pub fn serve<H, F>(self, limit: usize, handler: H) -> Server
+    where
+        H: Fn(Request<Bytes>, SocketAddr) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let address = self.address;
+        let handler = Arc::new(handler);
+        let task = tokio::spawn(async move {
+            // Connections live in here, so that they end with the server.
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = self.listener.accept() => {
+                        let Ok((stream, peer)) = accepted else { continue };
+                        let handler = Arc::clone(&handler);
+                        connections.spawn(async move {
+                            let service = service_fn(move |request| {
+                                let handler = Arc::clone(&handler);
+                                async move { answer(request, peer, limit, &*handler).await.ok_or(NoAnswer) }
+                            });
+                            // An error here is a client that went away, or an answer that was meant to be lost.
+                            let _ = http1::Builder::new()
+                                .timer(TokioTimer::new())
+                                .serve_connection(TokioIo::new(stream), service)
+                                .await;
+                        });
+                    }
+                    Some(_) = connections.join_next() => {}
+                }
+            }
+        });
+        Server { address, task }
+    }
+}
+
+/// A served port; dropping it closes the port and its connections.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    task: JoinHandle<Infallible>,
+}
+
+impl Server {
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://` and the address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Makes hyper close the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer is given")]
+struct NoAnswer;
+
+async fn answer<H, F>(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    limit: usize,
+    handler: &H,
+) -> Option<Response<Full<Bytes>>>
+where
+    H: Fn(Request<Bytes>, SocketAddr) -> F,
+    F: Future<Output = Answer>,
+{
+    let (parts, body) = request.into_parts();
+    let answer = match read(body, limit).await? {
+        Some(body) => handler(Request::from_parts(parts, body), peer).await?,
+        None => message(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long"),
+    };
+    Some(answer.map(Full::new))
+}
+
+/// The body; `Some(None)` when it is too long. It is read to its end all the same: a client that is still writing sees no answer.
+async fn read(mut body: Incoming, limit: usize) -> Option<Option<Bytes>> {
+    let mut read = BytesMut::new();
+    let mut length = 0usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length <= limit {
+            read.extend_from_slice(&data);
+        }
+    }
+    Some((length <= limit).then(|| read.freeze()))
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+/// API Gateway's own way to say something: `{"message":"..."}`.
+pub fn message(status: StatusCode, message: &str) -> Response<Bytes> {
+    json(status, &serde_json::json!({ "message": message }))
+}

@@ -1,0 +1,114 @@
+//! A stand-in for Snipcart's validation call: `GET /api/requestvalidation/{token}` with HTTP Basic, the secret key as user.
+
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, LOCATION};
+use http::{HeaderValue, Method, Request, StatusCode};
+use serde_json::json;
+
+use crate::lock;
+use crate::server::{Answer, Port, Server, json, message};
+use crate::settings::SNIPCART_KEY;
+
+/// A token is genuine when it begins with this.
+pub const GENUINE: &str = "local-";
+
+/// How the stand-in answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// As Snipcart: 200 for a genuine token, 404 for any other, 401 for another key.
+    Genuine,
+    /// This status, whatever is asked.
+    Status(u16),
+    /// A redirect to an answer that would be 200.
+    Redirect,
+    /// Never.
+    Hang,
+}
+
+/// The stand-in.
+#[derive(Debug)]
+pub struct Snipcart {
+    server: Server,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    behaviour: Mutex<Behaviour>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Snipcart {
+    /// Serves it.
+    pub fn start(port: Port) -> Self {
+        let state = Arc::new(State {
+            behaviour: Mutex::new(Behaviour::Genuine),
+            asked: Mutex::default(),
+        });
+        let shared = Arc::clone(&state);
+        let server = port.serve(64 * 1024, move |request, _| {
+            let state = Arc::clone(&shared);
+            async move { state.answer(&request).await }
+        });
+        Self { server, state }
+    }
+
+    /// The API's URL, as the function gets it.
+    pub fn api_url(&self) -> String {
+        format!("{}/api", self.server.url())
+    }
+
+    /// Changes how it answers.
+    pub fn behave(&self, behaviour: Behaviour) {
+        *lock(&self.state.behaviour) = behaviour;
+    }
+
+    /// The paths that were asked for so far.
+    pub fn asked(&self) -> Vec<String> {
+        lock(&self.state.asked).clone()
+    }
+}
+
+impl State {
+    async fn answer(&self, request: &Request<Bytes>) -> Answer {
+        let path = request.uri().path();
+        lock(&self.asked).push(path.to_owned());
+        if path == "/redirected" {
+            return Some(json(StatusCode::OK, &json!({})));
+        }
+        let behaviour = *lock(&self.behaviour);
+        Some(match behaviour {
+            Behaviour::Hang => std::future::pending().await,
+            Behaviour::Status(status) => message(
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                "as the test wants it",
+            ),
+            Behaviour::Redirect => {
+                let mut response = message(StatusCode::FOUND, "elsewhere");
+                response
+                    .headers_mut()
+                    .insert(LOCATION, HeaderValue::from_static("/redirected"));
+                response
+            }
+            Behaviour::Genuine => {
+                let key = format!("Basic {}", BASE64.encode(format!("{SNIPCART_KEY}:")));
+                let token = path.strip_prefix("/api/requestvalidation/");
+                if request
+                    .headers()
+                    .get(AUTHORIZATION)
+                    .is_none_or(|sent| sent.as_bytes() != key.as_bytes())
+                {
+                    message(StatusCode::UNAUTHORIZED, "the key is wrong")
+                } else if request.method() == Method::GET && token.is_some_and(|token| token.starts_with(GENUINE)) {
+                    json(StatusCode::OK, &json!({ "token": token }))
+                } else {
+                    message(StatusCode::NOT_FOUND, "there is no such token")
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! The local stack, started and stopped as one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Error;
+use crate::binaries::Binaries;
+use crate::endpoints::Endpoints;
+use crate::environment::{Environments, Function, Recipe};
+use crate::gateway::Gateway;
+use crate::log::Log;
+use crate::queue::Queue;
+use crate::server::{Port, Server};
+use crate::settings::{self, Urls};
+use crate::snipcart::Snipcart;
+use crate::store::Clients;
+use crate::tap::Tap;
+use crate::template;
+
+/// The ports; 0 is any free one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports {
+    /// The gateway.
+    pub gateway: u16,
+    /// DynamoDB.
+    pub dynamodb: u16,
+    /// SNS and SQS.
+    pub messages: u16,
+    /// The stand-in for Snipcart.
+    pub snipcart: u16,
+}
+
+/// How a stack is to be.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its ports.
+    pub ports: Ports,
+    /// Its functions and their routes.
+    pub functions: Vec<template::Function>,
+    /// The functions' binaries.
+    pub binaries: Binaries,
+    /// Environment variables of every function, over the development settings.
+    pub variables: BTreeMap<String, String>,
+    /// Secrets by provider, in place of the development settings'.
+    pub secrets: BTreeMap<String, Value>,
+    /// The functions' timeout, in place of the template's.
+    pub timeout: Option<Duration>,
+    /// The most environments of one function.
+    pub environments: usize,
+    /// Where it says what happens.
+    pub log: Log,
+}
+
+impl Config {
+    /// On free ports, with the development settings.
+    pub fn new(functions: Vec<template::Function>, binaries: Binaries, log: Log) -> Self {
+        Self {
+            ports: Ports::default(),
+            functions,
+            binaries,
+            variables: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            timeout: None,
+            environments: 10,
+            log,
+        }
+    }
+}
+
+/// A running stack, empty at first. Dropping it ends it; [`Stack::shutdown`] also waits until its processes are gone.
+#[derive(Debug)]
+pub struct Stack {
+    gateway: Server,
+    functions: Vec<Arc<Function>>,
+    endpoints: Endpoints,
+    snipcart: Snipcart,
+    environments: Environments,
+    tap: Tap,
+    clients: Clients,
+    log: Log,
+}
+
+impl Stack {
+    /// Starts it.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        // All ports first: one that is in use ends the start before anything else has begun.
+        let gateway = Port::take(config.ports.gateway, "--port").await?;
+        let dynamodb = Port::take(config.ports.dynamodb, "--dynamodb-port").await?;
+        let messages = Port::take(config.ports.messages, "--sns-port").await?;
+        let snipcart = Port::take(config.ports.snipcart, "--snipcart-port").await?;
+
+        let environments = Environments::default();
+        let tap = Tap::new(environments.clone());
+        let endpoints = Endpoints::start(dynamodb, messages, &tap).await?;
+        let clients = Clients::new(&endpoints.dynamodb_url(), &endpoints.messages_url());
+        clients.create().await?;
+        let snipcart = Snipcart::start(snipcart);
+
+        let urls = Urls {
+            dynamodb: endpoints.dynamodb_url(),
+            messages: endpoints.messages_url(),
+            snipcart_api: snipcart.api_url(),
+        };
+        let mut functions = Vec::new();
+        for function in &config.functions {
+            let mut variables = settings::variables(&function.name, &urls);
+            if let Some(secret) = config.secrets.get(&function.name) {
+                variables.insert("SECRETS".to_owned(), secret.to_string());
+            }
+            variables.extend(config.variables.clone());
+            let recipe = Recipe {
+                name: function.name.clone(),
+                binary: config.binaries.get(&function.name)?.to_path_buf(),
+                variables,
+                timeout: config.timeout.unwrap_or(function.timeout),
+            };
+            let function = Function::new(recipe, config.environments, environments.clone(), config.log.clone());
+            functions.push(Arc::new(function));
+        }
+        let gateway = Gateway {
+            routes: config.functions,
+            functions: functions.clone(),
+            log: config.log.clone(),
+        }
+        .serve(gateway);
+        Ok(Self {
+            gateway,
+            functions,
+            endpoints,
+            snipcart,
+            environments,
+            tap,
+            clients,
+            log: config.log,
+        })
+    }
+
+    /// Starts one environment of each function, so that one that cannot start says so now and not at the first event.
+    pub async fn warm(&self) {
+        for function in &self.functions {
+            function.warm().await;
+        }
+    }
+
+    /// The gateway's URL.
+    pub fn url(&self) -> String {
+        self.gateway.url()
+    }
+
+    /// The AWS endpoints.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// The stand-in for Snipcart.
+    pub fn snipcart(&self) -> &Snipcart {
+        &self.snipcart
+    }
+
+    /// The tap on the AWS endpoints.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// Clients for table, topic and queue.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// The queue that is subscribed to the topic.
+    pub fn queue(&self) -> Queue {
+        Queue::new(self.clients.sqs.clone(), &self.endpoints.messages_url())
+    }
+
+    /// The functions' processes.
+    pub fn environments(&self) -> &Environments {
+        &self.environments
+    }
+
+    /// What it has said so far, if its log is in memory.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// Ends it, and returns when no process of it is left.
+    pub async fn shutdown(self) {
+        drop(self.gateway);
+        self.environments.kill_all().await;
+    }
+}

@@ -1,0 +1,148 @@
+//! Table, topic and queue, as `template.yaml` has them, and the clients for them.
+
+use std::fmt::Debug;
+
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
+use aws_sdk_sqs::types::QueueAttributeName;
+
+use crate::settings::AWS_KEY;
+use crate::{ACCOUNT, Error, NAME, REGION};
+
+/// The AWS clients for a local stack.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// For the table.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// For the topic.
+    pub sns: aws_sdk_sns::Client,
+    /// For the queue.
+    pub sqs: aws_sdk_sqs::Client,
+}
+
+impl Clients {
+    /// Clients for the endpoints at these URLs.
+    pub fn new(dynamodb_url: &str, messages_url: &str) -> Self {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let credentials = Credentials::new(AWS_KEY, AWS_KEY, None, None, "local");
+        Self {
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(
+                aws_sdk_dynamodb::Config::builder()
+                    .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+                    .region(aws_sdk_dynamodb::config::Region::new(REGION))
+                    .credentials_provider(credentials.clone())
+                    .http_client(http.clone())
+                    .endpoint_url(dynamodb_url)
+                    .build(),
+            ),
+            sns: aws_sdk_sns::Client::from_conf(
+                aws_sdk_sns::Config::builder()
+                    .behavior_version(aws_sdk_sns::config::BehaviorVersion::latest())
+                    .region(aws_sdk_sns::config::Region::new(REGION))
+                    .credentials_provider(credentials.clone())
+                    .http_client(http.clone())
+                    .endpoint_url(messages_url)
+                    .build(),
+            ),
+            sqs: aws_sdk_sqs::Client::from_conf(
+                aws_sdk_sqs::Config::builder()
+                    .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+                    .region(aws_sdk_sqs::config::Region::new(REGION))
+                    .credentials_provider(credentials)
+                    .http_client(http)
+                    .endpoint_url(messages_url)
+                    .build(),
+            ),
+        }
+    }
+
+    /// Creates the table with its indexes, the topic, the queue, and the subscription, which delivers in SNS's envelope.
+    pub async fn create(&self) -> Result<(), Error> {
+        self.create_table().await?;
+        self.sns.create_topic().name(NAME).send().await.map_err(refused)?;
+        // As long as a consumer needs; `cargo local send` makes what is not its own visible again.
+        self.sqs
+            .create_queue()
+            .queue_name(NAME)
+            .attributes(QueueAttributeName::VisibilityTimeout, "30")
+            .send()
+            .await
+            .map_err(refused)?;
+        self.sns
+            .subscribe()
+            .topic_arn(crate::TOPIC_ARN)
+            .protocol("sqs")
+            .endpoint(format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}"))
+            .send()
+            .await
+            .map_err(refused)?;
+        Ok(())
+    }
+
+    async fn create_table(&self) -> Result<(), Error> {
+        let order = Projection::builder()
+            .projection_type(ProjectionType::Include)
+            .set_non_key_attributes(Some(["state", "type", "time"].map(str::to_owned).to_vec()))
+            .build();
+        let keys_only = Projection::builder().projection_type(ProjectionType::KeysOnly).build();
+        let indexes = [
+            ("by_order", "order_key", "order_sort", order),
+            ("work", "work", "next_attempt_at", keys_only.clone()),
+            ("by_hour", "hour", "received_at", keys_only),
+        ];
+        let mut table = self
+            .dynamodb
+            .create_table()
+            .table_name(NAME)
+            .billing_mode(BillingMode::PayPerRequest)
+            .set_key_schema(Some(keys("pk", "sk")?));
+        for name in ["pk", "sk"]
+            .into_iter()
+            .chain(indexes.iter().flat_map(|(_, hash, range, _)| [*hash, *range]))
+        {
+            let attribute = AttributeDefinition::builder()
+                .attribute_name(name)
+                .attribute_type(ScalarAttributeType::S)
+                .build()
+                .map_err(refused)?;
+            table = table.attribute_definitions(attribute);
+        }
+        for (name, hash, range, projection) in indexes {
+            let index = GlobalSecondaryIndex::builder()
+                .index_name(name)
+                .set_key_schema(Some(keys(hash, range)?))
+                .projection(projection)
+                .build()
+                .map_err(refused)?;
+            table = table.global_secondary_indexes(index);
+        }
+        table.send().await.map_err(refused)?;
+        Ok(())
+    }
+}
+
+/// The queue's URL at an endpoint.
+pub fn queue_url(messages_url: &str) -> String {
+    format!("{messages_url}/{ACCOUNT}/{NAME}")
+}
+
+fn keys(hash: &str, range: &str) -> Result<Vec<KeySchemaElement>, Error> {
+    [(hash, KeyType::Hash), (range, KeyType::Range)]
+        .into_iter()
+        .map(|(name, kind)| {
+            KeySchemaElement::builder()
+                .attribute_name(name)
+                .key_type(kind)
+                .build()
+                .map_err(refused)
+        })
+        .collect()
+}
+
+/// Debug, since that alone shows what the service said.
+fn refused(error: impl Debug) -> Error {
+    Error::Start(format!("{error:?}"))
+}

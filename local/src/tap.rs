@@ -1,0 +1,314 @@
+//! A tap on the AWS endpoints: every call passes it, and a test can count calls, and make some of them go wrong.
+//!
+//! It is the only switch for faults. The functions know nothing of it: they are made to fail from outside, as on AWS.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::environment::Environments;
+use crate::lock;
+use crate::server::Answer;
+
+/// An AWS service of the local stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// The store.
+    DynamoDb,
+    /// The topic.
+    Sns,
+    /// The queue.
+    Sqs,
+}
+
+/// A call that passes the tap.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// To which service.
+    pub service: Service,
+    /// The operation's name, such as `PutItem`.
+    pub operation: String,
+    /// The execution environment that makes it, if a function does.
+    pub caller: Option<String>,
+    /// The request's body.
+    pub body: Bytes,
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not carried out and answered with this error.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// AWS's name for the error.
+        code: &'static str,
+    },
+    /// It is not carried out and never answered.
+    Hang,
+    /// It waits until the [`Injection`] is dropped, and is then carried out.
+    Hold,
+    /// It is carried out, but the answer is lost: the connection closes.
+    LoseAnswer,
+    /// It is not carried out, and the process that made it is killed.
+    KillBefore,
+    /// It is carried out, and the process that made it is killed before it sees the answer.
+    KillAfter,
+}
+
+impl Fault {
+    /// The service is not there for anyone.
+    pub const DOWN: Self = Self::Answer {
+        status: 503,
+        code: "ServiceUnavailable",
+    };
+    /// The service refuses for now.
+    pub const THROTTLED: Self = Self::Answer {
+        status: 400,
+        code: "ThrottlingException",
+    };
+}
+
+/// Which calls a fault is for.
+#[derive(Debug)]
+pub struct Rule {
+    service: Service,
+    operation: &'static str,
+    times: usize,
+    holding: &'static str,
+}
+
+impl Rule {
+    /// Every call of one operation.
+    pub fn new(service: Service, operation: &'static str) -> Self {
+        Self {
+            service,
+            operation,
+            times: usize::MAX,
+            holding: "",
+        }
+    }
+
+    /// Every call to a service.
+    pub fn all(service: Service) -> Self {
+        Self::new(service, "")
+    }
+
+    /// The first `times` of them only.
+    #[must_use]
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Those only whose body holds `text`.
+    #[must_use]
+    pub fn holding(mut self, text: &'static str) -> Self {
+        self.holding = text;
+        self
+    }
+
+    fn matches(&self, call: &Call) -> bool {
+        self.times > 0
+            && self.service == call.service
+            && (self.operation.is_empty() || self.operation == call.operation)
+            && (self.holding.is_empty() || String::from_utf8_lossy(&call.body).contains(self.holding))
+    }
+}
+
+/// A fault in force; dropping it ends it.
+#[derive(Debug)]
+#[must_use = "the fault ends when this is dropped"]
+pub struct Injection {
+    id: u64,
+    tap: Tap,
+    hits: watch::Receiver<usize>,
+}
+
+impl Injection {
+    /// Waits until the fault has come over `count` calls. A kill counts when the process is gone.
+    pub async fn hit(&self, count: usize) {
+        let mut hits = self.hits.clone();
+        // The sender lives as long as this does.
+        let _ = hits.wait_for(|hits| *hits >= count).await;
+    }
+}
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        lock(&self.tap.faults).retain(|fault| fault.id != self.id);
+    }
+}
+
+#[derive(Debug)]
+struct InForce {
+    id: u64,
+    rule: Rule,
+    fault: Fault,
+    hits: Arc<watch::Sender<usize>>,
+    /// Dropped with the fault, which lets held calls go on.
+    released: watch::Sender<()>,
+}
+
+/// The tap.
+#[derive(Debug, Clone)]
+pub struct Tap {
+    environments: Environments,
+    faults: Arc<Mutex<Vec<InForce>>>,
+    counts: Arc<watch::Sender<HashMap<(Service, String), usize>>>,
+}
+
+impl Tap {
+    /// A tap that lets everything pass.
+    pub fn new(environments: Environments) -> Self {
+        Self {
+            environments,
+            faults: Arc::default(),
+            counts: Arc::new(watch::channel(HashMap::new()).0),
+        }
+    }
+
+    /// Puts a fault in force for the calls of `rule`. Of several that match, the oldest counts.
+    pub fn inject(&self, rule: Rule, fault: Fault) -> Injection {
+        let (hits, receiver) = watch::channel(0);
+        let mut faults = lock(&self.faults);
+        let id = faults.last().map_or(0, |last| last.id + 1);
+        faults.push(InForce {
+            id,
+            rule,
+            fault,
+            hits: Arc::new(hits),
+            released: watch::channel(()).0,
+        });
+        drop(faults);
+        Injection {
+            id,
+            tap: self.clone(),
+            hits: receiver,
+        }
+    }
+
+    /// How many calls of an operation have come so far.
+    pub fn count(&self, service: Service, operation: &str) -> usize {
+        self.counts
+            .borrow()
+            .get(&(service, operation.to_owned()))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Waits until `count` calls of an operation have come.
+    pub async fn until(&self, service: Service, operation: &str, count: usize) {
+        let key = (service, operation.to_owned());
+        let mut counts = self.counts.subscribe();
+        // The sender lives as long as this does.
+        let _ = counts
+            .wait_for(|counts| counts.get(&key).is_some_and(|come| *come >= count))
+            .await;
+    }
+
+    /// Lets one call pass, or not.
+    pub(crate) async fn pass<F>(&self, call: Call, carry_out: F) -> Answer
+    where
+        F: Future<Output = Response<Bytes>> + Send + 'static,
+    {
+        self.counts
+            .send_modify(|counts| *counts.entry((call.service, call.operation.clone())).or_default() += 1);
+        let Some((fault, hits, mut released)) = self.fault(&call) else {
+            return Some(carried_out(carry_out).await);
+        };
+        let hit = || hits.send_modify(|hits| *hits += 1);
+        match fault {
+            Fault::Answer { status, code } => {
+                hit();
+                Some(error(call.service, status, code))
+            }
+            Fault::Hang => {
+                hit();
+                std::future::pending().await
+            }
+            Fault::Hold => {
+                hit();
+                // An error: the fault has ended.
+                let _ = released.changed().await;
+                Some(carried_out(carry_out).await)
+            }
+            Fault::LoseAnswer => {
+                carried_out(carry_out).await;
+                hit();
+                None
+            }
+            Fault::KillBefore => {
+                self.kill(call.caller, hits).await;
+                None
+            }
+            Fault::KillAfter => {
+                carried_out(carry_out).await;
+                self.kill(call.caller, hits).await;
+                None
+            }
+        }
+    }
+
+    fn fault(&self, call: &Call) -> Option<(Fault, Arc<watch::Sender<usize>>, watch::Receiver<()>)> {
+        let mut faults = lock(&self.faults);
+        let found = faults.iter_mut().find(|fault| fault.rule.matches(call))?;
+        found.rule.times -= 1;
+        Some((found.fault, Arc::clone(&found.hits), found.released.subscribe()))
+    }
+
+    /// On a task of its own: the connection ends with the process, and with it whatever was being done for it.
+    async fn kill(&self, caller: Option<String>, hits: Arc<watch::Sender<usize>>) {
+        let environments = self.environments.clone();
+        let killed = tokio::spawn(async move {
+            if let Some(caller) = caller {
+                environments.kill(&caller).await;
+            }
+            hits.send_modify(|hits| *hits += 1);
+        });
+        let _ = killed.await;
+    }
+}
+
+/// On a task of its own: a call that has begun is carried out even if its caller goes away.
+async fn carried_out<F>(carry_out: F) -> Response<Bytes>
+where
+    F: Future<Output = Response<Bytes>> + Send + 'static,
+{
+    tokio::spawn(carry_out)
+        .await
+        .unwrap_or_else(|_| crate::server::message(StatusCode::INTERNAL_SERVER_ERROR, "the endpoint panicked"))
+}
+
+/// An error in the words of the service: JSON, or XML for SNS.
+pub(crate) fn error(service: Service, status: u16, code: &str) -> Response<Bytes> {
+    let fault = if status < 500 { "Sender" } else { "Receiver" };
+    let (content_type, body) = match service {
+        Service::Sns => (
+            "text/xml",
+            format!(
+                "<ErrorResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><Error><Type>{fault}</Type><Code>{code}</Code>\
+                 <Message>{code}</Message></Error><RequestId>00000000-0000-0000-0000-000000000000</RequestId></ErrorResponse>"
+            ),
+        ),
+        Service::DynamoDb => (
+            "application/x-amz-json-1.0",
+            json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": code}).to_string(),
+        ),
+        Service::Sqs => (
+            "application/x-amz-json-1.0",
+            json!({"__type": format!("com.amazonaws.sqs#{code}"), "message": code}).to_string(),
+        ),
+    };
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

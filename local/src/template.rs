@@ -1,0 +1,299 @@
+//! What `template.yaml` says about functions and routes: the local gateway serves what would be deployed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::Error;
+
+/// A function that the HTTP API calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// The name of its binary, which is its package's too.
+    pub name: String,
+    /// How long it may take for one event.
+    pub timeout: Duration,
+    /// The routes that lead to it.
+    pub routes: Vec<Route>,
+}
+
+/// One route of the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The method, upper case; `ANY` for all.
+    pub method: String,
+    /// The path, with `{name}` for a segment that is a parameter.
+    pub path: String,
+}
+
+impl Route {
+    /// API Gateway's name for it: `ANY /webhooks/selldone/{shop}`.
+    pub fn key(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// The path's parameters when `method` and `path` (as sent) are this route's.
+    fn parameters(&self, method: &str, path: &str) -> Option<Vec<(String, String)>> {
+        if self.method != "ANY" && self.method != method {
+            return None;
+        }
+        let mut parameters = Vec::new();
+        let (mut ours, mut theirs) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return Some(parameters),
+                (Some(ours), Some(theirs)) => match parameter(ours) {
+                    // A parameter stands for exactly one segment, which is not empty.
+                    Some(_) if theirs.is_empty() => return None,
+                    Some(name) => parameters.push((name.to_owned(), decoded(theirs))),
+                    None if ours == theirs => {}
+                    None => return None,
+                },
+                _ => return None,
+            }
+        }
+    }
+
+    /// Among routes that match, API Gateway takes the one with the most fixed segments, then one of a certain method.
+    fn rank(&self) -> (usize, bool) {
+        let fixed = self
+            .path
+            .split('/')
+            .filter(|segment| parameter(segment).is_none())
+            .count();
+        (fixed, self.method != "ANY")
+    }
+}
+
+/// A request's route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match<'a> {
+    /// The function to call.
+    pub function: &'a str,
+    /// The route.
+    pub route: &'a Route,
+    /// The path's parameters, decoded.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// The function and route for a request, if there are any.
+pub fn route<'a>(functions: &'a [Function], method: &str, path: &str) -> Option<Match<'a>> {
+    functions
+        .iter()
+        .flat_map(|function| function.routes.iter().map(move |route| (function, route)))
+        .filter_map(|(function, route)| {
+            let parameters = route.parameters(method, path)?;
+            Some(Match {
+                function: &function.name,
+                route,
+                parameters,
+            })
+        })
+        .max_by_key(|found| found.route.rank())
+}
+
+/// Reads the functions that have routes from the template at `path`.
+pub fn read(path: &Path) -> Result<Vec<Function>, Error> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::Template(format!("{} cannot be read: {source}", path.display())))?;
+    parse(&text).map_err(|fault| Error::Template(format!("{}: {fault}", path.display())))
+}
+
+/// `CloudFormation`'s short tags (`!Ref`, `!Sub`) need no care: the reader keeps what they are applied to, and none is read here.
+fn parse(text: &str) -> Result<Vec<Function>, String> {
+    let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
+    let template = documents.first().ok_or("it is empty")?;
+    let timeout = seconds(&template["Globals"]["Function"]["Timeout"]);
+    let resources = template["Resources"].as_hash().ok_or("it has no Resources")?;
+    let mut functions = Vec::new();
+    for (id, resource) in resources {
+        if resource["Type"].as_str() != Some("AWS::Serverless::Function") {
+            continue;
+        }
+        let id = id.as_str().unwrap_or_default();
+        let properties = &resource["Properties"];
+        let routes = routes(id, &properties["Events"])?;
+        if routes.is_empty() {
+            continue;
+        }
+        functions.push(Function {
+            name: binary(resource)
+                .ok_or_else(|| format!("{id} names no binary: give it Metadata.BuildProperties.Binary"))?,
+            // SAM's own default is 3 seconds.
+            timeout: seconds(&properties["Timeout"])
+                .or(timeout)
+                .unwrap_or(Duration::from_secs(3)),
+            routes,
+        });
+    }
+    if functions.is_empty() {
+        return Err("it has no function with an HttpApi event".to_owned());
+    }
+    Ok(functions)
+}
+
+fn routes(id: &str, events: &Yaml) -> Result<Vec<Route>, String> {
+    let mut routes = Vec::new();
+    for (name, event) in events.as_hash().into_iter().flatten() {
+        if event["Type"].as_str() != Some("HttpApi") {
+            continue;
+        }
+        let event = &event["Properties"];
+        let (Some(path), Some(method)) = (event["Path"].as_str(), event["Method"].as_str()) else {
+            return Err(format!(
+                "the event {} of {id} has no Path and Method",
+                name.as_str().unwrap_or_default()
+            ));
+        };
+        if path.contains("+}") {
+            return Err(format!(
+                "the local gateway does not know the route {path} of {id}: it has no greedy parameters"
+            ));
+        }
+        let method = if method == "*" {
+            "ANY".to_owned()
+        } else {
+            method.to_ascii_uppercase()
+        };
+        routes.push(Route {
+            method,
+            path: path.to_owned(),
+        });
+    }
+    Ok(routes)
+}
+
+/// cargo-lambda's `Binary`, else the folder's name, which is the package's.
+fn binary(resource: &Yaml) -> Option<String> {
+    let named = resource["Metadata"]["BuildProperties"]["Binary"].as_str();
+    let folder = resource["Properties"]["CodeUri"]
+        .as_str()
+        .and_then(|uri| uri.trim_end_matches('/').rsplit('/').next());
+    named
+        .or(folder)
+        .filter(|name| !name.is_empty() && *name != ".")
+        .map(str::to_owned)
+}
+
+fn seconds(value: &Yaml) -> Option<Duration> {
+    value
+        .as_i64()
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map(Duration::from_secs)
+}
+
+fn parameter(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
+}
+
+fn decoded(segment: &str) -> String {
+    percent_encoding::percent_decode_str(segment)
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = r"
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Architecture: {Type: String, Default: arm64}
+Globals:
+  Function:
+    Timeout: 15
+    Architectures: [!Ref Architecture]
+Resources:
+  Table:
+    Type: AWS::DynamoDB::Table
+  SelldoneFunction:
+    Type: AWS::Serverless::Function
+    Metadata: {BuildMethod: rust-cargolambda, BuildProperties: {Binary: selldone}}
+    Properties:
+      CodeUri: .
+      Environment:
+        Variables: {TOPIC_ARN: !Ref Topic, SECRETS: !Sub '${Secret}', TABLE: !GetAtt [Table, Arn]}
+      Events:
+        Webhook: {Type: HttpApi, Properties: {ApiId: !Ref Api, Path: '/webhooks/selldone/{shop}', Method: any}}
+  CartumFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: functions/cartum/
+      Timeout: 20
+      Events:
+        Webhook: {Type: HttpApi, Properties: {Path: '/webhooks/cartum/{shop}', Method: '*'}}
+        Ping: {Type: HttpApi, Properties: {Path: '/webhooks/cartum/ping', Method: get}}
+  RedriveFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      Events:
+        Minute: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute)}}
+";
+
+    #[test]
+    fn functions_with_http_events_are_read_with_their_binary_and_timeout() {
+        let functions = parse(TEMPLATE).unwrap();
+        let read: Vec<_> = functions
+            .iter()
+            .map(|f| (f.name.as_str(), f.timeout.as_secs()))
+            .collect();
+        assert_eq!(read, [("selldone", 15), ("cartum", 20)]);
+        assert_eq!(functions[0].routes[0].key(), "ANY /webhooks/selldone/{shop}");
+    }
+
+    #[test]
+    fn a_request_finds_the_most_specific_route() {
+        let functions = parse(TEMPLATE).unwrap();
+        let cases = [
+            (
+                "POST",
+                "/webhooks/selldone/main",
+                Some(("ANY /webhooks/selldone/{shop}", Some("main"))),
+            ),
+            (
+                "DELETE",
+                "/webhooks/cartum/caf%C3%A9",
+                Some(("ANY /webhooks/cartum/{shop}", Some("café"))),
+            ),
+            (
+                "GET",
+                "/webhooks/cartum/ping",
+                Some(("GET /webhooks/cartum/ping", None)),
+            ),
+            (
+                "POST",
+                "/webhooks/cartum/ping",
+                Some(("ANY /webhooks/cartum/{shop}", Some("ping"))),
+            ),
+            ("POST", "/webhooks/selldone/", None),
+            ("POST", "/webhooks/selldone", None),
+            ("POST", "/webhooks/selldone/main/", None),
+            ("POST", "/webhooks/unknown/main", None),
+        ];
+        for (method, path, expected) in cases {
+            let found = route(&functions, method, path);
+            let found = found
+                .as_ref()
+                .map(|m| (m.route.key(), m.parameters.first().map(|(_, value)| value.as_str())));
+            let expected = expected.map(|(key, shop)| (key.to_owned(), shop));
+            assert_eq!(found, expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_cannot_be_served_says_why() {
+        for (template, fault) in [
+            ("", "it is empty"),
+            ("Transform: x", "it has no Resources"),
+            ("Resources: {}", "it has no function with an HttpApi event"),
+            (
+                "Resources: {F: {Type: 'AWS::Serverless::Function', Properties: {Events: {A: {Type: HttpApi}}}}}",
+                "the event A of F has no Path and Method",
+            ),
+        ] {
+            assert_eq!(parse(template).unwrap_err(), fault);
+        }
+    }
+}
