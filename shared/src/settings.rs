@@ -1,5 +1,6 @@
 //! Settings from environment variables. An empty variable counts as unset, so that `sam local` can set it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::str::FromStr;
 
@@ -35,14 +36,12 @@ impl Settings {
     }
 
     /// A fixed table.
-    pub fn from_table<const N: usize>(table: [(&'static str, &'static str); N]) -> Self {
-        let find = move |name: &str| {
-            table
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
-        Self { lookup: Box::new(find) }
+    pub fn from_table<K: Into<String>, V: Into<String>>(table: impl IntoIterator<Item = (K, V)>) -> Self {
+        let table: BTreeMap<String, String> =
+            table.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self {
+            lookup: Box::new(move |name| table.get(name).cloned()),
+        }
     }
 
     /// A setting that may be absent.

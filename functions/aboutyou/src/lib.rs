@@ -24,6 +24,7 @@ pub struct AboutYou;
 
 /// What one shop is verified with.
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the fields are named as in the secret")]
 pub struct Secrets {
     tokens: Live<Token>,
     /// Where given, every delivery must be signed with one of these too.

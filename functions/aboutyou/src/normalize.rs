@@ -18,6 +18,7 @@ pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
             (items_only(&message, &mut assumed), true)
         }
     };
+    root.take("event");
     Normalized {
         time: time(&root, "timestamp").or(order.updated_at),
         partial,

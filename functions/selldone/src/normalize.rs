@@ -14,6 +14,7 @@ pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
     let basket = root.object("basket");
     let mut assumed = Assumed::default();
     let order = order(&root, &basket, &mut assumed);
+    root.take("action");
     Normalized {
         time: order.updated_at,
         assumed: assumed.into_pointers(),

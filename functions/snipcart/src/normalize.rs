@@ -7,7 +7,7 @@ use shared::event::{
 use shared::payload::{Fields, Payload};
 use shared::provider::Normalized;
 
-use crate::payload::{Event, TEST_MODE, payment_status, status};
+use crate::payload::{Event, is_test, payment_status, status};
 
 pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
     let root = payload.root();
@@ -27,11 +27,10 @@ pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
         order(event, to, &root, &content)
     };
     let event_type = event.event_type(to);
+    root.take("eventName");
     Normalized {
         time: root.time("createdOn"),
-        test: root
-            .read_if("mode", |mode| (mode.as_str()? == TEST_MODE).then_some(()))
-            .is_some(),
+        test: root.read("mode", is_test).unwrap_or(false),
         partial,
         change,
         refund: (event == Event::RefundCreated)

@@ -1,5 +1,6 @@
 //! Snipcart's words, and ours for them.
 
+use serde_json::Value;
 use shared::event::{EventType, PaymentStatus, Status};
 
 /// The events that report orders.
@@ -78,8 +79,14 @@ pub(crate) fn is_no_order_event(word: &str) -> bool {
     ["shippingrates.fetch", "taxes.calculate"].contains(&word) || families.iter().any(|family| word.starts_with(family))
 }
 
-/// The `mode` of orders that are no business.
-pub(crate) const TEST_MODE: &str = "Test";
+/// Whether a `mode` is that of orders that are no business.
+pub(crate) fn is_test(mode: &Value) -> Option<bool> {
+    match mode.as_str()? {
+        "Test" => Some(true),
+        "Live" => Some(false),
+        _ => None,
+    }
+}
 
 /// Our word for a `status`.
 pub(crate) fn status(word: &str) -> Status {

@@ -1,0 +1,228 @@
+//! Every event of `events/` through verification, identification and normalization, against the golden event beside it.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p tests --test golden` writes the golden events anew: read the difference before you keep it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use local::server::Port;
+use local::snipcart::Snipcart as SnipcartStandIn;
+use serde_json::Value;
+use shared::Provider;
+use shared::delivery::{BodyLimit, Delivery};
+use shared::event::OrderEvent;
+use shared::settings::Settings;
+use shared::understanding::{Meaning, Understanding, understand};
+use shared::verification::Verified;
+
+/// What becomes of the events that are not published.
+const NOT_PUBLISHED: &[(&str, &[&str])] = &[
+    (
+        "unsupported",
+        &[
+            "selldone/pos-order",
+            "selldone/inventory",
+            "selldone/ping",
+            "cartum/user-signup",
+            "cartum/request-call-me",
+            "cartum/delete-unsubscribed",
+            "cartum/ping",
+            "deeple/ping",
+            "aboutyou/stock-updated",
+            "aboutyou/product-master",
+            "aboutyou/ping",
+            "snipcart/subscription-created",
+            "snipcart/subscription-payment-succeeded",
+            "snipcart/shippingrates-fetch",
+            "snipcart/taxes-calculate",
+            "snipcart/ping",
+        ],
+    ),
+    (
+        "unknown_event",
+        &[
+            "selldone/unknown-action",
+            "selldone/unknown-event",
+            "cartum/unknown-event",
+            "aboutyou/unknown-event",
+            "snipcart/order-withdrawal-created",
+            "snipcart/unknown-event",
+        ],
+    ),
+    (
+        "no_discriminator",
+        &[
+            "selldone/event-missing",
+            "selldone/action-missing",
+            "aboutyou/event-missing",
+            "snipcart/event-name-missing",
+        ],
+    ),
+    (
+        "no_order_id",
+        &[
+            "selldone/order-id-missing",
+            "selldone/basket-not-an-object",
+            "cartum/order-id-missing",
+            "cartum/order-id-null",
+            "cartum/not-an-object",
+            "deeple/order-number-missing",
+            "deeple/empty-object",
+            "aboutyou/order-number-missing",
+            "aboutyou/message-not-an-object",
+            "snipcart/order-token-missing",
+            "snipcart/refund-order-token-missing",
+            "snipcart/content-null",
+        ],
+    ),
+    (
+        "not_json",
+        &[
+            "selldone/not-json",
+            "cartum/not-json",
+            "deeple/not-json",
+            "aboutyou/not-json",
+            "snipcart/not-json",
+        ],
+    ),
+];
+
+#[tokio::test]
+async fn selldones_events_normalize_to_the_golden_ones() {
+    check::<selldone::Selldone>(&[]).await;
+}
+
+#[tokio::test]
+async fn cartums_events_normalize_to_the_golden_ones() {
+    check::<cartum::Cartum>(&[]).await;
+}
+
+#[tokio::test]
+async fn deeples_events_normalize_to_the_golden_ones() {
+    check::<deeple::Deeple>(&[]).await;
+}
+
+#[tokio::test]
+async fn about_yous_events_normalize_to_the_golden_ones() {
+    check::<aboutyou::AboutYou>(&[]).await;
+}
+
+#[tokio::test]
+async fn snipcarts_events_normalize_to_the_golden_ones() {
+    let snipcart = SnipcartStandIn::start(Port::take(0, "").await.expect("a free port"));
+    check::<snipcart::Snipcart>(&[("SNIPCART_API_URL", &snipcart.api_url())]).await;
+}
+
+async fn check<P: Provider>(overrides: &[(&str, &str)]) {
+    let environment = environment(P::NAME, overrides);
+    let provider = P::from_settings(&Settings::from_table(environment.clone())).expect("settings");
+    let secrets: Value = serde_json::from_str(&environment["SECRETS"]).expect("secrets are JSON");
+    let secrets = serde_json::from_value(secrets["shops"]["main"].clone()).expect("the shop's secrets");
+    let mut wrong = Vec::new();
+    let mut ids = HashMap::new();
+    for (name, path) in events(P::NAME) {
+        let request = lambda_http::request::from_reader(fs::File::open(&path).expect("an event")).expect("an event");
+        let delivery = Delivery::read(request, P::METHODS, BodyLimit::new(BodyLimit::DEFAULT)).expect("a delivery");
+        let proof = provider
+            .verify(&delivery, &secrets)
+            .await
+            .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+        let Understanding { id, meaning } = understand(&provider, &Verified::new(delivery, proof));
+        // All bodies without content are the same ping.
+        if let Some(other) = ids.insert(id, name.clone())
+            && ![&name, &other]
+                .iter()
+                .all(|name| ["ping", "delete-unsubscribed"].contains(&name.as_str()))
+        {
+            wrong.push(format!("{name} has the event id of {other}"));
+        }
+        let outcome = match &meaning {
+            Meaning::Order(event) => compare(event, &path.with_extension("normalized.json")),
+            Meaning::Unsupported => expect_not_published(P::NAME, &name, "unsupported"),
+            Meaning::Quarantined(reason) => expect_not_published(P::NAME, &name, reason.as_str()),
+        };
+        wrong.extend(outcome.err().map(|difference| format!("{name}: {difference}")));
+    }
+    assert!(!ids.is_empty(), "there are no events");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+fn compare(event: &OrderEvent, golden: &Path) -> Result<(), String> {
+    let event = pretty(&without_the_clock(event.clone()));
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(golden, event).expect("the golden event can be written");
+        return Ok(());
+    }
+    let expected = fs::read_to_string(golden).map_err(|error| format!("{}: {error}", golden.display()))?;
+    let difference = expected
+        .lines()
+        .zip(event.lines())
+        .find(|(expected, is)| expected != is);
+    match difference {
+        Some((expected, is)) => Err(format!("expected {}, is {}", expected.trim(), is.trim())),
+        None if expected == event => Ok(()),
+        None => Err("one is longer than the other".to_owned()),
+    }
+}
+
+fn expect_not_published(provider: &str, name: &str, outcome: &str) -> Result<(), String> {
+    let name = format!("{provider}/{name}");
+    let listed = NOT_PUBLISHED.iter().find(|(_, names)| names.contains(&name.as_str()));
+    match listed {
+        Some((expected, _)) if *expected == outcome => Ok(()),
+        Some((expected, _)) => Err(format!("expected {expected}, is {outcome}")),
+        None => Err(format!("expected to be published, is {outcome}")),
+    }
+}
+
+/// What depends on the time of the run stands still.
+fn without_the_clock(mut event: OrderEvent) -> OrderEvent {
+    let fixed = "2026-01-01T00:00:00Z".parse().expect("a time");
+    if event.time == event.data.received_at {
+        assert!(
+            event.data.assumed.iter().any(|pointer| pointer == "/time"),
+            "an assumed time is named"
+        );
+        event.time = fixed;
+    }
+    event.data.received_at = fixed;
+    event
+}
+
+fn pretty(event: &OrderEvent) -> String {
+    let json = serde_json::to_string_pretty(event).expect("JSON") + "\n";
+    json.replace('\u{ffff}', "\\uffff")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../events")
+}
+
+/// The function's variables in events/env.json.
+fn environment(provider: &str, overrides: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let file = fs::read(root().join("env.json")).expect("events/env.json");
+    let functions: BTreeMap<String, BTreeMap<String, String>> =
+        serde_json::from_slice(&file).expect("names and values");
+    let function = functions
+        .into_iter()
+        .find(|(name, _)| name.to_lowercase() == format!("{provider}function"));
+    let mut variables = function.expect("the function is in events/env.json").1;
+    variables.extend(
+        overrides
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
+    variables
+}
+
+fn events(provider: &str) -> BTreeMap<String, PathBuf> {
+    let files = fs::read_dir(root().join(provider)).expect("the provider's events");
+    let paths = files.map(|file| file.expect("a file").path());
+    paths
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned();
+            (!name.ends_with(".normalized")).then_some((name, path))
+        })
+        .collect()
+}
