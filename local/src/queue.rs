@@ -19,6 +19,8 @@ pub struct Queue {
 #[derive(Debug, Clone)]
 pub struct Message {
     /// The order event, as it was published.
+    pub text: String,
+    /// The same, read.
     pub event: Value,
     /// The message attributes as SNS's envelope has them.
     pub attributes: Value,
