@@ -126,11 +126,12 @@ impl Message {
         let odd = |what| Error::Send(format!("a message of the queue {what}"));
         let body = message.body.ok_or_else(|| odd("has no body"))?;
         let mut envelope: Value = serde_json::from_str(&body).map_err(|_| odd("is not in SNS's envelope"))?;
-        let event = envelope["Message"]
-            .as_str()
-            .ok_or_else(|| odd("is not in SNS's envelope"))?;
+        let Value::String(text) = envelope["Message"].take() else {
+            return Err(odd("is not in SNS's envelope"));
+        };
         Ok(Self {
-            event: serde_json::from_str(event).map_err(|_| odd("holds no JSON event"))?,
+            event: serde_json::from_str(&text).map_err(|_| odd("holds no JSON event"))?,
+            text,
             attributes: envelope["MessageAttributes"].take(),
             receipt: message.receipt_handle.ok_or_else(|| odd("has no receipt handle"))?,
         })

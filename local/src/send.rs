@@ -144,7 +144,7 @@ async fn follow(answer: &Response<Bytes>, ports: crate::Ports) -> Result<(), Err
         .is_some_and(|state| state == "published");
     let patience = Duration::from_secs(if status == "accepted" && published { 5 } else { 0 });
     match Queue::new(clients.sqs, &messages_url).take(event_id, patience).await? {
-        Some(message) => println!("\nPublished event (taken from the queue)\n{:#}", message.event),
+        Some(message) => println!("\nPublished event (taken from the queue)\n{}", indented(&message.text)),
         None => println!("\n{}", why_nothing(status, published)),
     }
     Ok(())
@@ -185,6 +185,48 @@ fn unpacked(bytes: &[u8]) -> String {
         Ok(length) if length < 1 << 16 => format!("({} bytes, {length} unpacked) {text}", bytes.len()),
         _ => format!("({} bytes)", bytes.len()),
     }
+}
+
+/// JSON on many lines, its fields in the order in which they came.
+fn indented(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() * 2);
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    let line = |text: &mut String, depth: usize| text.extend(["\n", &"  ".repeat(depth)]);
+    let mut characters = json.chars().peekable();
+    while let Some(character) = characters.next() {
+        if in_string {
+            text.push(character);
+            in_string = escaped || character != '"';
+            escaped = !escaped && character == '\\';
+            continue;
+        }
+        match character {
+            '{' | '[' if characters.peek().is_some_and(|next| ['}', ']'].contains(next)) => {
+                text.push(character);
+                text.extend(characters.next());
+            }
+            '{' | '[' => {
+                text.push(character);
+                depth += 1;
+                line(&mut text, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut text, depth);
+                text.push(character);
+            }
+            ',' => {
+                text.push(character);
+                line(&mut text, depth);
+            }
+            ':' => text.push_str(": "),
+            _ => {
+                in_string = character == '"';
+                text.push(character);
+            }
+        }
+    }
+    text
 }
 
 async fn send_many(sender: Sender, options: &Options) -> Result<(), Error> {
@@ -264,6 +306,13 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_indented_in_its_own_order() {
+        let json = r#"{"b":"a,\"{:\\","a":[1.50,{}],"c":[]}"#;
+        let expected = "{\n  \"b\": \"a,\\\"{:\\\\\",\n  \"a\": [\n    1.50,\n    {}\n  ],\n  \"c\": []\n}";
+        assert_eq!(indented(json), expected);
+    }
 
     #[test]
     fn a_percentile_is_one_of_the_values() {
