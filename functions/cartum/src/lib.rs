@@ -86,3 +86,18 @@ impl Provider for Cartum {
         normalize::normalize(payload, &self.time_zone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shops_time_zone_is_a_setting() {
+        let cartum = Cartum::from_settings(&Settings::from_table([("CARTUM_TIME_ZONE", "Europe/Warsaw")]));
+        assert_eq!(cartum.expect("settings").time_zone.iana_name(), Some("Europe/Warsaw"));
+        let default = Cartum::from_settings(&Settings::from_table([("CARTUM_TIME_ZONE", "")]));
+        assert_eq!(default.expect("settings").time_zone.iana_name(), Some("Europe/Kyiv"));
+        let error = Cartum::from_settings(&Settings::from_table([("CARTUM_TIME_ZONE", "Kyiv")])).err();
+        assert!(error.expect("an error").to_string().contains("CARTUM_TIME_ZONE"));
+    }
+}

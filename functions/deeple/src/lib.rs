@@ -104,3 +104,69 @@ fn epoch_milliseconds(text: &str) -> Option<Timestamp> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| Timestamp::from_millisecond(text.parse().ok()?).ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use lambda_http::RequestExt as _;
+    use lambda_http::http::Request;
+    use shared::delivery::BodyLimit;
+
+    use super::*;
+
+    const SECRETS: &str = r#"{"pid":"local-pid","secrets":["another-secret","__SECRET__"]}"#;
+    /// Published on Deeple's API authentication page, for POST, `1608016559719` and `{}`.
+    const SIGNATURE: &str = "724f97f6bade275634d1f81cdd42fd5977e5b5f0e5eecd91e10df93a47e9a49c";
+    const TIMESTAMP: &str = "1608016559719";
+
+    async fn verify(headers: &[(&str, &str)], body: &'static str) -> Result<(), Refusal> {
+        let mut request = Request::post("/webhooks/deeple/main");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let shop = [("shop".to_owned(), vec!["main".to_owned()])];
+        let request = request.body(lambda_http::Body::from(body)).expect("a request");
+        let request = request.with_path_parameters(std::collections::HashMap::from(shop));
+        let delivery = Delivery::read(request, Deeple::METHODS, BodyLimit::new(1000)).expect("a delivery");
+        let settings = Settings::from_table([("TIMESTAMP_MAX_AGE_SECONDS", "3153600000")]);
+        let deeple = Deeple::from_settings(&settings).expect("settings");
+        let secrets = serde_json::from_str(SECRETS).expect("secrets");
+        deeple.verify(&delivery, &secrets).await.map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn the_published_signature_passes_under_bare_and_prefixed_headers_and_for_an_empty_body() {
+        let bare = [("PID", "local-pid"), ("TIMESTAMP", TIMESTAMP), ("SIGNATURE", SIGNATURE)];
+        verify(&bare, "{}").await.expect("the published vector");
+        verify(&bare, "").await.expect("an empty body counts as {}");
+        let prefixed = [
+            ("x-deeple-pid", "local-pid"),
+            ("x-deeple-timestamp", TIMESTAMP),
+            ("x-deeple-signature", SIGNATURE),
+        ];
+        verify(&prefixed, "{}").await.expect("the published vector");
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_refused() {
+        for (pid, timestamp, signature, body) in [
+            ("other-pid", TIMESTAMP, SIGNATURE, "{}"),
+            ("local-pid", "1608016559718", SIGNATURE, "{}"),
+            ("local-pid", "+1608016559719", SIGNATURE, "{}"),
+            ("local-pid", "", SIGNATURE, "{}"),
+            ("local-pid", "99999999999999999999", SIGNATURE, "{}"),
+            ("local-pid", TIMESTAMP, "", "{}"),
+            ("local-pid", TIMESTAMP, &SIGNATURE.to_uppercase(), "{}"),
+            ("local-pid", TIMESTAMP, SIGNATURE, "{ }"),
+        ] {
+            let headers = [("pid", pid), ("timestamp", timestamp), ("signature", signature)];
+            let refusal = verify(&headers, body).await.expect_err("refused");
+            assert!(matches!(refusal, Refusal::Unauthorized(_)), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let error = Deeple::from_settings(&Settings::from_table([("DEEPLE_CURRENCY", "baht")])).err();
+        assert!(error.expect("an error").to_string().contains("DEEPLE_CURRENCY"));
+    }
+}

@@ -114,3 +114,18 @@ fn is_request_token(token: &str) -> bool {
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     (1..=128).contains(&token.len()) && plain
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_token_cannot_leave_its_place_in_the_url() {
+        for good in ["a", "0b6d9f4e-2d8a_XYZ", &"x".repeat(128)] {
+            assert!(is_request_token(good), "{good}");
+        }
+        for bad in ["", "..", ".", "a/b", "a%2fb", "a?b", "a b", "ä", &"x".repeat(129)] {
+            assert!(!is_request_token(bad), "{bad}");
+        }
+    }
+}
