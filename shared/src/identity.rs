@@ -80,6 +80,11 @@ impl EventId {
         Self(sha256_hex(&array))
     }
 
+    /// The id as it stands in the table.
+    pub(crate) fn stored(key: &str) -> Self {
+        Self(key.to_owned())
+    }
+
     /// The 64 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -44,12 +44,18 @@ impl Payload {
     /// # Errors
     /// Where the body is not JSON in UTF-8, or nested deeper than 128 levels. The error holds none of the body's text.
     pub fn parse(body: &[u8]) -> Result<Self, NotJson> {
-        let root = serde_json::from_slice(body).map_err(|error| NotJson {
-            line: error.line(),
-            column: error.column(),
-        })?;
+        let root = serde_json::from_slice(body).or_else(|error| {
+            // A text cut in the middle of an emoji is no reason to lose the order it belongs to.
+            let mended = without_lone_surrogates(body);
+            mended
+                .and_then(|body| serde_json::from_slice(&body).ok())
+                .ok_or(NotJson {
+                    line: error.line(),
+                    column: error.column(),
+                })
+        });
         Ok(Self {
-            root,
+            root: root?,
             marks: RefCell::default(),
             warnings: RefCell::default(),
         })
@@ -165,10 +171,9 @@ impl<'p> Fields<'p> {
 
     /// An amount in the currency's main unit. One that equals `nothing` says that there is none, and stays where it is.
     pub fn amount_unless(&self, name: &str, nothing: Amount) -> Option<Amount> {
-        if self.get(name).and_then(Amount::from_json) == Some(nothing) {
-            return None;
-        }
-        self.amount(name)
+        let amount = self.look(name, Amount::from_json).filter(|amount| *amount != nothing)?;
+        self.take(name);
+        Some(amount)
     }
 
     /// A rate in percent.
@@ -272,13 +277,9 @@ impl<'p> Fields<'p> {
 
     /// Takes a field if `convert` understands it.
     pub fn read<T>(&self, name: &str, convert: impl FnOnce(&'p Value) -> Option<T>) -> Option<T> {
-        let value = self.get(name)?;
-        let converted = convert(value);
-        match converted {
-            Some(_) => self.payload.mark(value, Mark::Taken),
-            None => self.warn(name),
-        }
-        converted
+        let converted = self.look(name, convert)?;
+        self.take(name);
+        Some(converted)
     }
 
     /// Takes a field whose place in the event was found by other means.
@@ -288,12 +289,11 @@ impl<'p> Fields<'p> {
         }
     }
 
-    /// Takes a field if `convert` has a use for it; what it has none for stays, and is no oddity.
-    pub fn read_if<T>(&self, name: &str, convert: impl FnOnce(&'p Value) -> Option<T>) -> Option<T> {
-        let value = self.get(name)?;
-        let converted = convert(value);
-        if converted.is_some() {
-            self.payload.mark(value, Mark::Taken);
+    /// Reads a field as [`read`](Self::read) does, and leaves it where it is.
+    pub fn look<T>(&self, name: &str, convert: impl FnOnce(&'p Value) -> Option<T>) -> Option<T> {
+        let converted = convert(self.get(name)?);
+        if converted.is_none() {
+            self.warn(name);
         }
         converted
     }
@@ -315,6 +315,30 @@ impl<'p> Fields<'p> {
     fn pointer_to(&self, name: &str) -> String {
         format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"))
     }
+}
+
+/// The body with `\ufffd` for each escaped half of a surrogate pair; `None` where there is no such half.
+fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
+    let unit = |at: usize| -> Option<u16> {
+        let digits = body.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut mended = Vec::with_capacity(body.len());
+    let mut found = false;
+    let mut at = 0;
+    while let Some(&byte) = body.get(at) {
+        let (taken, put): (usize, &[u8]) = match (byte, unit(at)) {
+            (b'\\', Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => (12, &body[at..at + 12]),
+            (b'\\', Some(0xd800..=0xdfff)) => (6, b"\\ufffd"),
+            // Whatever is escaped, an escaped backslash above all, begins no escape of its own.
+            (b'\\', _) => (2, body.get(at..at + 2).unwrap_or(&body[at..])),
+            _ => (1, &body[at..=at]),
+        };
+        found |= taken == 6;
+        mended.extend_from_slice(put);
+        at += taken;
+    }
+    found.then_some(mended)
 }
 
 fn is_absent(value: &Value) -> bool {
@@ -421,6 +445,22 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_costs_one_character() {
+        let text = |body: &str| {
+            Payload::parse(body.as_bytes())
+                .ok()
+                .and_then(|payload| payload.root().text("a"))
+        };
+        assert_eq!(text(r#"{"a":"x\ud83dy"}"#).as_deref(), Some("x\u{fffd}y"));
+        assert_eq!(
+            text(r#"{"a":"\udc00\ud83d\ude00\ud83d"}"#).as_deref(),
+            Some("\u{fffd}\u{1f600}\u{fffd}")
+        );
+        assert_eq!(text(r#"{"a":"\\ud83d \ud83d"}"#).as_deref(), Some("\\ud83d \u{fffd}"));
+        assert_eq!(text(r#"{"a":"\ud83d""#), None);
+    }
+
+    #[test]
     fn the_error_for_a_broken_body_holds_none_of_it() {
         let error = Payload::parse(br#"{"secret": tru"#)
             .err()
@@ -432,6 +472,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = without_lone_surrogates(&body);
             if let Ok(payload) = Payload::parse(&body) {
                 let root = payload.root();
                 let _ = (root.text("a"), root.id("b"), root.amount("c"), root.time("d"), root.objects("e").map(|list| list.len()));

@@ -1,8 +1,9 @@
 //! Publishing an event to the topic, within what SNS takes.
 
-use aws_sdk_sns::error::{ProvideErrorMetadata as _, SdkError};
-use aws_sdk_sns::operation::publish::PublishError as SnsError;
-use aws_sdk_sns::types::MessageAttributeValue;
+use std::collections::HashMap;
+
+use aws_sdk_sns::error::ProvideErrorMetadata as _;
+use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 
 use crate::aws;
 use crate::event::{Order, OrderEvent};
@@ -26,14 +27,38 @@ enum Unmapped {
 }
 
 /// An event was not published. It waits in the outbox.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// Even without all that can be left out it is over the limit of SNS.
-    #[error("the event is over {MESSAGE_LIMIT} bytes whatever is left out")]
-    TooLarge,
-    /// SNS refused it or was not reached.
-    #[error("SNS does not take the event: {0}")]
-    Sns(String),
+    /// SNS will never take this message.
+    #[error("SNS refuses the message: {0}")]
+    Message(String),
+    /// SNS takes nothing at the moment, or nothing from us.
+    #[error("SNS does not take messages: {0}")]
+    Unavailable(String),
+}
+
+/// An event as SNS takes it.
+struct Message {
+    text: String,
+    attributes: HashMap<String, MessageAttributeValue>,
+    size: usize,
+}
+
+/// Whether a message is the first of its event's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The event has happened.
+    News,
+    /// Somebody asked for it again: the message says so in the attribute `replay`.
+    Replay,
+}
+
+/// An event, and its JSON as it is stored.
+pub struct Stored {
+    /// The event.
+    pub event: OrderEvent,
+    /// Its JSON.
+    pub json: String,
 }
 
 impl Publisher {
@@ -53,34 +78,153 @@ impl Publisher {
 
     /// Publishes `event`, whose JSON is `json`: exactly that, or what of it fits into a message.
     pub async fn publish(&self, event: &OrderEvent, json: &str) -> Result<(), PublishError> {
-        let attributes = attributes(event);
-        let room = MESSAGE_LIMIT
-            - attributes
-                .iter()
-                .map(|(name, value)| name.len() + "String".len() + value.len())
-                .sum::<usize>();
-        let message = match self.unmapped {
+        let message = self.message(event, json, Occasion::News)?;
+        let request = self.client.publish().topic_arn(&self.topic_arn).message(message.text);
+        let request = request.set_message_attributes(Some(message.attributes));
+        request.send().await.map_err(|error| fault(error.code(), &error))?;
+        Ok(())
+    }
+
+    /// Publishes many events in as few calls as SNS allows; one result for each event, in their order.
+    pub async fn publish_all(&self, events: &[Stored], occasion: Occasion) -> Vec<Result<(), PublishError>> {
+        let messages = events
+            .iter()
+            .map(|stored| self.message(&stored.event, &stored.json, occasion));
+        let mut results: Vec<Result<(), PublishError>> = Vec::with_capacity(events.len());
+        let mut batch = Batch::default();
+        for (index, message) in messages.enumerate() {
+            match message {
+                Ok(message) => {
+                    if !batch.has_room_for(&message) {
+                        self.publish_batch(std::mem::take(&mut batch), &mut results).await;
+                    }
+                    batch.add(index, message);
+                    // Until SNS says otherwise.
+                    results.push(Err(PublishError::Unavailable("no answer for this message".to_owned())));
+                }
+                Err(error) => results.push(Err(error)),
+            }
+        }
+        self.publish_batch(batch, &mut results).await;
+        results
+    }
+
+    async fn publish_batch(&self, batch: Batch, results: &mut [Result<(), PublishError>]) {
+        if batch.messages.is_empty() {
+            return;
+        }
+        let indexes: Vec<_> = batch.messages.iter().map(|(index, _)| *index).collect();
+        let entries = batch.messages.into_iter().map(|(index, message)| {
+            let entry = PublishBatchRequestEntry::builder()
+                .id(index.to_string())
+                .message(message.text);
+            entry
+                .set_message_attributes(Some(message.attributes))
+                .build()
+                .expect("id and message are set")
+        });
+        let request = self.client.publish_batch().topic_arn(&self.topic_arn);
+        match request
+            .set_publish_batch_request_entries(Some(entries.collect()))
+            .send()
+            .await
+        {
+            Ok(output) => {
+                for entry in output.successful() {
+                    if let Some(result) = entry.id().and_then(|id| results.get_mut(id.parse::<usize>().ok()?)) {
+                        *result = Ok(());
+                    }
+                }
+                for entry in output.failed() {
+                    if let Some(result) = entry.id().parse().ok().and_then(|index: usize| results.get_mut(index)) {
+                        *result = Err(entry_fault(entry.code(), entry.sender_fault()));
+                    }
+                }
+            }
+            Err(error) => {
+                // What is wrong with the call as a whole is not the fault of one of its messages.
+                let cause = error.code().map_or_else(|| aws::cause(&error), str::to_owned);
+                for index in indexes {
+                    results[index] = Err(PublishError::Unavailable(cause.clone()));
+                }
+            }
+        }
+    }
+
+    fn message(&self, event: &OrderEvent, json: &str, occasion: Occasion) -> Result<Message, PublishError> {
+        let mut attributes = attributes(event);
+        if occasion == Occasion::Replay {
+            attributes.push(("replay", "true".to_owned()));
+        }
+        let attributes_size: usize = attributes
+            .iter()
+            .map(|(name, value)| name.len() + "String".len() + value.len())
+            .sum();
+        let room = MESSAGE_LIMIT - attributes_size;
+        let text = match self.unmapped {
             Unmapped::Published if json.len() <= room => json.to_owned(),
-            unmapped => reduced(event, unmapped, room).ok_or(PublishError::TooLarge)?,
+            unmapped => reduced(event, unmapped, room).ok_or_else(|| {
+                PublishError::Message(format!("the event is over {MESSAGE_LIMIT} bytes whatever is left out"))
+            })?,
         };
-        let mut request = self.client.publish().topic_arn(&self.topic_arn).message(message);
-        for (name, value) in attributes {
-            let value = MessageAttributeValue::builder()
+        let attribute = |value: String| {
+            MessageAttributeValue::builder()
                 .data_type("String")
                 .string_value(value)
-                .build();
-            request = request.message_attributes(name, value.map_err(|error| PublishError::Sns(error.to_string()))?);
-        }
-        request.send().await.map_err(|error| publish_error(&error))?;
-        Ok(())
+                .build()
+                .expect("a type is set")
+        };
+        Ok(Message {
+            size: text.len() + attributes_size,
+            text,
+            attributes: attributes
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), attribute(value)))
+                .collect(),
+        })
     }
 }
 
-fn publish_error(error: &SdkError<SnsError>) -> PublishError {
-    PublishError::Sns(match error.code() {
-        Some(code) => code.to_owned(),
-        None => aws::cause(error),
-    })
+/// Messages that go in one call: ten at most, and together no larger than one may be.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<(usize, Message)>,
+    size: usize,
+}
+
+impl Batch {
+    fn has_room_for(&self, message: &Message) -> bool {
+        self.messages.len() < 10 && self.size + message.size <= MESSAGE_LIMIT
+    }
+
+    fn add(&mut self, index: usize, message: Message) {
+        self.size += message.size;
+        self.messages.push((index, message));
+    }
+}
+
+/// The codes by which SNS blames the message itself. An outage, throttling or a missing permission never does.
+const BLAMES_THE_MESSAGE: [&str; 5] = [
+    "InvalidParameter",
+    "InvalidParameterException",
+    "InvalidParameterValue",
+    "ParameterValueInvalid",
+    "ValidationError",
+];
+
+fn fault(code: Option<&str>, error: &(dyn std::error::Error + 'static)) -> PublishError {
+    match code {
+        Some(code) => entry_fault(code, true),
+        None => PublishError::Unavailable(aws::cause(error)),
+    }
+}
+
+fn entry_fault(code: &str, ours: bool) -> PublishError {
+    if ours && BLAMES_THE_MESSAGE.contains(&code) {
+        PublishError::Message(code.to_owned())
+    } else {
+        PublishError::Unavailable(code.to_owned())
+    }
 }
 
 /// What subscribers can filter by.
@@ -249,6 +393,45 @@ mod tests {
         let mut event = event(10, 10, 10);
         event.data.order.id = Some(large(MESSAGE_LIMIT));
         assert_eq!(omitted(&event, Unmapped::Published), None);
+    }
+
+    #[test]
+    fn only_what_sns_blames_on_the_message_counts_against_it() {
+        assert!(matches!(
+            entry_fault("InvalidParameter", true),
+            PublishError::Message(_)
+        ));
+        for code in [
+            "AuthorizationError",
+            "Throttled",
+            "KMSAccessDenied",
+            "NotFound",
+            "InternalError",
+        ] {
+            assert!(
+                matches!(entry_fault(code, true), PublishError::Unavailable(_)),
+                "{code}"
+            );
+        }
+        assert!(matches!(
+            entry_fault("InvalidParameter", false),
+            PublishError::Unavailable(_)
+        ));
+    }
+
+    #[test]
+    fn a_batch_holds_ten_messages_and_no_more_than_one_may_hold() {
+        let message = |size| Message {
+            text: String::new(),
+            attributes: HashMap::new(),
+            size,
+        };
+        let mut small = Batch::default();
+        (0..10).for_each(|index| small.add(index, message(1)));
+        assert!(!small.has_room_for(&message(1)));
+        let mut large = Batch::default();
+        large.add(0, message(MESSAGE_LIMIT - 10));
+        assert!(large.has_room_for(&message(10)) && !large.has_room_for(&message(11)));
     }
 
     #[test]

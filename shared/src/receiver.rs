@@ -235,9 +235,8 @@ impl<P: Provider> Receiver<P> {
                     let wait = Duration::try_from(lease).unwrap_or_default();
                     tokio::time::sleep(wait.min(LOOK_AGAIN_AFTER)).await;
                 } else if self.store.take_over(id, &head, attempt).await? {
-                    let json = self.store.event(id, &head).await?;
-                    let event = serde_json::from_str(&json).map_err(|_| StoreError::Damaged("event"))?;
-                    self.publish(id, &event, &json, deadline).await;
+                    let stored = self.store.event(id, &head).await?;
+                    self.publish(id, &stored.event, &stored.json, deadline).await;
                     return Ok(());
                 }
                 head = self.store.head(id).await?;

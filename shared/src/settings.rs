@@ -37,8 +37,10 @@ impl Settings {
 
     /// A fixed table.
     pub fn from_table<K: Into<String>, V: Into<String>>(table: impl IntoIterator<Item = (K, V)>) -> Self {
-        let table: BTreeMap<String, String> =
-            table.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let table: BTreeMap<String, String> = table
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         Self {
             lookup: Box::new(move |name| table.get(name).cloned()),
         }

@@ -4,7 +4,7 @@
 //! named by their own hash, so that attempts never mix and the head's conditional write commits the event as a whole.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -12,9 +12,7 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
-use flate2::Compression;
 use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -24,16 +22,18 @@ use crate::aws;
 use crate::delivery::Delivery;
 use crate::event::OrderEvent;
 use crate::identity::{EventId, sha256_hex};
+use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
+mod outbox;
+mod written;
+
+pub use outbox::{Cursor, SHARDS};
+use written::Written;
+
 type Item = HashMap<String, AttributeValue>;
 
-/// An item takes 400 KB, names included; the rest of a head stays far below the difference.
-const VALUES_IN_HEAD: usize = 350_000;
-const PART_SIZE: usize = 350_000;
-/// A partition key takes 2 KB; the index stays readable for any sensible order id.
-const ORDER_IN_KEY: usize = 512;
 /// When redrive first looks after an event that its delivery left unpublished.
 const FIRST_REDRIVE_AFTER: SignedDuration = SignedDuration::from_secs(30);
 /// How long a delivery that has just stored an event may take to publish it before a repeat does.
@@ -162,6 +162,8 @@ pub struct Head {
     pub state: State,
     /// Why it is quarantined.
     pub reason: Option<Reason>,
+    /// How often SNS has blamed the event's message.
+    pub attempts: u32,
     payload_sha256: String,
     attempt_id: String,
     next_attempt_at: Option<Timestamp>,
@@ -175,6 +177,10 @@ impl Head {
         Ok(Self {
             state: state.ok_or(StoreError::Damaged("state"))?,
             reason: text("reason").and_then(Reason::from_word),
+            attempts: item
+                .get("attempts")
+                .and_then(|count| count.as_n().ok()?.parse().ok())
+                .unwrap_or(0),
             payload_sha256: text("payload_sha256")
                 .ok_or(StoreError::Damaged("payload_sha256"))?
                 .to_owned(),
@@ -187,6 +193,11 @@ impl Head {
     /// Whether it was stored with this body.
     pub fn has_body(&self, body: &[u8]) -> bool {
         self.payload_sha256 == sha256_hex(body)
+    }
+
+    /// Whether its next attempt is due.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.next_attempt_at.is_none_or(|next| next <= now)
     }
 
     /// Until when the delivery that wrote it last may still be publishing it.
@@ -296,18 +307,26 @@ impl Store {
         Ok(())
     }
 
-    /// The stored JSON of an order event.
-    pub async fn event(&self, id: &EventId, head: &Head) -> Result<String, StoreError> {
-        let compressed = match (head.item.get("event"), head.item.get("event_parts")) {
+    /// The stored order event, with its JSON exactly as it was written.
+    pub async fn event(&self, id: &EventId, head: &Head) -> Result<Stored, StoreError> {
+        let json = String::from_utf8(self.value(id, head, "event").await?);
+        let json = json.map_err(|_| StoreError::Damaged("event"))?;
+        let event = serde_json::from_str(&json).map_err(|_| StoreError::Damaged("event"))?;
+        Ok(Stored { event, json })
+    }
+
+    /// One of the two large values, wherever it is kept.
+    async fn value(&self, id: &EventId, head: &Head, name: &'static str) -> Result<Vec<u8>, StoreError> {
+        let compressed = match (head.item.get(name), head.item.get(&format!("{name}_parts"))) {
             (Some(AttributeValue::B(bytes)), _) => bytes.as_ref().to_vec(),
             (None, Some(AttributeValue::L(names))) => self.parts(id, names).await?,
-            _ => return Err(StoreError::Damaged("event")),
+            _ => return Err(StoreError::Damaged(name)),
         };
-        let mut json = String::new();
+        let mut value = Vec::new();
         GzDecoder::new(&compressed[..])
-            .read_to_string(&mut json)
-            .map_err(|_| StoreError::Damaged("event"))?;
-        Ok(json)
+            .read_to_end(&mut value)
+            .map_err(|_| StoreError::Damaged(name))?;
+        Ok(value)
     }
 
     async fn parts(&self, id: &EventId, names: &[AttributeValue]) -> Result<Vec<u8>, StoreError> {
@@ -346,77 +365,12 @@ impl Store {
         )
     }
 
-    /// Takes over a pending event from the attempt that `head` shows. False where somebody else did, or it is published.
-    pub async fn take_over(&self, id: &EventId, head: &Head, attempt: &AttemptId) -> Result<bool, StoreError> {
-        self.update(
-            id,
-            "SET attempt_id = :mine, next_attempt_at = :next",
-            "#state = :pending AND attempt_id = :seen",
-            [
-                (":mine", attempt.0.clone()),
-                (":next", sortable(Timestamp::now() + FIRST_REDRIVE_AFTER)),
-                (":pending", State::Pending.as_str().to_owned()),
-                (":seen", head.attempt_id.clone()),
-            ],
-        )
-        .await
-    }
-
-    /// Moves an event from pending to published. False where somebody else did.
-    pub async fn mark_published(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :published, published_at = :now REMOVE #work, next_attempt_at";
-        self.update(
-            id,
-            change,
-            "#state = :pending",
-            [
-                (":published", State::Published.as_str().to_owned()),
-                (":now", sortable(Timestamp::now())),
-                (":pending", State::Pending.as_str().to_owned()),
-            ],
-        )
-        .await
-    }
-
-    /// Writes an event over its quarantined self, now that it is understood. False where somebody else did.
-    pub async fn release(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<bool, StoreError> {
-        let mut written = Written::of(entry, attempt);
-        self.put_parts(entry.id, &mut written, until).await?;
-        let put = || async {
-            let put = self
-                .client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(written.head.clone()));
-            let put = put
-                .condition_expression("#state = :quarantined OR attempt_id = :mine")
-                .expression_attribute_names("#state", "state")
-                .expression_attribute_values(
-                    ":quarantined",
-                    AttributeValue::S(State::Quarantined.as_str().to_owned()),
-                )
-                .expression_attribute_values(":mine", AttributeValue::S(attempt.0.clone()));
-            match put.send().await {
-                Ok(_) => Ok(true),
-                Err(error)
-                    if error
-                        .as_service_error()
-                        .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
-                {
-                    Ok(false)
-                }
-                Err(error) => Err(error),
-            }
-        };
-        patiently(until, put).await
-    }
-
     async fn update<const N: usize>(
         &self,
         id: &EventId,
         change: &str,
         condition: &str,
-        values: [(&str, String); N],
+        values: [(&str, AttributeValue); N],
     ) -> Result<bool, StoreError> {
         let mut update = self.client.update_item().table_name(&self.table);
         update = update
@@ -429,7 +383,7 @@ impl Store {
             }
         }
         for (name, value) in values {
-            update = update.expression_attribute_values(name, AttributeValue::S(value));
+            update = update.expression_attribute_values(name, value);
         }
         match update.send().await {
             Ok(_) => Ok(true),
@@ -443,127 +397,6 @@ impl Store {
             Err(error) => Err(StoreError::DynamoDb(describe(&error))),
         }
     }
-}
-
-/// The items an entry is written as: the head, and the parts it refers to.
-struct Written {
-    head: Item,
-    parts: Vec<(String, Vec<u8>)>,
-}
-
-impl Written {
-    fn of(entry: &Entry<'_>, attempt: &AttemptId) -> Self {
-        let delivery = entry.delivery;
-        let received_at = sortable(delivery.received_at());
-        let state = entry.content.state();
-        let mut written = Self {
-            head: Item::new(),
-            parts: Vec::new(),
-        };
-        written.text("pk", entry.id.as_str());
-        written.text("sk", "head");
-        written.text("event_id", entry.id.as_str());
-        written.text("state", state.as_str());
-        written.text("provider", entry.provider);
-        written.text("shop", delivery.shop().as_str());
-        written.text("received_at", &received_at);
-        written.text("attempt_id", &attempt.0);
-        written
-            .head
-            .insert("attempts".to_owned(), AttributeValue::N("0".to_owned()));
-        written.text("payload_sha256", &sha256_hex(delivery.body()));
-        written
-            .head
-            .insert("request".to_owned(), AttributeValue::M(request(delivery)));
-        let hour = &received_at[..13];
-        written.text("hour", &format!("{}#{hour}#{}", entry.provider, entry.id.shard()));
-        if state.is_work() {
-            written.text("work", &format!("{}#{}", state.as_str(), entry.id.shard()));
-            written.text("next_attempt_at", &sortable(Timestamp::now() + FIRST_REDRIVE_AFTER));
-        }
-        let mut event = None;
-        match entry.content {
-            Content::Order(order_event, json) => {
-                written.text("type", order_event.r#type.as_str());
-                written.text("time", &order_event.time.to_string());
-                if let Some(order) = &order_event.data.order.id {
-                    written.order(entry, order, &received_at);
-                }
-                event = Some(gzip(json.as_bytes()));
-            }
-            Content::Quarantined(reason) => written.text("reason", reason.as_str()),
-            Content::Unsupported => {}
-        }
-        written.values(gzip(delivery.body()), event);
-        written
-    }
-
-    fn text(&mut self, name: &str, value: &str) {
-        self.head.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
-    }
-
-    fn order(&mut self, entry: &Entry<'_>, order: &str, received_at: &str) {
-        let order = if order.len() <= ORDER_IN_KEY {
-            order.to_owned()
-        } else {
-            sha256_hex(order.as_bytes())
-        };
-        let key = format!("{}#{}#{order}", entry.provider, entry.delivery.shop());
-        self.text("order", &order);
-        self.text("order_key", &key);
-        self.text("order_sort", &format!("{received_at}#{}", entry.id));
-    }
-
-    /// Puts the two large values into the head, or where they do not fit the larger ones into parts.
-    fn values(&mut self, payload: Vec<u8>, event: Option<Vec<u8>>) {
-        let mut values: Vec<_> = [("payload", Some(payload)), ("event", event)]
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect();
-        values.sort_by_key(|(_, value)| value.len());
-        let mut room = VALUES_IN_HEAD;
-        for (name, value) in values {
-            if value.len() <= room {
-                room -= value.len();
-                self.head.insert(name.to_owned(), AttributeValue::B(Blob::new(value)));
-                continue;
-            }
-            let sha256 = sha256_hex(&value);
-            let parts: Vec<_> = value
-                .chunks(PART_SIZE)
-                .enumerate()
-                .map(|(index, chunk)| (format!("part#{sha256}#{index:04}"), chunk.to_vec()))
-                .collect();
-            let names = parts.iter().map(|(name, _)| AttributeValue::S(name.clone())).collect();
-            self.head.insert(format!("{name}_parts"), AttributeValue::L(names));
-            self.parts.extend(parts);
-        }
-    }
-}
-
-/// What of the request beside its body is needed to understand it again. The token is not kept.
-fn request(delivery: &Delivery) -> Item {
-    let query = delivery.parameters_without_credentials();
-    let query = query
-        .map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())))
-        .collect();
-    HashMap::from([
-        ("method".to_owned(), AttributeValue::S(delivery.method().to_string())),
-        ("query".to_owned(), AttributeValue::M(query)),
-    ])
-}
-
-/// A time whose text sorts as the time does: always milliseconds.
-fn sortable(time: Timestamp) -> String {
-    format!("{time:.3}")
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder
-        .write_all(bytes)
-        .and_then(|()| encoder.finish())
-        .expect("writing to memory does not fail")
 }
 
 /// Tries until it works, fails for good, or `until` has come.

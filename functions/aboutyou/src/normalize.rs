@@ -1,7 +1,8 @@
 //! ABOUT YOU's order in our words.
 
 use jiff::tz::TimeZone;
-use shared::event::{Address, Customer, Item, Order, Payment, PickupPoint, Shipping, Totals, unless_empty};
+use serde_json::Value;
+use shared::event::{Address, Customer, Item, Order, Payment, PickupPoint, Shipping, Status, Totals, unless_empty};
 use shared::money::{Currency, Quantity};
 use shared::payload::{Fields, Payload};
 use shared::provider::{Assumed, Normalized};
@@ -130,9 +131,18 @@ fn item(index: usize, fields: &Fields<'_>, currency: Option<Currency>, assumed: 
         unit_price: fields.minor_units("price_with_tax", currency),
         unit_price_net: fields.minor_units("price_without_tax", currency),
         tax_rate: fields.percent("vat"),
-        status: fields.text("status").as_deref().map(status),
+        status: item_status(fields),
         tracking_number: fields.id("shipment_tracking_key"),
         return_tracking_number: fields.id("return_tracking_key"),
         ..Item::default()
     }
+}
+
+/// An item has no place for a word beside ours: one that has no mapping stays in `unmapped`.
+fn item_status(fields: &Fields<'_>) -> Option<Status> {
+    let status = status(fields.look("status", Value::as_str)?);
+    if status != Status::Unknown {
+        fields.take("status");
+    }
+    Some(status)
 }

@@ -75,20 +75,26 @@ fn order(root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Orde
     }
 }
 
+/// A discount of 0 is none, and stays in `unmapped`.
 fn discounts(root: &Fields<'_>) -> Option<Vec<Discount>> {
-    let own = root
-        .amount_unless("discount_value", Amount::ZERO)
-        .map(|amount| Discount {
-            amount: Some(amount),
+    let own = root.look("discount_value", Amount::from_json);
+    let coupon = root.look("coupon_discount_value", Amount::from_json);
+    let code = root.text("coupon_code");
+    let mut discounts = Vec::new();
+    if own.is_some_and(|amount| amount != Amount::ZERO) {
+        discounts.push(Discount {
+            amount: root.amount("discount_value"),
             ..Discount::default()
         });
-    let coupon = unless_empty(Discount {
-        code: root.text("coupon_code"),
-        name: None,
-        amount: root.amount_unless("coupon_discount_value", Amount::ZERO),
-    });
-    let said = root.has("discount_value") || root.has("coupon_discount_value") || root.has("coupon_code");
-    said.then(|| own.into_iter().chain(coupon).collect())
+    }
+    if code.is_some() || coupon.is_some_and(|amount| amount != Amount::ZERO) {
+        discounts.push(Discount {
+            code,
+            name: None,
+            amount: root.amount("coupon_discount_value"),
+        });
+    }
+    (own.is_some() || !discounts.is_empty()).then_some(discounts)
 }
 
 fn item(fields: &Fields<'_>) -> Item {

@@ -1,11 +1,12 @@
 //! Deeple's order in our words.
 
+use serde_json::Value;
 use shared::event::{Address, Customer, Order, Payment, Shipping, TaxLine, Totals, unless_empty};
 use shared::money::Currency;
 use shared::payload::{Fields, Payload};
 use shared::provider::{Assumed, Normalized};
 
-use crate::payload::{ORDER_CHANGED, event_type, status, tax_included};
+use crate::payload::{ORDER_CHANGED, event_type, included, status};
 
 pub(crate) fn normalize(payload: &Payload, currency: Currency) -> Normalized {
     let root = payload.root();
@@ -43,7 +44,7 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
             // Not documented as a percentage, but `number(1)` has room for no other reading.
             rate: assumed.note("/data/order/tax_lines/0/rate", root.percent("vatValue")),
             amount: root.amount("vatPrice"),
-            included: root.read_if("vatOptions", tax_included),
+            included: assumed.note("/data/order/tax_lines/0/included", tax_included(root)),
         })
         .map(|line| vec![line]),
         customer: unless_empty(Customer {
@@ -76,4 +77,11 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
         placed_at: root.time("createdAt"),
         updated_at: root.time("updatedAt"),
     }
+}
+
+/// Whether prices include the tax, where a word that is documented nowhere says so; any other word stays in `unmapped`.
+fn tax_included(root: &Fields<'_>) -> Option<bool> {
+    let included = included(root.look("vatOptions", Value::as_str)?)?;
+    root.take("vatOptions");
+    Some(included)
 }

@@ -1,6 +1,5 @@
 //! Deeple's words, and ours for them.
 
-use serde_json::Value;
 use shared::event::{EventType, Status};
 
 /// Our name for the one event; Deeple gives it none.
@@ -24,9 +23,9 @@ pub(crate) fn status(state: &str) -> Status {
     }
 }
 
-/// Whether prices include the tax, where `vatOptions` says so. Its words are not documented.
-pub(crate) fn tax_included(vat_options: &Value) -> Option<bool> {
-    match vat_options.as_str()?.to_ascii_uppercase().as_str() {
+/// Whether prices include the tax, by the word in `vatOptions`. No word is documented; these are the likely ones.
+pub(crate) fn included(vat_options: &str) -> Option<bool> {
+    match vat_options.to_ascii_uppercase().as_str() {
         "INCLUDE" | "INCLUDED" => Some(true),
         "EXCLUDE" | "EXCLUDED" => Some(false),
         _ => None,

@@ -25,6 +25,7 @@ pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
 fn order(root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order {
     let id = basket.id("id");
     let payment_word = basket.text("status");
+    let (discount, tax) = (basket.amount("discount"), basket.amount("tax"));
     let (status, status_word) = status_of(basket, payment_word.as_deref(), assumed);
     Order {
         number: basket.id("label").or_else(|| id.clone()),
@@ -36,24 +37,26 @@ fn order(root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order
         provider_payment_status: payment_word,
         currency: basket.currency("currency"),
         totals: Totals {
-            discount: basket.amount("discount"),
+            discount,
             shipping: basket.amount("delivery_price"),
-            tax: basket.amount("tax"),
+            tax,
             // The documentation does not say what `price` is the price of.
             total: assumed.note("/data/order/totals/total", basket.amount("price")),
             ..Totals::default()
         },
-        discounts: basket.amount_unless("discount", Amount::ZERO).map(|amount| {
-            vec![Discount {
+        discounts: discount.map(|amount| {
+            let discount = Discount {
                 amount: Some(amount),
                 ..Discount::default()
-            }]
+            };
+            unless_zero(amount, discount)
         }),
-        tax_lines: basket.amount_unless("tax", Amount::ZERO).map(|amount| {
-            vec![TaxLine {
+        tax_lines: tax.map(|amount| {
+            let line = TaxLine {
                 amount: Some(amount),
                 ..TaxLine::default()
-            }]
+            };
+            unless_zero(amount, line)
         }),
         customer: customer(root),
         billing_address: address("billing", basket, assumed),
@@ -67,6 +70,15 @@ fn order(root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order
         note: None,
         placed_at: basket.time("created_at"),
         updated_at: basket.time("updated_at"),
+    }
+}
+
+/// A list of one, or of none where the amount says that there is none.
+fn unless_zero<T>(amount: Amount, entry: T) -> Vec<T> {
+    if amount == Amount::ZERO {
+        Vec::new()
+    } else {
+        vec![entry]
     }
 }
 
@@ -152,15 +164,13 @@ fn items(basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Item>> {
 
 fn item(index: usize, fields: &Fields<'_>, assumed: &mut Assumed) -> Item {
     let pointer = |field: &str| format!("/data/order/items/{index}/{field}");
+    // The sample has no count; the shop's own models do. One that cannot be read is no reason to assume another.
+    let count = fields.quantity("count");
+    let assume_one = (!fields.has("count")).then_some(Quantity::ONE);
     Item {
         id: fields.id("id"),
         product_id: fields.id("product_id"),
-        // The sample has no count; the shop's own models do.
-        quantity: if fields.has("count") {
-            fields.quantity("count")
-        } else {
-            assumed.note(pointer("quantity"), Some(Quantity::ONE))
-        },
+        quantity: count.or_else(|| assumed.note(pointer("quantity"), assume_one)),
         unit_price: assumed.note(pointer("unit_price"), fields.amount("price")),
         tax: fields.object("tax").amount("amount"),
         ..Item::default()

@@ -50,6 +50,11 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         Some(to) if event == changed_by => Some(to.to_owned()),
         _ => content.text(field),
     };
+    let tracking = if event == Event::TrackingNumberChanged {
+        root
+    } else {
+        content
+    };
     let status_word = word(Event::StatusChanged, "status");
     let payment_word = word(Event::PaymentStatusChanged, "paymentStatus");
     Order {
@@ -87,8 +92,8 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         shipping: Shipping {
             method: content.text("shippingMethod"),
             carrier: content.text("shippingProvider"),
-            tracking_number: root.id("trackingNumber").or_else(|| content.id("trackingNumber")),
-            tracking_url: root.text("trackingUrl").or_else(|| content.text("trackingUrl")),
+            tracking_number: tracking.id("trackingNumber"),
+            tracking_url: tracking.text("trackingUrl"),
             ..Shipping::default()
         },
         payment: Payment {

@@ -1,0 +1,201 @@
+//! The outbox: events on their way from stored to published. Every change of state is conditional on the state before.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::written::{Written, sortable};
+use super::{AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, State, Store, StoreError, describe, patiently};
+use crate::identity::EventId;
+
+/// Shards of the index `work`: an outage's backlog does not become one hot partition.
+pub const SHARDS: u8 = 8;
+
+/// Where a reading of the index goes on.
+#[derive(Clone, Debug)]
+pub struct Cursor(Item);
+
+impl Store {
+    /// Takes over a pending event from the attempt that `head` shows. False where somebody else did, or it is published.
+    pub async fn take_over(&self, id: &EventId, head: &Head, attempt: &AttemptId) -> Result<bool, StoreError> {
+        self.update(
+            id,
+            "SET attempt_id = :mine, next_attempt_at = :next",
+            "#state = :pending AND attempt_id = :seen",
+            [
+                (":mine", AttributeValue::S(attempt.0.clone())),
+                (
+                    ":next",
+                    AttributeValue::S(sortable(Timestamp::now() + FIRST_REDRIVE_AFTER)),
+                ),
+                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
+                (":seen", AttributeValue::S(head.attempt_id.clone())),
+            ],
+        )
+        .await
+    }
+
+    /// Moves an event from pending to published. False where somebody else did.
+    pub async fn mark_published(&self, id: &EventId) -> Result<bool, StoreError> {
+        let change = "SET #state = :published, published_at = :now REMOVE #work, next_attempt_at";
+        self.update(
+            id,
+            change,
+            "#state = :pending",
+            [
+                (":published", AttributeValue::S(State::Published.as_str().to_owned())),
+                (":now", AttributeValue::S(sortable(Timestamp::now()))),
+                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
+            ],
+        )
+        .await
+    }
+
+    /// Writes an event over its quarantined self, now that it is understood. False where somebody else did.
+    pub async fn release(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<bool, StoreError> {
+        let mut written = Written::of(entry, attempt);
+        self.put_parts(entry.id, &mut written, until).await?;
+        let put = || async {
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(written.head.clone()));
+            let put = put
+                .condition_expression("#state = :quarantined OR attempt_id = :mine")
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(
+                    ":quarantined",
+                    AttributeValue::S(State::Quarantined.as_str().to_owned()),
+                )
+                .expression_attribute_values(":mine", AttributeValue::S(attempt.0.clone()));
+            match put.send().await {
+                Ok(_) => Ok(true),
+                Err(error)
+                    if error
+                        .as_service_error()
+                        .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
+                {
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        patiently(until, put).await
+    }
+
+    /// Ids of events in `state` whose next attempt is due at `now`, from one shard of the index and some at a time.
+    ///
+    /// The index lags behind the table: read the heads before you act.
+    pub async fn due(
+        &self,
+        state: State,
+        shard: u8,
+        now: Timestamp,
+        limit: i32,
+        cursor: Option<Cursor>,
+    ) -> Result<(Vec<EventId>, Option<Cursor>), StoreError> {
+        let query = self.client.query().table_name(&self.table).index_name("work");
+        let query = query
+            .key_condition_expression("#work = :work AND next_attempt_at <= :now")
+            .expression_attribute_names("#work", "work")
+            .expression_attribute_values(":work", AttributeValue::S(format!("{}#{shard}", state.as_str())))
+            .expression_attribute_values(":now", AttributeValue::S(sortable(now)))
+            .limit(limit)
+            .set_exclusive_start_key(cursor.map(|Cursor(key)| key));
+        let page = query
+            .send()
+            .await
+            .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+        let ids = page
+            .items()
+            .iter()
+            .filter_map(|item| Some(EventId::stored(item.get("pk")?.as_s().ok()?)));
+        Ok((ids.collect(), page.last_evaluated_key.map(Cursor)))
+    }
+
+    /// The heads of some events as they stand now; an event that is gone is left out. At most 100.
+    pub async fn heads(&self, ids: &[EventId]) -> Result<Vec<(EventId, Head)>, StoreError> {
+        let key = |id: &EventId| {
+            let text = |value: &str| AttributeValue::S(value.to_owned());
+            HashMap::from([("pk".to_owned(), text(id.as_str())), ("sk".to_owned(), text("head"))])
+        };
+        let mut wanted: Vec<_> = ids.iter().map(key).collect();
+        let mut heads = Vec::with_capacity(ids.len());
+        // DynamoDB answers with what fits into 16 MB and names the rest.
+        while !wanted.is_empty() {
+            let keys = KeysAndAttributes::builder()
+                .set_keys(Some(wanted))
+                .consistent_read(true)
+                .build();
+            let keys = keys.expect("there are keys");
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(&self.table, keys)
+                .send()
+                .await;
+            let mut answer = answer.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+            let items = answer
+                .responses
+                .as_mut()
+                .and_then(|tables| tables.remove(&self.table))
+                .unwrap_or_default();
+            for item in items {
+                let id = item
+                    .get("pk")
+                    .and_then(|pk| pk.as_s().ok())
+                    .map(|pk| EventId::stored(pk));
+                heads.push((id.ok_or(StoreError::Damaged("pk"))?, Head::read(item)?));
+            }
+            let rest = answer
+                .unprocessed_keys
+                .as_mut()
+                .and_then(|tables| tables.remove(&self.table));
+            wanted = rest.map(|rest| rest.keys).unwrap_or_default();
+        }
+        Ok(heads)
+    }
+
+    /// Puts a pending event off until `next`, after SNS blamed its message. False where somebody else changed it.
+    pub async fn put_off(&self, id: &EventId, head: &Head, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
+        self.blame(id, head, State::Pending, cause, next).await
+    }
+
+    /// Gives up on a pending event: SNS blames its message for good. It stays, and is alarmed.
+    pub async fn give_up(&self, id: &EventId, head: &Head, cause: &str) -> Result<bool, StoreError> {
+        self.blame(id, head, State::Failed, cause, Timestamp::now()).await
+    }
+
+    async fn blame(
+        &self,
+        id: &EventId,
+        head: &Head,
+        state: State,
+        cause: &str,
+        next: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let change =
+            "SET #state = :state, #work = :work, next_attempt_at = :next, last_error = :cause, attempts = :attempts";
+        let text = |value: String| AttributeValue::S(value);
+        let number = |value: u32| AttributeValue::N(value.to_string());
+        self.update(
+            id,
+            change,
+            "#state = :pending AND attempts = :seen",
+            [
+                (":state", text(state.as_str().to_owned())),
+                (":work", text(format!("{}#{}", state.as_str(), id.shard()))),
+                (":next", text(sortable(next))),
+                (":cause", text(cause.to_owned())),
+                (":attempts", number(head.attempts + 1)),
+                (":pending", text(State::Pending.as_str().to_owned())),
+                (":seen", number(head.attempts)),
+            ],
+        )
+        .await
+    }
+}

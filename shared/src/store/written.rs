@@ -1,0 +1,141 @@
+//! How an event is written: its head, and the parts that its large values are kept in.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+
+use super::{AttemptId, Content, Entry, FIRST_REDRIVE_AFTER, Item};
+use crate::delivery::Delivery;
+use crate::identity::sha256_hex;
+
+/// An item takes 400 KB, names included; the rest of a head stays far below the difference.
+const VALUES_IN_HEAD: usize = 350_000;
+const PART_SIZE: usize = 350_000;
+/// A partition key takes 2 KB; the index stays readable for any sensible order id.
+const ORDER_IN_KEY: usize = 512;
+
+/// The items an entry is written as: the head, and the parts it refers to.
+pub(super) struct Written {
+    pub(super) head: Item,
+    pub(super) parts: Vec<(String, Vec<u8>)>,
+}
+
+impl Written {
+    pub(super) fn of(entry: &Entry<'_>, attempt: &AttemptId) -> Self {
+        let delivery = entry.delivery;
+        let received_at = sortable(delivery.received_at());
+        let state = entry.content.state();
+        let mut written = Self {
+            head: Item::new(),
+            parts: Vec::new(),
+        };
+        written.text("pk", entry.id.as_str());
+        written.text("sk", "head");
+        written.text("event_id", entry.id.as_str());
+        written.text("state", state.as_str());
+        written.text("provider", entry.provider);
+        written.text("shop", delivery.shop().as_str());
+        written.text("received_at", &received_at);
+        written.text("attempt_id", &attempt.0);
+        written
+            .head
+            .insert("attempts".to_owned(), AttributeValue::N("0".to_owned()));
+        written.text("payload_sha256", &sha256_hex(delivery.body()));
+        written
+            .head
+            .insert("request".to_owned(), AttributeValue::M(request(delivery)));
+        let hour = &received_at[..13];
+        written.text("hour", &format!("{}#{hour}#{}", entry.provider, entry.id.shard()));
+        if state.is_work() {
+            written.text("work", &format!("{}#{}", state.as_str(), entry.id.shard()));
+            written.text("next_attempt_at", &sortable(Timestamp::now() + FIRST_REDRIVE_AFTER));
+        }
+        let mut event = None;
+        match entry.content {
+            Content::Order(order_event, json) => {
+                written.text("type", order_event.r#type.as_str());
+                written.text("time", &order_event.time.to_string());
+                if let Some(order) = &order_event.data.order.id {
+                    written.order(entry, order, &received_at);
+                }
+                event = Some(gzip(json.as_bytes()));
+            }
+            Content::Quarantined(reason) => written.text("reason", reason.as_str()),
+            Content::Unsupported => {}
+        }
+        written.values(gzip(delivery.body()), event);
+        written
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.head.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
+    }
+
+    fn order(&mut self, entry: &Entry<'_>, order: &str, received_at: &str) {
+        let order = if order.len() <= ORDER_IN_KEY {
+            order.to_owned()
+        } else {
+            sha256_hex(order.as_bytes())
+        };
+        let key = format!("{}#{}#{order}", entry.provider, entry.delivery.shop());
+        self.text("order", &order);
+        self.text("order_key", &key);
+        self.text("order_sort", &format!("{received_at}#{}", entry.id));
+    }
+
+    /// Puts the two large values into the head, or where they do not fit the larger ones into parts.
+    fn values(&mut self, payload: Vec<u8>, event: Option<Vec<u8>>) {
+        let mut values: Vec<_> = [("payload", Some(payload)), ("event", event)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        values.sort_by_key(|(_, value)| value.len());
+        let mut room = VALUES_IN_HEAD;
+        for (name, value) in values {
+            if value.len() <= room {
+                room -= value.len();
+                self.head.insert(name.to_owned(), AttributeValue::B(Blob::new(value)));
+                continue;
+            }
+            let sha256 = sha256_hex(&value);
+            let parts: Vec<_> = value
+                .chunks(PART_SIZE)
+                .enumerate()
+                .map(|(index, chunk)| (format!("part#{sha256}#{index:04}"), chunk.to_vec()))
+                .collect();
+            let names = parts.iter().map(|(name, _)| AttributeValue::S(name.clone())).collect();
+            self.head.insert(format!("{name}_parts"), AttributeValue::L(names));
+            self.parts.extend(parts);
+        }
+    }
+}
+
+/// What of the request beside its body is needed to understand it again. The token is not kept.
+fn request(delivery: &Delivery) -> Item {
+    let query = delivery.parameters_without_credentials();
+    let query = query
+        .map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())))
+        .collect();
+    HashMap::from([
+        ("method".to_owned(), AttributeValue::S(delivery.method().to_string())),
+        ("query".to_owned(), AttributeValue::M(query)),
+    ])
+}
+
+/// A time whose text sorts as the time does: always milliseconds.
+pub(super) fn sortable(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder
+        .write_all(bytes)
+        .and_then(|()| encoder.finish())
+        .expect("writing to memory does not fail")
+}
