@@ -80,6 +80,12 @@ impl EventId {
         Self(sha256_hex(&array))
     }
 
+    /// Reads 64 lower-case hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == 64 && hex).then(|| Self(text.to_owned()))
+    }
+
     /// The id as it stands in the table.
     pub(crate) fn stored(key: &str) -> Self {
         Self(key.to_owned())

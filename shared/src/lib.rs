@@ -40,13 +40,7 @@ use crate::settings::Settings;
 /// # Errors
 /// Where the Lambda Runtime API is gone.
 pub async fn run<P: Provider>() -> Result<(), Error> {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .with_current_span(false)
-        .with_span_list(false)
-        .init();
+    log_to_standard_output();
     let receiver = Receiver::<P>::from_settings(&Settings::from_environment());
     match &receiver {
         Ok(receiver) => receiver.prepare().await,
@@ -61,4 +55,15 @@ pub async fn run<P: Provider>() -> Result<(), Error> {
         Ok::<_, Error>(answer)
     }))
     .await
+}
+
+/// One line of JSON on standard output for each thing that happened: what CloudWatch reads.
+pub fn log_to_standard_output() {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_target(false)
+        .with_current_span(false)
+        .with_span_list(false)
+        .init();
 }

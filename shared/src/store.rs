@@ -26,9 +26,11 @@ use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
+mod history;
 mod outbox;
 mod written;
 
+pub use history::Hour;
 pub use outbox::{Cursor, SHARDS};
 use written::Written;
 
@@ -188,6 +190,32 @@ impl Head {
             next_attempt_at: text("next_attempt_at").and_then(|time| time.parse().ok()),
             item,
         })
+    }
+
+    /// Whether an event came of it.
+    pub fn has_event(&self) -> bool {
+        ["event", "event_parts"]
+            .iter()
+            .any(|name| self.item.contains_key(*name))
+    }
+
+    /// When it was first received.
+    pub fn received_at(&self) -> Option<Timestamp> {
+        self.text("received_at")?.parse().ok()
+    }
+
+    /// The operator's name of the shop.
+    pub fn shop(&self) -> Option<&str> {
+        self.text("shop")
+    }
+
+    /// The event's type.
+    pub fn event_type(&self) -> Option<&str> {
+        self.text("type")
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.item.get(name)?.as_s().ok().map(String::as_str)
     }
 
     /// Whether it was stored with this body.

@@ -170,6 +170,25 @@ impl Store {
         self.blame(id, head, State::Failed, cause, Timestamp::now()).await
     }
 
+    /// Moves a failed event back to pending, due at once. False where it is no longer failed.
+    pub async fn requeue(&self, id: &EventId) -> Result<bool, StoreError> {
+        let change = "SET #state = :pending, #work = :work, next_attempt_at = :now, attempts = :none";
+        let work = format!("{}#{}", State::Pending.as_str(), id.shard());
+        self.update(
+            id,
+            change,
+            "#state = :failed",
+            [
+                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
+                (":work", AttributeValue::S(work)),
+                (":now", AttributeValue::S(sortable(Timestamp::now()))),
+                (":none", AttributeValue::N("0".to_owned())),
+                (":failed", AttributeValue::S(State::Failed.as_str().to_owned())),
+            ],
+        )
+        .await
+    }
+
     async fn blame(
         &self,
         id: &EventId,

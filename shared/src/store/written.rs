@@ -1,5 +1,6 @@
 //! How an event is written: its head, and the parts that its large values are kept in.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write as _;
 
@@ -9,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 
-use super::{AttemptId, Content, Entry, FIRST_REDRIVE_AFTER, Item};
+use super::{AttemptId, Content, Entry, FIRST_REDRIVE_AFTER, Hour, Item};
 use crate::delivery::Delivery;
 use crate::identity::sha256_hex;
 
@@ -49,7 +50,7 @@ impl Written {
         written
             .head
             .insert("request".to_owned(), AttributeValue::M(request(delivery)));
-        let hour = &received_at[..13];
+        let hour = Hour::containing(delivery.received_at()).key();
         written.text("hour", &format!("{}#{hour}#{}", entry.provider, entry.id.shard()));
         if state.is_work() {
             written.text("work", &format!("{}#{}", state.as_str(), entry.id.shard()));
@@ -77,13 +78,8 @@ impl Written {
     }
 
     fn order(&mut self, entry: &Entry<'_>, order: &str, received_at: &str) {
-        let order = if order.len() <= ORDER_IN_KEY {
-            order.to_owned()
-        } else {
-            sha256_hex(order.as_bytes())
-        };
-        let key = format!("{}#{}#{order}", entry.provider, entry.delivery.shop());
-        self.text("order", &order);
+        let key = order_key(entry.provider, entry.delivery.shop().as_str(), order);
+        self.text("order", &short(order));
         self.text("order_key", &key);
         self.text("order_sort", &format!("{received_at}#{}", entry.id));
     }
@@ -112,6 +108,19 @@ impl Written {
             self.head.insert(format!("{name}_parts"), AttributeValue::L(names));
             self.parts.extend(parts);
         }
+    }
+}
+
+/// The key of an order's history in the index `by_order`.
+pub(super) fn order_key(provider: &str, shop: &str, order: &str) -> String {
+    format!("{provider}#{shop}#{}", short(order))
+}
+
+fn short(order: &str) -> Cow<'_, str> {
+    if order.len() <= ORDER_IN_KEY {
+        order.into()
+    } else {
+        sha256_hex(order.as_bytes()).into()
     }
 }
 

@@ -1,0 +1,110 @@
+//! The function beside the way of a delivery: every minute it publishes what waits in the outbox, and invoked by hand it
+//! shows events, publishes them again, or gives those that failed another try.
+//!
+//! An invocation's payload names one task: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`, `{"replay":{...}}`,
+//! `{"requeue":{...}}`. Every task stops in time before the function's own deadline and says where it goes on.
+
+mod drain;
+mod get;
+mod replay;
+mod requeue;
+
+use std::time::{Duration, SystemTime};
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::publisher::Publisher;
+use shared::settings::{SettingError, Settings};
+use shared::store::{Store, StoreError};
+use tokio::time::Instant;
+
+/// Kept free before the function's own deadline: what one page of events may take at worst.
+const LAST_PAGE_BUDGET: Duration = Duration::from_secs(6);
+
+/// Events that are held in memory at once.
+const PAGE: i32 = 10;
+
+/// What an invocation asks for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Publish what is due.
+    Redrive(drain::Redrive),
+    /// Show whole events.
+    Get(get::Get),
+    /// Publish stored events again.
+    Replay(replay::Replay),
+    /// Give failed events another try.
+    Requeue(requeue::Requeue),
+}
+
+/// A task could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The payload names no task that is known, or not its parameters.
+    #[error(
+        "not a task: {0}; known tasks are {{\"redrive\":{{}}}}, {{\"get\":{{\"event_id\"}}}}, {{\"get\":{{\"provider\",\"shop\",\"order\"}}}}, {{\"replay\":{{\"provider\",\"shop\",\"from\",\"to\",\"types\",\"dry_run\",\"cursor\"}}}}, {{\"requeue\":{{\"dry_run\"}}}}"
+    )]
+    NoTask(String),
+    /// The function is not set up correctly.
+    #[error("{0}")]
+    Setting(#[from] SettingError),
+    /// The table cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// The parts every task works with.
+pub struct Outbox {
+    store: Store,
+    publisher: Publisher,
+}
+
+impl Outbox {
+    /// The outbox that the settings name.
+    pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            store: Store::from_settings(settings)?,
+            publisher: Publisher::from_settings(settings)?,
+        })
+    }
+
+    /// Does what `payload` asks for, until `deadline` at most.
+    pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Value, TaskError> {
+        let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
+        let stop_at = deadline.checked_sub(LAST_PAGE_BUDGET).unwrap_or(deadline);
+        match task {
+            Task::Redrive(_) => self.drain(stop_at).await,
+            Task::Get(get) => self.get(get).await,
+            Task::Replay(replay) => self.replay(replay, stop_at).await,
+            Task::Requeue(requeue) => self.requeue(&requeue, stop_at).await,
+        }
+    }
+}
+
+/// Runs the function.
+///
+/// # Errors
+/// Where the Lambda Runtime API is gone.
+pub async fn run() -> Result<(), Error> {
+    shared::log_to_standard_output();
+    let outbox = Outbox::from_settings(&Settings::from_environment());
+    let outbox = &outbox;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
+        let left = event
+            .context
+            .deadline()
+            .duration_since(SystemTime::now())
+            .unwrap_or_default();
+        let done = match outbox {
+            Ok(outbox) => outbox.handle(event.payload, Instant::now() + left).await,
+            Err(error) => Err(error.clone().into()),
+        };
+        if let Err(error) = &done {
+            tracing::error!(cause = %error, "the task failed");
+        }
+        done.map_err(Error::from)
+    }))
+    .await
+}

@@ -1,0 +1,125 @@
+//! `{"replay":{...}}`: publishing exactly the stored events again. They keep their ids; the attribute `replay` tells.
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::publisher::{Occasion, PublishError};
+use shared::store::{Hour, SHARDS, State};
+use tokio::time::Instant;
+
+use crate::{Outbox, PAGE, TaskError};
+
+/// Which events: those of a provider that were received in a time, and of them those of a shop and of some types.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    provider: String,
+    shop: Option<String>,
+    /// Received at this time or later.
+    from: Timestamp,
+    /// Received before this time.
+    to: Timestamp,
+    /// Types of events, such as `order.created`; all where there are none.
+    #[serde(default)]
+    types: Vec<String>,
+    /// Count them only.
+    #[serde(default)]
+    dry_run: bool,
+    /// Where an earlier run stopped.
+    cursor: Option<Place>,
+}
+
+/// A place in the index: an hour, a shard of it, and the event that was the last.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Place {
+    hour: Timestamp,
+    shard: u8,
+    after: Option<(String, String)>,
+}
+
+impl Outbox {
+    pub(crate) async fn replay(&self, replay: Replay, stop_at: Instant) -> Result<Value, TaskError> {
+        let first = Place {
+            hour: Hour::containing(replay.from).start(),
+            shard: 0,
+            after: None,
+        };
+        let mut place = replay.cursor.clone().unwrap_or(first);
+        let mut replayed = 0;
+        while place.hour < replay.to {
+            if Instant::now() >= stop_at {
+                return Ok(answer(replayed, &replay, Some(&place), None));
+            }
+            match self.replay_page(&replay, &place).await? {
+                Page::Published(count, next) => {
+                    replayed += count;
+                    place = next;
+                }
+                Page::Outage(cause) => return Ok(answer(replayed, &replay, Some(&place), Some(&cause))),
+            }
+        }
+        tracing::info!(replayed, dry_run = replay.dry_run, provider = replay.provider, "replay");
+        Ok(answer(replayed, &replay, None, None))
+    }
+
+    async fn replay_page(&self, replay: &Replay, place: &Place) -> Result<Page, TaskError> {
+        let hour = Hour::containing(place.hour);
+        let (ids, last) = self
+            .store
+            .of_hour(&replay.provider, hour, place.shard, PAGE, place.after.as_ref())
+            .await?;
+        let wanted = self.store.heads(&ids).await?.into_iter().filter(|(_, head)| {
+            let received_at = head.received_at();
+            head.state == State::Published
+                && received_at.is_some_and(|time| (replay.from..replay.to).contains(&time))
+                && replay.shop.as_deref().is_none_or(|shop| head.shop() == Some(shop))
+                && (replay.types.is_empty() || replay.types.iter().any(|wanted| head.event_type() == Some(wanted)))
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let mut count = wanted.len() as u64;
+        if !replay.dry_run {
+            let events = try_join_all(wanted.iter().map(|(id, head)| self.store.event(id, head))).await?;
+            let results = self.publisher.publish_all(&events, Occasion::Replay).await;
+            for ((id, _), result) in wanted.iter().zip(results) {
+                match result {
+                    Ok(()) => {}
+                    // The page is replayed again: what was published of it is published twice, under the same ids.
+                    Err(PublishError::Unavailable(cause)) => return Ok(Page::Outage(cause)),
+                    Err(PublishError::Message(cause)) => {
+                        count -= 1;
+                        tracing::error!(event_id = %id, cause, "SNS refuses the event");
+                    }
+                }
+            }
+        }
+        let next = match (last, place.shard) {
+            (Some(last), shard) => Place {
+                hour: place.hour,
+                shard,
+                after: Some(last),
+            },
+            (None, shard) if shard + 1 < SHARDS => Place {
+                hour: place.hour,
+                shard: shard + 1,
+                after: None,
+            },
+            (None, _) => Place {
+                hour: hour.next().start(),
+                shard: 0,
+                after: None,
+            },
+        };
+        Ok(Page::Published(count, next))
+    }
+}
+
+enum Page {
+    Published(u64, Place),
+    Outage(String),
+}
+
+fn answer(replayed: u64, replay: &Replay, cursor: Option<&Place>, outage: Option<&str>) -> Value {
+    json!({"replayed": replayed, "dry_run": replay.dry_run, "done": cursor.is_none(), "cursor": cursor, "outage": outage})
+}
