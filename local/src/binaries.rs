@@ -78,6 +78,13 @@ impl Binaries {
     }
 }
 
+impl FromIterator<(String, PathBuf)> for Binaries {
+    /// Binaries that somebody else has built.
+    fn from_iter<T: IntoIterator<Item = (String, PathBuf)>>(binaries: T) -> Self {
+        Self(binaries.into_iter().collect())
+    }
+}
+
 fn of_package(variable: &str) -> bool {
     let named = [
         "CARGO_CRATE_NAME",

@@ -1,1 +1,290 @@
-//! Stub.
+//! The harness of the end-to-end tests: every test has a local stack of its own, with an empty store, on free ports, and the
+//! real binaries behind it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Read as _;
+use std::ops::Deref;
+use std::sync::OnceLock;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http::{HeaderMap, Request};
+use jiff::Timestamp;
+use local::binaries::{Binaries, Output, workspace};
+use local::client::Client;
+use local::fixture::{Catalogue, Fixture};
+use local::log::Log;
+use local::queue::Message;
+use local::signing::{Credentials, sign};
+use local::stack::Config;
+use local::{NAME, template};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+/// An item of the table.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// Providers with an event each that is a plain order.
+pub const ORDERS: [(&str, &str); 5] = [
+    ("selldone", "checkout-order"),
+    ("cartum", "order-created"),
+    ("deeple", "order-changed"),
+    ("aboutyou", "order-created"),
+    ("snipcart", "order-completed"),
+];
+
+/// The event of [`ORDERS`] of a provider.
+pub fn order_of(provider: &str) -> &'static str {
+    let known = ORDERS.iter().find(|(name, _)| *name == provider);
+    known.expect("a provider").1
+}
+
+/// A running stack. When the test fails, what the stack said is shown.
+pub struct Stack {
+    inner: local::stack::Stack,
+    client: Client,
+    catalogue: Catalogue,
+}
+
+impl Stack {
+    /// A stack with the development settings.
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A stack that is configured otherwise.
+    pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let functions = template::read(&workspace().join("template.yaml")).expect("the template's routes");
+        let mut config = Config::new(functions, binaries().clone(), Log::memory());
+        configure(&mut config);
+        let stack = local::stack::Stack::start(config).await.expect("the stack starts");
+        Self {
+            client: Client::new(&stack.url()).expect("a client"),
+            catalogue: catalogue(),
+            inner: stack,
+        }
+    }
+
+    /// An event of `events/`, signed now.
+    pub fn signed(&self, provider: &str, name: &str) -> Fixture {
+        let mut fixture = self.unsigned(provider, name);
+        self.sign(&mut fixture);
+        fixture
+    }
+
+    /// An event of `events/` as it lies there.
+    pub fn unsigned(&self, provider: &str, name: &str) -> Fixture {
+        self.catalogue.event(provider, name).expect("an event")
+    }
+
+    /// Signs an event with the development secrets.
+    pub fn sign(&self, fixture: &mut Fixture) {
+        sign(fixture, &Credentials::default(), Timestamp::now()).expect("it can be signed");
+    }
+
+    /// The golden event for an event of `events/`, if it is published.
+    pub fn golden(&self, provider: &str, name: &str) -> Option<Value> {
+        self.catalogue.normalized(provider, name).expect("a golden event")
+    }
+
+    /// The names of a provider's events.
+    pub fn events(&self, provider: &str) -> Vec<String> {
+        self.catalogue.names().get(provider).cloned().unwrap_or_default()
+    }
+
+    /// Sends a signed event.
+    pub async fn send(&self, fixture: &Fixture) -> Answer {
+        self.send_request(fixture.to_request(&self.inner.url()).expect("a request"))
+            .await
+    }
+
+    /// Sends any request.
+    pub async fn send_request(&self, request: Request<Bytes>) -> Answer {
+        let answer = self.client.send(request).await.expect("an answer");
+        let (parts, body) = answer.into_parts();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(body.to_vec()).expect("text"),
+        }
+    }
+
+    /// Signs an event of `events/` and sends it.
+    pub async fn deliver(&self, provider: &str, name: &str) -> Answer {
+        self.send(&self.signed(provider, name)).await
+    }
+
+    /// Sends bytes as they are and reads the answer until the server closes.
+    pub async fn send_raw(&self, request: &[u8]) -> String {
+        let address = self.inner.url();
+        let mut stream = TcpStream::connect(address.trim_start_matches("http://"))
+            .await
+            .expect("a connection");
+        stream.write_all(request).await.expect("the request is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+
+    /// All items of the table.
+    pub async fn items(&self) -> Vec<Item> {
+        let pages = self
+            .inner
+            .clients()
+            .dynamodb
+            .scan()
+            .table_name(NAME)
+            .consistent_read(true)
+            .into_paginator();
+        let items: Result<Vec<Item>, _> = pages.items().send().collect().await;
+        items.expect("the table can be read")
+    }
+
+    /// The head item of an event.
+    pub async fn head(&self, event_id: &str) -> Item {
+        let head = self.item(event_id, "head").await;
+        head.expect("the event is stored")
+    }
+
+    async fn item(&self, event_id: &str, sort_key: &str) -> Option<Item> {
+        let key = |value: &str| AttributeValue::S(value.to_owned());
+        let get = self
+            .inner
+            .clients()
+            .dynamodb
+            .get_item()
+            .table_name(NAME)
+            .consistent_read(true);
+        let got = get.key("pk", key(event_id)).key("sk", key(sort_key)).send().await;
+        got.expect("the table can be read").item
+    }
+
+    /// A value that is kept compressed, in the head or in parts.
+    pub async fn value(&self, event_id: &str, name: &str) -> Vec<u8> {
+        let head = self.head(event_id).await;
+        let mut compressed = Vec::new();
+        match (head.get(name), head.get(&format!("{name}_parts"))) {
+            (Some(AttributeValue::B(bytes)), None) => compressed.extend_from_slice(bytes.as_ref()),
+            (None, Some(AttributeValue::L(names))) => {
+                for part in names {
+                    let part = self
+                        .item(event_id, part.as_s().expect("a part's name"))
+                        .await
+                        .expect("the part is there");
+                    compressed.extend_from_slice(part["data"].as_b().expect("bytes").as_ref());
+                }
+            }
+            other => panic!("{name} is kept as {other:?}"),
+        }
+        let mut value = Vec::new();
+        GzDecoder::new(&compressed[..])
+            .read_to_end(&mut value)
+            .expect("it is compressed");
+        value
+    }
+
+    /// The stored order event.
+    pub async fn stored_event(&self, event_id: &str) -> Value {
+        serde_json::from_slice(&self.value(event_id, "event").await).expect("an event")
+    }
+
+    /// Takes all messages that are in the queue.
+    pub async fn messages(&self) -> Vec<Message> {
+        self.inner.queue().drain().await.expect("the queue can be read")
+    }
+
+    /// Nothing is stored, and nothing was published.
+    pub async fn assert_untouched(&self, why: &str) {
+        assert_eq!(self.items().await, [], "{why}: something is stored");
+        assert!(self.messages().await.is_empty(), "{why}: something was published");
+    }
+}
+
+impl Deref for Stack {
+    type Target = local::stack::Stack;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the stack said:\n  {}", self.inner.log().join("\n  "));
+        }
+    }
+}
+
+/// What a provider gets.
+#[derive(Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body's JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{self:?} is not JSON"))
+    }
+
+    /// A text of the body's JSON.
+    pub fn said(&self, name: &str) -> String {
+        let json = self.json();
+        json[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("{self:?} has no {name}"))
+            .to_owned()
+    }
+
+    /// A header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The event's id in an answer of 200 with `status`.
+    #[track_caller]
+    pub fn event_id(&self, status: &str) -> String {
+        assert_eq!((self.status, self.said("status").as_str()), (200, status), "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        self.said("event_id")
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.status, self.text)
+    }
+}
+
+/// The state of a head item.
+pub fn state(head: &Item) -> &str {
+    head["state"].as_s().expect("a word")
+}
+
+/// The workspace's binaries, built once in a test process: they are those of the sources as they are now.
+fn binaries() -> &'static Binaries {
+    static BINARIES: OnceLock<Binaries> = OnceLock::new();
+    BINARIES.get_or_init(|| {
+        let built = Binaries::build(&workspace(), Output::Diagnostics);
+        built.unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+/// `cargo local`'s own binary.
+pub fn local_command() -> Command {
+    Command::new(binaries().get("local").expect("the binary"))
+}
+
+fn catalogue() -> Catalogue {
+    Catalogue::read(workspace().join("events")).expect("events/")
+}

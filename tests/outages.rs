@@ -1,0 +1,244 @@
+//! What goes wrong on the way: many at once, a function that dies, a service that is down. An order that is acknowledged is
+//! never lost, and none is published that is not stored.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use local::snipcart::Behaviour;
+use local::tap::{Fault, Rule, Service};
+use tests::{Answer, ORDERS, Stack, order_of, state};
+
+const MARK: &str = "published_at";
+
+/// 503, and when to send again.
+#[track_caller]
+fn assert_sent_again(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(
+        answer
+            .header("retry-after")
+            .is_some_and(|seconds| seconds.parse::<u32>().is_ok())
+    );
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_50_concurrent_sends_of_one_event_one_is_accepted() {
+    let stack = Stack::with(|config| config.environments = 50).await;
+    let fixture = stack.signed("selldone", "checkout-order");
+    let answers = join_all((0..50).map(|_| stack.send(&fixture))).await;
+    let count = |status: &str| {
+        answers
+            .iter()
+            .filter(|answer| answer.status == 200 && answer.said("status") == status)
+            .count()
+    };
+    assert_eq!((count("accepted"), count("duplicate")), (1, 49), "{answers:?}");
+    assert_eq!(stack.items().await.len(), 1);
+    assert_eq!(stack.messages().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_function_died_before_it_published_is_published_by_the_repeat() {
+    let stack = Stack::start().await;
+    for (provider, order) in ORDERS {
+        let death = stack
+            .tap()
+            .inject(Rule::new(Service::Sns, "Publish").times(1), Fault::KillBefore);
+        let answer = stack.deliver(provider, order).await;
+        assert_eq!(answer.status, 500, "{answer:?}");
+        death.hit(1).await;
+        let items = stack.items().await;
+        let [head] = items.iter().filter(|item| state(item) == "pending").collect::<Vec<_>>()[..] else {
+            panic!("{items:?}")
+        };
+        let event_id = head["pk"].as_s().unwrap().clone();
+        assert!(stack.messages().await.is_empty());
+
+        assert_eq!(stack.deliver(provider, order).await.event_id("duplicate"), event_id);
+        assert_eq!(state(&stack.head(&event_id).await), "published");
+        let messages = stack.messages().await;
+        let [message] = messages.as_slice() else {
+            panic!("{messages:?}")
+        };
+        assert_eq!(message.event["id"], event_id);
+        assert_eq!(
+            message.event,
+            stack.stored_event(&event_id).await,
+            "the stored event is published, not a new one"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_function_died_before_it_marked_is_marked_by_the_repeat() {
+    let stack = Stack::start().await;
+    let death = stack
+        .tap()
+        .inject(Rule::new(Service::Sns, "Publish").times(1), Fault::KillAfter);
+    assert_eq!(stack.deliver("deeple", "order-changed").await.status, 500);
+    death.hit(1).await;
+    let event_id = stack.deliver("deeple", "order-changed").await.event_id("duplicate");
+    assert_eq!(state(&stack.head(&event_id).await), "published");
+    let messages = stack.messages().await;
+    // At least once: the repeat cannot know of the first message, which has the same id and content.
+    assert_eq!(messages.len(), 2);
+    assert_eq!(messages[0].event, messages[1].event);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_function_died_before_it_stored_is_new_again() {
+    let stack = Stack::start().await;
+    let death = stack
+        .tap()
+        .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::KillBefore);
+    assert_eq!(stack.deliver("aboutyou", "order-created").await.status, 500);
+    death.hit(1).await;
+    stack.assert_untouched("it died first").await;
+    stack.deliver("aboutyou", "order-created").await.event_id("accepted");
+    assert_eq!(stack.messages().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_answer_was_lost_is_accepted_when_the_sdk_repeats_it() {
+    let stack = Stack::start().await;
+    for (provider, order) in ORDERS {
+        let lost = stack
+            .tap()
+            .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::LoseAnswer);
+        let event_id = stack.deliver(provider, order).await.event_id("accepted");
+        lost.hit(1).await;
+        assert_eq!(state(&stack.head(&event_id).await), "published");
+    }
+    assert_eq!(stack.messages().await.len(), ORDERS.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_sns_is_down_events_are_accepted_and_wait_in_the_outbox() {
+    let denied = Fault::Answer {
+        status: 403,
+        code: "AuthorizationError",
+    };
+    let outages = [Fault::DOWN, Fault::THROTTLED, Fault::Hang, denied].map(|fault| async move {
+        let stack = Stack::start().await;
+        let down = stack.tap().inject(Rule::all(Service::Sns), fault);
+        let event_id = stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+        let head = stack.head(&event_id).await;
+        assert_eq!(state(&head), "pending", "{fault:?}");
+        let work = head["work"].as_s().expect("the index's key");
+        assert!(work.starts_with("pending#"), "redrive finds it: {work}");
+        assert!(stack.messages().await.is_empty(), "{fault:?}");
+
+        drop(down);
+        let repeat = stack.deliver("selldone", "checkout-order").await;
+        assert_eq!(repeat.event_id("duplicate"), event_id);
+        let head = stack.head(&event_id).await;
+        assert_eq!(state(&head), "published", "{fault:?}");
+        assert!(!head.contains_key("work"), "{fault:?}");
+        assert_eq!(stack.messages().await.len(), 1, "{fault:?}");
+    });
+    join_all(outages).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_marked_is_accepted_and_published() {
+    let stack = Stack::start().await;
+    let down = stack
+        .tap()
+        .inject(Rule::new(Service::DynamoDb, "UpdateItem").holding(MARK), Fault::DOWN);
+    let event_id = stack.deliver("cartum", "order-created").await.event_id("accepted");
+    down.hit(1).await;
+    assert_eq!(state(&stack.head(&event_id).await), "pending");
+    assert_eq!(stack.messages().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_dynamodb_is_down_the_provider_is_told_to_send_again() {
+    let missing = Fault::Answer {
+        status: 400,
+        code: "ResourceNotFoundException",
+    };
+    let outages = [Fault::DOWN, Fault::THROTTLED, Fault::Hang, missing].map(|fault| async move {
+        let stack = Stack::start().await;
+        let down = stack.tap().inject(Rule::new(Service::DynamoDb, "PutItem"), fault);
+        let begun = Instant::now();
+        let answers =
+            join_all(["selldone", "deeple"].map(|provider| stack.deliver(provider, order_of(provider)))).await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(8),
+            "{fault:?} took {:?}",
+            begun.elapsed()
+        );
+        answers.iter().for_each(assert_sent_again);
+        drop(down);
+        stack.assert_untouched("nothing could be stored").await;
+        stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+    });
+    join_all(outages).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_once_costs_no_delivery() {
+    let stack = Stack::start().await;
+    for (index, (provider, order)) in ORDERS.into_iter().enumerate() {
+        let fault = if index % 2 == 0 { Fault::THROTTLED } else { Fault::DOWN };
+        let refusal = stack
+            .tap()
+            .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), fault);
+        stack.deliver(provider, order).await.event_id("accepted");
+        refusal.hit(1).await;
+    }
+    assert_eq!(stack.messages().await.len(), ORDERS.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_snipcart_has_validated_is_written_until_the_deadline() {
+    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(8))).await;
+    let _down = stack.tap().inject(Rule::new(Service::DynamoDb, "PutItem"), Fault::DOWN);
+    let begun = Instant::now();
+    assert_sent_again(&stack.deliver("snipcart", "order-completed").await);
+    // The others give up after the store's four seconds.
+    assert!(
+        (6..8).contains(&begun.elapsed().as_secs()),
+        "it took {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(stack.snipcart().asked().len(), 1, "it is asked once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_over_its_timeout_is_killed_and_started_again() {
+    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(1))).await;
+    stack.snipcart().behave(Behaviour::Hang);
+    let answer = stack.deliver("snipcart", "order-completed").await;
+    assert_eq!(
+        (answer.status, answer.text.as_str()),
+        (503, r#"{"message":"Service Unavailable"}"#)
+    );
+    assert_eq!(stack.environments().count(), 0);
+    stack.snipcart().behave(Behaviour::Genuine);
+    stack.deliver("snipcart", "order-completed").await.event_id("accepted");
+    assert_eq!(stack.environments().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_is_set_up_wrongly_answers_500_without_detail() {
+    let stack = Stack::with(|config| {
+        config.secrets.insert("selldone".to_owned(), "not a secret".into());
+        config.secrets.insert(
+            "cartum".to_owned(),
+            serde_json::json!({"shops": {"main": {"tokens": ["short"]}}}),
+        );
+    })
+    .await;
+    for provider in ["selldone", "cartum"] {
+        let answer = stack.deliver(provider, order_of(provider)).await;
+        assert_eq!(answer.status, 500, "{provider}: {answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        assert!(
+            !answer.text.contains("secret") && !answer.text.contains("SECRETS"),
+            "{answer:?}"
+        );
+    }
+    stack.assert_untouched("it is set up wrongly").await;
+}
