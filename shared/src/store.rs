@@ -427,6 +427,14 @@ impl Store {
     }
 }
 
+/// The events that a page of an index names.
+fn ids_of(items: &[Item]) -> Vec<EventId> {
+    let ids = items
+        .iter()
+        .filter_map(|item| Some(EventId::stored(item.get("pk")?.as_s().ok()?)));
+    ids.collect()
+}
+
 /// Tries until it works, fails for good, or `until` has come.
 async fn patiently<T, E, F>(until: Instant, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
 where

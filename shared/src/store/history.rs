@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 
 use super::written::{order_key, sortable};
-use super::{Store, StoreError, describe};
+use super::{Store, StoreError, describe, ids_of};
 use crate::identity::EventId;
 
 /// An hour of UTC: what the index `by_hour` is cut into.
@@ -51,11 +51,7 @@ impl Store {
                 .send()
                 .await
                 .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-            ids.extend(
-                page.items()
-                    .iter()
-                    .filter_map(|item| Some(EventId::stored(item.get("pk")?.as_s().ok()?))),
-            );
+            ids.extend(ids_of(page.items()));
             start = page.last_evaluated_key;
             if start.is_none() {
                 return Ok(ids);
@@ -93,17 +89,13 @@ impl Store {
             .send()
             .await
             .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-        let ids = page
-            .items()
-            .iter()
-            .filter_map(|item| Some(EventId::stored(item.get("pk")?.as_s().ok()?)));
         let last = page.last_evaluated_key.as_ref().and_then(|key| {
             Some((
                 key.get("received_at")?.as_s().ok()?.clone(),
                 key.get("pk")?.as_s().ok()?.clone(),
             ))
         });
-        Ok((ids.collect(), last))
+        Ok((ids_of(page.items()), last))
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::written::{Written, sortable};
-use super::{AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, State, Store, StoreError, describe, patiently};
+use super::{AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, State, Store, StoreError, describe, ids_of, patiently};
 use crate::identity::EventId;
 
 /// Shards of the index `work`: an outage's backlog does not become one hot partition.
@@ -110,11 +110,7 @@ impl Store {
             .send()
             .await
             .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-        let ids = page
-            .items()
-            .iter()
-            .filter_map(|item| Some(EventId::stored(item.get("pk")?.as_s().ok()?)));
-        Ok((ids.collect(), page.last_evaluated_key.map(Cursor)))
+        Ok((ids_of(page.items()), page.last_evaluated_key.map(Cursor)))
     }
 
     /// The heads of some events as they stand now; an event that is gone is left out. At most 100.
