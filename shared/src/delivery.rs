@@ -76,6 +76,19 @@ impl Delivery {
         })
     }
 
+    /// A delivery as it was kept; its headers, credentials among them, were not.
+    pub(crate) fn kept(method: Method, shop: Shop, query: QueryMap, body: Vec<u8>, received_at: Timestamp) -> Self {
+        let headers = HeaderMap::new();
+        Self {
+            method,
+            shop,
+            headers,
+            query,
+            body,
+            received_at,
+        }
+    }
+
     /// The HTTP method.
     pub fn method(&self) -> &Method {
         &self.method

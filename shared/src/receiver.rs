@@ -164,6 +164,8 @@ impl<P: Provider> Receiver<P> {
         let store_until = Self::store_until(deadline);
         match self.store.put(&entry, &attempt, store_until).await? {
             Put::Stored => {}
+            // What was erased on request is not kept again.
+            Put::Existing(head) if head.state == State::Erased => return Ok(Outcome::Duplicate),
             Put::Existing(head) if !head.has_body(delivery.body()) => {
                 self.store.put_conflict(&entry, store_until).await?;
                 return Ok(Outcome::Quarantined(Reason::Conflict));
@@ -173,7 +175,7 @@ impl<P: Provider> Receiver<P> {
                     self.publish_stored(id, *head, &attempt, deadline).await;
                     return Ok(Outcome::Duplicate);
                 }
-                State::Published | State::Failed | State::Superseded => return Ok(Outcome::Duplicate),
+                State::Published | State::Failed | State::Superseded | State::Erased => return Ok(Outcome::Duplicate),
                 State::Unsupported => return Ok(Outcome::Unsupported),
                 State::Quarantined => {
                     if !self.store.release(&entry, &attempt, store_until).await? {

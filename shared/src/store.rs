@@ -21,11 +21,12 @@ use crate::answer::Reason;
 use crate::aws;
 use crate::delivery::Delivery;
 use crate::event::OrderEvent;
-use crate::identity::{EventId, sha256_hex};
+use crate::identity::{EventId, Shop, sha256_hex};
 use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
+mod erasure;
 mod history;
 mod outbox;
 mod written;
@@ -76,16 +77,19 @@ pub enum State {
     Unsupported,
     /// Stored again under another id.
     Superseded,
+    /// A tombstone: its content is erased, and it is known never to happen again.
+    Erased,
 }
 
 impl State {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Pending,
         Self::Published,
         Self::Failed,
         Self::Quarantined,
         Self::Unsupported,
         Self::Superseded,
+        Self::Erased,
     ];
 
     /// The word in the table.
@@ -97,6 +101,7 @@ impl State {
             Self::Quarantined => "quarantined",
             Self::Unsupported => "unsupported",
             Self::Superseded => "superseded",
+            Self::Erased => "erased",
         }
     }
 
@@ -207,6 +212,11 @@ impl Head {
     /// The operator's name of the shop.
     pub fn shop(&self) -> Option<&str> {
         self.text("shop")
+    }
+
+    /// The provider's slug.
+    pub fn provider(&self) -> Option<&str> {
+        self.text("provider")
     }
 
     /// The event's type.
@@ -343,6 +353,29 @@ impl Store {
         Ok(Stored { event, json })
     }
 
+    /// The delivery that an event came with.
+    pub async fn delivery(&self, id: &EventId, head: &Head) -> Result<Verified<Delivery>, StoreError> {
+        let request = head.item.get("request").and_then(|request| request.as_m().ok());
+        let request = request.ok_or(StoreError::Damaged("request"))?;
+        let method = request
+            .get("method")
+            .and_then(|method| method.as_s().ok()?.parse().ok());
+        let query: HashMap<String, Vec<String>> = request
+            .get("query")
+            .and_then(|query| query.as_m().ok())
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.clone(), vec![value.as_s().ok()?.clone()])))
+            .collect();
+        Ok(Verified::kept(Delivery::kept(
+            method.ok_or(StoreError::Damaged("request"))?,
+            head.shop().and_then(Shop::parse).ok_or(StoreError::Damaged("shop"))?,
+            query.into(),
+            self.value(id, head, "payload").await?,
+            head.received_at().ok_or(StoreError::Damaged("received_at"))?,
+        )))
+    }
+
     /// One of the two large values, wherever it is kept.
     async fn value(&self, id: &EventId, head: &Head, name: &'static str) -> Result<Vec<u8>, StoreError> {
         let compressed = match (head.item.get(name), head.item.get(&format!("{name}_parts"))) {
@@ -405,7 +438,12 @@ impl Store {
             .key("pk", AttributeValue::S(id.to_string()))
             .key("sk", AttributeValue::S("head".to_owned()));
         update = update.update_expression(change).condition_expression(condition);
-        for (placeholder, name) in [("#state", "state"), ("#work", "work")] {
+        for (placeholder, name) in [
+            ("#state", "state"),
+            ("#work", "work"),
+            ("#order", "order"),
+            ("#hour", "hour"),
+        ] {
             if change.contains(placeholder) || condition.contains(placeholder) {
                 update = update.expression_attribute_names(placeholder, name);
             }

@@ -44,6 +44,11 @@ impl Verified<Delivery> {
         Self(delivery)
     }
 
+    /// A delivery out of the store: nothing is stored that was not verified.
+    pub(crate) fn kept(delivery: Delivery) -> Self {
+        Self(delivery)
+    }
+
     /// The raw body.
     pub fn body(&self) -> &[u8] {
         self.0.body()

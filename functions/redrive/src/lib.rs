@@ -1,12 +1,15 @@
 //! The function beside the way of a delivery: every minute it publishes what waits in the outbox, and invoked by hand it
-//! shows events, publishes them again, or gives those that failed another try.
+//! shows events, publishes them again, gives those that failed another try, reads quarantined deliveries anew, or erases
+//! an order.
 //!
-//! An invocation's payload names one task: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`, `{"replay":{...}}`,
-//! `{"requeue":{...}}`. Every task stops in time before the function's own deadline and says where it goes on.
+//! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. Every task stops in time before the function's own deadline and says where it goes on.
 
 mod drain;
+mod erase;
 mod get;
+mod providers;
 mod replay;
+mod reprocess;
 mod requeue;
 
 use std::time::{Duration, SystemTime};
@@ -18,6 +21,8 @@ use shared::publisher::Publisher;
 use shared::settings::{SettingError, Settings};
 use shared::store::{Store, StoreError};
 use tokio::time::Instant;
+
+use crate::providers::Providers;
 
 /// Kept free before the function's own deadline: what one page of events may take at worst.
 const LAST_PAGE_BUDGET: Duration = Duration::from_secs(6);
@@ -37,15 +42,17 @@ pub enum Task {
     Replay(replay::Replay),
     /// Give failed events another try.
     Requeue(requeue::Requeue),
+    /// Read quarantined deliveries anew.
+    Reprocess(reprocess::Reprocess),
+    /// Remove what is known of an order.
+    Erase(erase::Erase),
 }
 
 /// A task could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     /// The payload names no task that is known, or not its parameters.
-    #[error(
-        "not a task: {0}; known tasks are {{\"redrive\":{{}}}}, {{\"get\":{{\"event_id\"}}}}, {{\"get\":{{\"provider\",\"shop\",\"order\"}}}}, {{\"replay\":{{\"provider\",\"shop\",\"from\",\"to\",\"types\",\"dry_run\",\"cursor\"}}}}, {{\"requeue\":{{\"dry_run\"}}}}"
-    )]
+    #[error("not a task: {0}; functions/redrive/README.md lists them")]
     NoTask(String),
     /// The function is not set up correctly.
     #[error("{0}")]
@@ -59,6 +66,7 @@ pub enum TaskError {
 pub struct Outbox {
     store: Store,
     publisher: Publisher,
+    providers: Providers,
 }
 
 impl Outbox {
@@ -67,6 +75,7 @@ impl Outbox {
         Ok(Self {
             store: Store::from_settings(settings)?,
             publisher: Publisher::from_settings(settings)?,
+            providers: Providers::from_settings(settings)?,
         })
     }
 
@@ -79,6 +88,8 @@ impl Outbox {
             Task::Get(get) => self.get(get).await,
             Task::Replay(replay) => self.replay(replay, stop_at).await,
             Task::Requeue(requeue) => self.requeue(&requeue, stop_at).await,
+            Task::Reprocess(reprocess) => self.reprocess(&reprocess, stop_at).await,
+            Task::Erase(erase) => self.erase(erase).await,
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -13,6 +14,19 @@ use crate::identity::EventId;
 
 /// Shards of the index `work`: an outage's backlog does not become one hot partition.
 pub const SHARDS: u8 = 8;
+
+const SUPERSEDE: &str = "SET #state = :superseded, superseded_by = :by REMOVE #work, next_attempt_at";
+
+fn superseded_by(id: &EventId) -> [(&'static str, AttributeValue); 3] {
+    [
+        (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
+        (":by", AttributeValue::S(id.to_string())),
+        (
+            ":quarantined",
+            AttributeValue::S(State::Quarantined.as_str().to_owned()),
+        ),
+    ]
+}
 
 /// Where a reading of the index goes on.
 #[derive(Clone, Debug)]
@@ -164,6 +178,79 @@ impl Store {
     /// Gives up on a pending event: SNS blames its message for good. It stays, and is alarmed.
     pub async fn give_up(&self, id: &EventId, head: &Head, cause: &str) -> Result<bool, StoreError> {
         self.blame(id, head, State::Failed, cause, Timestamp::now()).await
+    }
+
+    /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
+    pub async fn set_aside(&self, id: &EventId) -> Result<bool, StoreError> {
+        let change = "SET #state = :unsupported REMOVE #work, next_attempt_at, reason";
+        self.update(
+            id,
+            change,
+            "#state = :quarantined",
+            [
+                (
+                    ":unsupported",
+                    AttributeValue::S(State::Unsupported.as_str().to_owned()),
+                ),
+                (
+                    ":quarantined",
+                    AttributeValue::S(State::Quarantined.as_str().to_owned()),
+                ),
+            ],
+        )
+        .await
+    }
+
+    /// Writes an event under the id it has now that it is understood, and marks the quarantined one as superseded, both or
+    /// neither. Where the new id is known already, the old one is only marked. False where somebody else did.
+    pub async fn supersede(&self, old: &EventId, entry: &Entry<'_>, until: Instant) -> Result<bool, StoreError> {
+        let mut written = Written::of(entry, &AttemptId::random());
+        self.put_parts(entry.id, &mut written, until).await?;
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(written.head))
+            .condition_expression("attribute_not_exists(pk)")
+            .build()
+            .expect("table and item are set");
+        let mark = Update::builder()
+            .table_name(&self.table)
+            .key("pk", AttributeValue::S(old.to_string()))
+            .key("sk", AttributeValue::S("head".to_owned()))
+            .update_expression(SUPERSEDE)
+            .condition_expression("#state = :quarantined")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#work", "work")
+            .set_expression_attribute_values(Some(
+                superseded_by(entry.id)
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
+            ))
+            .build()
+            .expect("table, key and expression are set");
+        let items = [
+            TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().update(mark).build(),
+        ];
+        match self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(items.into()))
+            .send()
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(TransactWriteItemsError::is_transaction_canceled_exception) =>
+            {
+                self.head(entry.id).await?;
+                self.update(old, SUPERSEDE, "#state = :quarantined", superseded_by(entry.id))
+                    .await
+            }
+            Err(error) => Err(StoreError::DynamoDb(describe(&error))),
+        }
     }
 
     /// Moves a failed event back to pending, due at once. False where it is no longer failed.

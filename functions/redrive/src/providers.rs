@@ -1,0 +1,48 @@
+//! The providers by their names: the one place where all of them meet, so that kept deliveries can be read anew.
+
+use aboutyou::AboutYou;
+use cartum::Cartum;
+use deeple::Deeple;
+use selldone::Selldone;
+use shared::Provider;
+use shared::delivery::Delivery;
+use shared::settings::{SettingError, Settings};
+use shared::understanding::{Understanding, understand};
+use shared::verification::Verified;
+use snipcart::Snipcart;
+
+pub(crate) struct Providers {
+    selldone: Selldone,
+    cartum: Cartum,
+    deeple: Deeple,
+    aboutyou: AboutYou,
+    snipcart: Snipcart,
+}
+
+impl Providers {
+    pub(crate) fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            selldone: Selldone::from_settings(settings)?,
+            cartum: Cartum::from_settings(settings)?,
+            deeple: Deeple::from_settings(settings)?,
+            aboutyou: AboutYou::from_settings(settings)?,
+            snipcart: Snipcart::from_settings(settings)?,
+        })
+    }
+
+    /// What a kept delivery means today; `None` for a provider that is no longer known.
+    pub(crate) fn understand(
+        &self,
+        provider: &str,
+        delivery: &Verified<Delivery>,
+    ) -> Option<(&'static str, Understanding)> {
+        match provider {
+            Selldone::NAME => Some((Selldone::NAME, understand(&self.selldone, delivery))),
+            Cartum::NAME => Some((Cartum::NAME, understand(&self.cartum, delivery))),
+            Deeple::NAME => Some((Deeple::NAME, understand(&self.deeple, delivery))),
+            AboutYou::NAME => Some((AboutYou::NAME, understand(&self.aboutyou, delivery))),
+            Snipcart::NAME => Some((Snipcart::NAME, understand(&self.snipcart, delivery))),
+            _ => None,
+        }
+    }
+}

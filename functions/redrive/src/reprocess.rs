@@ -1,0 +1,128 @@
+//! `{"reprocess":{}}`: reading quarantined deliveries anew, with today's code over the bodies as they were kept.
+//!
+//! What is understood now goes into the outbox, from where the next run of `redrive` publishes it.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::identity::EventId;
+use shared::store::{AttemptId, Content, Entry, Head, SHARDS, State, StoreError};
+use shared::understanding::Meaning;
+use tokio::time::Instant;
+
+use crate::{Outbox, PAGE, TaskError};
+
+/// Which quarantined deliveries: all, or those of a provider, or of a shop.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reprocess {
+    provider: Option<String>,
+    shop: Option<String>,
+    /// Count them only.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Default)]
+struct Reprocessed {
+    accepted: u64,
+    unsupported: u64,
+    quarantined: u64,
+}
+
+impl Outbox {
+    pub(crate) async fn reprocess(&self, task: &Reprocess, stop_at: Instant) -> Result<Value, TaskError> {
+        let mut reprocessed = Reprocessed::default();
+        let mut done = true;
+        // Quarantined events have been due since they came.
+        let now = Timestamp::MAX;
+        'shards: for shard in 0..SHARDS {
+            let mut cursor = None;
+            loop {
+                if Instant::now() >= stop_at {
+                    done = false;
+                    break 'shards;
+                }
+                let (ids, next) = self.store.due(State::Quarantined, shard, now, PAGE, cursor).await?;
+                for (id, head) in self.store.heads(&ids).await? {
+                    let wanted =
+                        |filter: &Option<String>, value| filter.as_deref().is_none_or(|filter| value == Some(filter));
+                    if head.state == State::Quarantined
+                        && wanted(&task.provider, head.provider())
+                        && wanted(&task.shop, head.shop())
+                    {
+                        self.reprocess_one(task, &id, &head, stop_at, &mut reprocessed).await?;
+                    }
+                }
+                match next {
+                    Some(next) => cursor = Some(next),
+                    None => break,
+                }
+            }
+        }
+        let Reprocessed {
+            accepted,
+            unsupported,
+            quarantined,
+        } = reprocessed;
+        tracing::info!(accepted, unsupported, quarantined, dry_run = task.dry_run, "reprocess");
+        Ok(json!({
+            "accepted": accepted,
+            "unsupported": unsupported,
+            "quarantined": quarantined,
+            "dry_run": task.dry_run,
+            "done": done,
+        }))
+    }
+
+    async fn reprocess_one(
+        &self,
+        task: &Reprocess,
+        id: &EventId,
+        head: &Head,
+        until: Instant,
+        reprocessed: &mut Reprocessed,
+    ) -> Result<(), TaskError> {
+        let delivery = match self.store.delivery(id, head).await {
+            Ok(delivery) => delivery,
+            // One that cannot be read holds up no other.
+            Err(error @ StoreError::Damaged(_)) => {
+                tracing::error!(event_id = %id, cause = %error, "a kept delivery cannot be read");
+                reprocessed.quarantined += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let understood = head
+            .provider()
+            .and_then(|provider| self.providers.understand(provider, &delivery));
+        let Some((provider, understanding)) = understood else {
+            reprocessed.quarantined += 1;
+            return Ok(());
+        };
+        match &understanding.meaning {
+            Meaning::Order(event) => {
+                let json = event.to_json();
+                let entry = Entry {
+                    id: &understanding.id,
+                    provider,
+                    delivery: &delivery,
+                    content: Content::Order(event, &json),
+                };
+                let changed = if task.dry_run {
+                    true
+                } else if understanding.id == *id {
+                    self.store.release(&entry, &AttemptId::random(), until).await?
+                } else {
+                    self.store.supersede(id, &entry, until).await?
+                };
+                reprocessed.accepted += u64::from(changed);
+            }
+            Meaning::Unsupported => {
+                reprocessed.unsupported += u64::from(task.dry_run || self.store.set_aside(id).await?);
+            }
+            Meaning::Quarantined(_) => reprocessed.quarantined += 1,
+        }
+        Ok(())
+    }
+}

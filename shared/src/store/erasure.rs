@@ -1,0 +1,67 @@
+//! Erasing what is known of an event, but for the fact that it happened.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+
+use super::written::sortable;
+use super::{Head, State, Store, StoreError, describe};
+use crate::identity::EventId;
+
+/// Everything that says more than that the event happened. What is left keeps a late repeat from being a new event.
+const CONTENT: &str = "payload, payload_parts, event, event_parts, request, #order, order_key, order_sort, #hour, #work, \
+                       next_attempt_at, last_error, reason";
+
+impl Store {
+    /// Removes an event's content and leaves a tombstone. False where the event has changed since `head` was read.
+    ///
+    /// The head goes first: parts without a head are never read.
+    pub async fn erase(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
+        let change = format!("SET #state = :erased, erased_at = :now REMOVE {CONTENT}");
+        let values = [
+            (":erased", AttributeValue::S(State::Erased.as_str().to_owned())),
+            (":now", AttributeValue::S(sortable(Timestamp::now()))),
+            (":seen", AttributeValue::S(head.state.as_str().to_owned())),
+        ];
+        if !self.update(id, &change, "#state = :seen", values).await? {
+            return Ok(false);
+        }
+        for sort_key in self.beside_head(id).await? {
+            let delete = self.client.delete_item().table_name(&self.table);
+            let delete = delete
+                .key("pk", AttributeValue::S(id.to_string()))
+                .key("sk", AttributeValue::S(sort_key));
+            delete
+                .send()
+                .await
+                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+        }
+        Ok(true)
+    }
+
+    /// The parts of an event, and other bodies that came under its id.
+    async fn beside_head(&self, id: &EventId) -> Result<Vec<String>, StoreError> {
+        let mut keys = Vec::new();
+        let mut start = None;
+        loop {
+            let query = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .key_condition_expression("pk = :id")
+                .expression_attribute_values(":id", AttributeValue::S(id.to_string()))
+                .projection_expression("sk")
+                .consistent_read(true)
+                .set_exclusive_start_key(start);
+            let page = query
+                .send()
+                .await
+                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+            let sort_keys = page.items().iter().filter_map(|item| item.get("sk")?.as_s().ok());
+            keys.extend(sort_keys.filter(|key| *key != "head").cloned());
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+}
