@@ -39,6 +39,25 @@ async fn of_50_concurrent_sends_of_one_event_one_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_waits_for_the_first_attempt_before_it_publishes() {
+    let stack = Stack::start().await;
+    let slow = stack
+        .tap()
+        .inject(Rule::new(Service::Sns, "Publish").times(1), Fault::Hold);
+    let first = stack.deliver("selldone", "checkout-order");
+    let repeat = async {
+        slow.hit(1).await;
+        let repeat = stack.deliver("selldone", "checkout-order").await;
+        drop(slow);
+        repeat
+    };
+    let (first, repeat) = tokio::join!(first, repeat);
+    assert_eq!(first.event_id("accepted"), repeat.event_id("duplicate"));
+    assert_eq!(stack.tap().count(Service::Sns, "Publish"), 2);
+    assert_eq!(stack.messages().await.len(), 1, "the first attempt had given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_whose_function_died_before_it_published_is_published_by_the_repeat() {
     let stack = Stack::start().await;
     for (provider, order) in ORDERS {

@@ -194,7 +194,7 @@ impl Function {
                 Err(_) => {
                     environment.handle.clone().kill().await;
                     self.log.notice(&format!(
-                        "{name} was killed: it had not answered after {:?}, its timeout in template.yaml. What it waited for is in its last lines above.",
+                        "{name} was killed: it had not answered after {:?}, its timeout. What it waited for is in its last lines above.",
                         self.recipe.timeout
                     ));
                     (Invoked::TimedOut, false)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_sqs::error::DisplayErrorContext;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -138,6 +139,9 @@ impl Message {
     }
 }
 
-fn unread(error: impl std::fmt::Debug) -> Error {
-    Error::Send(format!("the queue cannot be read: {error:?}"))
+fn unread(error: impl std::error::Error) -> Error {
+    let cause = DisplayErrorContext(error);
+    Error::Send(format!(
+        "the queue cannot be read: {cause}. --sns-port has to be what `cargo local` printed"
+    ))
 }

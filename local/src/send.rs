@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use clap::Args;
@@ -132,7 +133,12 @@ async fn follow(answer: &Response<Bytes>, ports: crate::Ports) -> Result<(), Err
         .key("sk", key("head"))
         .send()
         .await;
-    let stored = stored.map_err(|error| Error::Send(format!("the stored item cannot be read: {error:?}")))?;
+    let stored = stored.map_err(|error| {
+        let cause = DisplayErrorContext(&error);
+        Error::Send(format!(
+            "the stored item cannot be read: {cause}. --dynamodb-port has to be what `cargo local` printed"
+        ))
+    })?;
     let item = stored.item.unwrap_or_default();
     println!("\nStored item");
     print_item(&item);

@@ -160,7 +160,7 @@ struct InForce {
 pub struct Tap {
     environments: Environments,
     faults: Arc<Mutex<Vec<InForce>>>,
-    counts: Arc<watch::Sender<HashMap<(Service, String), usize>>>,
+    counts: Arc<Mutex<HashMap<(Service, String), usize>>>,
 }
 
 impl Tap {
@@ -169,7 +169,7 @@ impl Tap {
         Self {
             environments,
             faults: Arc::default(),
-            counts: Arc::new(watch::channel(HashMap::new()).0),
+            counts: Arc::default(),
         }
     }
 
@@ -195,21 +195,11 @@ impl Tap {
 
     /// How many calls of an operation have come so far.
     pub fn count(&self, service: Service, operation: &str) -> usize {
-        self.counts
-            .borrow()
+        let counts = lock(&self.counts);
+        counts
             .get(&(service, operation.to_owned()))
             .copied()
             .unwrap_or_default()
-    }
-
-    /// Waits until `count` calls of an operation have come.
-    pub async fn until(&self, service: Service, operation: &str, count: usize) {
-        let key = (service, operation.to_owned());
-        let mut counts = self.counts.subscribe();
-        // The sender lives as long as this does.
-        let _ = counts
-            .wait_for(|counts| counts.get(&key).is_some_and(|come| *come >= count))
-            .await;
     }
 
     /// Lets one call pass, or not.
@@ -217,8 +207,9 @@ impl Tap {
     where
         F: Future<Output = Response<Bytes>> + Send + 'static,
     {
-        self.counts
-            .send_modify(|counts| *counts.entry((call.service, call.operation.clone())).or_default() += 1);
+        *lock(&self.counts)
+            .entry((call.service, call.operation.clone()))
+            .or_default() += 1;
         let Some((fault, hits, mut released)) = self.fault(&call) else {
             return Some(carried_out(carry_out).await);
         };

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -27,6 +28,9 @@ pub(crate) struct Options {
     /// The most processes of one function
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     environments: u16,
+    /// The functions' timeout in seconds [default: the template's]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=900))]
+    timeout: Option<u16>,
     /// Leave out what the functions log
     #[arg(long)]
     quiet: bool,
@@ -48,6 +52,7 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
     };
     let mut config = Config::new(functions.clone(), binaries, Log::Terminal { functions: shown });
     config.environments = usize::from(options.environments);
+    config.timeout = options.timeout.map(|seconds| Duration::from_secs(seconds.into()));
     config.ports = Ports {
         gateway: options.ports.port,
         dynamodb: options.ports.dynamodb_port,

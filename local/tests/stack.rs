@@ -1,15 +1,16 @@
-//! What the stack says when it cannot start, or a function cannot.
+//! The stack by itself: what it says when something cannot start, and its topic and queue.
 
 use std::time::Duration;
 
+use aws_sdk_sns::types::MessageAttributeValue;
 use bytes::Bytes;
 use http::Request;
-use local::Error;
 use local::binaries::Binaries;
 use local::client::Client;
 use local::log::Log;
 use local::stack::{Config, Stack};
 use local::template::{Function, Route};
+use local::{Error, TOPIC_ARN};
 
 /// A stack with one function, at `/hook`, whose binary is `path`.
 fn config(path: &str) -> Config {
@@ -62,4 +63,50 @@ async fn nothing_answers_after_a_shutdown() {
     let request = Request::post(format!("{url}/hook")).body(Bytes::new()).unwrap();
     let error = Client::new(&url).unwrap().send(request).await.unwrap_err();
     assert!(error.to_string().contains("Is `cargo local` running?"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_snss_full_size_reaches_the_queue_and_a_larger_one_is_refused() {
+    let stack = Stack::start(config("/bin/false")).await.unwrap();
+    let publish = |length: usize| {
+        // Its quotes are escaped in the envelope, which so is far larger than the message.
+        let message = format!("{{\"id\":\"large\",\"text\":[{}\"\"]}}", "\"\",".repeat(80_000));
+        let message = format!("{message}{}", " ".repeat(length - message.len()));
+        let kind = MessageAttributeValue::builder()
+            .data_type("String")
+            .string_value("x")
+            .build()
+            .unwrap();
+        let publish = stack.clients().sns.publish().topic_arn(TOPIC_ARN).message(message);
+        publish.message_attributes("type", kind).send()
+    };
+    // An attribute counts with its name, type and value.
+    let room = 256 * 1024 - "type".len() - "String".len() - "x".len();
+    let error = publish(room + 1).await.unwrap_err().into_service_error();
+    assert!(error.is_invalid_parameter_exception(), "{error:?}");
+    publish(room).await.unwrap();
+    let message = stack.queue().take("large", Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!(message.text.len(), room);
+    assert!(stack.queue().drain().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_looked_for_stays_in_the_queue() {
+    let stack = Stack::start(config("/bin/false")).await.unwrap();
+    for id in ["a", "b", "c"] {
+        let publish = stack.clients().sns.publish().topic_arn(TOPIC_ARN);
+        publish.message(format!(r#"{{"id":"{id}"}}"#)).send().await.unwrap();
+    }
+    let queue = stack.queue();
+    assert!(queue.take("nothing", Duration::ZERO).await.unwrap().is_none());
+    assert_eq!(queue.take("b", Duration::ZERO).await.unwrap().unwrap().event["id"], "b");
+    let mut left: Vec<_> = queue
+        .drain()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|message| message.text)
+        .collect();
+    left.sort();
+    assert_eq!(left, [r#"{"id":"a"}"#, r#"{"id":"c"}"#]);
 }
