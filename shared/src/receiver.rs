@@ -164,9 +164,8 @@ impl<P: Provider> Receiver<P> {
         let store_until = Self::store_until(deadline);
         match self.store.put(&entry, &attempt, store_until).await? {
             Put::Stored => {}
-            // What was erased on request is not kept again.
-            Put::Existing(head) if head.state == State::Erased => return Ok(Outcome::Duplicate),
-            Put::Existing(head) if !head.has_body(delivery.body()) => {
+            // What was erased on request is not kept again, under whatever body.
+            Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
                 self.store.put_conflict(&entry, store_until).await?;
                 return Ok(Outcome::Quarantined(Reason::Conflict));
             }

@@ -69,6 +69,8 @@ impl Store {
     }
 
     /// Writes an event over its quarantined self, now that it is understood. False where somebody else did.
+    ///
+    /// A write whose answer was lost meets itself: the event is then pending, of this attempt.
     pub async fn release(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<bool, StoreError> {
         let mut written = Written::of(entry, attempt);
         self.put_parts(entry.id, &mut written, until).await?;
@@ -79,12 +81,13 @@ impl Store {
                 .table_name(&self.table)
                 .set_item(Some(written.head.clone()));
             let put = put
-                .condition_expression("#state = :quarantined OR attempt_id = :mine")
+                .condition_expression("#state = :quarantined OR (#state = :pending AND attempt_id = :mine)")
                 .expression_attribute_names("#state", "state")
                 .expression_attribute_values(
                     ":quarantined",
                     AttributeValue::S(State::Quarantined.as_str().to_owned()),
                 )
+                .expression_attribute_values(":pending", AttributeValue::S(State::Pending.as_str().to_owned()))
                 .expression_attribute_values(":mine", AttributeValue::S(attempt.0.clone()));
             match put.send().await {
                 Ok(_) => Ok(true),
