@@ -443,6 +443,7 @@ impl Store {
             ("#work", "work"),
             ("#order", "order"),
             ("#hour", "hour"),
+            ("#request", "request"),
         ] {
             if change.contains(placeholder) || condition.contains(placeholder) {
                 update = update.expression_attribute_names(placeholder, name);

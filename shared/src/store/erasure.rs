@@ -8,7 +8,7 @@ use super::{Head, State, Store, StoreError, describe};
 use crate::identity::EventId;
 
 /// Everything that says more than that the event happened. What is left keeps a late repeat from being a new event.
-const CONTENT: &str = "payload, payload_parts, event, event_parts, request, #order, order_key, order_sort, #hour, #work, \
+const CONTENT: &str = "payload, payload_parts, event, event_parts, #request, #order, order_key, order_sort, #hour, #work, \
                        next_attempt_at, last_error, reason";
 
 impl Store {
