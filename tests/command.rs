@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tests::local_command;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -71,6 +72,18 @@ impl Up {
             .expect("it runs");
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// What `cargo local` prints for a task of an operator.
+    async fn ask(&self, arguments: &[&str]) -> Value {
+        let output = local_command()
+            .args(arguments)
+            .args(["--sns-port", self.port("AWS_ENDPOINT_URL_SNS")])
+            .output()
+            .await
+            .expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     async fn signal(&self, signal: &str) {
@@ -159,11 +172,65 @@ async fn up_says_where_everything_is_and_send_shows_what_becomes_of_an_event() {
 }
 
 #[tokio::test]
+async fn what_an_operator_asks_is_done_and_its_answer_printed() {
+    let up = Up::start().await;
+    assert_eq!(up.ask(&["redrive"]).await["done"], true);
+    up.send(&["aboutyou", "order-created"]).await;
+    let all = [
+        "replay",
+        "aboutyou",
+        "--from=2026-01-01T00:00:00Z",
+        "--to=2026-01-01T01:00:00Z",
+    ];
+    assert_eq!(up.ask(&all).await["replayed"], 0, "it is not from then");
+
+    let order = ["aboutyou", "main", "ayou-139-48201"];
+    let shown = up.ask(&[&["get"][..], &order].concat()).await;
+    let event_id = shown["events"][0]["event_id"].as_str().expect("the event");
+    assert_eq!(up.ask(&["show", event_id]).await, shown);
+    let received_at = shown["events"][0]["event"]["data"]["received_at"]
+        .as_str()
+        .expect("a time");
+    let to = (received_at.parse::<jiff::Timestamp>().expect("a time") + jiff::SignedDuration::from_secs(1)).to_string();
+    let replay = [
+        "replay",
+        "aboutyou",
+        "--from",
+        received_at,
+        "--to",
+        &to,
+        "--shop=main",
+        "--type=order.created",
+    ];
+    assert_eq!(up.ask(&[&replay[..], &["--dry-run"]].concat()).await["replayed"], 1);
+    assert_eq!(up.ask(&replay).await["replayed"], 1);
+
+    assert_eq!(up.ask(&["requeue"]).await["requeued"], 0);
+    assert_eq!(up.ask(&["reprocess", "--provider=deeple"]).await["accepted"], 0);
+    let counted = up.ask(&[&["erase"][..], &order].concat()).await;
+    assert_eq!((&counted["erased"], &counted["dry_run"]), (&1.into(), &true.into()));
+    let erased = up.ask(&[&["erase"][..], &order, &["--yes"]].concat()).await;
+    assert_eq!((&erased["erased"], &erased["dry_run"]), (&1.into(), &false.into()));
+    assert_eq!(up.ask(&["get", event_id]).await["events"][0]["event"], Value::Null);
+
+    let output = local_command()
+        .args(["get", "no-id", "--sns-port", up.port("AWS_ENDPOINT_URL_SNS")])
+        .output()
+        .await
+        .expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("event_id is not 64 hex digits"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn ctrl_c_and_kill_leave_no_child_behind() {
     for signal in ["-INT", "-TERM", "-HUP"] {
         let mut up = Up::start().await;
         let children = children(up.id());
-        assert_eq!(children.len(), 5, "one of each function");
+        assert_eq!(children.len(), 6, "one of each function");
         up.signal(signal).await;
         assert!(up.process.wait().await.expect("it ends").success(), "{signal}");
         until_gone(&children).await;
@@ -174,7 +241,7 @@ async fn ctrl_c_and_kill_leave_no_child_behind() {
 async fn children_end_by_themselves_when_the_stack_is_gone() {
     let mut up = Up::start().await;
     let children = children(up.id());
-    assert_eq!(children.len(), 5);
+    assert_eq!(children.len(), 6);
     up.process.kill().await.expect("it is killed");
     until_gone(&children).await;
 }

@@ -48,8 +48,13 @@ impl Client {
 
     /// Sends a request and reads the answer whole.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        self.send_within(PATIENCE, request).await
+    }
+
+    /// The same, waiting as long as `patience`.
+    pub async fn send_within(&self, patience: Duration, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let to = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        let sent = tokio::time::timeout(PATIENCE, async {
+        let sent = tokio::time::timeout(patience, async {
             let (parts, body) = self
                 .begin(request.map(Full::new))
                 .await
@@ -62,7 +67,7 @@ impl Client {
             Ok(Response::from_parts(parts, body.to_bytes()))
         });
         sent.await
-            .unwrap_or_else(|_| Err(Error::Send(format!("{to} did not answer within {PATIENCE:?}"))))
+            .unwrap_or_else(|_| Err(Error::Send(format!("{to} did not answer within {patience:?}"))))
     }
 
     async fn begin(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {

@@ -1,4 +1,5 @@
-//! The AWS endpoints: DynamoDB on one port, SNS and SQS on another, each behind the tap.
+//! The AWS endpoints: DynamoDB on one port, SNS and SQS on another, each behind the tap; and beside SNS and SQS the functions, to
+//! invoke them.
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -10,6 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinHandle;
 
 use crate::Error;
+use crate::lambda::{self, Functions};
 use crate::messages::Messages;
 use crate::server::{Answer, Port, Server, message};
 use crate::tap::{Call, Service, Tap};
@@ -27,7 +29,9 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// Serves an empty DynamoDB, and SNS and SQS without topic or queue.
-    pub async fn start(dynamodb: Port, messages: Port, tap: &Tap) -> Result<Self, Error> {
+    ///
+    /// The functions are those of `functions` once they are there: they need the endpoints' URLs.
+    pub async fn start(dynamodb: Port, messages: Port, tap: &Tap, functions: &Functions) -> Result<Self, Error> {
         let database =
             dynoxide::Database::memory().map_err(|error| Error::Start(format!("DynamoDB does not start: {error}")))?;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
@@ -60,10 +64,15 @@ impl Endpoints {
         });
 
         let emulated = Messages::new(messages.address());
-        let messages_tap = tap.clone();
+        let (messages_tap, functions) = (tap.clone(), functions.clone());
         let messages = messages.serve(LIMIT, move |request, _| {
-            let (tap, emulated) = (messages_tap.clone(), emulated.clone());
-            async move { pass_message(&tap, emulated, request).await }
+            let (tap, emulated, functions) = (messages_tap.clone(), emulated.clone(), functions.clone());
+            async move {
+                match lambda::function_of(&request) {
+                    Some(function) => Some(functions.answer(&function, request).await),
+                    None => pass_message(&tap, emulated, request).await,
+                }
+            }
         });
         Ok(Self {
             dynamodb,
@@ -77,7 +86,7 @@ impl Endpoints {
         self.dynamodb.url()
     }
 
-    /// The URL of SNS and SQS.
+    /// The URL of SNS, SQS and Lambda.
     pub fn messages_url(&self) -> String {
         self.messages.url()
     }

@@ -37,7 +37,9 @@ pub struct Recipe {
 pub enum Invoked {
     /// The function returned this JSON.
     Returned(Bytes),
-    /// It reported an error, died, or could not be started.
+    /// It reported an error: JSON with `errorType` and `errorMessage`.
+    Reported(Bytes),
+    /// It died or could not be started.
     Failed,
     /// It took too long, and was killed.
     TimedOut,
@@ -188,7 +190,7 @@ impl Function {
                 Ok(Ok(Outcome::Returned(answer))) => (Invoked::Returned(answer), true),
                 Ok(Ok(Outcome::Failed(error))) => {
                     self.log.notice(&format!("{name} failed: {}", String::from_utf8_lossy(&error)));
-                    (Invoked::Failed, true)
+                    (Invoked::Reported(error), true)
                 }
                 Ok(Err(_)) => (Invoked::Failed, false),
                 Err(_) => {

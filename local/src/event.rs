@@ -212,6 +212,7 @@ mod tests {
                 method: "ANY".to_owned(),
                 path: "/webhooks/selldone/{shop}".to_owned(),
             }],
+            schedules: Vec::new(),
         }];
         let found = route(&functions, request.method().as_str(), request.uri().path()).unwrap();
         let context = Context {

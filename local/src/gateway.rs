@@ -72,7 +72,9 @@ impl Gateway {
             Ok(Invoked::Returned(returned)) => event::to_response(&returned)
                 .unwrap_or_else(|| message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")),
             Ok(Invoked::TimedOut) => message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
-            Ok(Invoked::Failed) | Err(_) => message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+            Ok(Invoked::Reported(_) | Invoked::Failed) | Err(_) => {
+                message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+            }
         };
         if let Ok(request_id) = HeaderValue::try_from(request_id) {
             response.headers_mut().insert("apigw-requestid", request_id);

@@ -13,6 +13,7 @@ pub mod environment;
 pub mod event;
 pub mod fixture;
 pub mod gateway;
+pub mod lambda;
 pub mod log;
 mod messages;
 pub mod queue;
@@ -76,6 +77,14 @@ pub enum Error {
     /// A request got no answer.
     #[error("{0}")]
     Send(String),
+    /// A function did not do what it was invoked for.
+    #[error("{function}: {what}")]
+    Invoke {
+        /// The function.
+        function: String,
+        /// What it says, or what became of it.
+        what: String,
+    },
 }
 
 impl Error {

@@ -1,6 +1,7 @@
 //! `cargo local`: the whole system on this machine, and events to send to it.
 #![allow(clippy::print_stdout, reason = "a command talks on standard output")]
 
+mod outbox;
 mod send;
 mod up;
 
@@ -23,6 +24,9 @@ Examples:
   cargo local send snipcart order-completed     send an event, see what becomes of it
   cargo local send cartum order-created --count 200 --rate 20 --fresh
   cargo local send selldone checkout-order --url https://API.execute-api.REGION.amazonaws.com --token TOKEN
+  cargo local redrive                           publish what is due now, and not in a minute
+  cargo local get snipcart main ORDER           all events of an order, whole
+  cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
 
 #[derive(Debug, Parser)]
@@ -48,6 +52,19 @@ enum Command {
     Event(Event),
     /// List all providers and events
     List,
+    /// Publish what waits in the outbox and is due
+    Redrive(outbox::Place),
+    /// Show events whole: one by its id, or all of an order
+    #[command(visible_alias = "show")]
+    Get(outbox::Get),
+    /// Publish stored events again
+    Replay(outbox::Replay),
+    /// Give failed events another try
+    Requeue(outbox::Requeue),
+    /// Read quarantined deliveries anew
+    Reprocess(outbox::Reprocess),
+    /// Erase what is known of an order
+    Erase(outbox::Erase),
 }
 
 /// Which event.
@@ -119,6 +136,12 @@ fn main() -> ExitCode {
         Command::Send(options) => run(send::send(options)),
         Command::Event(options) => event(&options),
         Command::List => list(),
+        Command::Redrive(place) => run(outbox::redrive(place)),
+        Command::Get(options) => run(outbox::get(options)),
+        Command::Replay(options) => run(outbox::replay(options)),
+        Command::Requeue(options) => run(outbox::requeue(options)),
+        Command::Reprocess(options) => run(outbox::reprocess(options)),
+        Command::Erase(options) => run(outbox::erase(options)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

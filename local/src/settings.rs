@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{NAME, REGION, TOPIC_ARN};
 
+/// The function that publishes what waits in the outbox.
+pub const REDRIVE: &str = "redrive";
 /// The only shop.
 pub const SHOP: &str = "main";
 /// The URL token of the providers that have one.
@@ -30,22 +32,26 @@ pub struct Urls {
     pub snipcart_api: String,
 }
 
-/// A provider's secret, as it would be in Secrets Manager.
-pub fn secret(provider: &str) -> Value {
-    let shop = match provider {
+/// A function's secret, as it would be in Secrets Manager; `None` for one that receives nothing.
+pub fn secret(function: &str) -> Option<Value> {
+    let shop = match function {
+        REDRIVE => return None,
         "deeple" => json!({"pid": DEEPLE_PID, "secrets": [DEEPLE_SECRET]}),
         "snipcart" => json!({"api_keys": [SNIPCART_KEY]}),
         _ => json!({"tokens": [TOKEN]}),
     };
-    json!({"shops": {SHOP: shop}})
+    Some(json!({"shops": {SHOP: shop}}))
 }
 
 /// A function's environment variables.
-pub fn variables(provider: &str, urls: &Urls) -> BTreeMap<String, String> {
+pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
+    let secret = secret(function).map(|secret| ("SECRETS", secret.to_string()));
     [
         ("TABLE_NAME", NAME.to_owned()),
         ("TOPIC_ARN", TOPIC_ARN.to_owned()),
-        ("SECRETS", secret(provider).to_string()),
+        // The template's defaults. Whoever reads a kept delivery anew needs them as its provider's function does.
+        ("CARTUM_TIME_ZONE", "Europe/Kyiv".to_owned()),
+        ("DEEPLE_CURRENCY", "THB".to_owned()),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_DEFAULT_REGION", REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", AWS_KEY.to_owned()),
@@ -55,6 +61,7 @@ pub fn variables(provider: &str, urls: &Urls) -> BTreeMap<String, String> {
         ("SNIPCART_API_URL", urls.snipcart_api.clone()),
     ]
     .into_iter()
+    .chain(secret)
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }

@@ -11,6 +11,7 @@ use crate::binaries::Binaries;
 use crate::endpoints::Endpoints;
 use crate::environment::{Environments, Function, Recipe};
 use crate::gateway::Gateway;
+use crate::lambda::Functions;
 use crate::log::Log;
 use crate::queue::Queue;
 use crate::server::{Port, Server};
@@ -74,7 +75,8 @@ impl Config {
 #[derive(Debug)]
 pub struct Stack {
     gateway: Server,
-    functions: Vec<Arc<Function>>,
+    functions: Functions,
+    scheduled: Vec<template::Function>,
     endpoints: Endpoints,
     snipcart: Snipcart,
     environments: Environments,
@@ -94,7 +96,8 @@ impl Stack {
 
         let environments = Environments::default();
         let tap = Tap::new(environments.clone());
-        let endpoints = Endpoints::start(dynamodb, messages, &tap).await?;
+        let invoked = Functions::default();
+        let endpoints = Endpoints::start(dynamodb, messages, &tap, &invoked).await?;
         let clients = Clients::new(&endpoints.dynamodb_url(), &endpoints.messages_url());
         clients.create().await?;
         let snipcart = Snipcart::start(snipcart);
@@ -120,15 +123,18 @@ impl Stack {
             let function = Function::new(recipe, config.environments, environments.clone(), config.log.clone());
             functions.push(Arc::new(function));
         }
+        invoked.set(functions.clone());
+        let scheduled = config.functions.clone();
         let gateway = Gateway {
             routes: config.functions,
-            functions: functions.clone(),
+            functions,
             log: config.log.clone(),
         }
         .serve(gateway);
         Ok(Self {
             gateway,
-            functions,
+            functions: invoked,
+            scheduled,
             endpoints,
             snipcart,
             environments,
@@ -140,8 +146,32 @@ impl Stack {
 
     /// Starts one environment of each function, so that one that cannot start says so now and not at the first event.
     pub async fn warm(&self) {
-        for function in &self.functions {
+        for function in self.functions.all() {
             function.warm().await;
+        }
+    }
+
+    /// Invokes a function, as Lambda does when it is asked to.
+    pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Error> {
+        self.functions.invoke(function, payload.to_string().into()).await
+    }
+
+    /// Invokes what is to be invoked regularly, for as long as this is polled.
+    pub async fn run_schedules(&self) {
+        let schedules = self.scheduled.iter().flat_map(|function| {
+            let schedules = function.schedules.iter();
+            schedules.map(|schedule| self.run_schedule(&function.name, schedule))
+        });
+        futures_util::future::join_all(schedules).await;
+        // A stack without schedules has nothing to do here, and is not at its end.
+        std::future::pending::<()>().await;
+    }
+
+    async fn run_schedule(&self, function: &str, schedule: &template::Schedule) {
+        loop {
+            tokio::time::sleep(schedule.every).await;
+            // What went wrong has been said by the function, or by the environment that it ran in.
+            let _ = self.functions.invoke(function, schedule.payload.clone().into()).await;
         }
     }
 

@@ -7,15 +7,26 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::Error;
 
-/// A function that the HTTP API calls.
+/// A function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
     /// The name of its binary, which is its package's too.
     pub name: String,
     /// How long it may take for one event.
     pub timeout: Duration,
-    /// The routes that lead to it.
+    /// The routes that lead to it, if the HTTP API calls it.
     pub routes: Vec<Route>,
+    /// What else invokes it.
+    pub schedules: Vec<Schedule>,
+}
+
+/// A function's regular invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// How often.
+    pub every: Duration,
+    /// With which payload, as JSON.
+    pub payload: String,
 }
 
 /// One route of the HTTP API.
@@ -93,7 +104,7 @@ pub fn route<'a>(functions: &'a [Function], method: &str, path: &str) -> Option<
         .max_by_key(|found| found.route.rank())
 }
 
-/// Reads the functions that have routes from the template at `path`.
+/// Reads the functions from the template at `path`.
 pub fn read(path: &Path) -> Result<Vec<Function>, Error> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::Template(format!("{} cannot be read: {source}", path.display())))?;
@@ -113,10 +124,6 @@ fn parse(text: &str) -> Result<Vec<Function>, String> {
         }
         let id = id.as_str().unwrap_or_default();
         let properties = &resource["Properties"];
-        let routes = routes(id, &properties["Events"])?;
-        if routes.is_empty() {
-            continue;
-        }
         functions.push(Function {
             name: binary(resource)
                 .ok_or_else(|| format!("{id} names no binary: give it Metadata.BuildProperties.Binary"))?,
@@ -124,13 +131,48 @@ fn parse(text: &str) -> Result<Vec<Function>, String> {
             timeout: seconds(&properties["Timeout"])
                 .or(timeout)
                 .unwrap_or(Duration::from_secs(3)),
-            routes,
+            routes: routes(id, &properties["Events"])?,
+            schedules: schedules(id, &properties["Events"])?,
         });
     }
     if functions.is_empty() {
-        return Err("it has no function with an HttpApi event".to_owned());
+        return Err("it has no function".to_owned());
     }
     Ok(functions)
+}
+
+fn schedules(id: &str, events: &Yaml) -> Result<Vec<Schedule>, String> {
+    let mut schedules = Vec::new();
+    for (_, event) in events.as_hash().into_iter().flatten() {
+        let event_type = event["Type"].as_str().unwrap_or_default();
+        let event = &event["Properties"];
+        let expression = match event_type {
+            "ScheduleV2" => &event["ScheduleExpression"],
+            "Schedule" => &event["Schedule"],
+            _ => continue,
+        };
+        let expression = expression.as_str().unwrap_or_default();
+        schedules.push(Schedule {
+            every: rate(expression).ok_or_else(|| {
+                format!("the local stack does not know the schedule {expression:?} of {id}: it knows rate(...)")
+            })?,
+            payload: event["Input"].as_str().unwrap_or("{}").to_owned(),
+        });
+    }
+    Ok(schedules)
+}
+
+/// `rate(1 minute)`, `rate(5 hours)`.
+fn rate(expression: &str) -> Option<Duration> {
+    let (count, unit) = expression.strip_prefix("rate(")?.strip_suffix(')')?.split_once(' ')?;
+    let seconds = match unit.trim_end_matches('s') {
+        "minute" => 60,
+        "hour" => 60 * 60,
+        "day" => 24 * 60 * 60,
+        _ => return None,
+    };
+    let count: u64 = count.parse().ok()?;
+    Some(Duration::from_secs(count.checked_mul(seconds)?)).filter(|every| !every.is_zero())
 }
 
 fn routes(id: &str, events: &Yaml) -> Result<Vec<Route>, String> {
@@ -197,7 +239,7 @@ fn decoded(segment: &str) -> String {
 mod tests {
     use super::*;
 
-    const TEMPLATE: &str = r"
+    const TEMPLATE: &str = r#"
 Transform: AWS::Serverless-2016-10-31
 Parameters:
   Architecture: {Type: String, Default: arm64}
@@ -228,19 +270,41 @@ Resources:
   RedriveFunction:
     Type: AWS::Serverless::Function
     Properties:
+      CodeUri: functions/redrive
       Events:
-        Minute: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute)}}
-";
+        Minute: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), Input: '{"redrive":{}}'}}
+"#;
 
     #[test]
-    fn functions_with_http_events_are_read_with_their_binary_and_timeout() {
+    fn functions_are_read_with_their_binary_timeout_and_schedule() {
         let functions = parse(TEMPLATE).unwrap();
         let read: Vec<_> = functions
             .iter()
             .map(|f| (f.name.as_str(), f.timeout.as_secs()))
             .collect();
-        assert_eq!(read, [("selldone", 15), ("cartum", 20)]);
+        assert_eq!(read, [("selldone", 15), ("cartum", 20), ("redrive", 15)]);
         assert_eq!(functions[0].routes[0].key(), "ANY /webhooks/selldone/{shop}");
+        assert_eq!((&functions[0].schedules, &functions[2].routes), (&vec![], &vec![]));
+        let every_minute = Schedule {
+            every: Duration::from_mins(1),
+            payload: r#"{"redrive":{}}"#.to_owned(),
+        };
+        assert_eq!(functions[2].schedules, [every_minute]);
+    }
+
+    #[test]
+    fn a_rate_is_a_count_and_a_unit() {
+        for (expression, seconds) in [
+            ("rate(1 minute)", Some(60)),
+            ("rate(5 minutes)", Some(300)),
+            ("rate(2 hours)", Some(7200)),
+            ("rate(1 day)", Some(86400)),
+            ("rate(0 minutes)", None),
+            ("rate(1 second)", None),
+            ("cron(0 * * * ? *)", None),
+        ] {
+            assert_eq!(rate(expression).map(|every| every.as_secs()), seconds, "{expression}");
+        }
     }
 
     #[test]
@@ -287,9 +351,9 @@ Resources:
         for (template, fault) in [
             ("", "it is empty"),
             ("Transform: x", "it has no Resources"),
-            ("Resources: {}", "it has no function with an HttpApi event"),
+            ("Resources: {}", "it has no function"),
             (
-                "Resources: {F: {Type: 'AWS::Serverless::Function', Properties: {Events: {A: {Type: HttpApi}}}}}",
+                "Resources: {F: {Type: 'AWS::Serverless::Function', Properties: {CodeUri: f, Events: {A: {Type: HttpApi}}}}}",
                 "the event A of F has no Path and Method",
             ),
         ] {

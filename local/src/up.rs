@@ -31,6 +31,9 @@ pub(crate) struct Options {
     /// The functions' timeout in seconds [default: the template's]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=900))]
     timeout: Option<u16>,
+    /// Leave out the functions' schedules: what waits in the outbox is published by `cargo local redrive` alone
+    #[arg(long)]
+    no_schedule: bool,
     /// Leave out what the functions log
     #[arg(long)]
     quiet: bool,
@@ -63,7 +66,10 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
     let ended = ended()?;
     stack.warm().await;
     println!("{}", description(&stack, &functions, &catalogue, &requests)?);
-    ended.await;
+    tokio::select! {
+        () = ended => {}
+        () = stack.run_schedules(), if !options.no_schedule => {}
+    }
     eprintln!("Stopping.");
     stack.shutdown().await;
     Ok(())
@@ -99,10 +105,11 @@ fn description(
     let _ = write!(
         text,
         "
-AWS endpoints (table and topic {NAME}, and the queue {NAME} that is subscribed to the topic)
+AWS endpoints (table and topic {NAME}, the queue {NAME} that is subscribed to the topic, and the functions to invoke)
   export AWS_ENDPOINT_URL_DYNAMODB={dynamodb}
   export AWS_ENDPOINT_URL_SNS={messages}
   export AWS_ENDPOINT_URL_SQS={messages}
+  export AWS_ENDPOINT_URL_LAMBDA={messages}
   export AWS_REGION={REGION} AWS_ACCESS_KEY_ID={AWS_KEY} AWS_SECRET_ACCESS_KEY={AWS_KEY}
   topic {TOPIC_ARN}
   queue {queue}
@@ -114,14 +121,14 @@ One request of each provider, signed now
         queue = stack.queue().url(),
         snipcart = stack.snipcart().api_url(),
     );
-    for function in functions {
+    for function in functions.iter().filter(|function| !function.routes.is_empty()) {
         if let Some(fixture) = example(catalogue, &function.name)? {
             let _ = writeln!(text, "  {}", curl(fixture, &url, requests)?);
         }
     }
     let _ = write!(
         text,
-        "\nOr, in another terminal: cargo local send snipcart order-completed; cargo local list\nCtrl-C stops it.\n"
+        "\nOr, in another terminal: cargo local send snipcart order-completed; cargo local list; cargo local redrive\nCtrl-C stops it.\n"
     );
     Ok(text)
 }

@@ -21,6 +21,7 @@ fn config(path: &str) -> Config {
             method: "POST".to_owned(),
             path: "/hook".to_owned(),
         }],
+        schedules: Vec::new(),
     };
     let binaries = Binaries::from_iter([("hook".to_owned(), path.into())]);
     Config::new(vec![function], binaries, Log::memory())

@@ -1,0 +1,239 @@
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess` and `erase`: what an operator asks of the function `redrive`.
+
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use local::settings::REDRIVE;
+use local::{Error, lambda};
+use serde_json::{Map, Value, json};
+
+/// Where the function is.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Place {
+    /// The port of SNS and SQS, where functions are invoked too
+    #[arg(long, default_value_t = 4566)]
+    sns_port: u16,
+}
+
+/// `cargo local get`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// An event's id; or a provider, a shop and an order
+    #[arg(required = true, num_args = 1..=3, value_names = ["EVENT_ID | PROVIDER", "SHOP", "ORDER"])]
+    what: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local replay`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The provider
+    provider: String,
+    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long)]
+    from: Timestamp,
+    /// Events that were received before this time
+    #[arg(long)]
+    to: Timestamp,
+    /// Only those of this shop
+    #[arg(long)]
+    shop: Option<String>,
+    /// Only those of this type, such as order.created; may be repeated
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local requeue`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Requeue {
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local reprocess`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Reprocess {
+    /// Only those of this provider
+    #[arg(long)]
+    provider: Option<String>,
+    /// Only those of this shop
+    #[arg(long)]
+    shop: Option<String>,
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local erase`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    /// The provider
+    provider: String,
+    /// The shop
+    shop: String,
+    /// The order's id
+    order: String,
+    /// Erase it. Without this the order's events are counted only
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Publishes what is due.
+pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
+    let task = Task::new("redrive", json!({}), place);
+    print(&task.run(&["published", "put_off", "failed"]).await?);
+    Ok(())
+}
+
+/// Shows events whole.
+pub(crate) async fn get(get: Get) -> Result<(), Error> {
+    let parameters = match get.what.as_slice() {
+        [event_id] => json!({"event_id": event_id}),
+        [provider, shop, order] => json!({"provider": provider, "shop": shop, "order": order}),
+        _ => {
+            return Err(Error::Invoke {
+                function: "get".to_owned(),
+                what: "it takes an event's id, or a provider, a shop and an order".to_owned(),
+            });
+        }
+    };
+    print(&Task::new("get", parameters, get.place).once().await?);
+    Ok(())
+}
+
+/// Publishes stored events again.
+pub(crate) async fn replay(replay: Replay) -> Result<(), Error> {
+    let mut parameters = json!({
+        "provider": replay.provider,
+        "from": replay.from,
+        "to": replay.to,
+        "types": replay.types,
+        "dry_run": replay.dry_run,
+    });
+    if let Some(shop) = replay.shop {
+        parameters["shop"] = shop.into();
+    }
+    print(&Task::new("replay", parameters, replay.place).run(&["replayed"]).await?);
+    Ok(())
+}
+
+/// Gives failed events another try.
+pub(crate) async fn requeue(requeue: Requeue) -> Result<(), Error> {
+    let task = Task::new("requeue", json!({"dry_run": requeue.dry_run}), requeue.place);
+    print(&task.run(&["requeued"]).await?);
+    Ok(())
+}
+
+/// Reads quarantined deliveries anew.
+pub(crate) async fn reprocess(reprocess: Reprocess) -> Result<(), Error> {
+    let mut parameters = json!({"dry_run": reprocess.dry_run});
+    for (name, value) in [("provider", reprocess.provider), ("shop", reprocess.shop)] {
+        if let Some(value) = value {
+            parameters[name] = value.into();
+        }
+    }
+    let task = Task::new("reprocess", parameters, reprocess.place);
+    print(&task.run(&["accepted", "unsupported"]).await?);
+    Ok(())
+}
+
+/// Erases an order.
+pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
+    let parameters = json!({
+        "provider": erase.provider,
+        "shop": erase.shop,
+        "order": erase.order,
+        "dry_run": !erase.yes,
+    });
+    print(&Task::new("erase", parameters, erase.place).once().await?);
+    if !erase.yes {
+        eprintln!("Nothing is erased yet: --yes erases it.");
+    }
+    Ok(())
+}
+
+/// An invocation, or as many as it takes.
+struct Task {
+    name: &'static str,
+    parameters: Value,
+    url: String,
+}
+
+impl Task {
+    fn new(name: &'static str, parameters: Value, place: Place) -> Self {
+        Self {
+            name,
+            parameters,
+            url: format!("http://127.0.0.1:{}", place.sns_port),
+        }
+    }
+
+    async fn once(&self) -> Result<Value, Error> {
+        let payload = Map::from_iter([(self.name.to_owned(), self.parameters.clone())]);
+        lambda::invoke(&self.url, REDRIVE, &payload.into()).await
+    }
+
+    /// Goes on until it is done. `counted` names what the answers count, which is added up.
+    async fn run(mut self, counted: &[&str]) -> Result<Value, Error> {
+        let line = ProgressBar::new_spinner();
+        line.enable_steady_tick(Duration::from_millis(200));
+        let mut totals = vec![0_u64; counted.len()];
+        loop {
+            let mut answer = self.once().await?;
+            let mut changed = 0;
+            for (name, total) in counted.iter().zip(&mut totals) {
+                let count = answer[*name].as_u64().unwrap_or_default();
+                changed += count;
+                *total += count;
+                answer[*name] = (*total).into();
+            }
+            let said: Vec<String> = counted
+                .iter()
+                .zip(&totals)
+                .map(|(name, total)| format!("{total} {name}"))
+                .collect();
+            line.set_message(format!("{}: {}", self.name, said.join(", ")));
+            if answer["done"] == true {
+                line.finish_and_clear();
+                return Ok(answer);
+            }
+            if let Some(cause) = answer["outage"].as_str() {
+                line.finish_and_clear();
+                return Err(self.stopped(&format!("SNS takes nothing at the moment ({cause})"), &said));
+            }
+            if answer["cursor"].is_object() {
+                self.parameters["cursor"] = answer["cursor"].take();
+            } else if changed == 0 || self.parameters["dry_run"] == true {
+                // Without a cursor it begins at the beginning: to go on would never end.
+                line.finish_and_clear();
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn stopped(&self, why: &str, said: &[String]) -> Error {
+        Error::Invoke {
+            function: self.name.to_owned(),
+            what: format!("{why}; so far {}. Run it again later.", said.join(", ")),
+        }
+    }
+}
+
+fn print(answer: &Value) {
+    println!("{answer:#}");
+}
