@@ -1,5 +1,6 @@
 //! The way of a delivery, from the request to the answer, top to bottom.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
@@ -32,6 +33,7 @@ pub struct Receiver<P: Provider> {
     store: Store,
     publisher: Publisher,
     body_limit: BodyLimit,
+    has_answered: AtomicBool,
 }
 
 /// An event and what became of its delivery.
@@ -51,6 +53,7 @@ impl<P: Provider> Receiver<P> {
             store: Store::from_settings(settings)?,
             publisher: Publisher::from_settings(settings)?,
             body_limit: BodyLimit::new(limit),
+            has_answered: AtomicBool::new(false),
         })
     }
 
@@ -65,6 +68,7 @@ impl<P: Provider> Receiver<P> {
     pub async fn answer(&self, request: Request) -> Response<Body> {
         let started = Instant::now();
         let context = request.lambda_context();
+        let cold_start = !self.has_answered.swap(true, Ordering::Relaxed);
         let shop = request
             .path_parameters()
             .first("shop")
@@ -83,15 +87,15 @@ impl<P: Provider> Receiver<P> {
                     Outcome::Quarantined(reason) => Some(reason.as_str()),
                     _ => None,
                 };
-                tracing::info!(provider, shop, event_id = %id, r#type = event_type, outcome = outcome.as_str(), reason, duration_ms, request_id, "delivery");
+                tracing::info!(provider, shop, event_id = %id, r#type = event_type, outcome = outcome.as_str(), reason, duration_ms, cold_start, request_id, "delivery");
                 outcome.into_response(&id)
             }
             Err(refusal) => {
                 let outcome = refusal.as_str();
                 if refusal.status().is_server_error() {
-                    tracing::error!(provider, shop, outcome, cause = %refusal, duration_ms, request_id, "delivery");
+                    tracing::error!(provider, shop, outcome, cause = %refusal, duration_ms, cold_start, request_id, "delivery");
                 } else {
-                    tracing::warn!(provider, shop, outcome, cause = %refusal, duration_ms, request_id, "delivery");
+                    tracing::warn!(provider, shop, outcome, cause = %refusal, duration_ms, cold_start, request_id, "delivery");
                 }
                 refusal.into_response(request_id)
             }
