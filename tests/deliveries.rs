@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use local::settings::{DEEPLE_PID, DEEPLE_SECRET, TOKEN};
 use local::signing::deeple_signature;
 use serde_json::{Value, json};
-use tests::{ORDERS, Stack, order_of, state};
+use tests::{ORDERS, Stack, noise, order_of, state};
 
 /// Sends all events of a provider; each is answered, stored and published as its golden event says.
 async fn every_event_comes_out_as_the_golden_one(provider: &str) {
@@ -420,23 +420,6 @@ async fn an_order_of_4_mb_is_kept_whole_and_its_message_names_what_it_leaves_out
     );
 
     assert_eq!(stack.send(&fixture).await.event_id("duplicate"), event_id);
-}
-
-/// Text that does not compress: hexadecimal digits of a hash chain would by half, so all 64 digits of base64 are used.
-fn noise(length: usize) -> String {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let bytes: Vec<u8> = std::iter::repeat_with(|| {
-        // splitmix64: the same text in every run.
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)).to_le_bytes()
-    })
-    .flatten()
-    .take(length * 3 / 4)
-    .collect();
-    STANDARD.encode(bytes)
 }
 
 #[tokio::test(flavor = "multi_thread")]

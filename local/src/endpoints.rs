@@ -59,7 +59,11 @@ impl Endpoints {
                     .unwrap_or_default();
                 let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
                 let call = call(Service::DynamoDb, operation, request.headers(), request.body());
-                tap.pass(call, async move { upstream.answer(request).await }).await
+                let (parts, _) = request.into_parts();
+                tap.pass(call, |body| async move {
+                    upstream.answer(Request::from_parts(parts, body)).await
+                })
+                .await
             }
         });
 
@@ -102,7 +106,7 @@ async fn pass_message(tap: &Tap, messages: Messages, request: Request<Bytes>) ->
     let (parts, body) = request.into_parts();
     let (service, operation) = Messages::operation(&parts.headers, &body);
     let call = call(service, operation, &parts.headers, &body);
-    tap.pass(call, async move {
+    tap.pass(call, |body| async move {
         match service {
             Service::Sns => messages.sns(body).await,
             _ => messages.sqs(&parts.headers, body).await,

@@ -1,6 +1,7 @@
 //! SNS and SQS in this process, on one port, with a queue's delivery as AWS does it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +26,9 @@ use crate::tap::{Service, error};
 
 /// SNS's limit for a message and its attributes together.
 const PUBLISH_LIMIT: usize = 256 * 1024;
+
+/// How the parameters of a batch's entries begin.
+const ENTRIES: &str = "PublishBatchRequestEntries.member.";
 
 /// SQS's limit here. On AWS it is 1 MiB, so that the envelope of a large SNS message passes: see [`LargeBodies`].
 const QUEUE_LIMIT: usize = 256 * 1024;
@@ -83,8 +87,12 @@ impl Messages {
     pub(crate) async fn sns(&self, body: Bytes) -> Response<Bytes> {
         use rustack_sns_http::{dispatch::dispatch_operation, response::error_to_response, router::resolve_operation};
         let params = parse_form_params(&body);
-        if get_optional_param(&params, "Action") == Some("Publish") && published(&params) > PUBLISH_LIMIT {
-            return error(Service::Sns, 400, "InvalidParameter");
+        if published(&params) > PUBLISH_LIMIT {
+            let code = match get_optional_param(&params, "Action") {
+                Some("PublishBatch") => "BatchRequestTooLong",
+                _ => "InvalidParameter",
+            };
+            return error(Service::Sns, 400, code);
         }
         let outcome = match resolve_operation(&params) {
             Ok(operation) => dispatch_operation(&*self.sns, operation, body).await,
@@ -105,17 +113,93 @@ impl Messages {
     }
 }
 
-/// The bytes that SNS counts: the message and each attribute's name, type and value.
+/// The bytes that SNS counts: each message, and each attribute's name, type and value.
 fn published(params: &[(String, String)]) -> usize {
     params
         .iter()
         .filter(|(name, _)| {
+            let name = entry(name).map_or(name.as_str(), |(_, name)| name);
             let attribute = name.starts_with("MessageAttributes.");
             name == "Message"
                 || (attribute && (name.ends_with(".Name") || name.ends_with("Type") || name.ends_with("Value")))
         })
         .map(|(_, value)| value.len())
         .sum()
+}
+
+/// The number of a batch's entry that a parameter belongs to, and its name in there.
+fn entry(parameter: &str) -> Option<(usize, &str)> {
+    let (number, name) = parameter.strip_prefix(ENTRIES)?.split_once('.')?;
+    Some((number.parse().ok()?, name))
+}
+
+/// What becomes of a request of which some messages are refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The request for the other messages, if there are any.
+    pub(crate) rest: Option<Bytes>,
+    /// The refused entries' ids; none where it is one message and no batch.
+    ids: Vec<String>,
+    code: &'static str,
+}
+
+/// Takes the messages that hold `text` out of a request.
+pub(crate) fn refuse(body: &Bytes, text: &str, code: &'static str) -> Refused {
+    let params = parse_form_params(body);
+    let mut entries = BTreeMap::<usize, Vec<(&str, &str)>>::new();
+    let mut rest = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &params {
+        match entry(name) {
+            Some((number, name)) => entries.entry(number).or_default().push((name, value)),
+            None => {
+                rest.append_pair(name, value);
+            }
+        }
+    }
+    let value = |entry: &[(&str, &str)], wanted: &str| {
+        let found = entry.iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| (*value).to_owned()).unwrap_or_default()
+    };
+    let (refused, passed): (Vec<_>, Vec<_>) = entries
+        .into_values()
+        .partition(|entry| value(entry, "Message").contains(text));
+    for (index, entry) in passed.iter().enumerate() {
+        for (name, value) in entry {
+            rest.append_pair(&format!("{ENTRIES}{}.{name}", index + 1), value);
+        }
+    }
+    Refused {
+        rest: (!passed.is_empty()).then(|| rest.finish().into()),
+        ids: refused.iter().map(|entry| value(entry, "Id")).collect(),
+        code,
+    }
+}
+
+impl Refused {
+    /// The answer for the other messages, with these in it.
+    pub(crate) fn add_to(&self, answer: &Bytes) -> Bytes {
+        let end = "</PublishBatchResult>";
+        let mut failed = String::from("<Failed>");
+        for id in &self.ids {
+            let _ = write!(
+                failed,
+                "<member><Id>{id}</Id><Code>{code}</Code><Message>{code}</Message><SenderFault>true</SenderFault></member>",
+                code = self.code
+            );
+        }
+        let answer = String::from_utf8_lossy(answer);
+        answer.replace(end, &format!("{failed}</Failed>{end}")).into()
+    }
+
+    /// The answer where nothing is left.
+    pub(crate) fn into_answer(self) -> Response<Bytes> {
+        if self.ids.is_empty() {
+            return error(Service::Sns, 400, self.code);
+        }
+        let nothing = "<PublishBatchResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishBatchResult>\
+                       <Successful></Successful></PublishBatchResult></PublishBatchResponse>";
+        Response::new(self.add_to(&Bytes::from_static(nothing.as_bytes())))
+    }
 }
 
 async fn whole<B: http_body::Body<Data = Bytes>>(response: Response<B>) -> Response<Bytes> {

@@ -3,11 +3,13 @@
 use std::fmt::Debug;
 
 use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ScalarAttributeType,
+    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
+use jiff::Timestamp;
 
 use crate::settings::AWS_KEY;
 use crate::{ACCOUNT, Error, NAME, REGION};
@@ -80,6 +82,49 @@ impl Clients {
             .await
             .map_err(refused)?;
         Ok(())
+    }
+
+    /// Makes due now what waits in the outbox and would be due `until` then, as if the time had passed. Gives how many.
+    pub async fn make_due(&self, until: Timestamp) -> Result<usize, Error> {
+        let mut made_due = 0;
+        for shard in 0..8 {
+            let waiting = self
+                .dynamodb
+                .query()
+                .table_name(NAME)
+                .index_name("work")
+                .key_condition_expression("#work = :work AND next_attempt_at <= :until")
+                .expression_attribute_names("#work", "work")
+                .expression_attribute_values(":work", AttributeValue::S(format!("pending#{shard}")))
+                .expression_attribute_values(":until", AttributeValue::S(format!("{until:.3}")))
+                .into_paginator()
+                .items()
+                .send();
+            let waiting: Vec<_> = waiting.collect::<Result<_, _>>().await.map_err(refused)?;
+            for mut item in waiting {
+                let mut key = |name: &str| item.remove(name).unwrap_or_else(|| AttributeValue::S(String::new()));
+                let update = self
+                    .dynamodb
+                    .update_item()
+                    .table_name(NAME)
+                    .key("pk", key("pk"))
+                    .key("sk", key("sk"))
+                    .update_expression("SET next_attempt_at = :now")
+                    .condition_expression("#state = :pending")
+                    .expression_attribute_names("#state", "state")
+                    .expression_attribute_values(":now", AttributeValue::S(format!("{:.3}", Timestamp::now())))
+                    .expression_attribute_values(":pending", AttributeValue::S("pending".to_owned()));
+                match update.send().await {
+                    Ok(_) => made_due += 1,
+                    Err(error)
+                        if error
+                            .as_service_error()
+                            .is_some_and(UpdateItemError::is_conditional_check_failed_exception) => {}
+                    Err(error) => return Err(refused(error)),
+                }
+            }
+        }
+        Ok(made_due)
     }
 
     async fn create_table(&self) -> Result<(), Error> {

@@ -3,8 +3,10 @@
 //! It is the only switch for faults. The functions know nothing of it: they are made to fail from outside, as on AWS.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
@@ -12,8 +14,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::environment::Environments;
-use crate::lock;
 use crate::server::Answer;
+use crate::{lock, messages};
 
 /// An AWS service of the local stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,8 +51,17 @@ pub enum Fault {
         /// AWS's name for the error.
         code: &'static str,
     },
+    /// Of the messages that it publishes, those that hold the rule's text are refused with this error, each by itself.
+    Refuse {
+        /// AWS's name for the error.
+        code: &'static str,
+    },
     /// It is not carried out and never answered.
     Hang,
+    /// It is carried out after this time.
+    Slow(Duration),
+    /// It is not carried out, and the connection closes.
+    Reset,
     /// It waits until the [`Injection`] is dropped, and is then carried out.
     Hold,
     /// It is carried out, but the answer is lost: the connection closes.
@@ -80,7 +91,7 @@ pub struct Rule {
     service: Service,
     operation: &'static str,
     times: usize,
-    holding: &'static str,
+    holding: String,
 }
 
 impl Rule {
@@ -90,7 +101,7 @@ impl Rule {
             service,
             operation,
             times: usize::MAX,
-            holding: "",
+            holding: String::new(),
         }
     }
 
@@ -108,8 +119,8 @@ impl Rule {
 
     /// Those only whose body holds `text`.
     #[must_use]
-    pub fn holding(mut self, text: &'static str) -> Self {
-        self.holding = text;
+    pub fn holding(mut self, text: impl Into<String>) -> Self {
+        self.holding = text.into();
         self
     }
 
@@ -117,7 +128,7 @@ impl Rule {
         self.times > 0
             && self.service == call.service
             && (self.operation.is_empty() || self.operation == call.operation)
-            && (self.holding.is_empty() || String::from_utf8_lossy(&call.body).contains(self.holding))
+            && (self.holding.is_empty() || String::from_utf8_lossy(&call.body).contains(&self.holding))
     }
 }
 
@@ -155,10 +166,14 @@ struct InForce {
     released: watch::Sender<()>,
 }
 
+/// Decides over every call that no rule is for.
+type Plan = Arc<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
+
 /// The tap.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Tap {
     environments: Environments,
+    plan: Arc<Mutex<Option<Plan>>>,
     faults: Arc<Mutex<Vec<InForce>>>,
     counts: Arc<Mutex<HashMap<(Service, String), usize>>>,
 }
@@ -168,6 +183,7 @@ impl Tap {
     pub fn new(environments: Environments) -> Self {
         Self {
             environments,
+            plan: Arc::default(),
             faults: Arc::default(),
             counts: Arc::default(),
         }
@@ -193,6 +209,16 @@ impl Tap {
         }
     }
 
+    /// Lets `plan` decide over every call that no rule is for, until there is another plan.
+    pub fn follow(&self, plan: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {
+        *lock(&self.plan) = Some(Arc::new(plan));
+    }
+
+    /// Ends the plan.
+    pub fn follow_nothing(&self) {
+        *lock(&self.plan) = None;
+    }
+
     /// How many calls of an operation have come so far.
     pub fn count(&self, service: Service, operation: &str) -> usize {
         let counts = lock(&self.counts);
@@ -202,22 +228,48 @@ impl Tap {
             .unwrap_or_default()
     }
 
-    /// Lets one call pass, or not.
-    pub(crate) async fn pass<F>(&self, call: Call, carry_out: F) -> Answer
+    /// Lets one call pass, or not. `carry_out` is given the body to carry out.
+    pub(crate) async fn pass<F>(&self, call: Call, carry_out: impl FnOnce(Bytes) -> F) -> Answer
     where
         F: Future<Output = Response<Bytes>> + Send + 'static,
     {
+        let body = call.body.clone();
         *lock(&self.counts)
             .entry((call.service, call.operation.clone()))
             .or_default() += 1;
-        let Some((fault, hits, mut released)) = self.fault(&call) else {
-            return Some(carried_out(carry_out).await);
+        let Some(found) = self.fault(&call) else {
+            return Some(carried_out(carry_out(body)).await);
         };
+        let Found {
+            fault,
+            holding,
+            hits,
+            mut released,
+        } = found;
         let hit = || hits.send_modify(|hits| *hits += 1);
         match fault {
             Fault::Answer { status, code } => {
                 hit();
                 Some(error(call.service, status, code))
+            }
+            Fault::Refuse { code } => {
+                hit();
+                let refused = messages::refuse(&body, &holding, code);
+                Some(match refused.rest {
+                    Some(ref rest) => carried_out(carry_out(rest.clone()))
+                        .await
+                        .map(|answer| refused.add_to(&answer)),
+                    None => refused.into_answer(),
+                })
+            }
+            Fault::Slow(time) => {
+                hit();
+                tokio::time::sleep(time).await;
+                Some(carried_out(carry_out(body)).await)
+            }
+            Fault::Reset => {
+                hit();
+                None
             }
             Fault::Hang => {
                 hit();
@@ -227,10 +279,10 @@ impl Tap {
                 hit();
                 // An error: the fault has ended.
                 let _ = released.changed().await;
-                Some(carried_out(carry_out).await)
+                Some(carried_out(carry_out(body)).await)
             }
             Fault::LoseAnswer => {
-                carried_out(carry_out).await;
+                carried_out(carry_out(body)).await;
                 hit();
                 None
             }
@@ -239,18 +291,32 @@ impl Tap {
                 None
             }
             Fault::KillAfter => {
-                carried_out(carry_out).await;
+                carried_out(carry_out(body)).await;
                 self.kill(call.caller, hits).await;
                 None
             }
         }
     }
 
-    fn fault(&self, call: &Call) -> Option<(Fault, Arc<watch::Sender<usize>>, watch::Receiver<()>)> {
+    fn fault(&self, call: &Call) -> Option<Found> {
         let mut faults = lock(&self.faults);
-        let found = faults.iter_mut().find(|fault| fault.rule.matches(call))?;
-        found.rule.times -= 1;
-        Some((found.fault, Arc::clone(&found.hits), found.released.subscribe()))
+        if let Some(fault) = faults.iter_mut().find(|fault| fault.rule.matches(call)) {
+            fault.rule.times -= 1;
+            return Some(Found {
+                fault: fault.fault,
+                holding: fault.rule.holding.clone(),
+                hits: Arc::clone(&fault.hits),
+                released: fault.released.subscribe(),
+            });
+        }
+        drop(faults);
+        let plan = lock(&self.plan).clone()?;
+        Some(Found {
+            fault: plan(call)?,
+            holding: String::new(),
+            hits: Arc::default(),
+            released: watch::channel(()).1,
+        })
     }
 
     /// On a task of its own: the connection ends with the process, and with it whatever was being done for it.
@@ -264,6 +330,20 @@ impl Tap {
         });
         let _ = killed.await;
     }
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Tap").finish_non_exhaustive()
+    }
+}
+
+/// The fault for a call, and who is told of it.
+struct Found {
+    fault: Fault,
+    holding: String,
+    hits: Arc<watch::Sender<usize>>,
+    released: watch::Receiver<()>,
 }
 
 /// On a task of its own: a call that has begun is carried out even if its caller goes away.

@@ -1,15 +1,18 @@
 //! The harness of the end-to-end tests: every test has a local stack of its own, with an empty store, on free ports, and the
 //! real binaries behind it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::Read as _;
 use std::ops::Deref;
 use std::sync::OnceLock;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use flate2::read::GzDecoder;
+use futures_util::future::join_all;
 use http::{HeaderMap, Request};
 use jiff::Timestamp;
 use local::binaries::{Binaries, Output, workspace};
@@ -17,10 +20,11 @@ use local::client::Client;
 use local::fixture::{Catalogue, Fixture};
 use local::log::Log;
 use local::queue::Message;
+use local::settings::REDRIVE;
 use local::signing::{Credentials, sign};
 use local::stack::Config;
 use local::{NAME, template};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -128,6 +132,62 @@ impl Stack {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");
         answer
+    }
+
+    /// What the function `redrive` answers to a task.
+    pub async fn ask(&self, task: Value) -> Value {
+        self.inner.invoke(REDRIVE, &task).await.expect("an answer")
+    }
+
+    /// Publishes what waits in the outbox, as if its time had come.
+    pub async fn redrive(&self) -> Value {
+        self.inner
+            .clients()
+            .make_due(Timestamp::MAX)
+            .await
+            .expect("the table takes it");
+        self.ask(json!({"redrive": {}})).await
+    }
+
+    /// Sends `count` events, of all providers by turns and each a new one, and gives their ids.
+    pub async fn deliver_new(&self, count: usize) -> Vec<String> {
+        let sends = ORDERS
+            .into_iter()
+            .cycle()
+            .take(count)
+            .map(|(provider, order)| async move {
+                let mut fixture = self.unsigned(provider, order);
+                fixture.renew().expect("an order");
+                self.sign(&mut fixture);
+                self.send(&fixture).await.event_id("accepted")
+            });
+        join_all(sends).await
+    }
+
+    /// How many events are in each state.
+    pub async fn states(&self) -> BTreeMap<String, usize> {
+        let mut states = BTreeMap::new();
+        for item in self
+            .items()
+            .await
+            .iter()
+            .filter(|item| item["sk"].as_s().is_ok_and(|key| key == "head"))
+        {
+            *states.entry(state(item).to_owned()).or_default() += 1;
+        }
+        states
+    }
+
+    /// Writes an item by hand.
+    pub async fn put(&self, item: Item) {
+        let put = self
+            .inner
+            .clients()
+            .dynamodb
+            .put_item()
+            .table_name(NAME)
+            .set_item(Some(item));
+        put.send().await.expect("the table takes it");
     }
 
     /// All items of the table.
@@ -269,6 +329,23 @@ impl fmt::Debug for Answer {
 /// The state of a head item.
 pub fn state(head: &Item) -> &str {
     head["state"].as_s().expect("a word")
+}
+
+/// Text that does not compress: hexadecimal digits of a hash chain would by half, so all 64 digits of base64 are used.
+pub fn noise(length: usize) -> String {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        // splitmix64: the same text in every run.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)).to_le_bytes()
+    })
+    .flatten()
+    .take(length * 3 / 4)
+    .collect();
+    STANDARD.encode(bytes)
 }
 
 /// The workspace's binaries, built once in a test process: they are those of the sources as they are now.

@@ -1,0 +1,560 @@
+//! What waits in the outbox is published, and nothing of it is lost; and what an operator asks for beside that.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use local::fixture::Fixture;
+use local::settings::REDRIVE;
+use local::tap::{Fault, Rule, Service};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::{Item, ORDERS, Stack, noise, state};
+
+/// Refused at once, and not tried again by the SDK: the quickest way into the outbox.
+const DENIED: Fault = Fault::Answer {
+    status: 403,
+    code: "AuthorizationError",
+};
+
+fn ids<'a>(messages: impl IntoIterator<Item = &'a local::queue::Message>) -> BTreeSet<String> {
+    let id = |message: &local::queue::Message| message.event["id"].as_str().expect("an id").to_owned();
+    messages.into_iter().map(id).collect()
+}
+
+fn compressed(value: &[u8]) -> AttributeValue {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(value).expect("memory");
+    AttributeValue::B(Blob::new(encoder.finish().expect("memory")))
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+/// A Snipcart order of `size` bytes and more that do not compress.
+fn large(stack: &Stack, size: usize) -> Fixture {
+    let mut fixture = stack.unsigned("snipcart", "order-completed");
+    let mut order: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    order["content"]["internalNotes"] = noise(size).into();
+    fixture.set_body(order.to_string());
+    stack.sign(&mut fixture);
+    fixture
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_sns_fails_no_event_and_after_it_all_are_published() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let delivered = stack.deliver_new(10).await;
+    assert_eq!(stack.states().await, [("pending".to_owned(), 10)].into());
+
+    // More runs than SNS may blame a message.
+    for _ in 0..8 {
+        let answer = stack.redrive().await;
+        assert_eq!(
+            (&answer["published"], &answer["failed"], &answer["put_off"]),
+            (&json!(0), &json!(0), &json!(0))
+        );
+        assert_eq!(
+            (&answer["done"], &answer["outage"]),
+            (&json!(false), &json!("AuthorizationError"))
+        );
+    }
+    assert!(stack.messages().await.is_empty());
+    drop(down);
+    for fault in [Fault::DOWN, Fault::THROTTLED] {
+        let down = stack.tap().inject(Rule::all(Service::Sns), fault);
+        assert_eq!(stack.redrive().await["published"], 0);
+        drop(down);
+    }
+
+    let answer = stack.redrive().await;
+    assert_eq!(
+        (&answer["published"], &answer["done"], &answer["outage"]),
+        (&json!(10), &json!(true), &Value::Null)
+    );
+    assert_eq!(stack.states().await, [("published".to_owned(), 10)].into());
+    let messages = stack.messages().await;
+    assert_eq!(messages.len(), 10);
+    assert_eq!(ids(&messages), delivered.into_iter().collect());
+    for message in &messages {
+        assert_eq!(
+            message.event,
+            stack.stored_event(message.event["id"].as_str().unwrap()).await
+        );
+        assert_eq!(message.attributes["replay"], Value::Null);
+    }
+    assert_eq!(stack.redrive().await["published"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_left_to_its_delivery_until_it_is_due() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    stack.deliver_new(1).await;
+    drop(down);
+    assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 0);
+    assert_eq!(stack.redrive().await["published"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_all_providers_drains_ten_at_a_time() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let delivered = stack.deliver_new(300).await;
+    drop(down);
+    let mut published = 0;
+    loop {
+        let answer = stack.redrive().await;
+        published += answer["published"].as_u64().unwrap();
+        if answer["done"] == true {
+            break;
+        }
+    }
+    assert_eq!(published, 300);
+    assert_eq!(stack.states().await, [("published".to_owned(), 300)].into());
+    let messages = stack.messages().await;
+    assert_eq!(messages.len(), 300, "each once");
+    assert_eq!(ids(&messages), delivered.into_iter().collect());
+    let batches = stack.tap().count(Service::Sns, "PublishBatch");
+    assert!(batches <= 60, "{batches} calls for 300 messages");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_sns_refuses_is_put_off_then_failed_and_holds_up_no_other() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let delivered = stack.deliver_new(10).await;
+    drop(down);
+    let bad = &delivered[0];
+    let refusal = stack.tap().inject(
+        Rule::new(Service::Sns, "PublishBatch").holding(bad),
+        Fault::Refuse {
+            code: "InvalidParameter",
+        },
+    );
+    let answer = stack.redrive().await;
+    assert_eq!(
+        (&answer["published"], &answer["put_off"], &answer["failed"]),
+        (&json!(9), &json!(1), &json!(0))
+    );
+    let head = stack.head(bad).await;
+    assert_eq!(state(&head), "pending");
+    assert_eq!(head["attempts"], AttributeValue::N("1".to_owned()));
+    assert_eq!(head["last_error"], text("InvalidParameter"));
+    let next: Timestamp = head["next_attempt_at"].as_s().unwrap().parse().unwrap();
+    let wait = next.duration_since(Timestamp::now());
+    assert!(
+        wait > SignedDuration::from_secs(20) && wait <= SignedDuration::from_secs(30),
+        "{wait}"
+    );
+    assert_eq!(stack.ask(json!({"redrive": {}})).await["put_off"], 0, "it is not due");
+
+    for attempt in 2..=6 {
+        let answer = stack.redrive().await;
+        let expected = if attempt < 6 { (1, 0) } else { (0, 1) };
+        assert_eq!(
+            (&answer["put_off"], &answer["failed"]),
+            (&json!(expected.0), &json!(expected.1)),
+            "{attempt}"
+        );
+    }
+    assert_eq!(state(&stack.head(bad).await), "failed");
+    assert_eq!(stack.redrive().await["failed"], 0, "it rests");
+    assert_eq!(ids(&stack.messages().await), delivered[1..].iter().cloned().collect());
+
+    drop(refusal);
+    assert_eq!(stack.ask(json!({"requeue": {"dry_run": true}})).await["requeued"], 1);
+    assert_eq!(state(&stack.head(bad).await), "failed");
+    assert_eq!(stack.ask(json!({"requeue": {}})).await["requeued"], 1);
+    assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 1);
+    assert_eq!(ids(&stack.messages().await), [bad.clone()].into());
+    assert_eq!(state(&stack.head(bad).await), "published");
+    assert_eq!(stack.ask(json!({"requeue": {}})).await["requeued"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_shows_an_event_whole_that_its_message_was_not() {
+    let stack = Stack::start().await;
+    let fixture = large(&stack, 400_000);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let messages = stack.messages().await;
+    assert_eq!(messages[0].event["data"]["omitted"], json!(["/data/unmapped"]));
+
+    let by_id = stack.ask(json!({"get": {"event_id": event_id}})).await;
+    let [shown] = by_id["events"].as_array().unwrap().as_slice() else {
+        panic!("{by_id}")
+    };
+    assert_eq!(
+        (&shown["state"], &shown["event_id"]),
+        (&json!("published"), &json!(event_id))
+    );
+    assert_eq!(shown["event"], stack.stored_event(&event_id).await);
+    assert!(
+        shown["event"]["data"]["unmapped"]["content"]["internalNotes"]
+            .as_str()
+            .is_some_and(|notes| notes.len() >= 400_000)
+    );
+
+    let order = shown["event"]["data"]["order"]["id"].as_str().unwrap();
+    let key = |order: &str| json!({"get": {"provider": "snipcart", "shop": "main", "order": order}});
+    assert_eq!(stack.ask(key(order)).await, by_id);
+    assert_eq!(stack.ask(key("another")).await["events"], json!([]));
+    for nonsense in [
+        json!({"get": {"event_id": "x"}}),
+        json!({"get": {}}),
+        json!({"nothing": {}}),
+    ] {
+        let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
+        assert!(error.contains("not a task"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_publishes_exactly_the_stored_events_again_and_says_so() {
+    let stack = Stack::start().await;
+    let begun = Timestamp::now() - SignedDuration::from_millis(1);
+    stack.deliver_new(30).await;
+    stack
+        .deliver("snipcart", "taxes-calculate")
+        .await
+        .event_id("unsupported");
+    let first = stack.messages().await;
+    let end = Timestamp::now() + SignedDuration::from_secs(1);
+
+    let task = |more: Value| {
+        let mut task = json!({"replay": {"provider": "snipcart", "from": begun, "to": end}});
+        task["replay"]
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        task
+    };
+    for (more, count) in [
+        (json!({}), 6),
+        (json!({"shop": "main", "types": ["order.created"]}), 6),
+        (json!({"shop": "other"}), 0),
+        (json!({"types": ["order.paid"]}), 0),
+        (json!({"to": begun}), 0),
+        (json!({"provider": "nobody"}), 0),
+    ] {
+        let mut more = more;
+        more["dry_run"] = true.into();
+        assert_eq!(stack.ask(task(more.clone())).await["replayed"], count, "{more}");
+    }
+    assert!(stack.messages().await.is_empty(), "a dry run publishes nothing");
+
+    let answer = stack.ask(task(json!({}))).await;
+    assert_eq!(
+        (&answer["replayed"], &answer["done"], &answer["cursor"]),
+        (&json!(6), &json!(true), &Value::Null)
+    );
+    let again = stack.messages().await;
+    assert_eq!(again.len(), 6);
+    for message in &again {
+        let before = first
+            .iter()
+            .find(|first| first.event["id"] == message.event["id"])
+            .expect("it is known");
+        assert_eq!(message.text, before.text);
+        assert_eq!(message.attributes["replay"]["Value"], "true");
+        assert_eq!(before.attributes["replay"], Value::Null);
+        let event_id = message.event["id"].as_str().unwrap();
+        assert_eq!(message.text.as_bytes(), stack.value(event_id, "event").await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_runs_out_of_time_goes_on_where_its_cursor_says() {
+    // Of eight seconds, six are kept for the last page.
+    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(8))).await;
+    let begun = Timestamp::now() - SignedDuration::from_millis(1);
+    let deliveries = (0..100).map(|_| async {
+        let mut fixture = stack.unsigned("cartum", "order-created");
+        fixture.renew().unwrap();
+        stack.sign(&mut fixture);
+        stack.send(&fixture).await.event_id("accepted")
+    });
+    let delivered: BTreeSet<String> = join_all(deliveries).await.into_iter().collect();
+    stack.messages().await;
+    let _slow = stack.tap().inject(
+        Rule::new(Service::Sns, "PublishBatch"),
+        Fault::Slow(Duration::from_millis(400)),
+    );
+    let end = Timestamp::now() + SignedDuration::from_secs(1);
+    let mut task = json!({"replay": {"provider": "cartum", "from": begun, "to": end}});
+    let (mut replayed, mut runs) = (0, 0);
+    loop {
+        runs += 1;
+        let answer = stack.ask(task.clone()).await;
+        replayed += answer["replayed"].as_u64().unwrap();
+        if answer["done"] == true {
+            break;
+        }
+        assert!(answer["cursor"].is_object(), "{answer}");
+        task["replay"]["cursor"] = answer["cursor"].clone();
+    }
+    assert!(runs > 1, "it had to go on");
+    assert_eq!(replayed, 100);
+    let messages = stack.messages().await;
+    assert_eq!((messages.len(), ids(&messages)), (100, delivered), "each once");
+}
+
+/// A quarantined event of Selldone whose kept body is now `body`.
+async fn quarantined(stack: &Stack, body: &[u8], event_id: impl FnOnce(&str) -> String) -> String {
+    let mut fixture = stack.unsigned("selldone", "checkout-order");
+    let mut unknown: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    unknown["action"] = "SomethingNew".into();
+    fixture.set_body(unknown.to_string());
+    stack.sign(&mut fixture);
+    let sent_as = stack.send(&fixture).await.event_id("quarantined");
+    let mut head: Item = stack.head(&sent_as).await;
+    let kept_as = event_id(&sent_as);
+    head.insert("pk".to_owned(), text(&kept_as));
+    head.insert("event_id".to_owned(), text(&kept_as));
+    head.insert("payload".to_owned(), compressed(body));
+    if kept_as != sent_as {
+        let delete = stack.clients().dynamodb.delete_item().table_name(local::NAME);
+        delete
+            .key("pk", text(&sent_as))
+            .key("sk", text("head"))
+            .send()
+            .await
+            .expect("it is deleted");
+    }
+    stack.put(head).await;
+    kept_as
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_understood_now_is_published_under_its_own_id() {
+    let stack = Stack::start().await;
+    let mut fixture = stack.signed("selldone", "checkout-order");
+    fixture.renew().unwrap();
+    let body = fixture.body().unwrap();
+    // What a body is known by is its hash, as long as it is Selldone's.
+    let scratch = Stack::start().await;
+    let expected = scratch.send(&fixture).await.event_id("accepted");
+    let event_id = quarantined(&stack, &body, |_| expected.clone()).await;
+
+    assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 0);
+    assert_eq!(stack.ask(json!({"reprocess": {"dry_run": true}})).await["accepted"], 1);
+    assert_eq!(state(&stack.head(&event_id).await), "quarantined");
+    assert_eq!(
+        stack.ask(json!({"reprocess": {"provider": "cartum"}})).await["accepted"],
+        0
+    );
+    assert_eq!(
+        stack.ask(json!({"reprocess": {"provider": "selldone"}})).await["accepted"],
+        1
+    );
+    assert_eq!(state(&stack.head(&event_id).await), "pending");
+    assert_eq!(stack.redrive().await["published"], 1);
+    assert_eq!(state(&stack.head(&event_id).await), "published");
+    assert_eq!(ids(&stack.messages().await), [event_id.clone()].into());
+    assert_eq!(stack.send(&fixture).await.event_id("duplicate"), event_id);
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_another_event_now_supersedes_the_quarantined_one() {
+    let stack = Stack::start().await;
+    let fixture = stack.signed("selldone", "checkout-order");
+    let body = fixture.body().unwrap();
+    let old = quarantined(&stack, &body, str::to_owned).await;
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
+    assert_eq!(
+        stack.tap().count(Service::DynamoDb, "TransactWriteItems"),
+        1,
+        "both or neither"
+    );
+    let head = stack.head(&old).await;
+    assert_eq!(state(&head), "superseded");
+    let new = head["superseded_by"].as_s().unwrap().clone();
+    assert_ne!(new, old);
+    assert_eq!(state(&stack.head(&new).await), "pending");
+    assert_eq!(stack.value(&new, "payload").await, body);
+    assert_eq!(stack.redrive().await["published"], 1);
+    assert_eq!(ids(&stack.messages().await), [new.clone()].into());
+    assert_eq!(stack.send(&fixture).await.event_id("duplicate"), new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_an_event_now_that_has_come_in_the_meantime_is_superseded_by_it() {
+    let stack = Stack::start().await;
+    let fixture = stack.signed("selldone", "checkout-order");
+    let known = stack.send(&fixture).await.event_id("accepted");
+    let old = quarantined(&stack, &fixture.body().unwrap(), str::to_owned).await;
+    stack.ask(json!({"reprocess": {}})).await;
+    let head = stack.head(&old).await;
+    assert_eq!((state(&head), &head["superseded_by"]), ("superseded", &text(&known)));
+    assert_eq!(state(&stack.head(&known).await), "published");
+    assert_eq!(stack.redrive().await["published"], 0);
+    assert_eq!(stack.messages().await.len(), 1, "it was published when it came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_order_leaves_a_tombstone_that_still_knows_its_event() {
+    let stack = Stack::start().await;
+    let fixture = large(&stack, 1_000_000);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let mut conflict = fixture.clone();
+    let mut other: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    other["content"]["internalNotes"] = "another".into();
+    conflict.set_body(other.to_string());
+    stack.sign(&mut conflict);
+    assert_eq!(stack.send(&conflict).await.event_id("quarantined"), event_id);
+    assert!(stack.items().await.len() > 4, "head, parts and a conflict");
+
+    let order = stack.stored_event(&event_id).await["data"]["order"]["id"].clone();
+    let task = |dry_run| json!({"erase": {"provider": "snipcart", "shop": "main", "order": order, "dry_run": dry_run}});
+    let unsaid = json!({"erase": {"provider": "snipcart", "shop": "main", "order": order}});
+    assert_eq!(
+        stack.ask(unsaid).await,
+        json!({"erased": 1, "waiting": 0, "dry_run": true})
+    );
+    assert_eq!(state(&stack.head(&event_id).await), "published");
+
+    assert_eq!(stack.ask(task(false)).await["erased"], 1);
+    let items = stack.items().await;
+    let [tombstone] = items.as_slice() else {
+        panic!("{} items are left", items.len())
+    };
+    assert_eq!(state(tombstone), "erased");
+    for personal in [
+        "payload",
+        "payload_parts",
+        "event",
+        "event_parts",
+        "order",
+        "order_key",
+        "request",
+    ] {
+        assert!(!tombstone.contains_key(personal), "{personal} is left");
+    }
+
+    stack.messages().await;
+    let mut small = fixture.clone();
+    small.set_body(other.to_string());
+    stack.sign(&mut small);
+    assert_eq!(stack.send(&small).await.event_id("duplicate"), event_id);
+    assert_eq!(stack.items().await.len(), 1);
+    assert!(stack.messages().await.is_empty());
+    assert_eq!(stack.ask(task(false)).await["erased"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_redrives_at_once_do_no_harm() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let delivered: BTreeSet<String> = stack.deliver_new(60).await.into_iter().collect();
+    drop(down);
+    stack.clients().make_due(Timestamp::MAX).await.unwrap();
+    let task = json!({"redrive": {}});
+    let answers = join_all((0..3).map(|_| stack.ask(task.clone()))).await;
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer["done"] == true && answer["failed"] == 0),
+        "{answers:?}"
+    );
+    assert_eq!(stack.states().await, [("published".to_owned(), 60)].into());
+    assert_eq!(ids(&stack.messages().await), delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_beside_a_providers_repeat_does_no_harm() {
+    let stack = Stack::start().await;
+    for (provider, order) in ORDERS {
+        let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+        let event_id = stack.deliver(provider, order).await.event_id("accepted");
+        drop(down);
+        let (answer, redriven) = tokio::join!(stack.deliver(provider, order), stack.redrive());
+        assert_eq!(answer.event_id("duplicate"), event_id);
+        assert_eq!(redriven["failed"], 0);
+        stack.redrive().await;
+        assert_eq!(state(&stack.head(&event_id).await), "published");
+        let messages = stack.messages().await;
+        assert!((1..=2).contains(&messages.len()), "{} messages", messages.len());
+        assert_eq!(ids(&messages), [event_id].into());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_that_dies_has_published_nothing_that_the_next_would_lose() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let delivered: BTreeSet<String> = stack.deliver_new(30).await.into_iter().collect();
+    drop(down);
+    stack.clients().make_due(Timestamp::MAX).await.unwrap();
+    for fault in [Fault::KillBefore, Fault::KillAfter] {
+        let death = stack
+            .tap()
+            .inject(Rule::new(Service::Sns, "PublishBatch").times(1), fault);
+        let error = stack.invoke(REDRIVE, &json!({"redrive": {}})).await.unwrap_err();
+        assert!(error.to_string().contains("it died"), "{error}");
+        death.hit(1).await;
+    }
+    assert_eq!(stack.ask(json!({"redrive": {}})).await["done"], true);
+    assert_eq!(stack.states().await, [("published".to_owned(), 30)].into());
+    let messages = stack.messages().await;
+    assert_eq!(ids(&messages), delivered);
+    assert!(messages.len() > 30, "one batch was published and not marked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_between_parts_and_head_leaves_nothing_half_visible() {
+    let stack = Stack::start().await;
+    let mut fixture = large(&stack, 2_000_000);
+    let death = stack.tap().inject(
+        Rule::new(Service::DynamoDb, "PutItem").holding("part#").times(1),
+        Fault::KillAfter,
+    );
+    assert_eq!(stack.send(&fixture).await.status, 500);
+    death.hit(1).await;
+    let items = stack.items().await;
+    assert!(
+        !items.is_empty()
+            && items
+                .iter()
+                .all(|item| item["sk"].as_s().is_ok_and(|key| key.starts_with("part#")))
+    );
+    let event_id = items[0]["pk"].as_s().unwrap().clone();
+    assert_eq!(
+        stack.ask(json!({"get": {"event_id": event_id}})).await["events"],
+        json!([])
+    );
+    assert_eq!(stack.redrive().await["published"], 0);
+    assert!(stack.messages().await.is_empty());
+
+    stack.sign(&mut fixture);
+    assert_eq!(stack.send(&fixture).await.event_id("accepted"), event_id);
+    assert!(
+        stack.value(&event_id, "payload").await == fixture.body().unwrap(),
+        "it is kept as it came"
+    );
+    assert_eq!(stack.messages().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_as_large_as_one_may_be_is_kept_whole_and_redriven() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let empty = large(&stack, 0).body().unwrap().len();
+    let fixture = large(&stack, (5_000_000 - empty) / 4 * 4);
+    let body = fixture.body().unwrap();
+    assert!((4_999_990..=5_000_000).contains(&body.len()), "{}", body.len());
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    drop(down);
+    assert!(stack.value(&event_id, "payload").await == body, "it is kept as it came");
+    assert_eq!(stack.redrive().await["published"], 1);
+    let messages = stack.messages().await;
+    assert_eq!(messages[0].event["data"]["omitted"], json!(["/data/unmapped"]));
+    assert_eq!(ids(&messages), [event_id].into());
+}
