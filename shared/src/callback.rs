@@ -1,13 +1,12 @@
 //! Asking the provider whether a delivery is its own: a call back over HTTPS.
 
-use std::time::Duration;
-
 use aws_smithy_http_client::Connector;
 use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use aws_smithy_types::body::SdkBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lambda_http::http::{Request, StatusCode, header};
+use tokio::time::{Instant, timeout_at};
 
 use crate::aws;
 use crate::secrets::SigningKey;
@@ -27,20 +26,18 @@ pub enum Confirmation {
 /// A client for calls back.
 pub struct Callback {
     connector: Connector,
-    timeout: Duration,
 }
 
 impl Callback {
-    /// A client that waits for an answer for `timeout` at most.
-    pub fn new(timeout: Duration) -> Self {
+    /// A client. It asks nothing yet.
+    pub fn new() -> Self {
         Self {
             connector: Connector::builder().tls_provider(aws::TLS).build(),
-            timeout,
         }
     }
 
-    /// Asks `url`, as the user `key` with an empty password.
-    pub async fn ask(&self, url: &str, key: &SigningKey) -> Confirmation {
+    /// Asks `url`, as the user `key` with an empty password, and waits for the answer until `until` at most.
+    pub async fn ask(&self, url: &str, key: &SigningKey, until: Instant) -> Confirmation {
         let credentials = STANDARD.encode([key.expose(), b":"].concat());
         let request = Request::get(url)
             .header(header::ACCEPT, "application/json")
@@ -49,8 +46,8 @@ impl Callback {
         let Some(request) = request.ok().and_then(|request| request.try_into().ok()) else {
             return Confirmation::Unreachable("the address of the validation call is no URL".to_owned());
         };
-        match tokio::time::timeout(self.timeout, self.connector.call(request)).await {
-            Err(_) => Confirmation::Unreachable(format!("no answer within {:?}", self.timeout)),
+        match timeout_at(until, self.connector.call(request)).await {
+            Err(_) => Confirmation::Unreachable("no answer in time".to_owned()),
             Ok(Err(error)) => Confirmation::Unreachable(aws::cause(&error)),
             Ok(Ok(response)) => match StatusCode::from_u16(response.status().as_u16()) {
                 Ok(StatusCode::OK) => Confirmation::Confirmed(Proof::of_a_passed_check()),
@@ -58,5 +55,11 @@ impl Callback {
                 Err(_) => Confirmation::Unreachable("the answer has no valid status".to_owned()),
             },
         }
+    }
+}
+
+impl Default for Callback {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -1,5 +1,7 @@
 //! One HTTP request of a provider, before anything in it is believed.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use lambda_http::aws_lambda_events::query_map::QueryMap;
 use lambda_http::http::{HeaderMap, Method};
@@ -120,9 +122,13 @@ impl Delivery {
         }
     }
 
-    /// The query parameters that may be kept.
-    pub(crate) fn parameters_without_credentials(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.query.iter().filter(|(name, _)| *name != "token")
+    /// The query parameters that may be kept, each with all its values.
+    pub(crate) fn parameters_without_credentials(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut parameters = BTreeMap::<_, Vec<_>>::new();
+        for (name, value) in self.query.iter().filter(|(name, _)| *name != "token") {
+            parameters.entry(name).or_default().push(value);
+        }
+        parameters
     }
 
     pub(crate) fn body(&self) -> &[u8] {

@@ -163,7 +163,7 @@ pub struct Data {
     pub provider_event: String,
     /// True for an order of the provider's test mode.
     pub test: bool,
-    /// When the event was first received.
+    /// When the delivery was received that the event was made of.
     pub received_at: Timestamp,
     /// The order.
     pub order: Order,

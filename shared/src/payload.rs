@@ -30,32 +30,46 @@ enum Mark {
     Opened,
 }
 
-/// The body is not JSON.
+/// The body is not JSON, or none that can be handled.
 #[derive(Debug, thiserror::Error)]
-#[error("the body is not JSON (line {line}, column {column})")]
-pub struct NotJson {
-    line: usize,
-    column: usize,
+pub enum NotJson {
+    /// It is not JSON in UTF-8, or nested so deeply that it is not read to its end.
+    #[error("the body is not JSON (line {line}, column {column})")]
+    Malformed {
+        /// Where, counted from 1.
+        line: usize,
+        /// Where in the line, counted from 1.
+        column: usize,
+    },
+    /// It is nested too deeply.
+    #[error("the body is nested deeper than {DEPTH} levels")]
+    TooDeep,
 }
+
+/// What is left of a payload stands two levels deeper in the event, which must be read back: a JSON reader takes 127.
+const DEPTH: usize = 120;
 
 impl Payload {
     /// Parses a body.
     ///
     /// # Errors
-    /// Where the body is not JSON in UTF-8, or nested deeper than 128 levels. The error holds none of the body's text.
+    /// Where the body is not JSON in UTF-8, or nested deeper than 120 levels. The error holds none of the body's text.
     pub fn parse(body: &[u8]) -> Result<Self, NotJson> {
         let root = serde_json::from_slice(body).or_else(|error| {
             // A text cut in the middle of an emoji is no reason to lose the order it belongs to.
             let mended = without_lone_surrogates(body);
             mended
                 .and_then(|body| serde_json::from_slice(&body).ok())
-                .ok_or(NotJson {
+                .ok_or(NotJson::Malformed {
                     line: error.line(),
                     column: error.column(),
                 })
-        });
+        })?;
+        if is_deeper(&root, DEPTH) {
+            return Err(NotJson::TooDeep);
+        }
         Ok(Self {
-            root: root?,
+            root: Box::new(root),
             marks: RefCell::default(),
             warnings: RefCell::default(),
         })
@@ -174,11 +188,6 @@ impl<'p> Fields<'p> {
         let amount = self.look(name, Amount::from_json).filter(|amount| *amount != nothing)?;
         self.take(name);
         Some(amount)
-    }
-
-    /// A rate in percent.
-    pub fn percent(&self, name: &str) -> Option<Amount> {
-        self.read(name, Amount::from_json)
     }
 
     /// A rate as a fraction of one, read as percent.
@@ -317,6 +326,14 @@ impl<'p> Fields<'p> {
     }
 }
 
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(elements) => levels == 0 || elements.iter().any(|element| is_deeper(element, levels - 1)),
+        Value::Object(fields) => levels == 0 || fields.values().any(|field| is_deeper(field, levels - 1)),
+        _ => false,
+    }
+}
+
 /// The body with `\ufffd` for each escaped half of a surrogate pair; `None` where there is no such half.
 fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
     let unit = |at: usize| -> Option<u16> {
@@ -442,6 +459,15 @@ mod tests {
         assert_eq!(payload.root().id("id").as_deref(), Some("99999999999999999999"));
         let (rest, _) = payload.into_rest();
         assert_eq!(Value::Object(rest).to_string(), r#"{"big":12345678901234567890.10}"#);
+    }
+
+    #[test]
+    fn a_payload_is_nested_no_deeper_than_its_event_can_be_read_back() {
+        let nested =
+            |levels: usize| Payload::parse(format!("{}1{}", "[".repeat(levels), "]".repeat(levels)).as_bytes());
+        assert!(nested(120).is_ok());
+        assert!(matches!(nested(121), Err(NotJson::TooDeep)));
+        assert!(matches!(nested(100_000), Err(NotJson::Malformed { .. })));
     }
 
     #[test]

@@ -78,11 +78,7 @@ impl Publisher {
 
     /// Publishes `event`, whose JSON is `json`: exactly that, or what of it fits into a message.
     pub async fn publish(&self, event: &OrderEvent, json: &str) -> Result<(), PublishError> {
-        let message = self.message(event, json, Occasion::News)?;
-        let request = self.client.publish().topic_arn(&self.topic_arn).message(message.text);
-        let request = request.set_message_attributes(Some(message.attributes));
-        request.send().await.map_err(|error| fault(error.code(), &error))?;
-        Ok(())
+        self.publish_message(self.message(event, json, Occasion::News)?).await
     }
 
     /// Publishes many events in as few calls as SNS allows; one result for each event, in their order.
@@ -113,15 +109,12 @@ impl Publisher {
         if batch.messages.is_empty() {
             return;
         }
-        let indexes: Vec<_> = batch.messages.iter().map(|(index, _)| *index).collect();
-        let entries = batch.messages.into_iter().map(|(index, message)| {
+        let entries = batch.messages.iter().map(|(index, message)| {
             let entry = PublishBatchRequestEntry::builder()
                 .id(index.to_string())
-                .message(message.text);
-            entry
-                .set_message_attributes(Some(message.attributes))
-                .build()
-                .expect("id and message are set")
+                .message(&message.text);
+            let entry = entry.set_message_attributes(Some(message.attributes.clone()));
+            entry.build().expect("id and message are set")
         });
         let request = self.client.publish_batch().topic_arn(&self.topic_arn);
         match request
@@ -141,14 +134,27 @@ impl Publisher {
                     }
                 }
             }
-            Err(error) => {
-                // What is wrong with the call as a whole is not the fault of one of its messages.
-                let cause = error.code().map_or_else(|| aws::cause(&error), str::to_owned);
-                for index in indexes {
-                    results[index] = Err(PublishError::Unavailable(cause.clone()));
+            Err(error) => match fault(error.code(), &error) {
+                // Which of the messages is at fault shows when each goes by itself.
+                PublishError::Message(_) => {
+                    for (index, message) in batch.messages {
+                        results[index] = self.publish_message(message).await;
+                    }
                 }
-            }
+                unavailable @ PublishError::Unavailable(_) => {
+                    for (index, _) in batch.messages {
+                        results[index] = Err(unavailable.clone());
+                    }
+                }
+            },
         }
+    }
+
+    async fn publish_message(&self, message: Message) -> Result<(), PublishError> {
+        let request = self.client.publish().topic_arn(&self.topic_arn).message(message.text);
+        let request = request.set_message_attributes(Some(message.attributes));
+        request.send().await.map_err(|error| fault(error.code(), &error))?;
+        Ok(())
     }
 
     fn message(&self, event: &OrderEvent, json: &str, occasion: Occasion) -> Result<Message, PublishError> {
@@ -203,8 +209,10 @@ impl Batch {
     }
 }
 
-/// The codes by which SNS blames the message itself. An outage, throttling or a missing permission never does.
-const BLAMES_THE_MESSAGE: [&str; 5] = [
+/// The codes by which SNS refuses a call because of what is in it. An outage, throttling or a missing permission is never one.
+const BLAMES_THE_MESSAGE: [&str; 7] = [
+    "BatchRequestTooLong",
+    "BatchRequestTooLongException",
     "InvalidParameter",
     "InvalidParameterException",
     "InvalidParameterValue",

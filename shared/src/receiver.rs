@@ -12,7 +12,7 @@ use crate::delivery::{BodyLimit, Delivery};
 use crate::event::OrderEvent;
 use crate::identity::EventId;
 use crate::provider::{Provider, Verifies};
-use crate::publisher::Publisher;
+use crate::publisher::{Publisher, Stored};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
 use crate::store::{AttemptId, Content, Entry, Head, Put, State, Store, StoreError};
@@ -217,7 +217,8 @@ impl<P: Provider> Receiver<P> {
             Put::Stored => Ok(outcome_of_new),
             Put::Existing(head) => Ok(match (head.state, head.reason) {
                 (State::Quarantined, Some(reason)) => Outcome::Quarantined(reason),
-                (State::Quarantined | State::Unsupported, _) => outcome_of_new,
+                (State::Quarantined, None) => outcome_of_new,
+                (State::Unsupported, _) => Outcome::Unsupported,
                 _ => Outcome::Duplicate,
             }),
         }
@@ -227,48 +228,51 @@ impl<P: Provider> Receiver<P> {
     ///
     /// That delivery may be at it just now, so its lease is waited for: two at once would publish twice. Whoever takes
     /// the event over then publishes it; if there is no time left for that, it stays in the outbox.
-    async fn publish_stored(&self, id: &EventId, mut head: Head, attempt: &AttemptId, deadline: Instant) {
-        let publishing = async {
-            loop {
-                if head.state != State::Pending {
-                    return Ok(());
-                }
-                let lease = head
-                    .leased_until()
-                    .map_or(SignedDuration::ZERO, |until| until.duration_since(Timestamp::now()));
-                if lease.is_positive() {
-                    let wait = Duration::try_from(lease).unwrap_or_default();
-                    tokio::time::sleep(wait.min(LOOK_AGAIN_AFTER)).await;
-                } else if self.store.take_over(id, &head, attempt).await? {
-                    let stored = self.store.event(id, &head).await?;
-                    self.publish(id, &stored.event, &stored.json, deadline).await;
-                    return Ok(());
-                }
-                head = self.store.head(id).await?;
-            }
-        };
-        let before = deadline - PUBLISH_BUDGET.min(deadline.saturating_duration_since(Instant::now()));
-        let ended: Result<Result<(), StoreError>, _> = timeout_at(before.max(Instant::now()), publishing).await;
-        if let Ok(Err(error)) = ended {
-            tracing::warn!(event_id = %id, cause = %error, "the stored event stays in the outbox");
+    async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) {
+        let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
+        match timeout_at(before, self.take_over(id, head, attempt)).await {
+            Ok(Ok(Some(stored))) => self.publish(id, &stored.event, &stored.json, deadline).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::warn!(event_id = %id, cause = %error, "the stored event stays in the outbox"),
+            Err(_) => tracing::warn!(event_id = %id, cause = "no time left", "the stored event stays in the outbox"),
         }
+    }
+
+    /// Waits until nobody else publishes the event; `None` where somebody has, or will.
+    async fn take_over(&self, id: &EventId, mut head: Head, attempt: &AttemptId) -> Result<Option<Stored>, StoreError> {
+        while head.state == State::Pending && !head.is_put_off() {
+            let lease = head
+                .leased_until()
+                .map_or(SignedDuration::ZERO, |until| until.duration_since(Timestamp::now()));
+            if lease.is_positive() {
+                let wait = Duration::try_from(lease).unwrap_or_default();
+                tokio::time::sleep(wait.min(LOOK_AGAIN_AFTER)).await;
+            } else if self.store.take_over(id, &head, attempt).await? {
+                return self.store.event(id, &head).await.map(Some);
+            }
+            head = self.store.head(id).await?;
+        }
+        Ok(None)
     }
 
     /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
     async fn publish(&self, id: &EventId, event: &OrderEvent, json: &str, deadline: Instant) {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
-        let publishing = async {
-            if let Err(error) = self.publisher.publish(event, json).await {
-                tracing::error!(event_id = %id, cause = %error, "the event is not published yet and stays in the outbox");
-                return;
-            }
-            if let Err(error) = self.store.mark_published(id).await {
-                tracing::warn!(event_id = %id, cause = %error, "the event is published and not marked; it will be published again");
-            }
+        let cause = match timeout_at(until, self.publisher.publish(event, json)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("no answer in time".to_owned()),
         };
-        if timeout_at(until, publishing).await.is_err() {
-            tracing::error!(event_id = %id, cause = "no answer in time", "the event is not published yet and stays in the outbox");
+        if let Some(cause) = cause {
+            tracing::error!(event_id = %id, cause, "the event is not published yet and stays in the outbox");
+            return;
         }
+        let cause = match timeout_at(deadline, self.store.mark_published(id)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(event_id = %id, cause, "the event is published and not marked; it will be published again");
     }
 
     /// Until when a write is tried. What cannot be verified again must be stored now: it has all the time there is.

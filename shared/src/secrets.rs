@@ -121,8 +121,15 @@ enum Source {
 
 struct Cache<S> {
     shops: Option<BTreeMap<String, Arc<S>>>,
+    /// Secrets Manager's name for this value.
+    version: Option<String>,
     read_at: Option<Instant>,
     asked_at: Option<Instant>,
+}
+
+enum Refreshed {
+    Changed,
+    Same,
 }
 
 impl<S> Cache<S> {
@@ -156,6 +163,7 @@ impl<S: DeserializeOwned> Secrets<S> {
             source,
             cache: Mutex::new(Cache {
                 shops: None,
+                version: None,
                 read_at: None,
                 asked_at: None,
             }),
@@ -180,34 +188,41 @@ impl<S: DeserializeOwned> Secrets<S> {
 
     /// Reads the secrets ahead of their first use.
     pub async fn prepare(&self) -> Result<(), Refusal> {
-        self.refresh().await
+        self.refresh().await.map(|_| ())
     }
 
-    /// The secrets of `shop`, read anew after a verification failed: they may have been rotated. At most once in 30 seconds.
+    /// The secrets of `shop`, if they have changed; asked for after a verification failed, at most once in 30 seconds.
     pub async fn changed(&self, shop: &Shop) -> ShopSecrets<S> {
         let inline = matches!(self.source, Source::Inline(_));
         if inline || !self.cached(|cache| cache.may_ask_again()) {
             return None;
         }
-        self.refresh().await.ok()?;
-        self.cached(|cache| cache.shops.as_ref()?.get(shop.as_str()).cloned())
+        match self.refresh().await {
+            Ok(Refreshed::Changed) => self.cached(|cache| cache.shops.as_ref()?.get(shop.as_str()).cloned()),
+            Ok(Refreshed::Same) | Err(_) => None,
+        }
     }
 
-    async fn refresh(&self) -> Result<(), Refusal> {
+    async fn refresh(&self) -> Result<Refreshed, Refusal> {
         let read = self.read().await;
         self.cached(|cache| {
             let now = Some(Instant::now());
             cache.asked_at = now;
-            read.map(|shops| {
-                cache.shops = Some(shops);
-                cache.read_at = now;
-            })
+            let (version, shops) = read?;
+            let same = cache.shops.is_some() && cache.version == version;
+            *cache = Cache {
+                shops: Some(shops),
+                version,
+                read_at: now,
+                asked_at: now,
+            };
+            Ok(if same { Refreshed::Same } else { Refreshed::Changed })
         })
     }
 
-    async fn read(&self) -> Result<BTreeMap<String, Arc<S>>, Refusal> {
+    async fn read(&self) -> Result<(Option<String>, BTreeMap<String, Arc<S>>), Refusal> {
         match &self.source {
-            Source::Inline(json) => parse(json.expose_secret()),
+            Source::Inline(json) => Ok((None, parse(json.expose_secret())?)),
             Source::Arn { client, arn } => {
                 let output = client
                     .get_secret_value()
@@ -216,7 +231,8 @@ impl<S: DeserializeOwned> Secrets<S> {
                     .await
                     .map_err(|error| refusal_for(&error))?;
                 let missing = || Refusal::Misconfigured("the secret holds no text".to_owned());
-                parse(output.secret_string().ok_or_else(missing)?)
+                let shops = parse(output.secret_string().ok_or_else(missing)?)?;
+                Ok((output.version_id, shops))
             }
         }
     }

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::get_item::GetItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
@@ -32,7 +33,7 @@ mod outbox;
 mod written;
 
 pub use history::Hour;
-pub use outbox::{Cursor, SHARDS};
+pub use outbox::{Place, SHARDS};
 use written::Written;
 
 type Item = HashMap<String, AttributeValue>;
@@ -242,6 +243,11 @@ impl Head {
     pub fn leased_until(&self) -> Option<Timestamp> {
         Some(self.next_attempt_at? - FIRST_REDRIVE_AFTER + LEASE)
     }
+
+    /// Whether SNS has blamed its message: it is redrive's then, at its own pace.
+    pub fn is_put_off(&self) -> bool {
+        self.attempts > 0
+    }
 }
 
 impl Store {
@@ -256,6 +262,12 @@ impl Store {
     /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none.
     pub async fn put(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<Put, StoreError> {
         let mut written = Written::of(entry, attempt);
+        // A repeat of a large event would leave its parts behind: what they hold depends on the time of receipt.
+        if !written.parts.is_empty()
+            && let Some(item) = patiently(until, || self.try_get(entry.id, "head")).await?
+        {
+            return Ok(Put::Existing(Box::new(Head::read(item)?)));
+        }
         self.put_parts(entry.id, &mut written, until).await?;
         self.put_head(&written.head, attempt, until).await
     }
@@ -365,7 +377,7 @@ impl Store {
             .and_then(|query| query.as_m().ok())
             .into_iter()
             .flatten()
-            .filter_map(|(name, value)| Some((name.clone(), vec![value.as_s().ok()?.clone()])))
+            .filter_map(|(name, value)| Some((name.clone(), texts(value)?)))
             .collect();
         Ok(Verified::kept(Delivery::kept(
             method.ok_or(StoreError::Damaged("request"))?,
@@ -406,15 +418,17 @@ impl Store {
     }
 
     async fn get(&self, id: &EventId, sort_key: &str) -> Result<Option<Item>, StoreError> {
+        self.try_get(id, sort_key)
+            .await
+            .map_err(|error| StoreError::DynamoDb(describe(&error)))
+    }
+
+    async fn try_get(&self, id: &EventId, sort_key: &str) -> Result<Option<Item>, SdkError<GetItemError>> {
         let get = self.client.get_item().table_name(&self.table).consistent_read(true);
         let get = get
             .key("pk", AttributeValue::S(id.to_string()))
             .key("sk", AttributeValue::S(sort_key.to_owned()));
-        Ok(get
-            .send()
-            .await
-            .map_err(|error| StoreError::DynamoDb(describe(&error)))?
-            .item)
+        Ok(get.send().await?.item)
     }
 
     /// The event as it stands now.
@@ -426,12 +440,12 @@ impl Store {
         )
     }
 
-    async fn update<const N: usize>(
+    async fn update<'a>(
         &self,
         id: &EventId,
         change: &str,
         condition: &str,
-        values: [(&str, AttributeValue); N],
+        values: impl IntoIterator<Item = (&'a str, AttributeValue)>,
     ) -> Result<bool, StoreError> {
         let mut update = self.client.update_item().table_name(&self.table);
         update = update
@@ -464,6 +478,15 @@ impl Store {
             Err(error) => Err(StoreError::DynamoDb(describe(&error))),
         }
     }
+}
+
+/// The texts of a list.
+fn texts(list: &AttributeValue) -> Option<Vec<String>> {
+    list.as_l()
+        .ok()?
+        .iter()
+        .map(|value| value.as_s().ok().cloned())
+        .collect()
 }
 
 /// The events that a page of an index names.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::answer::Reason;
 use crate::delivery::Delivery;
 use crate::event::{Data, OrderEvent};
-use crate::identity::{EventId, Identity};
+use crate::identity::{EventId, Identity, sha256_hex};
 use crate::payload::{NotJson, Payload};
 use crate::provider::{Identified, NoOrderEvent, Normalized, Provider};
 use crate::verification::Verified;
@@ -39,7 +39,7 @@ pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> U
                 NoOrderEvent::Quarantined(reason) => Meaning::Quarantined(reason),
             };
             return Understanding {
-                id: id_of(Identity::Body),
+                id: id_of(identity_of_unknown(delivery)),
                 meaning,
             };
         }
@@ -51,6 +51,18 @@ pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> U
         id,
         meaning: Meaning::Order(Box::new(event)),
     }
+}
+
+/// The body, and the query where there is one beside the token: it may be what says which event it is.
+fn identity_of_unknown(delivery: &Verified<Delivery>) -> Identity {
+    let query = delivery.parameters_without_credentials();
+    if query.is_empty() {
+        return Identity::Body;
+    }
+    let parameters = query
+        .into_iter()
+        .flat_map(|(name, values)| values.into_iter().map(move |value| format!("{name}={value}")));
+    Identity::Parts([sha256_hex(delivery.body())].into_iter().chain(parameters).collect())
 }
 
 fn identify<P: Provider>(

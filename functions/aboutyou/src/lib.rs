@@ -22,8 +22,9 @@ pub use payload::Event;
 /// ABOUT YOU Seller Center.
 pub struct AboutYou;
 
-/// What one shop is verified with.
+/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 #[expect(clippy::struct_field_names, reason = "the fields are named as in the secret")]
 pub struct Secrets {
     tokens: Live<Token>,

@@ -130,7 +130,7 @@ fn item(index: usize, fields: &Fields<'_>, currency: Option<Currency>, assumed: 
         quantity: assumed.note(format!("/data/order/items/{index}/quantity"), Some(Quantity::ONE)),
         unit_price: fields.minor_units("price_with_tax", currency),
         unit_price_net: fields.minor_units("price_without_tax", currency),
-        tax_rate: fields.percent("vat"),
+        tax_rate: fields.amount("vat"),
         status: item_status(fields),
         tracking_number: fields.id("shipment_tracking_key"),
         return_tracking_number: fields.id("return_tracking_key"),

@@ -25,8 +25,9 @@ pub struct Cartum {
     time_zone: TimeZone,
 }
 
-/// What one shop is verified with.
+/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Secrets {
     tokens: Live<Token>,
 }
@@ -62,10 +63,8 @@ impl Provider for Cartum {
         payload: &Payload,
     ) -> Result<Identified<OrderCreated>, NoOrderEvent> {
         let unknown = NoOrderEvent::Quarantined(Reason::UnknownEvent);
-        let event = delivery
-            .parameter("event")
-            .map_err(|_| unknown)?
-            .unwrap_or(payload::ORDER_EVENT);
+        let event = delivery.parameter("event").map_err(|_| unknown)?;
+        let event = event.filter(|event| !event.is_empty()).unwrap_or(payload::ORDER_EVENT);
         if delivery.method() == Method::DELETE || payload::OTHER_EVENTS.contains(&event) {
             return Err(NoOrderEvent::Unsupported);
         }

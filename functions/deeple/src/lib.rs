@@ -28,8 +28,9 @@ pub struct Deeple {
     currency: Currency,
 }
 
-/// What one shop is verified with.
+/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Secrets {
     pid: SigningKey,
     secrets: Live<SigningKey>,

@@ -42,7 +42,7 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
         tax_lines: unless_empty(TaxLine {
             name: None,
             // Not documented as a percentage, but `number(1)` has room for no other reading.
-            rate: assumed.note("/data/order/tax_lines/0/rate", root.percent("vatValue")),
+            rate: assumed.note("/data/order/tax_lines/0/rate", root.amount("vatValue")),
             amount: root.amount("vatPrice"),
             included: assumed.note("/data/order/tax_lines/0/included", tax_included(root)),
         })

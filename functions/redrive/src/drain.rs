@@ -4,18 +4,18 @@
 //! event whose own message SNS blames is put off, longer each time, and given up in the end: it stays in the table,
 //! in the state `failed`.
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::publisher::{Occasion, PublishError, Stored};
-use shared::store::{Head, SHARDS, State, StoreError};
+use shared::publisher::{Occasion, PublishError};
+use shared::store::{Head, Place, State, StoreError};
 use tokio::time::Instant;
 
 use crate::{Outbox, PAGE, TaskError};
 
-/// How often SNS may blame an event's message before it is given up: about half an hour in all.
+/// How often SNS may blame an event's message before it is given up: about a quarter of an hour in all.
 const ATTEMPTS: u32 = 6;
 
 /// No parameters.
@@ -28,7 +28,7 @@ struct Drained {
     published: u64,
     put_off: u64,
     failed: u64,
-    /// Why SNS took nothing more.
+    /// Why nothing more could be published.
     outage: Option<String>,
 }
 
@@ -46,27 +46,17 @@ impl Drained {
 impl Outbox {
     pub(crate) async fn drain(&self, stop_at: Instant) -> Result<Value, TaskError> {
         let mut drained = Drained::default();
-        let mut done = true;
-        'shards: for shard in 0..SHARDS {
-            let now = Timestamp::now();
-            let mut cursor = None;
-            loop {
-                if Instant::now() >= stop_at {
-                    done = false;
-                    break 'shards;
-                }
-                let (ids, next) = self.store.due(State::Pending, shard, now, PAGE, cursor).await?;
-                self.drain_page(&ids, now, &mut drained).await?;
-                if drained.outage.is_some() {
-                    done = false;
-                    break 'shards;
-                }
-                match next {
-                    Some(next) => cursor = Some(next),
-                    None => break,
-                }
-            }
+        let mut place = Some(Place::default());
+        let now = Timestamp::now();
+        while let Some(here) = place
+            .as_ref()
+            .filter(|_| Instant::now() < stop_at && drained.outage.is_none())
+        {
+            let (ids, next) = self.store.due(State::Pending, here, now, PAGE).await?;
+            self.drain_page(&ids, now, &mut drained).await?;
+            place = next;
         }
+        let done = place.is_none() && drained.outage.is_none();
         let Drained {
             published,
             put_off,
@@ -77,7 +67,7 @@ impl Outbox {
             tracing::error!(
                 cause,
                 published,
-                "SNS takes nothing at the moment; the events stay in the outbox"
+                "nothing can be published at the moment; the events stay in the outbox"
             );
         }
         tracing::info!(published, put_off, failed, done, "redrive");
@@ -91,39 +81,19 @@ impl Outbox {
             .into_iter()
             .filter(|(_, head)| head.state == State::Pending && head.is_due(now))
             .collect();
-        let (events, due) = self.readable(due, drained).await?;
-        let results = self.publisher.publish_all(&events, Occasion::News).await;
+        let results = self.publish(&due, Occasion::News).await;
         let marks = due
             .iter()
             .zip(results)
             .map(|((id, head), result)| self.mark(id, head, result));
-        for marked in try_join_all(marks).await? {
-            drained.count(marked);
-        }
-        Ok(())
-    }
-
-    /// The stored events of `heads`. One that cannot be read holds up no other: it is treated as a message that SNS refuses.
-    async fn readable(
-        &self,
-        heads: Vec<(EventId, Head)>,
-        drained: &mut Drained,
-    ) -> Result<(Vec<Stored>, Vec<(EventId, Head)>), TaskError> {
-        let mut readable = (Vec::with_capacity(heads.len()), Vec::with_capacity(heads.len()));
-        for (id, head) in heads {
-            match self.store.event(&id, &head).await {
-                Ok(event) => {
-                    readable.0.push(event);
-                    readable.1.push((id, head));
-                }
-                Err(error @ StoreError::Damaged(_)) => {
-                    let damaged = Err(PublishError::Message(error.to_string()));
-                    drained.count(self.mark(&id, &head, damaged).await?);
-                }
-                Err(error) => return Err(error.into()),
+        // Every mark is waited for, whatever becomes of another: one that is left out is an event published twice.
+        for marked in join_all(marks).await {
+            match marked {
+                Ok(marked) => drained.count(marked),
+                Err(error) => drained.outage = Some(error.to_string()),
             }
         }
-        Ok(readable)
+        Ok(())
     }
 
     async fn mark(&self, id: &EventId, head: &Head, result: Result<(), PublishError>) -> Result<Marked, StoreError> {
@@ -140,7 +110,7 @@ impl Outbox {
             }
             Err(PublishError::Message(cause)) => {
                 tracing::warn!(event_id = %id, cause, attempts = head.attempts + 1, "SNS refuses the event");
-                let wait = SignedDuration::from_secs(30 << head.attempts.min(10));
+                let wait = SignedDuration::from_secs(30 << head.attempts);
                 self.store.put_off(id, head, &cause, Timestamp::now() + wait).await?;
                 Ok(Marked::PutOff)
             }

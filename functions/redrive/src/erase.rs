@@ -29,9 +29,9 @@ impl Outbox {
         for ids in ids.chunks(25) {
             for (id, head) in self.store.heads(ids).await? {
                 match head.state {
-                    State::Erased => {}
                     // What is not published yet is not lost by erasing it.
                     State::Pending | State::Failed => waiting += 1,
+                    // One that is erased and still found was not erased to its end.
                     _ => erased += u64::from(erase.dry_run || self.store.erase(&id, &head).await?),
                 }
             }

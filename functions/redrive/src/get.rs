@@ -3,8 +3,9 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::answer::Reason;
+use shared::event::OrderEvent;
 use shared::identity::EventId;
-use shared::store::Head;
+use shared::store::{Head, StoreError};
 
 use crate::{Outbox, TaskError};
 
@@ -45,7 +46,7 @@ impl Outbox {
 
     async fn describe(&self, id: &EventId, head: &Head) -> Result<Value, TaskError> {
         let event = if head.has_event() {
-            Some(self.store.event(id, head).await?.event)
+            self.readable_event(id, head).await?
         } else {
             None
         };
@@ -56,5 +57,17 @@ impl Outbox {
             "attempts": head.attempts,
             "event": event,
         }))
+    }
+
+    /// One that cannot be read hides no other.
+    async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<OrderEvent>, StoreError> {
+        match self.store.event(id, head).await {
+            Ok(stored) => Ok(Some(stored.event)),
+            Err(error @ StoreError::Damaged(_)) => {
+                tracing::error!(event_id = %id, cause = %error, "a stored event cannot be read");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }

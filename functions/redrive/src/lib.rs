@@ -2,7 +2,8 @@
 //! shows events, publishes them again, gives those that failed another try, reads quarantined deliveries anew, or erases
 //! an order.
 //!
-//! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. Every task stops in time before the function's own deadline and says where it goes on.
+//! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
+//! deadline and says where it goes on.
 
 mod drain;
 mod erase;
@@ -14,21 +15,25 @@ mod requeue;
 
 use std::time::{Duration, SystemTime};
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::Value;
-use shared::publisher::Publisher;
+use shared::identity::EventId;
+use shared::publisher::{Occasion, PublishError, Publisher};
 use shared::settings::{SettingError, Settings};
-use shared::store::{Store, StoreError};
+use shared::store::{Head, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::providers::Providers;
 
 /// Kept free before the function's own deadline: what one page of events may take at worst.
-const LAST_PAGE_BUDGET: Duration = Duration::from_secs(6);
+const LAST_PAGE_BUDGET: Duration = Duration::from_secs(15);
 
-/// Events that are held in memory at once.
+/// Events that are read from an index at once.
 const PAGE: i32 = 10;
+
+/// Bytes of JSON that are held in memory at once, and one event over that: no call to SNS takes more.
+const CHUNK: usize = 256 * 1024;
 
 /// What an invocation asks for.
 #[derive(Debug, Deserialize)]
@@ -66,7 +71,8 @@ pub enum TaskError {
 pub struct Outbox {
     store: Store,
     publisher: Publisher,
-    providers: Providers,
+    // A fault in one provider's settings is no reason to stop publishing.
+    providers: Result<Providers, SettingError>,
 }
 
 impl Outbox {
@@ -75,14 +81,15 @@ impl Outbox {
         Ok(Self {
             store: Store::from_settings(settings)?,
             publisher: Publisher::from_settings(settings)?,
-            providers: Providers::from_settings(settings)?,
+            providers: Providers::from_settings(settings),
         })
     }
 
     /// Does what `payload` asks for, until `deadline` at most.
     pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Value, TaskError> {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
-        let stop_at = deadline.checked_sub(LAST_PAGE_BUDGET).unwrap_or(deadline);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let stop_at = deadline - LAST_PAGE_BUDGET.min(left / 4);
         match task {
             Task::Redrive(_) => self.drain(stop_at).await,
             Task::Get(get) => self.get(get).await,
@@ -90,6 +97,39 @@ impl Outbox {
             Task::Requeue(requeue) => self.requeue(&requeue, stop_at).await,
             Task::Reprocess(reprocess) => self.reprocess(&reprocess, stop_at).await,
             Task::Erase(erase) => self.erase(erase).await,
+        }
+    }
+
+    /// Publishes stored events; one result for each, in their order. One that cannot be read holds up no other.
+    async fn publish(&self, heads: &[(EventId, Head)], occasion: Occasion) -> Vec<Result<(), PublishError>> {
+        let mut results = Vec::with_capacity(heads.len());
+        let (mut chunk, mut size) = (Vec::new(), 0);
+        for (id, head) in heads {
+            let unreadable = match self.store.event(id, head).await {
+                Ok(event) => {
+                    size += event.json.len();
+                    chunk.push(event);
+                    None
+                }
+                Err(error @ StoreError::Damaged(_)) => Some(PublishError::Message(error.to_string())),
+                Err(error) => Some(PublishError::Unavailable(error.to_string())),
+            };
+            if size >= CHUNK || unreadable.is_some() {
+                results.extend(self.publisher.publish_all(&std::mem::take(&mut chunk), occasion).await);
+                size = 0;
+            }
+            results.extend(unreadable.map(Err));
+        }
+        results.extend(self.publisher.publish_all(&chunk, occasion).await);
+        results
+    }
+}
+
+impl From<TaskError> for Diagnostic {
+    fn from(error: TaskError) -> Self {
+        Self {
+            error_type: "TaskError".to_owned(),
+            error_message: error.to_string(),
         }
     }
 }
@@ -115,7 +155,7 @@ pub async fn run() -> Result<(), Error> {
         if let Err(error) = &done {
             tracing::error!(cause = %error, "the task failed");
         }
-        done.map_err(Error::from)
+        done
     }))
     .await
 }

@@ -1,11 +1,10 @@
 //! `{"replay":{...}}`: publishing exactly the stored events again. They keep their ids; the attribute `replay` tells.
 
-use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::publisher::{Occasion, PublishError};
-use shared::store::{Hour, SHARDS, State};
+use shared::store::{Hour, SHARDS, State, StoreError};
 use tokio::time::Instant;
 
 use crate::{Outbox, PAGE, TaskError};
@@ -52,19 +51,20 @@ impl Outbox {
             if Instant::now() >= stop_at {
                 return Ok(answer(replayed, &replay, Some(&place), None));
             }
-            match self.replay_page(&replay, &place).await? {
-                Page::Published(count, next) => {
+            match self.replay_page(&replay, &place).await {
+                Ok(Page::Published(count, next)) => {
                     replayed += count;
                     place = next;
                 }
-                Page::Outage(cause) => return Ok(answer(replayed, &replay, Some(&place), Some(&cause))),
+                Ok(Page::Outage(cause)) => return Ok(answer(replayed, &replay, Some(&place), Some(&cause))),
+                Err(error) => return Ok(answer(replayed, &replay, Some(&place), Some(&error.to_string()))),
             }
         }
         tracing::info!(replayed, dry_run = replay.dry_run, provider = replay.provider, "replay");
         Ok(answer(replayed, &replay, None, None))
     }
 
-    async fn replay_page(&self, replay: &Replay, place: &Place) -> Result<Page, TaskError> {
+    async fn replay_page(&self, replay: &Replay, place: &Place) -> Result<Page, StoreError> {
         let hour = Hour::containing(place.hour);
         let (ids, last) = self
             .store
@@ -80,8 +80,7 @@ impl Outbox {
         let wanted: Vec<_> = wanted.collect();
         let mut count = wanted.len() as u64;
         if !replay.dry_run {
-            let events = try_join_all(wanted.iter().map(|(id, head)| self.store.event(id, head))).await?;
-            let results = self.publisher.publish_all(&events, Occasion::Replay).await;
+            let results = self.publish(&wanted, Occasion::Replay).await;
             for ((id, _), result) in wanted.iter().zip(results) {
                 match result {
                     Ok(()) => {}
@@ -89,7 +88,7 @@ impl Outbox {
                     Err(PublishError::Unavailable(cause)) => return Ok(Page::Outage(cause)),
                     Err(PublishError::Message(cause)) => {
                         count -= 1;
-                        tracing::error!(event_id = %id, cause, "SNS refuses the event");
+                        tracing::error!(event_id = %id, cause, "the event cannot be published");
                     }
                 }
             }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::store::{AttemptId, Content, Entry, Head, SHARDS, State, StoreError};
+use shared::store::{AttemptId, Content, Entry, Head, Place, State, StoreError};
 use shared::understanding::Meaning;
 use tokio::time::Instant;
 
@@ -21,6 +21,8 @@ pub struct Reprocess {
     /// Count them only.
     #[serde(default)]
     dry_run: bool,
+    /// Where an earlier run stopped.
+    cursor: Option<Place>,
 }
 
 #[derive(Default)]
@@ -33,32 +35,22 @@ struct Reprocessed {
 impl Outbox {
     pub(crate) async fn reprocess(&self, task: &Reprocess, stop_at: Instant) -> Result<Value, TaskError> {
         let mut reprocessed = Reprocessed::default();
-        let mut done = true;
-        // Quarantined events have been due since they came.
+        let mut place = Some(task.cursor.clone().unwrap_or_default());
+        // Whenever it came: nothing is due here.
         let now = Timestamp::MAX;
-        'shards: for shard in 0..SHARDS {
-            let mut cursor = None;
-            loop {
-                if Instant::now() >= stop_at {
-                    done = false;
-                    break 'shards;
-                }
-                let (ids, next) = self.store.due(State::Quarantined, shard, now, PAGE, cursor).await?;
-                for (id, head) in self.store.heads(&ids).await? {
-                    let wanted =
-                        |filter: &Option<String>, value| filter.as_deref().is_none_or(|filter| value == Some(filter));
-                    if head.state == State::Quarantined
-                        && wanted(&task.provider, head.provider())
-                        && wanted(&task.shop, head.shop())
-                    {
-                        self.reprocess_one(task, &id, &head, stop_at, &mut reprocessed).await?;
-                    }
-                }
-                match next {
-                    Some(next) => cursor = Some(next),
-                    None => break,
+        while let Some(here) = place.as_ref().filter(|_| Instant::now() < stop_at) {
+            let (ids, next) = self.store.due(State::Quarantined, here, now, PAGE).await?;
+            for (id, head) in self.store.heads(&ids).await? {
+                let wanted =
+                    |filter: &Option<String>, value| filter.as_deref().is_none_or(|filter| value == Some(filter));
+                if head.state == State::Quarantined
+                    && wanted(&task.provider, head.provider())
+                    && wanted(&task.shop, head.shop())
+                {
+                    self.reprocess_one(task, &id, &head, stop_at, &mut reprocessed).await?;
                 }
             }
+            place = next;
         }
         let Reprocessed {
             accepted,
@@ -71,7 +63,8 @@ impl Outbox {
             "unsupported": unsupported,
             "quarantined": quarantined,
             "dry_run": task.dry_run,
-            "done": done,
+            "done": place.is_none(),
+            "cursor": place,
         }))
     }
 
@@ -93,9 +86,10 @@ impl Outbox {
             }
             Err(error) => return Err(error.into()),
         };
+        let providers = self.providers.as_ref().map_err(Clone::clone)?;
         let understood = head
             .provider()
-            .and_then(|provider| self.providers.understand(provider, &delivery));
+            .and_then(|provider| providers.understand(provider, &delivery));
         let Some((provider, understanding)) = understood else {
             reprocessed.quarantined += 1;
             return Ok(());

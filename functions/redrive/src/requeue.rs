@@ -1,8 +1,9 @@
 //! `{"requeue":{}}`: failed events go back into the outbox, with all their attempts before them.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::store::{SHARDS, State};
+use shared::store::{Place, State};
 use tokio::time::Instant;
 
 use crate::{Outbox, PAGE, TaskError};
@@ -14,29 +15,23 @@ pub struct Requeue {
     /// Count them only.
     #[serde(default)]
     dry_run: bool,
+    /// Where an earlier run stopped.
+    cursor: Option<Place>,
 }
 
 impl Outbox {
     pub(crate) async fn requeue(&self, requeue: &Requeue, stop_at: Instant) -> Result<Value, TaskError> {
         let mut requeued = 0_u64;
-        let now = jiff::Timestamp::now();
-        for shard in 0..SHARDS {
-            let mut cursor = None;
-            loop {
-                if Instant::now() >= stop_at {
-                    return Ok(json!({"requeued": requeued, "dry_run": requeue.dry_run, "done": false}));
-                }
-                let (ids, next) = self.store.due(State::Failed, shard, now, PAGE, cursor).await?;
-                for id in &ids {
-                    requeued += u64::from(requeue.dry_run || self.store.requeue(id).await?);
-                }
-                match next {
-                    Some(next) => cursor = Some(next),
-                    None => break,
-                }
+        let mut place = Some(requeue.cursor.clone().unwrap_or_default());
+        let now = Timestamp::now();
+        while let Some(here) = place.as_ref().filter(|_| Instant::now() < stop_at) {
+            let (ids, next) = self.store.due(State::Failed, here, now, PAGE).await?;
+            for id in &ids {
+                requeued += u64::from(requeue.dry_run || self.store.requeue(id).await?);
             }
+            place = next;
         }
         tracing::info!(requeued, dry_run = requeue.dry_run, "requeue");
-        Ok(json!({"requeued": requeued, "dry_run": requeue.dry_run, "done": true}))
+        Ok(json!({"requeued": requeued, "dry_run": requeue.dry_run, "done": place.is_none(), "cursor": place}))
     }
 }

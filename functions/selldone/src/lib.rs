@@ -22,8 +22,9 @@ pub use payload::Action;
 /// Selldone.
 pub struct Selldone;
 
-/// What one shop is verified with.
+/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Secrets {
     tokens: Live<Token>,
 }

@@ -19,6 +19,7 @@ use shared::provider::{Identified, NoOrderEvent, Normalized, Verifies};
 use shared::secrets::{Live, SigningKey, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
+use tokio::time::Instant;
 
 pub use payload::Event;
 
@@ -30,8 +31,9 @@ pub struct Snipcart {
     callback: Callback,
 }
 
-/// What one shop is verified with.
+/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Secrets {
     api_keys: Live<SigningKey>,
     /// Where given, the URL must carry one of these too.
@@ -50,7 +52,7 @@ impl Provider for Snipcart {
         let api_url = settings.optional("SNIPCART_API_URL");
         Ok(Self {
             api_url: api_url.unwrap_or_else(|| "https://app.snipcart.com/api".to_owned()),
-            callback: Callback::new(VALIDATION_BUDGET),
+            callback: Callback::new(),
         })
     }
 
@@ -65,8 +67,10 @@ impl Provider for Snipcart {
             return Err(Refusal::Unauthorized("the request token is none"));
         }
         let url = format!("{}/requestvalidation/{token}", self.api_url.trim_end_matches('/'));
+        // One budget for all keys: what is left of the time is for storing.
+        let until = Instant::now() + VALIDATION_BUDGET;
         for key in secrets.api_keys.iter() {
-            match self.callback.ask(&url, key).await {
+            match self.callback.ask(&url, key, until).await {
                 Confirmation::Confirmed(proof) => return Ok(proof),
                 Confirmation::Refused(status) => match status.as_u16() {
                     // Our key is wrong, or of the other mode: another live one may do.

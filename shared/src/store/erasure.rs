@@ -7,12 +7,15 @@ use super::written::sortable;
 use super::{Head, State, Store, StoreError, describe};
 use crate::identity::EventId;
 
-/// Everything that says more than that the event happened. What is left keeps a late repeat from being a new event.
-const CONTENT: &str = "payload, payload_parts, event, event_parts, #request, #order, order_key, order_sort, #hour, #work, \
-                       next_attempt_at, last_error, reason";
+/// Everything that says more than that the event happened, but for what it is found by.
+const CONTENT: &str =
+    "payload, payload_parts, event, event_parts, #request, #hour, #work, next_attempt_at, last_error, reason";
+/// What it is found by goes last: an erasure that was cut short is found again, and finished.
+const PLACE: &str = "#order, order_key, order_sort";
 
 impl Store {
-    /// Removes an event's content and leaves a tombstone. False where the event has changed since `head` was read.
+    /// Removes an event's content and leaves a tombstone, which keeps a late repeat from being a new event. False where the
+    /// event has changed since `head` was read.
     ///
     /// The head goes first: parts without a head are never read.
     pub async fn erase(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
@@ -22,7 +25,10 @@ impl Store {
             (":now", AttributeValue::S(sortable(Timestamp::now()))),
             (":seen", AttributeValue::S(head.state.as_str().to_owned())),
         ];
-        if !self.update(id, &change, "#state = :seen", values).await? {
+        if !self
+            .update(id, &change, "#state = :seen OR #state = :erased", values)
+            .await?
+        {
             return Ok(false);
         }
         for sort_key in self.beside_head(id).await? {
@@ -35,7 +41,9 @@ impl Store {
                 .await
                 .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
         }
-        Ok(true)
+        let values = [(":erased", AttributeValue::S(State::Erased.as_str().to_owned()))];
+        self.update(id, &format!("REMOVE {PLACE}"), "#state = :erased", values)
+            .await
     }
 
     /// The parts of an event, and other bodies that came under its id.

@@ -1,11 +1,13 @@
 //! The outbox: events on their way from stored to published. Every change of state is conditional on the state before.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::written::{Written, sortable};
@@ -15,22 +17,27 @@ use crate::identity::EventId;
 /// Shards of the index `work`: an outage's backlog does not become one hot partition.
 pub const SHARDS: u8 = 8;
 
-const SUPERSEDE: &str = "SET #state = :superseded, superseded_by = :by REMOVE #work, next_attempt_at";
+/// DynamoDB leaves keys unprocessed where it is throttled.
+const ASK_FOR_REST_AFTER: Duration = Duration::from_millis(100);
 
-fn superseded_by(id: &EventId) -> [(&'static str, AttributeValue); 3] {
-    [
-        (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
-        (":by", AttributeValue::S(id.to_string())),
-        (
-            ":quarantined",
-            AttributeValue::S(State::Quarantined.as_str().to_owned()),
-        ),
-    ]
+/// A place in the index `work`: a shard, and the event after which to go on in it. The default is its beginning.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    shard: u8,
+    /// Time of the next attempt, and id.
+    after: Option<(String, String)>,
 }
 
-/// Where a reading of the index goes on.
-#[derive(Clone, Debug)]
-pub struct Cursor(Item);
+impl Place {
+    /// The place after a page: within the shard, in the next one, or none.
+    fn next(&self, last: Option<&Item>) -> Option<Self> {
+        let text = |key: &Item, name: &str| Some(key.get(name)?.as_s().ok()?.clone());
+        let after = last.and_then(|key| Some((text(key, "next_attempt_at")?, text(key, "pk")?)));
+        let shard = if after.is_some() { self.shard } else { self.shard + 1 };
+        (shard < SHARDS).then_some(Self { shard, after })
+    }
+}
 
 impl Store {
     /// Takes over a pending event from the attempt that `head` shows. False where somebody else did, or it is published.
@@ -104,30 +111,39 @@ impl Store {
         patiently(until, put).await
     }
 
-    /// Ids of events in `state` whose next attempt is due at `now`, from one shard of the index and some at a time.
+    /// Ids of events in `state` whose next attempt is due at `now`, some at a time from `place` on; and the place to go on
+    /// at, if the index goes on.
     ///
     /// The index lags behind the table: read the heads before you act.
     pub async fn due(
         &self,
         state: State,
-        shard: u8,
+        place: &Place,
         now: Timestamp,
         limit: i32,
-        cursor: Option<Cursor>,
-    ) -> Result<(Vec<EventId>, Option<Cursor>), StoreError> {
+    ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
+        let work = AttributeValue::S(format!("{}#{}", state.as_str(), place.shard));
+        let start = place.after.as_ref().map(|(next_attempt_at, id)| {
+            HashMap::from([
+                ("work".to_owned(), work.clone()),
+                ("next_attempt_at".to_owned(), AttributeValue::S(next_attempt_at.clone())),
+                ("pk".to_owned(), AttributeValue::S(id.clone())),
+                ("sk".to_owned(), AttributeValue::S("head".to_owned())),
+            ])
+        });
         let query = self.client.query().table_name(&self.table).index_name("work");
         let query = query
             .key_condition_expression("#work = :work AND next_attempt_at <= :now")
             .expression_attribute_names("#work", "work")
-            .expression_attribute_values(":work", AttributeValue::S(format!("{}#{shard}", state.as_str())))
+            .expression_attribute_values(":work", work)
             .expression_attribute_values(":now", AttributeValue::S(sortable(now)))
             .limit(limit)
-            .set_exclusive_start_key(cursor.map(|Cursor(key)| key));
+            .set_exclusive_start_key(start);
         let page = query
             .send()
             .await
             .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-        Ok((ids_of(page.items()), page.last_evaluated_key.map(Cursor)))
+        Ok((ids_of(page.items()), place.next(page.last_evaluated_key.as_ref())))
     }
 
     /// The heads of some events as they stand now; an event that is gone is left out. At most 100.
@@ -162,13 +178,21 @@ impl Store {
                     .get("pk")
                     .and_then(|pk| pk.as_s().ok())
                     .map(|pk| EventId::stored(pk));
-                heads.push((id.ok_or(StoreError::Damaged("pk"))?, Head::read(item)?));
+                let id = id.ok_or(StoreError::Damaged("pk"))?;
+                // One that cannot be read holds up no other.
+                match Head::read(item) {
+                    Ok(head) => heads.push((id, head)),
+                    Err(error) => tracing::error!(event_id = %id, cause = %error, "an item is left out"),
+                }
             }
             let rest = answer
                 .unprocessed_keys
                 .as_mut()
                 .and_then(|tables| tables.remove(&self.table));
             wanted = rest.map(|rest| rest.keys).unwrap_or_default();
+            if !wanted.is_empty() {
+                tokio::time::sleep(ASK_FOR_REST_AFTER).await;
+            }
         }
         Ok(heads)
     }
@@ -178,7 +202,7 @@ impl Store {
         self.blame(id, head, State::Pending, cause, next).await
     }
 
-    /// Gives up on a pending event: SNS blames its message for good. It stays, and is alarmed.
+    /// Gives up on a pending event: SNS blames its message for good. It stays, as failed.
     pub async fn give_up(&self, id: &EventId, head: &Head, cause: &str) -> Result<bool, StoreError> {
         self.blame(id, head, State::Failed, cause, Timestamp::now()).await
     }
@@ -209,6 +233,23 @@ impl Store {
     pub async fn supersede(&self, old: &EventId, entry: &Entry<'_>, until: Instant) -> Result<bool, StoreError> {
         let mut written = Written::of(entry, &AttemptId::random());
         self.put_parts(entry.id, &mut written, until).await?;
+        let mut change = "SET #state = :superseded, superseded_by = :by".to_owned();
+        let mut values = vec![
+            (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
+            (":by", AttributeValue::S(entry.id.to_string())),
+            (
+                ":quarantined",
+                AttributeValue::S(State::Quarantined.as_str().to_owned()),
+            ),
+        ];
+        // The kept body is the order's too: whoever erases the order must find it.
+        for (name, placeholder) in [("order_key", ":order_key"), ("order_sort", ":order_sort")] {
+            if let Some(value) = written.head.get(name) {
+                change.extend([", ", name, " = ", placeholder]);
+                values.push((placeholder, value.clone()));
+            }
+        }
+        change += " REMOVE #work, next_attempt_at";
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(written.head))
@@ -219,14 +260,14 @@ impl Store {
             .table_name(&self.table)
             .key("pk", AttributeValue::S(old.to_string()))
             .key("sk", AttributeValue::S("head".to_owned()))
-            .update_expression(SUPERSEDE)
+            .update_expression(&change)
             .condition_expression("#state = :quarantined")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#work", "work")
             .set_expression_attribute_values(Some(
-                superseded_by(entry.id)
-                    .into_iter()
-                    .map(|(name, value)| (name.to_owned(), value))
+                values
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.clone()))
                     .collect(),
             ))
             .build()
@@ -235,22 +276,22 @@ impl Store {
             TransactWriteItem::builder().put(put).build(),
             TransactWriteItem::builder().update(mark).build(),
         ];
-        match self
+        let transaction = self
             .client
             .transact_write_items()
-            .set_transact_items(Some(items.into()))
-            .send()
-            .await
-        {
+            .set_transact_items(Some(items.into()));
+        match transaction.send().await {
             Ok(_) => Ok(true),
             Err(error)
                 if error
                     .as_service_error()
                     .is_some_and(TransactWriteItemsError::is_transaction_canceled_exception) =>
             {
-                self.head(entry.id).await?;
-                self.update(old, SUPERSEDE, "#state = :quarantined", superseded_by(entry.id))
-                    .await
+                // Cancelled for another reason than that the new id is known: the next run finds the old one again.
+                if self.get(entry.id, "head").await?.is_none() {
+                    return Ok(false);
+                }
+                self.update(old, &change, "#state = :quarantined", values).await
             }
             Err(error) => Err(StoreError::DynamoDb(describe(&error))),
         }

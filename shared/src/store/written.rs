@@ -126,13 +126,17 @@ fn short(order: &str) -> Cow<'_, str> {
 
 /// What of the request beside its body is needed to understand it again. The token is not kept.
 fn request(delivery: &Delivery) -> Item {
-    let query = delivery.parameters_without_credentials();
-    let query = query
-        .map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())))
-        .collect();
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let query = delivery
+        .parameters_without_credentials()
+        .into_iter()
+        .map(|(name, values)| {
+            let values = values.into_iter().map(text).collect();
+            (name.to_owned(), AttributeValue::L(values))
+        });
     HashMap::from([
-        ("method".to_owned(), AttributeValue::S(delivery.method().to_string())),
-        ("query".to_owned(), AttributeValue::M(query)),
+        ("method".to_owned(), text(delivery.method().as_str())),
+        ("query".to_owned(), AttributeValue::M(query.collect())),
     ])
 }
 
