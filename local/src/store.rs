@@ -128,15 +128,11 @@ impl Clients {
     }
 
     async fn create_table(&self) -> Result<(), Error> {
-        let order = Projection::builder()
-            .projection_type(ProjectionType::Include)
-            .set_non_key_attributes(Some(["state", "type", "time"].map(str::to_owned).to_vec()))
-            .build();
         let keys_only = Projection::builder().projection_type(ProjectionType::KeysOnly).build();
         let indexes = [
-            ("by_order", "order_key", "order_sort", order),
-            ("work", "work", "next_attempt_at", keys_only.clone()),
-            ("by_hour", "hour", "received_at", keys_only),
+            ("by_order", "order_key", "order_sort"),
+            ("work", "work", "next_attempt_at"),
+            ("by_hour", "hour", "received_at"),
         ];
         let mut table = self
             .dynamodb
@@ -146,7 +142,7 @@ impl Clients {
             .set_key_schema(Some(keys("pk", "sk")?));
         for name in ["pk", "sk"]
             .into_iter()
-            .chain(indexes.iter().flat_map(|(_, hash, range, _)| [*hash, *range]))
+            .chain(indexes.iter().flat_map(|(_, hash, range)| [*hash, *range]))
         {
             let attribute = AttributeDefinition::builder()
                 .attribute_name(name)
@@ -155,11 +151,11 @@ impl Clients {
                 .map_err(refused)?;
             table = table.attribute_definitions(attribute);
         }
-        for (name, hash, range, projection) in indexes {
+        for (name, hash, range) in indexes {
             let index = GlobalSecondaryIndex::builder()
                 .index_name(name)
                 .set_key_schema(Some(keys(hash, range)?))
-                .projection(projection)
+                .projection(keys_only.clone())
                 .build()
                 .map_err(refused)?;
             table = table.global_secondary_indexes(index);
