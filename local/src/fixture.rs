@@ -203,6 +203,11 @@ impl Fixture {
     ///
     /// An event without such a field is left as it is.
     pub fn renew(&mut self) -> Result<(), Error> {
+        self.renew_as(uuid::Uuid::new_v4())
+    }
+
+    /// The same, with an identity that follows from `unique`.
+    pub fn renew_as(&mut self, unique: uuid::Uuid) -> Result<(), Error> {
         const IDENTITY: [(&str, &str); 6] = [
             ("selldone", "/basket/id"),
             ("cartum", "/order_id"),
@@ -214,7 +219,6 @@ impl Fixture {
         let Ok(mut body) = serde_json::from_slice::<Value>(&self.body()?) else {
             return Ok(());
         };
-        let unique = uuid::Uuid::new_v4();
         for (_, pointer) in IDENTITY.iter().filter(|(provider, _)| *provider == self.provider) {
             match body.pointer_mut(pointer) {
                 // Small enough for a reader with 32 bits and a sign.

@@ -7,6 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod binaries;
+pub mod chaos;
 pub mod client;
 pub mod endpoints;
 pub mod environment;
@@ -77,6 +78,14 @@ pub enum Error {
     /// A request got no answer.
     #[error("{0}")]
     Send(String),
+    /// Something became of events that must not.
+    #[error("{count} times something happened that must not; --seed {seed} draws the same faults again")]
+    Violated {
+        /// How often.
+        count: usize,
+        /// The run's seed.
+        seed: u64,
+    },
     /// A function did not do what it was invoked for.
     #[error("{function}: {what}")]
     Invoke {

@@ -3,6 +3,7 @@
 
 mod outbox;
 mod send;
+mod storm;
 mod up;
 
 use std::io::Write;
@@ -27,6 +28,7 @@ Examples:
   cargo local redrive                           publish what is due now, and not in a minute
   cargo local get snipcart main ORDER           all events of an order, whole
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
+  cargo local chaos --events 20000 --seed 1     are none lost, and none twice?
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
 
 #[derive(Debug, Parser)]
@@ -65,6 +67,8 @@ enum Command {
     Reprocess(outbox::Reprocess),
     /// Erase what is known of an order
     Erase(outbox::Erase),
+    /// Send events through random faults and kills in a stack of its own, and count what became of them
+    Chaos(storm::Options),
 }
 
 /// Which event.
@@ -142,6 +146,7 @@ fn main() -> ExitCode {
         Command::Requeue(options) => run(outbox::requeue(options)),
         Command::Reprocess(options) => run(outbox::reprocess(options)),
         Command::Erase(options) => run(outbox::erase(options)),
+        Command::Chaos(options) => run(storm::chaos(options)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

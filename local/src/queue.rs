@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -85,10 +86,21 @@ impl Queue {
             if received.is_empty() {
                 return Ok(messages);
             }
-            for message in received {
-                self.delete(&message).await?;
-                messages.push(message);
-            }
+            let entries = received.iter().enumerate().map(|(index, message)| {
+                DeleteMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(&message.receipt)
+                    .build()
+                    .map_err(unread)
+            });
+            self.client
+                .delete_message_batch()
+                .queue_url(&self.url)
+                .set_entries(Some(entries.collect::<Result<_, _>>()?))
+                .send()
+                .await
+                .map_err(unread)?;
+            messages.extend(received);
         }
     }
 

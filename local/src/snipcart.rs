@@ -1,5 +1,6 @@
 //! A stand-in for Snipcart's validation call: `GET /api/requestvalidation/{token}` with HTTP Basic, the secret key as user.
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
@@ -29,6 +30,9 @@ pub enum Behaviour {
     Hang,
 }
 
+/// Decides by its path how a call is answered; nothing leaves it to the behaviour.
+type Plan = Box<dyn Fn(&str) -> Option<Behaviour> + Send + Sync>;
+
 /// The stand-in.
 #[derive(Debug)]
 pub struct Snipcart {
@@ -36,9 +40,9 @@ pub struct Snipcart {
     state: Arc<State>,
 }
 
-#[derive(Debug)]
 struct State {
     behaviour: Mutex<Behaviour>,
+    plan: Mutex<Option<Plan>>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -47,6 +51,7 @@ impl Snipcart {
     pub fn start(port: Port) -> Self {
         let state = Arc::new(State {
             behaviour: Mutex::new(Behaviour::Genuine),
+            plan: Mutex::new(None),
             asked: Mutex::default(),
         });
         let shared = Arc::clone(&state);
@@ -67,9 +72,20 @@ impl Snipcart {
         *lock(&self.state.behaviour) = behaviour;
     }
 
+    /// Lets `plan` decide by a call's path how it is answered, until there is another plan.
+    pub fn follow(&self, plan: impl Fn(&str) -> Option<Behaviour> + Send + Sync + 'static) {
+        *lock(&self.state.plan) = Some(Box::new(plan));
+    }
+
     /// The paths that were asked for so far.
     pub fn asked(&self) -> Vec<String> {
         lock(&self.state.asked).clone()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("State").finish_non_exhaustive()
     }
 }
 
@@ -80,7 +96,8 @@ impl State {
         if path == "/redirected" {
             return Some(json(StatusCode::OK, &json!({})));
         }
-        let behaviour = *lock(&self.behaviour);
+        let planned = lock(&self.plan).as_ref().and_then(|plan| plan(path));
+        let behaviour = planned.unwrap_or(*lock(&self.behaviour));
         Some(match behaviour {
             Behaviour::Hang => std::future::pending().await,
             Behaviour::Status(status) => message(

@@ -349,7 +349,7 @@ pub fn noise(length: usize) -> String {
 }
 
 /// The workspace's binaries, built once in a test process: they are those of the sources as they are now.
-fn binaries() -> &'static Binaries {
+pub fn binaries() -> &'static Binaries {
     static BINARIES: OnceLock<Binaries> = OnceLock::new();
     BINARIES.get_or_init(|| {
         let built = Binaries::build(&workspace(), Output::Diagnostics);

@@ -1,0 +1,41 @@
+//! A short run of `cargo local chaos`: orders of all providers through random faults and kills, none lost and none twice.
+
+use std::sync::Arc;
+
+use local::binaries::workspace;
+use local::chaos::{Plan, run};
+use local::fixture::Catalogue;
+use local::log::Log;
+use local::stack::{Config, Stack};
+use local::template;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_200_is_stored_once_and_published_through_faults_and_kills() {
+    let functions = template::read(&workspace().join("template.yaml")).expect("the template");
+    let log = Log::memory();
+    let config = Config::new(functions, tests::binaries().clone(), log.clone());
+    let stack = Arc::new(Stack::start(config).await.expect("the stack starts"));
+    let catalogue = Catalogue::read(workspace().join("events")).expect("events/");
+    let plan = Plan { events: 200, seed: 1 };
+
+    let report = run(&stack, &catalogue, plan, || {}).await.expect("it comes to its end");
+    let said = || format!("{report}\n{}\n{}", report.violations.join("\n"), log.lines().join("\n"));
+    assert_eq!(report.violated, 0, "{}", said());
+    assert_eq!(
+        (report.lost, report.duplicated_items, report.given_up),
+        (0, 0, 0),
+        "{}",
+        said()
+    );
+    assert_eq!((report.acknowledged, report.stored), (200, 200), "{}", said());
+    let kinds: Vec<&str> = report.faults.keys().map(String::as_str).collect();
+    for kind in [
+        "SNS down",
+        "throttled",
+        "reset",
+        "done, answer lost",
+        "function killed before",
+    ] {
+        assert!(kinds.contains(&kind), "no {kind} in {kinds:?}");
+    }
+}
