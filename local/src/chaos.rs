@@ -31,8 +31,8 @@ use crate::{Error, NAME, lock};
 
 /// What takes a provider a minute takes this long here.
 const MINUTE: Duration = Duration::from_millis(10);
-/// Events on their way at once.
-const SENDERS: usize = 40;
+/// Events on their way at once: enough to keep two cores busy, and few enough that calls do not wait for each other.
+const SENDERS: usize = 16;
 /// Kept of what goes wrong; the rest is counted.
 const SHOWN: usize = 20;
 
