@@ -30,6 +30,16 @@ pub struct Place {
 }
 
 impl Place {
+    /// The beginning of a shard.
+    pub fn at(shard: u8) -> Self {
+        Self { shard, after: None }
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> u8 {
+        self.shard
+    }
+
     /// The place after a page: within the shard, in the next one, or none.
     fn next(&self, last: Option<&Item>) -> Option<Self> {
         let text = |key: &Item, name: &str| Some(key.get(name)?.as_s().ok()?.clone());
