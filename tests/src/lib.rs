@@ -1,6 +1,8 @@
 //! The harness of the end-to-end tests: every test has a local stack of its own, with an empty store, on free ports, and the
 //! real binaries behind it.
 
+pub mod authentic;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::Read as _;

@@ -1,0 +1,488 @@
+//! Authentic deliveries with anything in them: each is understood or kept for a person, and nothing of it is lost.
+//!
+//! What coverage-guided fuzzing finds (tests/fuzz) becomes a test here.
+
+use std::cell::LazyCell;
+use std::collections::HashSet;
+use std::iter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use lambda_http::http::Method;
+use local::binaries::workspace;
+use local::fixture::Catalogue;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+use shared::Provider;
+use shared::answer::Reason;
+use shared::event::OrderEvent;
+use shared::settings::Settings;
+use shared::understanding::{Meaning, understand};
+use tests::authentic;
+
+/// Text and digits that no fixture has.
+const MARK: &str = "hostile-7f3a";
+const DIGITS: &str = "731654291";
+
+/// What stands in each field's place in turn.
+fn replacements() -> Vec<Value> {
+    let raw = format!(
+        r#"[null, "", true, false, {DIGITS}, -0, 1E+2, 1e400, 1e-400, 0.1e-99999999999999999999, "{MARK}", "\uffff\ufffe\u0000", [], {{}},
+            ["{MARK}"], {{"x":"{MARK}"}}, [{{"x":"{MARK}"}}], {{"x":[{{"y/~":["{MARK}"]}}]}}]"#
+    );
+    serde_json::from_str(&raw).expect("JSON")
+}
+
+/// The fields without which there is no event, and why it is quarantined then. All others cost nothing but themselves.
+const NEEDED: [(&str, &str, &[Reason]); 13] = [
+    ("selldone", "/event", &[Reason::NoDiscriminator, Reason::UnknownEvent]),
+    ("selldone", "/action", &[Reason::NoDiscriminator, Reason::UnknownEvent]),
+    ("selldone", "/basket", &[Reason::NoOrderId]),
+    ("selldone", "/basket/id", &[Reason::NoOrderId]),
+    ("cartum", "/order_id", &[Reason::NoOrderId]),
+    ("deeple", "/orderNumber", &[Reason::NoOrderId]),
+    ("aboutyou", "/event", &[Reason::NoDiscriminator, Reason::UnknownEvent]),
+    ("aboutyou", "/message", &[Reason::NoOrderId]),
+    ("aboutyou", "/message/order_number", &[Reason::NoOrderId]),
+    (
+        "snipcart",
+        "/eventName",
+        &[Reason::NoDiscriminator, Reason::UnknownEvent],
+    ),
+    ("snipcart", "/content", &[Reason::NoOrderId]),
+    ("snipcart", "/content/token", &[Reason::NoOrderId]),
+    ("snipcart", "/content/orderToken", &[Reason::NoOrderId]),
+];
+
+/// Where a provider's order has its items.
+const ITEMS: [(&str, &str); 5] = [
+    ("selldone", "/basket/items"),
+    ("cartum", "/products"),
+    ("deeple", "/items"),
+    ("aboutyou", "/message/order_items"),
+    ("snipcart", "/content/items"),
+];
+
+macro_rules! for_each_provider {
+    ($($name:ident: $provider:ty,)+) => {$(
+        mod $name {
+            #[test]
+            fn no_field_costs_an_order_whatever_stands_in_it() {
+                super::no_field_costs_an_order::<$provider>();
+            }
+
+            #[test]
+            fn nothing_that_json_can_say_is_too_odd() {
+                super::nothing_is_too_odd::<$provider>();
+            }
+
+            #[test]
+            fn what_is_no_json_is_quarantined() {
+                super::what_is_no_json_is_quarantined::<$provider>();
+            }
+
+            #[test]
+            fn an_order_may_have_a_hundred_thousand_items() {
+                super::an_order_may_have_many_items::<$provider>();
+            }
+
+            #[test]
+            fn any_damage_to_the_bytes_is_survived() {
+                super::any_damage_is_survived::<$provider>();
+            }
+        }
+    )+};
+}
+
+for_each_provider! {
+    selldone: selldone::Selldone,
+    cartum: cartum::Cartum,
+    deeple: deeple::Deeple,
+    aboutyou: aboutyou::AboutYou,
+    snipcart: snipcart::Snipcart,
+}
+
+fn no_field_costs_an_order<P: Provider>() {
+    let reader = Reader::<P>::new();
+    let replacements = replacements();
+    let mut wrong = Vec::new();
+    let mut tried = 0_usize;
+    let mut known = HashSet::new();
+    for (name, body) in accepted(P::NAME) {
+        // One event is all size, and has no field of its own.
+        if body.to_string().len() > 100_000 {
+            continue;
+        }
+        for pointer in pointers(&body) {
+            let without = LazyCell::new(|| {
+                let event = reader.event(&replaced(&body, &pointer, &Value::Null));
+                event.map(|event| mapped(&event))
+            });
+            // Everything where a field is first met, then one thing for each event that has it: events are much alike.
+            let field: String = pointer.split('/').filter(|part| part.parse::<u32>().is_err()).collect();
+            let next = tried % replacements.len();
+            let values = if known.insert(field) {
+                &replacements[..]
+            } else {
+                &replacements[next..=next]
+            };
+            for value in values {
+                tried += 1;
+                let outcome = reader.read(replaced(&body, &pointer, value).to_string().as_bytes());
+                let fault = outcome.and_then(|meaning| match meaning {
+                    Meaning::Order(event) => is_kept(&event, &pointer, value, || without.clone()),
+                    Meaning::Unsupported => Err("it is unsupported".to_owned()),
+                    Meaning::Quarantined(reason) => is_needed(P::NAME, &pointer, reason),
+                });
+                wrong.extend(
+                    fault
+                        .err()
+                        .map(|fault| format!("{name} with {value} at {pointer}: {fault}")),
+                );
+            }
+        }
+    }
+    assert!(tried > 500, "{tried} are too few to be all");
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The value stands in `unmapped` as it came, or its content in the event, or the event says otherwise what it says.
+fn is_kept(
+    event: &OrderEvent,
+    pointer: &str,
+    value: &Value,
+    without: impl Fn() -> Option<String>,
+) -> Result<(), String> {
+    if value.is_null() || *value == json!("") {
+        return Ok(());
+    }
+    let unmapped = Value::from(event.data.unmapped.clone().unwrap_or_default());
+    if unmapped.pointer(pointer) == Some(value) {
+        return Ok(());
+    }
+    let leaves: Vec<_> = pointers(value)
+        .into_iter()
+        .filter(|leaf| value.pointer(leaf) == Some(&json!(MARK)))
+        .collect();
+    let kept = |leaf: &String| unmapped.pointer(&format!("{pointer}{leaf}")) == Some(&json!(MARK));
+    if !leaves.is_empty() && leaves.iter().all(kept) {
+        return Ok(());
+    }
+    let mapped = mapped(event);
+    let found = match value {
+        Value::String(text) => mapped.contains(json!(text).to_string().trim_matches('"')),
+        Value::Number(number) if number.as_str() == DIGITS => mapped.replace('.', "").contains(DIGITS),
+        // An empty object or list says nothing.
+        Value::Array(_) | Value::Object(_) => leaves.is_empty(),
+        _ => without().is_none_or(|without| mapped != without),
+    };
+    if found { Ok(()) } else { Err("it is lost".to_owned()) }
+}
+
+fn is_needed(provider: &str, pointer: &str, reason: Reason) -> Result<(), String> {
+    let needed = NEEDED
+        .iter()
+        .any(|(of, needed, reasons)| (*of, *needed) == (provider, pointer) && reasons.contains(&reason));
+    if needed {
+        Ok(())
+    } else {
+        Err(format!("it is quarantined: {}", reason.as_str()))
+    }
+}
+
+/// The event but for `unmapped` and what speaks of the payload.
+fn mapped(event: &OrderEvent) -> String {
+    let mut event = event.clone();
+    event.data.unmapped = None;
+    event.data.warnings.clear();
+    if event.time == event.data.received_at {
+        event.time = jiff::Timestamp::UNIX_EPOCH;
+    }
+    event.data.received_at = jiff::Timestamp::UNIX_EPOCH;
+    serde_json::to_string(&(&event.r#type, &event.data, &event.time)).expect("JSON")
+}
+
+fn nothing_is_too_odd<P: Provider>() {
+    let reader = Reader::<P>::new();
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let odd = [
+        ("a field twice", r#""a":1,"a":[2]"#.to_owned()),
+        ("no name", r#""":1,"/":2,"~":3,"~1":4"#.to_owned()),
+        ("digits", format!(r#""a":{}"#, "7".repeat(100_000))),
+        ("a fraction", format!(r#""a":0.{}"#, "7".repeat(100_000))),
+        (
+            "exponents",
+            r#""a":[1e400,-1E-400,1E+2,-0,-0.0e0,1e99999999999999999999]"#.to_owned(),
+        ),
+        (
+            "half pairs",
+            r#""a":"\ud83d","b":"\ude00\ud83d","\udfff":"\ud83d\ud83d\ude00""#.to_owned(),
+        ),
+        (
+            "no characters",
+            r#""a":"\uffff\ufffe\u0000","\uffff":"\ufdd0""#.to_owned(),
+        ),
+        ("raw no characters", "\"a\u{ffff}\":\"\u{fffe}\u{7f}\"".to_owned()),
+        ("a long text", format!(r#""a":"{}""#, "ä".repeat(100_000))),
+        ("a long name", format!(r#""{}":1"#, "ä".repeat(100_000))),
+        (
+            "many fields",
+            (0..20_000)
+                .map(|n| format!(r#""{n}":{n}"#))
+                .collect::<Vec<_>>()
+                .join(","),
+        ),
+        ("many empty lists", format!(r#""a":[{}[]]"#, "[],".repeat(50_000))),
+        ("nested", format!(r#""a":{}"#, nested(100))),
+        (
+            "what serde_json calls a number",
+            r#""a":{"$serde_json::private::Number":"7"}"#.to_owned(),
+        ),
+    ];
+    let (name, body) = accepted(P::NAME).swap_remove(0);
+    let text = body.to_string();
+    for (what, fields) in odd {
+        let body = format!("{{{fields},{}", &text[1..]);
+        match reader.read(body.as_bytes()) {
+            Ok(Meaning::Order(event)) => assert!(event.data.unmapped.is_some_and(|unmapped| !unmapped.is_empty())),
+            Ok(Meaning::Quarantined(reason)) => panic!("{name} with {what}: {}", reason.as_str()),
+            Ok(Meaning::Unsupported) => panic!("{name} with {what} is unsupported"),
+            Err(fault) => panic!("{name} with {what}: {fault}"),
+        }
+    }
+    // Wherever the line is drawn, on both sides of it all must hold.
+    for levels in 110..130 {
+        let body = format!(r#"{{"a":{},{}"#, nested(levels), &text[1..]);
+        if let Err(fault) = reader.read(body.as_bytes()) {
+            panic!("{name} with {levels} levels: {fault}");
+        }
+    }
+}
+
+fn what_is_no_json_is_quarantined<P: Provider>() {
+    let reader = Reader::<P>::new();
+    let (_, body) = accepted(P::NAME).swap_remove(0);
+    let text = body.to_string();
+    let with = |bytes: &[u8]| [b"{\"a\":\"", bytes, b"\",", &text.as_bytes()[1..]].concat();
+    let deep = |open: &str, close: &str| {
+        format!(
+            "{{\"a\":{}1{},{}",
+            open.repeat(10_000),
+            close.repeat(10_000),
+            &text[1..]
+        )
+        .into_bytes()
+    };
+    let no_json: [(&str, Vec<u8>); 13] = [
+        ("10,000 lists", deep("[", "]")),
+        ("10,000 objects", deep(r#"{"a":"#, "}")),
+        ("10,000 lists that do not end", "[".repeat(10_000).into_bytes()),
+        ("a byte that is no UTF-8", with(b"\xff")),
+        ("an overlong encoding", with(b"\xc0\xaf")),
+        ("half a pair in bytes", with(b"\xed\xa0\x80")),
+        ("a cut character", with(b"\xe2\x82")),
+        ("a raw line break", with(b"\n")),
+        ("an escape cut short", with(b"\\ud8")),
+        ("no end", text.as_bytes()[..text.len() - 1].to_vec()),
+        ("more after the end", format!("{text}{{}}").into_bytes()),
+        (
+            "a number that is none",
+            format!(r#"{{"a":NaN,{}"#, &text[1..]).into_bytes(),
+        ),
+        ("UTF-16", text.encode_utf16().flat_map(u16::to_le_bytes).collect()),
+    ];
+    for (what, body) in no_json {
+        match reader.read(&body) {
+            Ok(Meaning::Quarantined(Reason::NotJson)) => {}
+            Ok(Meaning::Quarantined(reason)) => panic!("{what}: {}", reason.as_str()),
+            Ok(_) => panic!("{what} is understood"),
+            Err(fault) => panic!("{what}: {fault}"),
+        }
+    }
+    for body in ["null", "0", "\"\"", "[]", "{}", "[[]]", "true", "[{}]", "{\"\":{}}"] {
+        let meaning = reader
+            .read(body.as_bytes())
+            .unwrap_or_else(|fault| panic!("{body}: {fault}"));
+        assert!(
+            matches!(meaning, Meaning::Quarantined(reason) if reason != Reason::NotJson),
+            "{body} is understood"
+        );
+    }
+}
+
+fn an_order_may_have_many_items<P: Provider>() {
+    let reader = Reader::<P>::new();
+    let (_, pointer) = ITEMS.into_iter().find(|(of, _)| *of == P::NAME).expect("a provider");
+    let mut bodies = accepted(P::NAME).into_iter().map(|(_, body)| body);
+    let mut body = bodies
+        .find(|body| body.pointer(pointer).is_some_and(Value::is_array))
+        .expect("an order with items");
+    let items = (0..100_000).map(|number| json!({"id": number, "?": [number]}));
+    *body.pointer_mut(pointer).expect("items") = items.collect();
+    let delivery = authentic::delivery(Method::POST, &[], body.to_string().into_bytes());
+    let Meaning::Order(event) = understand(&reader.provider, &delivery).meaning else {
+        panic!("it is no order")
+    };
+    let unmapped = Value::from(event.data.unmapped.unwrap_or_default());
+    assert_eq!(unmapped.pointer(&format!("{pointer}/99999/?/0")), Some(&json!(99_999)));
+    // Deeple documents no item, so they are kept and not mapped.
+    let mapped = event.data.order.items.map(|items| items.len());
+    assert_eq!(mapped, (P::NAME != "deeple").then_some(100_000));
+}
+
+/// One damage to a body.
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip(Index, u8),
+    Insert(Index, Vec<u8>),
+    Delete(Index, usize),
+    /// Puts a piece of another event in.
+    Splice(Index, Index, Index, usize),
+}
+
+fn any_damage_is_survived<P: Provider>() {
+    let bodies: Vec<_> = accepted(P::NAME)
+        .iter()
+        .map(|(_, body)| body.to_string().into_bytes())
+        .collect();
+    let reader = Reader::<P>::new();
+    let words = [
+        "null", "\"", "{", "}", "[", "]", ",", ":", "\\u", "\\ud83d", "1e9", "-", "\u{ffff}", "0", "\0",
+    ];
+    let word = proptest::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec());
+    let damage = prop_oneof![
+        (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Damage::Flip(at, bit)),
+        (
+            any::<Index>(),
+            prop_oneof![word, proptest::collection::vec(any::<u8>(), 1..4)]
+        )
+            .prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        (any::<Index>(), 1..40_usize).prop_map(|(at, length)| Damage::Delete(at, length)),
+        (any::<Index>(), any::<Index>(), any::<Index>(), 1..200_usize)
+            .prop_map(|(at, other, from, length)| Damage::Splice(at, other, from, length)),
+    ];
+    let strategy = (any::<Index>(), proptest::collection::vec(damage, 1..4));
+    let config = Config {
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let outcome = TestRunner::new(config).run(&strategy, |(of, damages)| {
+        let mut body = bodies[of.index(bodies.len())].clone();
+        for damage in &damages {
+            damage.inflict(&mut body, &bodies);
+        }
+        reader.read(&body).map(|_| ()).map_err(TestCaseError::fail)
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+impl Damage {
+    fn inflict(&self, body: &mut Vec<u8>, others: &[Vec<u8>]) {
+        if body.is_empty() {
+            return;
+        }
+        match self {
+            Self::Flip(at, bit) => {
+                let at = at.index(body.len());
+                body[at] ^= 1 << bit;
+            }
+            Self::Insert(at, bytes) => {
+                let at = at.index(body.len());
+                body.splice(at..at, bytes.iter().copied());
+            }
+            Self::Delete(at, length) => {
+                let at = at.index(body.len());
+                let end = body.len().min(at + length);
+                body.drain(at..end);
+            }
+            Self::Splice(at, other, from, length) => {
+                let other = &others[other.index(others.len())];
+                let from = from.index(other.len());
+                let piece = &other[from..other.len().min(from + length)];
+                let at = at.index(body.len());
+                let end = body.len().min(at + length);
+                body.splice(at..end, piece.iter().copied());
+            }
+        }
+    }
+}
+
+/// A provider's function, but for what is around the reading.
+struct Reader<P: Provider> {
+    provider: P,
+}
+
+impl<P: Provider> Reader<P> {
+    fn new() -> Self {
+        let settings = Settings::from_table::<&str, &str>([]);
+        Self {
+            provider: P::from_settings(&settings).expect("the defaults"),
+        }
+    }
+
+    /// What an authentic delivery with this body means, and whether all holds that must; a panic is a fault too.
+    fn read(&self, body: &[u8]) -> Result<Meaning, String> {
+        let understanding = catch_unwind(AssertUnwindSafe(|| {
+            understand(&self.provider, &authentic::delivery(Method::POST, &[], body.to_vec()))
+        }));
+        let understanding = understanding.map_err(|_| "it panics".to_owned())?;
+        authentic::check(body, &understanding)?;
+        Ok(understanding.meaning)
+    }
+
+    fn event(&self, body: &Value) -> Option<OrderEvent> {
+        match self.read(body.to_string().as_bytes()) {
+            Ok(Meaning::Order(event)) => Some(*event),
+            _ => None,
+        }
+    }
+}
+
+/// The provider's events that are published, by name.
+fn accepted(provider: &str) -> Vec<(String, Value)> {
+    let catalogue = Catalogue::read(workspace().join("events")).expect("events/");
+    let names = catalogue.names()[provider].iter();
+    let published = names.filter(|name| catalogue.normalized(provider, name).expect("a golden event").is_some());
+    published
+        .map(|name| {
+            let body = catalogue
+                .event(provider, name)
+                .and_then(|event| event.body())
+                .expect("an event with a body");
+            let body = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
+            (name.clone(), body)
+        })
+        .collect()
+}
+
+/// JSON pointers to all that is in a value.
+fn pointers(value: &Value) -> Vec<String> {
+    let escape = |name: &str| name.replace('~', "~0").replace('/', "~1");
+    let parts: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (escape(name), value)).collect(),
+        Value::Array(elements) => elements
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (index.to_string(), value))
+            .collect(),
+        _ => Vec::new(),
+    };
+    parts
+        .into_iter()
+        .flat_map(|(name, value)| {
+            let here = format!("/{name}");
+            let below = pointers(value)
+                .into_iter()
+                .map(|below| format!("{here}{below}"))
+                .collect::<Vec<_>>();
+            iter::once(here.clone()).chain(below)
+        })
+        .collect()
+}
+
+fn replaced(body: &Value, pointer: &str, value: &Value) -> Value {
+    let mut body = body.clone();
+    *body.pointer_mut(pointer).expect("a field") = value.clone();
+    body
+}
