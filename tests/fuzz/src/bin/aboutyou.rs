@@ -1,0 +1,4 @@
+//! ABOUT YOU: any bytes.
+#![no_main]
+
+fuzz::target!(aboutyou::AboutYou);

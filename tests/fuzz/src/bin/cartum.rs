@@ -1,0 +1,4 @@
+//! Cartum: any bytes.
+#![no_main]
+
+fuzz::target!(cartum::Cartum);

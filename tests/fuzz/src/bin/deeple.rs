@@ -1,0 +1,4 @@
+//! Deeple: any bytes.
+#![no_main]
+
+fuzz::target!(deeple::Deeple);

@@ -1,0 +1,4 @@
+//! Selldone: any bytes.
+#![no_main]
+
+fuzz::target!(selldone::Selldone);

@@ -1,0 +1,4 @@
+//! Snipcart: any bytes.
+#![no_main]
+
+fuzz::target!(snipcart::Snipcart);
