@@ -24,30 +24,32 @@ const LIMIT: usize = 20 * 1024 * 1024;
 pub struct Endpoints {
     dynamodb: Server,
     messages: Server,
-    database: JoinHandle<()>,
+    database: Option<JoinHandle<()>>,
 }
 
 impl Endpoints {
     /// Serves an empty DynamoDB, and SNS and SQS without topic or queue.
     ///
     /// The functions are those of `functions` once they are there: they need the endpoints' URLs.
-    pub async fn start(dynamodb: Port, messages: Port, tap: &Tap, functions: &Functions) -> Result<Self, Error> {
-        let database =
-            dynoxide::Database::memory().map_err(|error| Error::Start(format!("DynamoDB does not start: {error}")))?;
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .map_err(Error::io("a port for DynamoDB"))?;
-        let authority = listener
-            .local_addr()
-            .map_err(Error::io("a port for DynamoDB"))?
-            .to_string();
+    /// With `aws`, the host and port of another emulator, calls go through the tap to that, and nothing is emulated here.
+    pub async fn start(
+        dynamodb: Port,
+        messages: Port,
+        tap: &Tap,
+        functions: &Functions,
+        aws: Option<&str>,
+    ) -> Result<Self, Error> {
+        let (database, authority) = match aws {
+            Some(address) => (None, address.to_owned()),
+            None => database().await.map(|(database, address)| (Some(database), address))?,
+        };
         let authority = Authority::try_from(authority).map_err(|error| Error::Start(error.to_string()))?;
-        let database = tokio::spawn(dynoxide::server::serve_on(listener, database));
         let upstream = Upstream {
             client: Client::builder(TokioExecutor::new()).build_http(),
             authority,
         };
 
+        let elsewhere = aws.map(|_| upstream.clone());
         let dynamodb_tap = tap.clone();
         let dynamodb = dynamodb.serve(LIMIT, move |request, _| {
             let (tap, upstream) = (dynamodb_tap.clone(), upstream.clone());
@@ -71,10 +73,11 @@ impl Endpoints {
         let (messages_tap, functions) = (tap.clone(), functions.clone());
         let messages = messages.serve(LIMIT, move |request, _| {
             let (tap, emulated, functions) = (messages_tap.clone(), emulated.clone(), functions.clone());
+            let elsewhere = elsewhere.clone();
             async move {
                 match lambda::function_of(&request) {
                     Some(function) => Some(functions.answer(&function, request).await),
-                    None => pass_message(&tap, emulated, request).await,
+                    None => pass_message(&tap, emulated, elsewhere, request).await,
                 }
             }
         });
@@ -98,18 +101,33 @@ impl Endpoints {
 
 impl Drop for Endpoints {
     fn drop(&mut self) {
-        self.database.abort();
+        if let Some(database) = &self.database {
+            database.abort();
+        }
     }
 }
 
-async fn pass_message(tap: &Tap, messages: Messages, request: Request<Bytes>) -> Answer {
+/// An empty DynamoDB, and where it is: it can only be reached over HTTP.
+async fn database() -> Result<(JoinHandle<()>, String), Error> {
+    let database =
+        dynoxide::Database::memory().map_err(|error| Error::Start(format!("DynamoDB does not start: {error}")))?;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .map_err(Error::io("a port for DynamoDB"))?;
+    let address = listener.local_addr().map_err(Error::io("a port for DynamoDB"))?;
+    let database = tokio::spawn(dynoxide::server::serve_on(listener, database));
+    Ok((database, address.to_string()))
+}
+
+async fn pass_message(tap: &Tap, messages: Messages, elsewhere: Option<Upstream>, request: Request<Bytes>) -> Answer {
     let (parts, body) = request.into_parts();
     let (service, operation) = Messages::operation(&parts.headers, &body);
     let call = call(service, operation, &parts.headers, &body);
     tap.pass(call, |body| async move {
-        match service {
-            Service::Sns => messages.sns(body).await,
-            _ => messages.sqs(&parts.headers, body).await,
+        match (elsewhere, service) {
+            (Some(elsewhere), _) => elsewhere.answer(Request::from_parts(parts, body)).await,
+            (None, Service::Sns) => messages.sns(body).await,
+            (None, _) => messages.sqs(&parts.headers, body).await,
         }
     })
     .await
@@ -129,7 +147,7 @@ fn call(service: Service, operation: String, headers: &HeaderMap, body: &Bytes) 
     }
 }
 
-/// DynamoDB itself, which can only be reached over HTTP.
+/// What is behind the tap and can only be reached over HTTP.
 #[derive(Debug, Clone)]
 struct Upstream {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -153,11 +171,14 @@ impl Upstream {
             return message(StatusCode::BAD_REQUEST, "no such path");
         };
         *request.uri_mut() = uri;
+        // The tap may change the body, and the answer's.
+        request.headers_mut().remove(http::header::CONTENT_LENGTH);
         let unreachable =
-            |error: &dyn std::error::Error| message(StatusCode::BAD_GATEWAY, &format!("DynamoDB: {error}"));
+            |error: &dyn std::error::Error| message(StatusCode::BAD_GATEWAY, &format!("behind the tap: {error}"));
         match self.client.request(request).await {
             Ok(response) => {
-                let (parts, body) = response.into_parts();
+                let (mut parts, body) = response.into_parts();
+                parts.headers.remove(http::header::CONTENT_LENGTH);
                 match body.collect().await {
                     Ok(body) => Response::from_parts(parts, body.to_bytes()),
                     Err(error) => unreachable(&error),

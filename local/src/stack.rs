@@ -51,6 +51,8 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// The most environments of one function.
     pub environments: usize,
+    /// Host and port of an emulator of AWS in place of the built-in ones.
+    pub aws: Option<String>,
     /// Where it says what happens.
     pub log: Log,
 }
@@ -66,6 +68,7 @@ impl Config {
             secrets: BTreeMap::new(),
             timeout: None,
             environments: 10,
+            aws: None,
             log,
         }
     }
@@ -97,7 +100,7 @@ impl Stack {
         let environments = Environments::default();
         let tap = Tap::new(environments.clone());
         let invoked = Functions::default();
-        let endpoints = Endpoints::start(dynamodb, messages, &tap, &invoked).await?;
+        let endpoints = Endpoints::start(dynamodb, messages, &tap, &invoked, config.aws.as_deref()).await?;
         let clients = Clients::new(&endpoints.dynamodb_url(), &endpoints.messages_url());
         clients.create().await?;
         let snipcart = Snipcart::start(snipcart);

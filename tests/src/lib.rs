@@ -1,7 +1,8 @@
 //! The harness of the end-to-end tests: every test has a local stack of its own, with an empty store, on free ports, and the
-//! real binaries behind it.
+//! real binaries behind it. With `MOTO_SERVER`, AWS is moto's and not the local stack's own.
 
 pub mod authentic;
+pub mod moto;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -31,6 +32,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::moto::Moto;
+
 /// An item of the table.
 pub type Item = HashMap<String, AttributeValue>;
 
@@ -54,6 +57,8 @@ pub struct Stack {
     inner: local::stack::Stack,
     client: Client,
     catalogue: Catalogue,
+    // Behind the stack, so that it ends after it.
+    _aws: Option<Moto>,
 }
 
 impl Stack {
@@ -66,12 +71,15 @@ impl Stack {
     pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let functions = template::read(&workspace().join("template.yaml")).expect("the template's routes");
         let mut config = Config::new(functions, binaries().clone(), Log::memory());
+        let aws = Moto::start().await;
+        config.aws = aws.as_ref().map(|moto| moto.address().to_owned());
         configure(&mut config);
         let stack = local::stack::Stack::start(config).await.expect("the stack starts");
         Self {
             client: Client::new(&stack.url()).expect("a client"),
             catalogue: catalogue(),
             inner: stack,
+            _aws: aws,
         }
     }
 

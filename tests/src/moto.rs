@@ -1,0 +1,53 @@
+//! moto: AWS as others understand it, for a second opinion.
+
+use std::env;
+use std::process::Stdio;
+
+use local::ACCOUNT;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// A running moto, with nothing in it. Dropping it ends it.
+pub struct Moto {
+    address: String,
+    _process: Child,
+}
+
+impl Moto {
+    /// Starts the `moto_server` that the variable `MOTO_SERVER` names, on any free port; `None` without that variable.
+    pub async fn start() -> Option<Self> {
+        let server = env::var_os("MOTO_SERVER")?;
+        let mut process = Command::new(server)
+            .args(["-H", "127.0.0.1", "-p", "0"])
+            .env("MOTO_ACCOUNT_ID", ACCOUNT)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("MOTO_SERVER is moto's server");
+        let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
+        let mut said = Vec::new();
+        let address = loop {
+            let line = lines.next_line().await.expect("text");
+            let line = line.unwrap_or_else(|| panic!("moto did not start: {}", said.join("\n")));
+            if let Some((_, address)) = line.split_once("Running on http://") {
+                break address
+                    .trim_end_matches(|character: char| !character.is_ascii_digit())
+                    .to_owned();
+            }
+            said.push(line);
+        };
+        // A full pipe would stop it.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Some(Self {
+            address,
+            _process: process,
+        })
+    }
+
+    /// Its host and port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
