@@ -41,10 +41,17 @@ pub enum NotJson {
         /// Where in the line, counted from 1.
         column: usize,
     },
+    /// It holds more than a function's memory does once it is read.
+    #[error("the body holds more than {MOST_OBJECTS} objects or {MOST_VALUES} values")]
+    TooDense,
     /// It is nested too deeply.
     #[error("the body is nested deeper than {DEPTH} levels")]
     TooDeep,
 }
+
+/// Ten times what the largest real order holds, and what 256 MiB of memory do: a small value takes many times its text.
+const MOST_OBJECTS: usize = 120_000;
+const MOST_VALUES: usize = 600_000;
 
 /// What is left of a payload stands two levels deeper in the event, which must be read back: a JSON reader takes 127.
 const DEPTH: usize = 120;
@@ -53,8 +60,11 @@ impl Payload {
     /// Parses a body.
     ///
     /// # Errors
-    /// Where the body is not JSON in UTF-8, or nested deeper than 120 levels. The error holds none of the body's text.
+    /// Where the body is not JSON in UTF-8, nested deeper than 120 levels, or made of more parts than memory holds. The error holds none of the body's text.
     pub fn parse(body: &[u8]) -> Result<Self, NotJson> {
+        if is_too_dense(body) {
+            return Err(NotJson::TooDense);
+        }
         let root = serde_json::from_slice(body).or_else(|error| {
             // A text cut in the middle of an emoji is no reason to lose the order it belongs to.
             let mended = without_lone_surrogates(body);
@@ -326,6 +336,16 @@ impl<'p> Fields<'p> {
     }
 }
 
+/// Counted without reading: a separator within a text counts too.
+fn is_too_dense(body: &[u8]) -> bool {
+    let (mut objects, mut values) = (0, 0);
+    for byte in body {
+        objects += usize::from(*byte == b'{');
+        values += usize::from(matches!(byte, b'{' | b'[' | b','));
+    }
+    objects > MOST_OBJECTS || values > MOST_VALUES
+}
+
 fn is_deeper(value: &Value, levels: usize) -> bool {
     match value {
         Value::Array(elements) => levels == 0 || elements.iter().any(|element| is_deeper(element, levels - 1)),
@@ -468,6 +488,21 @@ mod tests {
         assert!(nested(120).is_ok());
         assert!(matches!(nested(121), Err(NotJson::TooDeep)));
         assert!(matches!(nested(100_000), Err(NotJson::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_body_that_would_not_fit_into_memory_is_not_read() {
+        let list = |element: &str, count: usize| format!("[{}]", vec![element; count].join(","));
+        assert!(Payload::parse(list("{}", 100_000).as_bytes()).is_ok());
+        assert!(matches!(
+            Payload::parse(list("{}", 120_001).as_bytes()),
+            Err(NotJson::TooDense)
+        ));
+        assert!(matches!(
+            Payload::parse(list("1", 600_001).as_bytes()),
+            Err(NotJson::TooDense)
+        ));
+        assert!(Payload::parse(format!("[\"{}\"]", "x".repeat(4_900_000)).as_bytes()).is_ok());
     }
 
     #[test]
