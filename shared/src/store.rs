@@ -489,6 +489,17 @@ fn texts(list: &AttributeValue) -> Option<Vec<String>> {
         .collect()
 }
 
+/// The key of a head in an index: where a reading goes on.
+fn index_key(hash: (&str, AttributeValue), range: (&str, &str), id: &str) -> Item {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    HashMap::from([
+        (hash.0.to_owned(), hash.1),
+        (range.0.to_owned(), text(range.1)),
+        ("pk".to_owned(), text(id)),
+        ("sk".to_owned(), text("head")),
+    ])
+}
+
 /// The events that a page of an index names.
 fn ids_of(items: &[Item]) -> Vec<EventId> {
     let ids = items

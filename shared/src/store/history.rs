@@ -1,12 +1,10 @@
 //! What was received: by order, and by hour.
 
-use std::collections::HashMap;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 
 use super::written::{order_key, sortable};
-use super::{Store, StoreError, describe, ids_of};
+use super::{Store, StoreError, describe, ids_of, index_key};
 use crate::identity::EventId;
 
 /// An hour of UTC: what the index `by_hour` is cut into.
@@ -70,14 +68,7 @@ impl Store {
         after: Option<&(String, String)>,
     ) -> Result<(Vec<EventId>, Option<(String, String)>), StoreError> {
         let key = AttributeValue::S(format!("{provider}#{}#{shard}", hour.key()));
-        let start = after.map(|(received_at, id)| {
-            HashMap::from([
-                ("hour".to_owned(), key.clone()),
-                ("received_at".to_owned(), AttributeValue::S(received_at.clone())),
-                ("pk".to_owned(), AttributeValue::S(id.clone())),
-                ("sk".to_owned(), AttributeValue::S("head".to_owned())),
-            ])
-        });
+        let start = after.map(|(received_at, id)| index_key(("hour", key.clone()), ("received_at", received_at), id));
         let query = self.client.query().table_name(&self.table).index_name("by_hour");
         let query = query
             .key_condition_expression("#hour = :hour")

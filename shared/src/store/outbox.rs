@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::written::{Written, sortable};
-use super::{AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, State, Store, StoreError, describe, ids_of, patiently};
+use super::{
+    AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, State, Store, StoreError, describe, ids_of, index_key, patiently,
+};
 use crate::identity::EventId;
 
 /// Shards of the index `work`: an outage's backlog does not become one hot partition.
@@ -133,14 +135,10 @@ impl Store {
         limit: i32,
     ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
         let work = AttributeValue::S(format!("{}#{}", state.as_str(), place.shard));
-        let start = place.after.as_ref().map(|(next_attempt_at, id)| {
-            HashMap::from([
-                ("work".to_owned(), work.clone()),
-                ("next_attempt_at".to_owned(), AttributeValue::S(next_attempt_at.clone())),
-                ("pk".to_owned(), AttributeValue::S(id.clone())),
-                ("sk".to_owned(), AttributeValue::S("head".to_owned())),
-            ])
-        });
+        let start = place
+            .after
+            .as_ref()
+            .map(|(next_attempt_at, id)| index_key(("work", work.clone()), ("next_attempt_at", next_attempt_at), id));
         let query = self.client.query().table_name(&self.table).index_name("work");
         let query = query
             .key_condition_expression("#work = :work AND next_attempt_at <= :now")
