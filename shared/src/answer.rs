@@ -33,6 +33,17 @@ impl Outcome {
         }
     }
 
+    /// The metric that counts it. A conflict is not counted as quarantined: nothing is to be done about one.
+    pub(crate) fn metric(&self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Duplicate => "Duplicates",
+            Self::Unsupported => "Unsupported",
+            Self::Quarantined(Reason::Conflict) => "Conflicts",
+            Self::Quarantined(_) => "Quarantined",
+        }
+    }
+
     pub(crate) fn into_response(self, id: &EventId) -> Response<Body> {
         let mut body = json!({"status": self.as_str(), "event_id": id});
         if let Self::Quarantined(reason) = self {
@@ -58,7 +69,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 5] = [
+    /// All of them.
+    pub const ALL: [Self; 5] = [
         Self::NotJson,
         Self::NoDiscriminator,
         Self::UnknownEvent,
@@ -126,6 +138,16 @@ impl Refusal {
             Self::Unauthorized(_) => "verification_failed",
             Self::Misconfigured(_) => "misconfigured",
             Self::Unavailable(_) => "unavailable",
+        }
+    }
+
+    /// The metric that counts it.
+    pub(crate) fn metric(&self) -> &'static str {
+        match self {
+            Self::MethodNotAllowed(_) | Self::TooLarge { .. } => "Invalid",
+            Self::Unauthorized(_) => "Refused",
+            Self::Misconfigured(_) => "Misconfigured",
+            Self::Unavailable(_) => "Unavailable",
         }
     }
 

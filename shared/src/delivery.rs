@@ -125,7 +125,8 @@ impl Delivery {
     /// The query parameters that may be kept, each with all its values.
     pub(crate) fn parameters_without_credentials(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut parameters = BTreeMap::<_, Vec<_>>::new();
-        for (name, value) in self.query.iter().filter(|(name, _)| *name != "token") {
+        // The table takes no name that is empty, and one says nothing.
+        for (name, value) in self.query.iter().filter(|(name, _)| !["", "token"].contains(name)) {
             parameters.entry(name).or_default().push(value);
         }
         parameters

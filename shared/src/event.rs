@@ -11,11 +11,11 @@ use crate::money::{Amount, Currency, Quantity};
 
 /// Declares a vocabulary of the event: an enum in Rust, an open string in the schema, so that a new word breaks no consumer.
 macro_rules! vocabulary {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$meta])*
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $variant_doc:literal])+ $variant:ident = $word:literal,)+ }) => {
+        $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub enum $name {
-            $($(#[$variant_meta])* #[serde(rename = $word)] $variant,)+
+            $($(#[doc = $variant_doc])+ #[serde(rename = $word)] $variant,)+
         }
 
         impl $name {
@@ -32,7 +32,11 @@ macro_rules! vocabulary {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({"type": "string", "examples": [$($word),+]})
+                let mut description = concat!($($doc),+).trim().to_owned() + " Words are added: one that is not listed here is no error.";
+                for (word, meaning) in [$(($word, concat!($($variant_doc),+))),+] {
+                    description.push_str(&format!("\n- `{word}`:{meaning}"));
+                }
+                schemars::json_schema!({"type": "string", "description": description, "examples": [$($word),+]})
             }
         }
     };
@@ -132,22 +136,22 @@ vocabulary! {
 pub struct OrderEvent {
     /// Version of CloudEvents: `1.0`.
     pub specversion: String,
-    /// The event's id. The same event always has the same id, replays included: deduplicate by it.
+    /// The event's id: 64 hex digits, made of what the provider sent. The same event always has the same id, replays included: deduplicate by it.
     pub id: EventId,
-    /// `/{provider}/{shop}`.
+    /// Where the event comes from: `/{provider}/{shop}`.
     pub source: String,
-    /// What happened.
+    /// What happened, in our words; `data.provider_event` is the provider's own.
     pub r#type: EventType,
-    /// The provider's id of the order; absent where the provider names no order.
+    /// The provider's id of the order, as in `data.order.id`; absent where the provider names no order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// When it happened, by the provider; the time of receipt where the provider does not say (then named in `data.assumed`).
+    /// When it happened, RFC 3339 in UTC, by the provider's clock; the time of receipt where the provider does not say (then named in `data.assumed`).
     pub time: Timestamp,
     /// Format of `data`: `application/json`.
     pub datacontenttype: String,
     /// Schema of `data`: `urn:order-webhooks:order-event:v1`.
     pub dataschema: String,
-    /// The event itself.
+    /// What happened, and the order.
     pub data: Data,
 }
 
@@ -155,23 +159,23 @@ pub struct OrderEvent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Data {
-    /// The provider's slug: `selldone`, `cartum`, `deeple`, `aboutyou`, `snipcart`.
+    /// The provider's slug, by the route of the delivery: `selldone`, `cartum`, `deeple`, `aboutyou`, `snipcart`.
     pub provider: String,
-    /// The operator's own name for the shop.
+    /// The operator's own name for the shop, by the route of the delivery.
     pub shop: String,
     /// The provider's word for the event.
     pub provider_event: String,
-    /// True for an order of the provider's test mode.
+    /// True for an order of the provider's test mode; false where the provider has none or does not say.
     pub test: bool,
-    /// When the delivery was received that the event was made of.
+    /// When the delivery was received that the event was made of: RFC 3339 in UTC, by the receiver's clock, to the millisecond.
     pub received_at: Timestamp,
-    /// The order.
+    /// The order as the provider describes it: what it does not say is null.
     pub order: Order,
-    /// The step that a change event reports, in the provider's words.
+    /// The step that a change event reports, in the provider's words; null for other events.
     pub change: Option<Change>,
-    /// The refund that the event reports.
+    /// The refund that the event reports; null for other events.
     pub refund: Option<Refund>,
-    /// The notification that the event reports.
+    /// The notification that the event reports; null for other events.
     pub notification: Option<Notification>,
     /// True where the provider sent only a part of the order: then null means "not said", never "removed".
     pub partial: bool,
@@ -179,7 +183,7 @@ pub struct Data {
     pub assumed: Vec<String>,
     /// JSON pointers, from the provider's payload, to fields that were not as documented. They are null here and stand in `unmapped` as they came.
     pub warnings: Vec<String>,
-    /// JSON pointers, from the event's root, to what was left out of this message. The stored event is whole.
+    /// JSON pointers, from the event's root, to what the publisher left out of this message, for its size or for privacy. The stored event is whole.
     pub omitted: Vec<String>,
     /// What of the provider's payload has no place above, at its own place and as it came; null where it was left out.
     pub unmapped: Option<Map<String, Value>>,
@@ -193,17 +197,17 @@ pub struct Order {
     pub id: Option<String>,
     /// The number that people see; the same as `id` where only one of the two is known.
     pub number: Option<String>,
-    /// The sales channel the order came from, where the provider sells on several.
+    /// The sales channel the order came from, in the provider's words, where the provider sells on several.
     pub channel: Option<String>,
     /// Where the order stands; null: not said.
     pub status: Option<Status>,
-    /// The provider's word for `status`.
+    /// The provider's word for `status`, as it came.
     pub provider_status: Option<String>,
     /// Where the payment stands; null: not said.
     pub payment_status: Option<PaymentStatus>,
-    /// The provider's word for `payment_status`.
+    /// The provider's word for `payment_status`, as it came.
     pub provider_payment_status: Option<String>,
-    /// Currency of every amount that does not name its own.
+    /// Currency of every amount that does not name its own, by the provider; by the operator's setting where the provider names none (then named in `data.assumed`).
     pub currency: Option<Currency>,
     /// Sums, as the provider states them.
     pub totals: Totals,
@@ -223,11 +227,11 @@ pub struct Order {
     pub shipping: Shipping,
     /// How it is paid.
     pub payment: Payment,
-    /// The customer's note.
+    /// The customer's note, as it came.
     pub note: Option<String>,
-    /// When the order was placed.
+    /// When the order was placed, RFC 3339 in UTC, by the provider's clock.
     pub placed_at: Option<Timestamp>,
-    /// When the order last changed: order a consumer's view by this, never by arrival.
+    /// When the order last changed, RFC 3339 in UTC, by the provider's clock: order a consumer's view by this, never by arrival.
     pub updated_at: Option<Timestamp>,
 }
 
@@ -235,19 +239,19 @@ pub struct Order {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Totals {
-    /// The items alone, before discounts.
+    /// The items alone, before discounts, in the order's currency.
     pub items: Option<Amount>,
-    /// All discounts together.
+    /// All discounts together, in the order's currency.
     pub discount: Option<Amount>,
-    /// The items less discounts.
+    /// The items less discounts, in the order's currency.
     pub subtotal: Option<Amount>,
-    /// Shipping.
+    /// Shipping, in the order's currency.
     pub shipping: Option<Amount>,
-    /// All taxes together.
+    /// All taxes together, in the order's currency.
     pub tax: Option<Amount>,
-    /// What the customer pays, without taxes.
+    /// What the customer pays, without taxes, in the order's currency.
     pub total_net: Option<Amount>,
-    /// What the customer pays.
+    /// What the customer pays, in the order's currency.
     pub total: Option<Amount>,
 }
 
@@ -321,9 +325,9 @@ pub struct Address {
     pub region: Option<String>,
     /// Postal code.
     pub postal_code: Option<String>,
-    /// Country, ISO 3166-1 alpha-2.
+    /// Country, ISO 3166-1 alpha-2, upper case.
     pub country: Option<String>,
-    /// Telephone number.
+    /// Telephone number as the provider writes it.
     pub phone: Option<String>,
 }
 
@@ -341,27 +345,27 @@ pub struct Item {
     pub name: Option<String>,
     /// What the customer chose.
     pub options: Vec<ItemOption>,
-    /// How many.
+    /// How many: pieces, or the unit that the shop sells in.
     pub quantity: Option<Quantity>,
-    /// Price of one.
+    /// Price of one, in the order's currency.
     pub unit_price: Option<Amount>,
-    /// Price of one without tax.
+    /// Price of one without tax, in the order's currency.
     pub unit_price_net: Option<Amount>,
-    /// Price of the line.
+    /// Price of the line, in the order's currency.
     pub total: Option<Amount>,
-    /// Tax, in the order's currency.
+    /// Tax, in the order's currency, as the provider states it.
     pub tax: Option<Amount>,
     /// Tax rate in percent: `19`.
     pub tax_rate: Option<Amount>,
-    /// Where the item stands.
+    /// Where the item stands; null: not said.
     pub status: Option<Status>,
     /// Tracking number of its parcel.
     pub tracking_number: Option<String>,
     /// Tracking number of its return.
     pub return_tracking_number: Option<String>,
-    /// The product's page.
+    /// The product's page, a URL.
     pub url: Option<String>,
-    /// The product's picture.
+    /// The product's picture, a URL.
     pub image_url: Option<String>,
 }
 
@@ -379,15 +383,15 @@ pub struct ItemOption {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shipping {
-    /// The method the customer chose.
+    /// The method the customer chose, in the provider's words.
     pub method: Option<String>,
-    /// The carrier.
+    /// The carrier, in the provider's words.
     pub carrier: Option<String>,
-    /// Tracking number.
+    /// Tracking number at the carrier.
     pub tracking_number: Option<String>,
-    /// Tracking page.
+    /// Tracking page, a URL.
     pub tracking_url: Option<String>,
-    /// Delivery note or label.
+    /// Delivery note or label, a URL.
     pub document_url: Option<String>,
     /// The pick-up point the parcel goes to, instead of an address.
     pub pickup_point: Option<PickupPoint>,
@@ -399,7 +403,7 @@ pub struct Shipping {
 pub struct PickupPoint {
     /// Its key at the carrier.
     pub id: Option<String>,
-    /// Its kind.
+    /// Its kind, in the provider's words.
     pub r#type: Option<String>,
     /// Its name.
     pub name: Option<String>,
@@ -409,9 +413,9 @@ pub struct PickupPoint {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Payment {
-    /// The method or gateway.
+    /// The method or gateway, in the provider's words.
     pub method: Option<String>,
-    /// The payment's key.
+    /// The provider's key of the payment.
     pub id: Option<String>,
 }
 
@@ -419,9 +423,9 @@ pub struct Payment {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Change {
-    /// The word before.
+    /// The provider's word before.
     pub from: Option<String>,
-    /// The word after.
+    /// The provider's word after.
     pub to: Option<String>,
 }
 
@@ -429,13 +433,13 @@ pub struct Change {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refund {
-    /// How much.
+    /// How much, in the refund's own `currency`.
     pub amount: Option<Amount>,
-    /// In which currency.
+    /// In which currency, by the provider.
     pub currency: Option<Currency>,
-    /// Why.
+    /// Why, as the provider has it.
     pub reason: Option<String>,
-    /// Whether the customer was told.
+    /// Whether the provider told the customer.
     pub customer_notified: Option<bool>,
 }
 
@@ -445,11 +449,11 @@ pub struct Refund {
 pub struct Notification {
     /// The provider's word for its kind.
     pub kind: Option<String>,
-    /// Subject.
+    /// Subject, as it came.
     pub subject: Option<String>,
-    /// Text.
+    /// Text, as it came.
     pub message: Option<String>,
-    /// Whether it was sent by e-mail.
+    /// Whether the provider sent it by e-mail.
     pub sent_by_email: Option<bool>,
 }
 

@@ -87,6 +87,7 @@ impl EventId {
     }
 
     /// The id as it stands in the table.
+    #[cfg(feature = "receiver")]
     pub(crate) fn stored(key: &str) -> Self {
         Self(key.to_owned())
     }
@@ -97,6 +98,7 @@ impl EventId {
     }
 
     /// One of the eight shards that keep a busy index from becoming one hot partition.
+    #[cfg(feature = "receiver")]
     pub(crate) fn shard(&self) -> u8 {
         self.0
             .bytes()

@@ -189,7 +189,7 @@ mod schema {
             json_schema!({
                 "type": "string",
                 "pattern": "^-?(0|[1-9][0-9]*)(\\.[0-9]*[1-9])?$",
-                "description": "An exact decimal without exponent or trailing zeros.",
+                "description": "An exact decimal without exponent or trailing zeros; money is in its currency's main unit.",
                 "examples": ["451.16", "0", "-10"]
             })
         }
@@ -214,7 +214,7 @@ mod schema {
             json_schema!({
                 "type": "string",
                 "pattern": "^[A-Z]{3}$",
-                "description": "A currency code of ISO 4217.",
+                "description": "A currency code of ISO 4217, upper case.",
                 "examples": ["USD", "EUR"]
             })
         }

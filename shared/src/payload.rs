@@ -385,9 +385,14 @@ fn is_absent(value: &Value) -> bool {
 fn id_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(number) if number.as_str().bytes().all(|byte| byte.is_ascii_digit()) => Some(number.to_string()),
+        Value::Number(number) if is_whole(number.as_str()) => Some(number.to_string()),
         _ => None,
     }
+}
+
+fn is_whole(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -421,6 +426,18 @@ mod tests {
         let expected = json!({"extra": {"deep": [1.10]}, "items": [{"colour": "red"}, {}, {"weight": 2}]});
         assert_eq!(Value::Object(rest), expected);
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn a_key_is_text_or_any_integer() {
+        for (key, read) in [
+            (json!("A-7"), Some("A-7")),
+            (json!(7), Some("7")),
+            (json!(-7), Some("-7")),
+            (json!(7.5), None),
+        ] {
+            assert_eq!(payload(&json!({"id": key})).root().id("id").as_deref(), read);
+        }
     }
 
     #[test]

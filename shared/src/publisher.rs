@@ -38,7 +38,7 @@ pub enum PublishError {
 }
 
 /// An event as SNS takes it.
-struct Message {
+pub struct Message {
     text: String,
     attributes: HashMap<String, MessageAttributeValue>,
     size: usize,
@@ -81,25 +81,17 @@ impl Publisher {
         self.publish_message(self.message(event, json, Occasion::News)?).await
     }
 
-    /// Publishes many events in as few calls as SNS allows; one result for each event, in their order.
-    pub async fn publish_all(&self, events: &[Stored], occasion: Occasion) -> Vec<Result<(), PublishError>> {
-        let messages = events
-            .iter()
-            .map(|stored| self.message(&stored.event, &stored.json, occasion));
-        let mut results: Vec<Result<(), PublishError>> = Vec::with_capacity(events.len());
+    /// Publishes many messages in as few calls as SNS allows; one result for each, in their order.
+    pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
+        // Until SNS says otherwise.
+        let unanswered = || Err(PublishError::Unavailable("no answer for this message".to_owned()));
+        let mut results: Vec<_> = messages.iter().map(|_| unanswered()).collect();
         let mut batch = Batch::default();
-        for (index, message) in messages.enumerate() {
-            match message {
-                Ok(message) => {
-                    if !batch.has_room_for(&message) {
-                        self.publish_batch(std::mem::take(&mut batch), &mut results).await;
-                    }
-                    batch.add(index, message);
-                    // Until SNS says otherwise.
-                    results.push(Err(PublishError::Unavailable("no answer for this message".to_owned())));
-                }
-                Err(error) => results.push(Err(error)),
+        for (index, message) in messages.into_iter().enumerate() {
+            if !batch.has_room_for(&message) {
+                self.publish_batch(std::mem::take(&mut batch), &mut results).await;
             }
+            batch.add(index, message);
         }
         self.publish_batch(batch, &mut results).await;
         results
@@ -157,7 +149,8 @@ impl Publisher {
         Ok(())
     }
 
-    fn message(&self, event: &OrderEvent, json: &str, occasion: Occasion) -> Result<Message, PublishError> {
+    /// The message for `event`, whose JSON is `json`: exactly that, or what of it fits.
+    pub fn message(&self, event: &OrderEvent, json: &str, occasion: Occasion) -> Result<Message, PublishError> {
         let mut attributes = attributes(event);
         if occasion == Occasion::Replay {
             attributes.push(("replay", "true".to_owned()));
@@ -188,6 +181,13 @@ impl Publisher {
                 .map(|(name, value)| (name.to_owned(), attribute(value)))
                 .collect(),
         })
+    }
+}
+
+impl Message {
+    /// What it counts towards SNS's limit: its text and its attributes, in bytes.
+    pub fn size(&self) -> usize {
+        self.size
     }
 }
 

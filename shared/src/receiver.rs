@@ -1,10 +1,9 @@
 //! The way of a delivery, from the request to the answer, top to bottom.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lambda_http::{Body, Context, Request, RequestExt as _, Response};
+use lambda_http::Request;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Outcome, Reason, Refusal};
@@ -21,8 +20,6 @@ use crate::verification::Verified;
 
 const STORE_BUDGET: Duration = Duration::from_secs(4);
 const PUBLISH_BUDGET: Duration = Duration::from_secs(2);
-/// Kept free before the function's own deadline, for the answer.
-const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 /// How often a repeat looks whether the first attempt has published.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -33,14 +30,27 @@ pub struct Receiver<P: Provider> {
     store: Store,
     publisher: Publisher,
     body_limit: BodyLimit,
-    has_answered: AtomicBool,
 }
 
 /// An event and what became of its delivery.
-struct Receipt {
-    id: EventId,
-    event_type: Option<&'static str>,
-    outcome: Outcome,
+pub struct Receipt {
+    /// The event's id.
+    pub id: EventId,
+    /// Its type, if it is an order event.
+    pub event_type: Option<&'static str>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Whether its event waits.
+    pub publication: Publication,
+}
+
+/// What became of an event's publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publication {
+    /// This delivery leaves nothing to be published.
+    Settled,
+    /// This delivery could not publish the event: it waits in the outbox.
+    Waits,
 }
 
 impl<P: Provider> Receiver<P> {
@@ -53,61 +63,31 @@ impl<P: Provider> Receiver<P> {
             store: Store::from_settings(settings)?,
             publisher: Publisher::from_settings(settings)?,
             body_limit: BodyLimit::new(limit),
-            has_answered: AtomicBool::new(false),
         })
     }
 
     /// Reads the secrets ahead of the first delivery, so that it does not pay for it. A failure is found again there.
     pub async fn prepare(&self) {
         if let Err(refusal) = self.secrets.prepare().await {
-            tracing::error!(provider = P::NAME, cause = %refusal, "the secret cannot be read yet");
+            tracing::error!(provider = P::NAME, secret = self.secret(), cause = %refusal, "the secret cannot be read yet");
         }
     }
 
-    /// The answer to a request.
-    pub async fn answer(&self, request: Request) -> Response<Body> {
-        let started = Instant::now();
-        let context = request.lambda_context();
-        let cold_start = !self.has_answered.swap(true, Ordering::Relaxed);
-        let shop = request
-            .path_parameters()
-            .first("shop")
-            .and_then(crate::identity::Shop::parse);
-        let received = self.receive(request, deadline(&context)).await;
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (provider, request_id) = (P::NAME, context.request_id.as_str());
-        let shop = shop.as_ref().map(crate::identity::Shop::as_str);
-        match received {
-            Ok(Receipt {
-                id,
-                event_type,
-                outcome,
-            }) => {
-                let reason = match &outcome {
-                    Outcome::Quarantined(reason) => Some(reason.as_str()),
-                    _ => None,
-                };
-                tracing::info!(provider, shop, event_id = %id, r#type = event_type, outcome = outcome.as_str(), reason, duration_ms, cold_start, request_id, "delivery");
-                outcome.into_response(&id)
-            }
-            Err(refusal) => {
-                let outcome = refusal.as_str();
-                if refusal.status().is_server_error() {
-                    tracing::error!(provider, shop, outcome, cause = %refusal, duration_ms, cold_start, request_id, "delivery");
-                } else {
-                    tracing::warn!(provider, shop, outcome, cause = %refusal, duration_ms, cold_start, request_id, "delivery");
-                }
-                refusal.into_response(request_id)
-            }
-        }
+    /// What the operator knows the secret by.
+    pub fn secret(&self) -> &str {
+        self.secrets.name()
     }
 
-    async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
+    /// Takes a delivery the whole way, until `deadline` at most.
+    ///
+    /// # Errors
+    /// Where it is not kept: what the provider is answered then.
+    pub async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
         let delivery = self.verify(delivery).await?;
         let understanding = understand(&self.provider, &delivery);
         let id = &understanding.id;
-        let (event_type, outcome) = match &understanding.meaning {
+        let (event_type, (outcome, publication)) = match &understanding.meaning {
             Meaning::Order(event) => (
                 Some(event.r#type.as_str()),
                 self.take_in(id, &delivery, event, deadline).await?,
@@ -126,6 +106,7 @@ impl<P: Provider> Receiver<P> {
             id: understanding.id,
             event_type,
             outcome,
+            publication,
         })
     }
 
@@ -156,7 +137,7 @@ impl<P: Provider> Receiver<P> {
         delivery: &Verified<Delivery>,
         event: &OrderEvent,
         deadline: Instant,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<(Outcome, Publication), Refusal> {
         let json = event.to_json();
         let entry = Entry {
             id,
@@ -171,24 +152,26 @@ impl<P: Provider> Receiver<P> {
             // What was erased on request is not kept again, under whatever body.
             Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
                 self.store.put_conflict(&entry, store_until).await?;
-                return Ok(Outcome::Quarantined(Reason::Conflict));
+                return Ok((Outcome::Quarantined(Reason::Conflict), Publication::Settled));
             }
             Put::Existing(head) => match head.state {
                 State::Pending => {
-                    self.publish_stored(id, *head, &attempt, deadline).await;
-                    return Ok(Outcome::Duplicate);
+                    let publication = self.publish_stored(id, *head, &attempt, deadline).await;
+                    return Ok((Outcome::Duplicate, publication));
                 }
-                State::Published | State::Failed | State::Superseded | State::Erased => return Ok(Outcome::Duplicate),
-                State::Unsupported => return Ok(Outcome::Unsupported),
+                State::Published | State::Failed | State::Superseded | State::Erased => {
+                    return Ok((Outcome::Duplicate, Publication::Settled));
+                }
+                State::Unsupported => return Ok((Outcome::Unsupported, Publication::Settled)),
                 State::Quarantined => {
                     if !self.store.release(&entry, &attempt, store_until).await? {
-                        return Ok(Outcome::Duplicate);
+                        return Ok((Outcome::Duplicate, Publication::Settled));
                     }
                 }
             },
         }
-        self.publish(id, event, &json, deadline).await;
-        Ok(Outcome::Accepted)
+        let publication = self.publish(id, event, &json, deadline).await;
+        Ok((Outcome::Accepted, publication))
     }
 
     /// Keeps what is not published.
@@ -198,7 +181,7 @@ impl<P: Provider> Receiver<P> {
         delivery: &Verified<Delivery>,
         content: Content<'_>,
         deadline: Instant,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<(Outcome, Publication), Refusal> {
         let outcome_of_new = match content {
             Content::Quarantined(reason) => Outcome::Quarantined(reason),
             _ => Outcome::Unsupported,
@@ -209,33 +192,36 @@ impl<P: Provider> Receiver<P> {
             delivery,
             content,
         };
-        match self
+        let outcome = match self
             .store
             .put(&entry, &AttemptId::random(), Self::store_until(deadline))
             .await?
         {
-            Put::Stored => Ok(outcome_of_new),
-            Put::Existing(head) => Ok(match (head.state, head.reason) {
+            Put::Stored => outcome_of_new,
+            Put::Existing(head) => match (head.state, head.reason) {
                 (State::Quarantined, Some(reason)) => Outcome::Quarantined(reason),
                 (State::Quarantined, None) => outcome_of_new,
                 (State::Unsupported, _) => Outcome::Unsupported,
                 _ => Outcome::Duplicate,
-            }),
-        }
+            },
+        };
+        Ok((outcome, Publication::Settled))
     }
 
     /// Publishes an event that an earlier delivery stored and has not published.
     ///
     /// That delivery may be at it just now, so its lease is waited for: two at once would publish twice. Whoever takes
     /// the event over then publishes it; if there is no time left for that, it stays in the outbox.
-    async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) {
+    async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
         let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
-        match timeout_at(before, self.take_over(id, head, attempt)).await {
-            Ok(Ok(Some(stored))) => self.publish(id, &stored.event, &stored.json, deadline).await,
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::warn!(event_id = %id, cause = %error, "the stored event stays in the outbox"),
-            Err(_) => tracing::warn!(event_id = %id, cause = "no time left", "the stored event stays in the outbox"),
-        }
+        let cause = match timeout_at(before, self.take_over(id, head, attempt)).await {
+            Ok(Ok(Some(stored))) => return self.publish(id, &stored.event, &stored.json, deadline).await,
+            Ok(Ok(None)) => return Publication::Settled,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no time left".to_owned(),
+        };
+        tracing::warn!(event_id = %id, cause, "the stored event stays in the outbox");
+        Publication::Waits
     }
 
     /// Waits until nobody else publishes the event; `None` where somebody has, or will.
@@ -256,7 +242,7 @@ impl<P: Provider> Receiver<P> {
     }
 
     /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
-    async fn publish(&self, id: &EventId, event: &OrderEvent, json: &str, deadline: Instant) {
+    async fn publish(&self, id: &EventId, event: &OrderEvent, json: &str, deadline: Instant) -> Publication {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
         let cause = match timeout_at(until, self.publisher.publish(event, json)).await {
             Ok(Ok(())) => None,
@@ -265,14 +251,15 @@ impl<P: Provider> Receiver<P> {
         };
         if let Some(cause) = cause {
             tracing::error!(event_id = %id, cause, "the event is not published yet and stays in the outbox");
-            return;
+            return Publication::Waits;
         }
         let cause = match timeout_at(deadline, self.store.mark_published(id)).await {
-            Ok(Ok(_)) => return,
+            Ok(Ok(_)) => return Publication::Settled,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
         tracing::warn!(event_id = %id, cause, "the event is published and not marked; it will be published again");
+        Publication::Settled
     }
 
     /// Until when a write is tried. What cannot be verified again must be stored now: it has all the time there is.
@@ -288,10 +275,4 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(error.to_string())
     }
-}
-
-/// When the answer must be on its way.
-fn deadline(context: &Context) -> Instant {
-    let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now() + left.saturating_sub(ANSWER_BUDGET)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata as _, SdkError};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -109,6 +109,30 @@ pub type ShopSecrets<S> = Option<Arc<S>>;
 pub struct Secrets<S> {
     source: Source,
     cache: Mutex<Cache<S>>,
+    clock: fn() -> Moment,
+}
+
+/// A point in time on two clocks. Between deliveries Lambda freezes the process, and the one that never goes back may
+/// have stood still; the other may have been set back.
+#[derive(Clone, Copy)]
+struct Moment {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self {
+            steady: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// The time since `earlier`, by whichever clock shows more of it.
+    fn since(self, earlier: Self) -> Duration {
+        let wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
+        self.steady.saturating_duration_since(earlier.steady).max(wall)
+    }
 }
 
 enum Source {
@@ -117,14 +141,16 @@ enum Source {
         client: aws_sdk_secretsmanager::Client,
         arn: String,
     },
+    #[cfg(test)]
+    Script(tests::Script),
 }
 
 struct Cache<S> {
     shops: Option<BTreeMap<String, Arc<S>>>,
     /// Secrets Manager's name for this value.
     version: Option<String>,
-    read_at: Option<Instant>,
-    asked_at: Option<Instant>,
+    read_at: Option<Moment>,
+    asked_at: Option<Moment>,
 }
 
 enum Refreshed {
@@ -134,17 +160,17 @@ enum Refreshed {
 
 impl<S> Cache<S> {
     /// There is no value yet, or it is old and was not asked for just now: an outage is not asked through by every delivery.
-    fn is_due(&self) -> bool {
-        self.shops.is_none() || (passed(self.read_at, CACHED_FOR) && self.may_ask_again())
+    fn is_due(&self, now: Moment) -> bool {
+        self.shops.is_none() || (passed(self.read_at, CACHED_FOR, now) && self.may_ask_again(now))
     }
 
-    fn may_ask_again(&self) -> bool {
-        passed(self.asked_at, ASKED_AGAIN_AFTER)
+    fn may_ask_again(&self, now: Moment) -> bool {
+        passed(self.asked_at, ASKED_AGAIN_AFTER, now)
     }
 }
 
-fn passed(since: Option<Instant>, time: Duration) -> bool {
-    since.is_none_or(|since| since.elapsed() >= time)
+fn passed(since: Option<Moment>, time: Duration, now: Moment) -> bool {
+    since.is_none_or(|since| now.since(since) >= time)
 }
 
 impl<S: DeserializeOwned> Secrets<S> {
@@ -159,7 +185,11 @@ impl<S: DeserializeOwned> Secrets<S> {
         } else {
             Source::Inline(secrets.into())
         };
-        Ok(Self {
+        Ok(Self::of_source(source, Moment::now))
+    }
+
+    fn of_source(source: Source, clock: fn() -> Moment) -> Self {
+        Self {
             source,
             cache: Mutex::new(Cache {
                 shops: None,
@@ -167,7 +197,18 @@ impl<S: DeserializeOwned> Secrets<S> {
                 read_at: None,
                 asked_at: None,
             }),
-        })
+            clock,
+        }
+    }
+
+    /// What the operator knows the secret by: its ARN, or the variable that holds it.
+    pub fn name(&self) -> &str {
+        match &self.source {
+            Source::Arn { arn, .. } => arn,
+            Source::Inline(_) => "SECRETS",
+            #[cfg(test)]
+            Source::Script(_) => "script",
+        }
     }
 
     /// The secrets of `shop`, as of at most five minutes ago.
@@ -175,13 +216,13 @@ impl<S: DeserializeOwned> Secrets<S> {
     /// # Errors
     /// 503 where Secrets Manager cannot be reached and no value is cached, 500 where the secret is missing or malformed.
     pub async fn of(&self, shop: &Shop) -> Result<ShopSecrets<S>, Refusal> {
-        if self.cached(|cache| cache.is_due())
+        if self.cached(|cache| cache.is_due((self.clock)()))
             && let Err(refusal) = self.refresh().await
         {
             if self.cached(|cache| cache.shops.is_none()) {
                 return Err(refusal);
             }
-            tracing::warn!(cause = %refusal, "the secret could not be read again; the last good value is used");
+            self.warn_of(&refusal);
         }
         Ok(self.cached(|cache| cache.shops.as_ref()?.get(shop.as_str()).cloned()))
     }
@@ -194,19 +235,28 @@ impl<S: DeserializeOwned> Secrets<S> {
     /// The secrets of `shop`, if they have changed; asked for after a verification failed, at most once in 30 seconds.
     pub async fn changed(&self, shop: &Shop) -> ShopSecrets<S> {
         let inline = matches!(self.source, Source::Inline(_));
-        if inline || !self.cached(|cache| cache.may_ask_again()) {
+        if inline || !self.cached(|cache| cache.may_ask_again((self.clock)())) {
             return None;
         }
         match self.refresh().await {
             Ok(Refreshed::Changed) => self.cached(|cache| cache.shops.as_ref()?.get(shop.as_str()).cloned()),
-            Ok(Refreshed::Same) | Err(_) => None,
+            Ok(Refreshed::Same) => None,
+            Err(refusal) => {
+                self.warn_of(&refusal);
+                None
+            }
         }
+    }
+
+    fn warn_of(&self, refusal: &Refusal) {
+        let secret = self.name();
+        tracing::warn!(secret, cause = %refusal, "the secret could not be read again; the last good value is used");
     }
 
     async fn refresh(&self) -> Result<Refreshed, Refusal> {
         let read = self.read().await;
         self.cached(|cache| {
-            let now = Some(Instant::now());
+            let now = Some((self.clock)());
             cache.asked_at = now;
             let (version, shops) = read?;
             let same = cache.shops.is_some() && cache.version == version;
@@ -233,6 +283,11 @@ impl<S: DeserializeOwned> Secrets<S> {
                 let missing = || Refusal::Misconfigured("the secret holds no text".to_owned());
                 let shops = parse(output.secret_string().ok_or_else(missing)?)?;
                 Ok((output.version_id, shops))
+            }
+            #[cfg(test)]
+            Source::Script(script) => {
+                let (version, json) = script.read()?;
+                Ok((Some(version), parse(&json)?))
             }
         }
     }
@@ -276,64 +331,4 @@ fn refusal_for(error: &SdkError<aws_sdk_secretsmanager::operation::get_secret_va
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Deserialize, Debug)]
-    struct Tokens {
-        tokens: Live<Token>,
-    }
-
-    #[test]
-    fn a_malformed_secret_is_refused_without_its_text() {
-        for json in [
-            "",
-            "hunter2hunter2hunter2",
-            r#"{"shops":{}}"#,
-            r#"{"shops":{"main":{}}}"#,
-            r#"{"shops":{"main":{"tokens":[]}}}"#,
-            r#"{"shops":{"main":{"tokens":"hunter2hunter2hunter2"}}}"#,
-            r#"{"shops":{"main":{"tokens":["hunter2"]}}}"#,
-            r#"{"shops":{"main":{"tokens":["hunter2 hunter2 hunter2"]}}}"#,
-        ] {
-            let refusal = parse::<Tokens>(json).expect_err(json);
-            assert!(matches!(refusal, Refusal::Misconfigured(_)), "{json}");
-            assert!(!format!("{refusal} {refusal:?}").contains("hunter2"), "{refusal}");
-        }
-    }
-
-    #[test]
-    fn a_secret_is_not_printed() {
-        let shops = parse::<Tokens>(r#"{"shops":{"main":{"tokens":["local-development-token"]}}}"#).expect("secrets");
-        assert_eq!(shops["main"].tokens.len(), 1);
-        assert!(!format!("{:?}", shops["main"]).contains("local-development-token"));
-    }
-
-    #[test]
-    fn an_inline_secret_answers_for_its_shops_alone() {
-        let settings = Settings::from_table([(
-            "SECRETS",
-            r#"{"shops":{"main":{"tokens":["local-development-token"]}}}"#,
-        )]);
-        let secrets = Secrets::<Tokens>::from_settings(&settings).expect("settings");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
-            assert!(
-                secrets
-                    .of(&Shop::parse("main").expect("a shop"))
-                    .await
-                    .expect("secrets")
-                    .is_some()
-            );
-            assert!(
-                secrets
-                    .of(&Shop::parse("other").expect("a shop"))
-                    .await
-                    .expect("secrets")
-                    .is_none()
-            );
-        });
-    }
-}
+mod tests;

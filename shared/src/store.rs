@@ -27,6 +27,7 @@ use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
+mod backlog;
 mod erasure;
 mod history;
 mod outbox;

@@ -156,16 +156,37 @@ impl Store {
 
     /// The heads of some events as they stand now; an event that is gone is left out. At most 100.
     pub async fn heads(&self, ids: &[EventId]) -> Result<Vec<(EventId, Head)>, StoreError> {
+        let mut heads = Vec::with_capacity(ids.len());
+        for item in self.head_items(ids, None).await? {
+            let id = item
+                .get("pk")
+                .and_then(|pk| pk.as_s().ok())
+                .map(|pk| EventId::stored(pk));
+            let id = id.ok_or(StoreError::Damaged("pk"))?;
+            // One that cannot be read holds up no other.
+            match Head::read(item) {
+                Ok(head) => heads.push((id, head)),
+                Err(error) => tracing::error!(event_id = %id, cause = %error, "an item is left out"),
+            }
+        }
+        Ok(heads)
+    }
+
+    /// The head items of some events, or of them the attributes that `projection` names, `#work` among them. At most 100.
+    pub(super) async fn head_items(&self, ids: &[EventId], projection: Option<&str>) -> Result<Vec<Item>, StoreError> {
         let key = |id: &EventId| {
             let text = |value: &str| AttributeValue::S(value.to_owned());
             HashMap::from([("pk".to_owned(), text(id.as_str())), ("sk".to_owned(), text("head"))])
         };
+        let names = HashMap::from([("#work".to_owned(), "work".to_owned())]);
         let mut wanted: Vec<_> = ids.iter().map(key).collect();
-        let mut heads = Vec::with_capacity(ids.len());
+        let mut items = Vec::with_capacity(ids.len());
         // DynamoDB answers with what fits into 16 MB and names the rest.
         while !wanted.is_empty() {
             let keys = KeysAndAttributes::builder()
                 .set_keys(Some(wanted))
+                .set_projection_expression(projection.map(str::to_owned))
+                .set_expression_attribute_names(projection.map(|_| names.clone()))
                 .consistent_read(true)
                 .build();
             let keys = keys.expect("there are keys");
@@ -176,23 +197,8 @@ impl Store {
                 .send()
                 .await;
             let mut answer = answer.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-            let items = answer
-                .responses
-                .as_mut()
-                .and_then(|tables| tables.remove(&self.table))
-                .unwrap_or_default();
-            for item in items {
-                let id = item
-                    .get("pk")
-                    .and_then(|pk| pk.as_s().ok())
-                    .map(|pk| EventId::stored(pk));
-                let id = id.ok_or(StoreError::Damaged("pk"))?;
-                // One that cannot be read holds up no other.
-                match Head::read(item) {
-                    Ok(head) => heads.push((id, head)),
-                    Err(error) => tracing::error!(event_id = %id, cause = %error, "an item is left out"),
-                }
-            }
+            let of_table = answer.responses.as_mut().and_then(|tables| tables.remove(&self.table));
+            items.extend(of_table.unwrap_or_default());
             let rest = answer
                 .unprocessed_keys
                 .as_mut()
@@ -202,7 +208,7 @@ impl Store {
                 tokio::time::sleep(ASK_FOR_REST_AFTER).await;
             }
         }
-        Ok(heads)
+        Ok(items)
     }
 
     /// Puts a pending event off until `next`, after SNS blamed its message. False where somebody else changed it.
