@@ -4,19 +4,42 @@
 //! event whose own message SNS blames is put off, longer each time, and given up in the end: it stays in the table,
 //! in the state `failed`.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
 use shared::publisher::{Occasion, PublishError};
 use shared::store::{Head, Place, SHARDS, State, StoreError};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use crate::report::Run;
 use crate::{Outbox, PAGE, TaskError};
 
 /// How often SNS may blame an event's message before it is given up: about a quarter of an hour in all.
 const ATTEMPTS: u32 = 6;
+
+/// Pages in hand at once, each of another shard, until a service asks for less.
+const PAGES_AT_ONCE: usize = SHARDS as usize;
+
+/// How long a mark is tried: what is published and not marked is published again.
+const MARK_BUDGET: Duration = Duration::from_secs(5);
+const MARK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// What services say that are asked too much of, in the short time of a run.
+const THROTTLED: [&str; 6] = [
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "Throttled",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+];
 
 /// No parameters.
 #[derive(Debug, Deserialize)]
@@ -28,7 +51,7 @@ struct Drained {
     published: u64,
     put_off: u64,
     failed: u64,
-    /// Why nothing more could be published.
+    /// Why something could not be published or marked.
     outage: Option<String>,
 }
 
@@ -41,71 +64,132 @@ impl Drained {
             Marked::Outage(cause) => self.outage = Some(cause),
         }
     }
+
+    fn add(&mut self, page: &Self) {
+        self.published += page.published;
+        self.put_off += page.put_off;
+        self.failed += page.failed;
+    }
+}
+
+/// A page that has been worked on.
+struct Page {
+    /// Where it begins.
+    place: Place,
+    begun: Instant,
+    /// What became of it, and where its shard goes on.
+    result: Result<(Drained, Option<Place>), StoreError>,
+}
+
+impl Page {
+    /// Why it was not done to its end, if a service asks for fewer calls.
+    fn throttled(&self) -> Option<String> {
+        let cause = match &self.result {
+            Ok((drained, _)) => drained.outage.clone()?,
+            Err(error) => error.to_string(),
+        };
+        let code = cause.rsplit(' ').next().unwrap_or_default();
+        THROTTLED.contains(&code).then_some(cause)
+    }
 }
 
 impl Outbox {
-    pub(crate) async fn drain(&self, stop_at: Instant) -> Result<Value, TaskError> {
-        let mut drained = Drained::default();
+    /// The shards are worked on side by side. Where a service throttles, half as many pages are in hand from then on; one
+    /// that throttles even a single page ends the run.
+    pub(crate) async fn drain(&self, stop_at: Instant, deadline: Instant) -> Result<Value, TaskError> {
         let now = Timestamp::now();
-        let mut done = true;
         // What ends a run early, again and again, must not keep it from the same shards each time.
         let first = fastrand::u8(..SHARDS);
-        for shard in (first..SHARDS).chain(0..first) {
-            let mut place = Some(Place::at(shard));
-            while let Some(here) = place.filter(|place| place.shard() == shard) {
-                if Instant::now() >= stop_at || drained.outage.is_some() {
-                    done = false;
-                    break;
+        let mut places: VecDeque<Place> = (first..SHARDS).chain(0..first).map(Place::at).collect();
+        let (mut at_once, mut slowed_at) = (PAGES_AT_ONCE, Instant::now());
+        let mut drained = Drained::default();
+        let mut unreadable = None;
+        let mut in_hand = FuturesUnordered::new();
+        loop {
+            while in_hand.len() < at_once
+                && drained.outage.is_none()
+                && unreadable.is_none()
+                && Instant::now() < stop_at
+                && let Some(place) = places.pop_front()
+            {
+                in_hand.push(self.drain_page(place, now));
+            }
+            let Some(page) = in_hand.next().await else { break };
+            let throttled = page.throttled();
+            if let Ok((of_page, _)) = &page.result {
+                drained.add(of_page);
+            }
+            if let Some(cause) = throttled {
+                // One throttling is seen by all the pages that were in hand then.
+                if page.begun >= slowed_at && at_once == 1 {
+                    drained.outage = Some(cause);
+                } else if page.begun >= slowed_at {
+                    (at_once, slowed_at) = (at_once / 2, Instant::now());
                 }
-                let (ids, next) = self.store.due(State::Pending, &here, now, PAGE).await?;
-                self.drain_page(&ids, now, &mut drained).await?;
-                place = next;
+                places.push_back(page.place);
+                continue;
+            }
+            match page.result {
+                Ok((of_page, next)) => {
+                    drained.outage = drained.outage.or(of_page.outage);
+                    places.extend(next.filter(|next| next.shard() == page.place.shard()));
+                }
+                Err(error) => unreadable = Some(error),
             }
         }
-        done &= drained.outage.is_none();
-        let Drained {
-            published,
-            put_off,
-            failed,
-            outage,
-        } = drained;
-        if let Some(cause) = &outage {
-            tracing::error!(
-                cause,
-                published,
-                "nothing can be published at the moment; the events stay in the outbox"
-            );
+        let run = Run {
+            published: drained.published,
+            put_off: drained.put_off,
+            failed: drained.failed,
+            done: places.is_empty() && drained.outage.is_none() && unreadable.is_none(),
+            outage: drained
+                .outage
+                .or_else(|| unreadable.as_ref().map(StoreError::to_string)),
+        };
+        // Boxed: the compiler has a limit for how deep futures are nested.
+        Box::pin(self.tell(&run, deadline)).await;
+        match unreadable {
+            Some(error) => Err(error.into()),
+            None => Ok(json!(run)),
         }
-        tracing::info!(published, put_off, failed, done, "redrive");
-        Ok(json!({"published": published, "put_off": put_off, "failed": failed, "done": done, "outage": outage}))
     }
 
-    async fn drain_page(&self, ids: &[EventId], now: Timestamp, drained: &mut Drained) -> Result<(), TaskError> {
-        // The index lags: the heads say what is still to be done.
-        let heads = self.store.heads(ids).await?;
-        let due: Vec<_> = heads
-            .into_iter()
-            .filter(|(_, head)| head.state == State::Pending && head.is_due(now))
-            .collect();
-        let results = self.publish(&due, Occasion::News).await;
-        let marks = due
-            .iter()
-            .zip(results)
-            .map(|((id, head), result)| self.mark(id, head, result));
-        // Every mark is waited for, whatever becomes of another: one that is left out is an event published twice.
-        for marked in join_all(marks).await {
-            match marked {
-                Ok(marked) => drained.count(marked),
-                Err(error) => drained.outage = Some(error.to_string()),
+    async fn drain_page(&self, place: Place, now: Timestamp) -> Page {
+        let begun = Instant::now();
+        let result = async {
+            let (ids, next) = self.store.due(State::Pending, &place, now, PAGE).await?;
+            // The index lags: the heads say what is still to be done.
+            let heads = self.store.heads(&ids).await?;
+            let due: Vec<_> = heads
+                .into_iter()
+                .filter(|(_, head)| head.state == State::Pending && head.is_due(now))
+                .collect();
+            let results = self.publish(&due, Occasion::News).await;
+            let marks = due
+                .iter()
+                .zip(results)
+                .map(|((id, head), result)| self.mark(id, head, result));
+            let mut drained = Drained::default();
+            // Every mark is waited for, whatever becomes of another: one that is left out is an event published twice.
+            for marked in join_all(marks).await {
+                drained.count(marked.unwrap_or_else(|error| Marked::Outage(error.to_string())));
             }
-        }
-        Ok(())
+            Ok((drained, next))
+        };
+        let result = result.await;
+        Page { place, begun, result }
     }
 
     async fn mark(&self, id: &EventId, head: &Head, result: Result<(), PublishError>) -> Result<Marked, StoreError> {
         match result {
             Ok(()) => {
-                self.store.mark_published(id).await?;
+                let until = Instant::now() + MARK_BUDGET;
+                while let Err(error) = self.store.mark_published(id).await {
+                    if Instant::now() >= until {
+                        return Err(error);
+                    }
+                    sleep(MARK_AGAIN_AFTER).await;
+                }
                 Ok(Marked::Published)
             }
             Err(PublishError::Unavailable(cause)) => Ok(Marked::Outage(cause)),

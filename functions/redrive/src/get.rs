@@ -1,13 +1,19 @@
 //! `{"get":{...}}`: whole events, as they are stored. What a message had to leave out is here.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::answer::Reason;
-use shared::event::OrderEvent;
 use shared::identity::EventId;
+use shared::publisher::Stored;
 use shared::store::{Head, StoreError};
 
 use crate::{Outbox, TaskError};
+
+/// What the events of one answer may come to, in bytes of JSON: Lambda returns 6 MB at most.
+const ANSWER: usize = 5_000_000;
+
+/// What an answer holds of an event beside the event itself.
+const OVERHEAD: usize = 300;
 
 /// Which events: one by its id, or all of an order.
 #[derive(Debug, Deserialize)]
@@ -17,11 +23,20 @@ pub struct Get {
     provider: Option<String>,
     shop: Option<String>,
     order: Option<String>,
+    /// Where an earlier answer was full.
+    cursor: Option<Cursor>,
+}
+
+/// The event that was the last.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Cursor {
+    after: EventId,
 }
 
 impl Outbox {
     pub(crate) async fn get(&self, get: Get) -> Result<Value, TaskError> {
-        let ids = match (get.event_id, get.provider, get.shop, get.order) {
+        let mut ids = match (get.event_id, get.provider, get.shop, get.order) {
             (Some(id), None, None, None) => {
                 vec![EventId::parse(&id).ok_or_else(|| TaskError::NoTask("event_id is not 64 hex digits".to_owned()))?]
             }
@@ -32,37 +47,55 @@ impl Outbox {
                 ));
             }
         };
-        let mut events = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(25) {
+        if let Some(Cursor { after }) = get.cursor {
+            let last = ids.iter().position(|id| *id == after);
+            let last = last.ok_or_else(|| TaskError::NoTask("the cursor is of another get".to_owned()))?;
+            ids.drain(..=last);
+        }
+        let mut events: Vec<Value> = Vec::new();
+        let (mut size, mut last) = (0, None);
+        for ids in ids.chunks(10) {
             let mut heads = self.store.heads(ids).await?;
             // DynamoDB answers in an order of its own.
             heads.sort_by_key(|(id, _)| ids.iter().position(|wanted| wanted == id));
             for (id, head) in heads {
-                events.push(self.describe(&id, &head).await?);
+                let (event, bytes) = self.describe(&id, &head).await?;
+                size += bytes;
+                if let Some(after) = last.take_if(|_| size > ANSWER) {
+                    return Ok(json!({"events": events, "done": false, "cursor": Cursor { after }}));
+                }
+                events.push(event);
+                last = Some(id);
             }
         }
-        Ok(json!({"events": events}))
+        Ok(json!({"events": events, "done": true, "cursor": null}))
     }
 
-    async fn describe(&self, id: &EventId, head: &Head) -> Result<Value, TaskError> {
-        let event = if head.has_event() {
+    /// An event, and how many bytes it adds to the answer.
+    async fn describe(&self, id: &EventId, head: &Head) -> Result<(Value, usize), TaskError> {
+        let stored = if head.has_event() {
             self.readable_event(id, head).await?
         } else {
             None
         };
-        Ok(json!({
+        let bytes = stored.as_ref().map_or(0, |stored| stored.json.len());
+        // Many tiny items become an event that is larger than any answer; it is left to whoever reads the table.
+        let event = stored.filter(|_| bytes <= ANSWER).map(|stored| stored.event);
+        let described = json!({
             "event_id": id,
             "state": head.state.as_str(),
             "reason": head.reason.map(Reason::as_str),
             "attempts": head.attempts,
+            "bytes": bytes,
             "event": event,
-        }))
+        });
+        Ok((described, event.map_or(0, |_| bytes) + OVERHEAD))
     }
 
     /// One that cannot be read hides no other.
-    async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<OrderEvent>, StoreError> {
+    async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<Stored>, StoreError> {
         match self.store.event(id, head).await {
-            Ok(stored) => Ok(Some(stored.event)),
+            Ok(stored) => Ok(Some(stored)),
             Err(error @ StoreError::Damaged(_)) => {
                 tracing::error!(event_id = %id, cause = %error, "a stored event cannot be read");
                 Ok(None)

@@ -10,18 +10,22 @@ mod erase;
 mod get;
 mod providers;
 mod replay;
+mod report;
 mod reprocess;
 mod requeue;
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::Value;
 use shared::identity::EventId;
-use shared::publisher::{Occasion, PublishError, Publisher};
+use shared::publisher::{Message, Occasion, PublishError, Publisher};
 use shared::settings::{SettingError, Settings};
 use shared::store::{Head, Store, StoreError};
+use shared::telemetry::Telemetry;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::providers::Providers;
@@ -32,7 +36,7 @@ const LAST_PAGE_BUDGET: Duration = Duration::from_secs(15);
 /// Events that are read from an index at once.
 const PAGE: i32 = 10;
 
-/// Bytes of JSON that are held in memory at once, and one event over that: no call to SNS takes more.
+/// Bytes of messages that are held in memory for one page, and one message over that: no call to SNS takes more.
 const CHUNK: usize = 256 * 1024;
 
 /// What an invocation asks for.
@@ -54,7 +58,7 @@ pub enum Task {
 }
 
 /// A task could not be done.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum TaskError {
     /// The payload names no task that is known, or not its parameters.
     #[error("not a task: {0}; functions/redrive/README.md lists them")]
@@ -71,6 +75,8 @@ pub enum TaskError {
 pub struct Outbox {
     store: Store,
     publisher: Publisher,
+    telemetry: Telemetry,
+    reading: Mutex<()>,
     // A fault in one provider's settings is no reason to stop publishing.
     providers: Result<Providers, SettingError>,
 }
@@ -81,6 +87,8 @@ impl Outbox {
         Ok(Self {
             store: Store::from_settings(settings)?,
             publisher: Publisher::from_settings(settings)?,
+            telemetry: Telemetry::from_settings(settings, None, &report::UNITS),
+            reading: Mutex::default(),
             providers: Providers::from_settings(settings),
         })
     }
@@ -91,7 +99,7 @@ impl Outbox {
         let left = deadline.saturating_duration_since(Instant::now());
         let stop_at = deadline - LAST_PAGE_BUDGET.min(left / 4);
         match task {
-            Task::Redrive(_) => self.drain(stop_at).await,
+            Task::Redrive(_) => self.drain(stop_at, deadline).await,
             Task::Get(get) => self.get(get).await,
             Task::Replay(replay) => self.replay(replay, stop_at).await,
             Task::Requeue(requeue) => self.requeue(&requeue, stop_at).await,
@@ -105,23 +113,42 @@ impl Outbox {
         let mut results = Vec::with_capacity(heads.len());
         let (mut chunk, mut size) = (Vec::new(), 0);
         for (id, head) in heads {
-            let unreadable = match self.store.event(id, head).await {
-                Ok(event) => {
-                    size += event.json.len();
-                    chunk.push(event);
+            let unreadable = match self.message(id, head, occasion).await {
+                Ok(message) => {
+                    size += message.size();
+                    chunk.push(message);
                     None
                 }
-                Err(error @ StoreError::Damaged(_)) => Some(PublishError::Message(error.to_string())),
-                Err(error) => Some(PublishError::Unavailable(error.to_string())),
+                Err(error) => Some(error),
             };
             if size >= CHUNK || unreadable.is_some() {
-                results.extend(self.publisher.publish_all(&std::mem::take(&mut chunk), occasion).await);
+                results.extend(self.publisher.publish_all(std::mem::take(&mut chunk)).await);
                 size = 0;
             }
             results.extend(unreadable.map(Err));
         }
-        results.extend(self.publisher.publish_all(&chunk, occasion).await);
+        results.extend(self.publisher.publish_all(chunk).await);
         results
+    }
+
+    /// The message of a stored event, which may be many times as large: one is read at a time, however many pages are in hand.
+    async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
+        let _alone = self.reading.lock().await;
+        match self.store.event(id, head).await {
+            Ok(stored) => self.publisher.message(&stored.event, &stored.json, occasion),
+            Err(error @ StoreError::Damaged(_)) => Err(PublishError::Message(error.to_string())),
+            Err(error) => Err(PublishError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+/// As the runtime logs it: without what the payload says, which is the caller's business.
+impl fmt::Debug for TaskError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTask(_) => write!(formatter, "the task failed: the payload is none"),
+            error => write!(formatter, "the task failed: {error}"),
+        }
     }
 }
 
@@ -148,14 +175,10 @@ pub async fn run() -> Result<(), Error> {
             .deadline()
             .duration_since(SystemTime::now())
             .unwrap_or_default();
-        let done = match outbox {
+        match outbox {
             Ok(outbox) => outbox.handle(event.payload, Instant::now() + left).await,
             Err(error) => Err(error.clone().into()),
-        };
-        if let Err(error) = &done {
-            tracing::error!(cause = %error, "the task failed");
         }
-        done
     }))
     .await
 }

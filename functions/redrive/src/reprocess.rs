@@ -16,6 +16,10 @@ use crate::{Outbox, PAGE, TaskError};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reprocess {
+    /// What they are in. It may be said, and can be nothing else.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read for its fault alone")]
+    state: Quarantined,
     provider: Option<String>,
     shop: Option<String>,
     /// Count them only.
@@ -23,6 +27,14 @@ pub struct Reprocess {
     dry_run: bool,
     /// Where an earlier run stopped.
     cursor: Option<Place>,
+}
+
+/// The only state that is read anew.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Quarantined {
+    #[default]
+    Quarantined,
 }
 
 #[derive(Default)]

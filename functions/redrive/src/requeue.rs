@@ -12,11 +12,23 @@ use crate::{Outbox, PAGE, TaskError};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requeue {
+    /// What they are in. It may be said, and can be nothing else.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read for its fault alone")]
+    state: Failed,
     /// Count them only.
     #[serde(default)]
     dry_run: bool,
     /// Where an earlier run stopped.
     cursor: Option<Place>,
+}
+
+/// The only state that is requeued.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Failed {
+    #[default]
+    Failed,
 }
 
 impl Outbox {
