@@ -29,10 +29,25 @@ pub fn workspace() -> PathBuf {
     package.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
+/// The profile that this program is built in, by the folder that cargo has put it into; `dev` where that says nothing.
+pub fn profile() -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let folders = program
+        .ancestors()
+        .skip(1)
+        .filter_map(|folder| folder.file_name()?.to_str());
+    // Tests are in a folder of their own in there.
+    match folders.into_iter().find(|name| *name != "deps") {
+        Some(name @ ("optimized" | "release")) => name.to_owned(),
+        _ => "dev".to_owned(),
+    }
+}
+
 impl Binaries {
     /// Builds all binaries of the workspace at `root`. Compiler errors are shown on standard error as ever.
     ///
-    /// The whole workspace is asked for, so that dependencies get the same features as in `cargo test` and are not built twice.
+    /// The whole workspace is asked for, so that dependencies get the same features as in `cargo test` and are not built twice; and
+    /// in this program's own profile: one that is optimised runs functions that are.
     pub fn build(root: &Path, output: Output) -> Result<Self, Error> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
@@ -43,6 +58,8 @@ impl Binaries {
                 "--workspace",
                 "--bins",
                 "--message-format=json-render-diagnostics",
+                "--profile",
+                &profile(),
             ])
             .stdin(Stdio::null())
             .stderr(Stdio::inherit());

@@ -3,50 +3,52 @@
 //! Every fault is drawn from the seed, the event that a call is for, and how many calls of its kind the event has had:
 //! the same seed brings the same faults over the same calls, however the calls of different events interleave.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fmt;
-use std::io::Read;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+mod check;
+mod faults;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use flate2::read::GzDecoder;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
+pub use self::check::Report;
+use self::faults::{Counts, count, faults, validation_faults};
 use crate::client::Client;
+use crate::draw::chance;
 use crate::fixture::{Catalogue, Fixture};
+use crate::orders::{Choice, Orders, add};
 use crate::queue::Message;
-use crate::settings::REDRIVE;
+use crate::settings::{self, REDRIVE, SHOP};
 use crate::signing::{Credentials, sign};
-use crate::snipcart::{self, Behaviour};
-use crate::stack::Stack;
-use crate::tap::{Call, Fault, Service};
-use crate::{Error, NAME, lock};
+use crate::stack::{Config, Stack};
+use crate::{Error, lock, snipcart};
 
 /// What takes a provider a minute takes this long here.
 const MINUTE: Duration = Duration::from_millis(10);
 /// Events on their way at once: enough to keep two cores busy, and few enough that calls do not wait for each other.
 const SENDERS: usize = 16;
-/// Kept of what goes wrong; the rest is counted.
-const SHOWN: usize = 20;
 
-/// What is drawn, in ten thousandths of the functions' calls to AWS.
-const FAULTS: [(usize, &str); 8] = [
-    (150, "throttled"),
-    (150, "answered 500"),
-    (150, "reset"),
-    (150, "done, answer lost"),
-    (150, "slow"),
-    (30, "never answered"),
-    (40, "function killed before"),
-    (40, "function killed after"),
-];
+/// The shops of each provider.
+const SHOPS: [&str; 2] = [SHOP, "second"];
+
+// Of ten thousand deliveries:
+/// no order events, or not to be understood;
+const OTHERS: u64 = 800;
+/// so large that they are kept in parts;
+const LARGE: u64 = 150;
+/// what the one before was, at the other shop;
+const TWINS: u64 = 300;
+/// sent with another body as well, once they are answered.
+const CONFLICTS: u64 = 400;
+
+/// Letters that make an event too large for one item.
+const LARGE_BY: usize = 600_000;
 
 /// What happens.
 #[derive(Debug, Clone, Copy)]
@@ -57,96 +59,17 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// What came of it.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Events that were sent.
-    pub events: usize,
-    /// Requests that were sent for them.
-    pub deliveries: usize,
-    /// Answers by what they said.
-    pub answers: BTreeMap<String, usize>,
-    /// Faults by their kind.
-    pub faults: BTreeMap<String, usize>,
-    /// Events that were answered 200.
-    pub acknowledged: usize,
-    /// Events of which their provider gave up before it was answered 200.
-    pub given_up: usize,
-    /// Items of the table that are events.
-    pub stored: usize,
-    /// Events that were answered 200 and are not stored, or were never published.
-    pub lost: usize,
-    /// Items that an event has beside its first.
-    pub duplicated_items: usize,
-    /// Messages.
-    pub messages: usize,
-    /// Events with more messages than one.
-    pub published_more_than_once: usize,
-    /// Events that redrive published.
-    pub redriven: usize,
-    /// From an event's receipt to its publication.
-    pub longest_in_outbox: SignedDuration,
-    /// How long it took.
-    pub took: Duration,
-    /// What must not be, the first few.
-    pub violations: Vec<String>,
-    /// All of them.
-    pub violated: usize,
-}
-
-impl Report {
-    fn violation(&mut self, what: impl FnOnce() -> String) {
-        self.violated += 1;
-        if self.violations.len() < SHOWN {
-            self.violations.push(what());
+/// Gives every provider its second shop.
+pub fn configure(config: &mut Config) {
+    for function in &config.functions {
+        if let Some(mut secret) = settings::secret(&function.name) {
+            let first = secret["shops"][SHOP].clone();
+            for shop in SHOPS {
+                secret["shops"][shop] = first.clone();
+            }
+            config.secrets.insert(function.name.clone(), secret);
         }
     }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: usize = self.faults.values().sum();
-        let mut row = |name: &str, value: &dyn fmt::Display| writeln!(formatter, "| {name} | {value} |");
-        row("events", &self.events)?;
-        row("deliveries", &self.deliveries)?;
-        for (answer, count) in &self.answers {
-            row(&format!("- answered {answer}"), count)?;
-        }
-        row("faults injected", &faults)?;
-        for (fault, count) in &self.faults {
-            row(&format!("- {fault}"), count)?;
-        }
-        row("events answered 200", &self.acknowledged)?;
-        row("events their provider gave up", &self.given_up)?;
-        row("events stored", &self.stored)?;
-        row("published by redrive", &self.redriven)?;
-        row("messages", &self.messages)?;
-        row("events published more than once", &self.published_more_than_once)?;
-        row(
-            "longest time in the outbox",
-            &format!("{:.1} s", self.longest_in_outbox.as_secs_f64()),
-        )?;
-        row("**lost**", &format!("**{}**", self.lost))?;
-        row("**duplicated items**", &format!("**{}**", self.duplicated_items))?;
-        row("took", &format!("{:.0} s", self.took.as_secs_f64()))
-    }
-}
-
-/// A number that follows from the seed and these words alone.
-fn draw(seed: u64, words: &[&str]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed;
-    for byte in words.iter().flat_map(|word| word.bytes().chain([0xff])) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    // FNV's high bits are poor: splitmix64's last steps mix them.
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    hash ^ (hash >> 31)
-}
-
-/// Whether a chance of `ten_thousandths` comes true.
-fn chance(ten_thousandths: u64, seed: u64, words: &[&str]) -> bool {
-    draw(seed, words) % 10_000 < ten_thousandths
 }
 
 /// How a provider sends again what was not answered 200.
@@ -173,154 +96,127 @@ impl Retries {
     }
 }
 
-type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
-
-fn count(counts: &Counts, what: &str) {
-    *lock(counts).entry(what.to_owned()).or_default() += 1;
-}
-
-/// Decides over the functions' calls to AWS.
-fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<Fault> {
-    let seen = Mutex::new(HashMap::<(String, String), usize>::new());
-    let published = AtomicUsize::new(0);
-    // Now and then SNS is down for everyone.
-    let period = (plan.events / 4).max(40);
-    move |call| {
-        // What reads the table and the queue to check them is left alone.
-        call.caller.as_ref()?;
-        if call.service == Service::Sns && published.fetch_add(1, Ordering::Relaxed) % period >= period * 85 / 100 {
-            count(&injected, "SNS down");
-            return Some(Fault::DOWN);
-        }
-        let event = event_of(call);
-        let nth = {
-            let mut seen = lock(&seen);
-            let nth = seen.entry((call.operation.clone(), event.clone())).or_default();
-            *nth += 1;
-            nth.to_string()
-        };
-        let words = [call.operation.as_str(), &event, &nth];
-        let mut drawn = usize::try_from(draw(plan.seed, &words) % 10_000).unwrap_or_default();
-        let (_, kind) = FAULTS.iter().find(|(chance, _)| match drawn.checked_sub(*chance) {
-            Some(rest) => {
-                drawn = rest;
-                false
-            }
-            None => true,
-        })?;
-        let server_error = match call.service {
-            Service::Sns => "InternalError",
-            _ => "InternalServerError",
-        };
-        count(&injected, kind);
-        Some(match *kind {
-            "throttled" => Fault::THROTTLED,
-            "answered 500" => Fault::Answer {
-                status: 500,
-                code: server_error,
-            },
-            "reset" => Fault::Reset,
-            "done, answer lost" => Fault::LoseAnswer,
-            "slow" => Fault::Slow(Duration::from_millis(50 + 5 * drawn as u64)),
-            "never answered" => Fault::Hang,
-            "function killed before" => Fault::KillBefore,
-            _ => Fault::KillAfter,
-        })
-    }
-}
-
-/// The event that a call is for, the first of many; nothing where it names none.
-fn event_of(call: &Call) -> String {
-    let body = String::from_utf8_lossy(&call.body);
-    let marks = [r#""pk":{"S":""#, "%22id%22%3A%22"];
-    let found = marks.iter().find_map(|mark| body.split_once(mark));
-    found
-        .and_then(|(_, rest)| rest.get(..64))
-        .unwrap_or_default()
-        .to_owned()
-}
-
-/// Decides over the calls to Snipcart.
-fn validation_faults(seed: u64, injected: Counts) -> impl Fn(&str) -> Option<Behaviour> {
-    move |path| {
-        let (kind, behaviour) = match draw(seed, &["validation", path]) % 10_000 {
-            0..100 => ("Snipcart answers 500", Behaviour::Status(500)),
-            100..200 => ("Snipcart answers 503", Behaviour::Status(503)),
-            200..210 => ("Snipcart never answers", Behaviour::Hang),
-            _ => return None,
-        };
-        count(&injected, kind);
-        Some(behaviour)
-    }
-}
-
-/// The events that can be made new ones.
-fn renewable(catalogue: &Catalogue) -> Result<Vec<Fixture>, Error> {
-    let mut fixtures = Vec::new();
-    for (provider, names) in catalogue.names() {
-        for name in names {
-            if catalogue.normalized(provider, name)?.is_none() {
-                continue;
-            }
-            let fixture = catalogue.event(provider, name)?;
-            let [mut one, mut other] = [fixture.clone(), fixture.clone()];
-            one.renew_as(identity(1, 0))?;
-            other.renew_as(identity(2, 0))?;
-            if one.body()? != other.body()? {
-                fixtures.push(fixture);
-            }
-        }
-    }
-    Ok(fixtures)
-}
-
-/// A different one for each event; what becomes a number of it is the event's own number.
-fn identity(index: usize, seed: u64) -> Uuid {
-    Uuid::from_u64_pair((index as u64) << 34 | seed & 0xffff, draw(seed, &[&index.to_string()]))
-}
-
 fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
+/// What is to become of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It is published.
+    Order,
+    /// The same; it is kept in parts.
+    Large,
+    /// It is kept only.
+    Other,
+    /// It has the id of another, which is an order, and is kept beside it; unless its id follows from its body.
+    Conflict,
+}
+
 /// What a provider knows of an event in the end.
 struct Sent {
+    kind: Kind,
+    shop: &'static str,
     body: [u8; 32],
     deliveries: usize,
-    /// What was said of it with 200.
+    /// What was said of it with 200: ids, and what became of them.
     event_ids: BTreeSet<String>,
+    outcomes: BTreeSet<String>,
+}
+
+/// Which deliveries there are: all that is drawn follows from the seed and a delivery's number.
+struct Deliveries {
+    orders: Orders,
+    seed: u64,
+}
+
+impl Deliveries {
+    /// The delivery number `index`: what it is, its shop, and the number that its content follows from.
+    fn what(&self, index: usize) -> (Kind, &'static str, usize) {
+        let is_twin = |index: usize| index > 0 && chance(TWINS, self.seed, &["twin", &index.to_string()]);
+        let of_its_own = |index: usize| {
+            let number = index.to_string();
+            let kind = if chance(OTHERS, self.seed, &["other", &number]) {
+                Kind::Other
+            } else if chance(LARGE, self.seed, &["large", &number]) {
+                Kind::Large
+            } else {
+                Kind::Order
+            };
+            (kind, usize::from(chance(5_000, self.seed, &["shop", &number])))
+        };
+        if is_twin(index) && !is_twin(index - 1) {
+            let (kind, shop) = of_its_own(index - 1);
+            return (kind, SHOPS[1 - shop], index - 1);
+        }
+        let (kind, shop) = of_its_own(index);
+        (kind, SHOPS[shop], index)
+    }
+
+    fn fixture(&self, kind: Kind, index: usize) -> Result<Fixture, Error> {
+        match kind {
+            Kind::Order | Kind::Conflict => self.orders.order(index),
+            Kind::Large => self.orders.large_order(index, LARGE_BY),
+            Kind::Other => self.orders.other(index),
+        }
+    }
 }
 
 /// A provider.
 struct Sender {
     client: Client,
     url: String,
-    seed: u64,
+    deliveries: Deliveries,
     answers: Counts,
     injected: Counts,
 }
 
 impl Sender {
+    /// Sends the delivery number `index`, and where it is to be, another body for the same event after it.
+    async fn send(&self, index: usize) -> Result<Vec<Sent>, Error> {
+        let (kind, shop, content) = self.deliveries.what(index);
+        let mut fixture = self.deliveries.fixture(kind, content)?;
+        let number = index.to_string();
+        let sent = self.send_until_answered(&number, kind, shop, &mut fixture).await?;
+        let is_known = kind == Kind::Order && !sent.event_ids.is_empty();
+        let mut all = vec![sent];
+        if is_known && chance(CONFLICTS, self.deliveries.seed, &["conflict", &number]) {
+            add(&mut fixture, &number)?;
+            let number = format!("{number}-conflict");
+            let sent = self.send_until_answered(&number, Kind::Conflict, shop, &mut fixture);
+            all.push(sent.await?);
+        }
+        Ok(all)
+    }
+
     /// Sends an event until it is answered 200, or as often as its provider does.
-    async fn send(&self, index: usize, mut fixture: Fixture) -> Result<Sent, Error> {
-        fixture.renew_as(identity(index, self.seed))?;
+    async fn send_until_answered(
+        &self,
+        number: &str,
+        kind: Kind,
+        shop: &'static str,
+        fixture: &mut Fixture,
+    ) -> Result<Sent, Error> {
         let retries = Retries::of(&fixture.provider);
         let mut sent = Sent {
+            kind,
+            shop,
             body: sha256(&fixture.body()?),
             deliveries: 0,
             event_ids: BTreeSet::new(),
+            outcomes: BTreeSet::new(),
         };
-        let index = index.to_string();
         for attempt in 0..retries.tries {
             if attempt > 0 {
                 tokio::time::sleep(retries.wait).await;
             }
             let attempt = attempt.to_string();
             let credentials = Credentials {
-                request_token: Some(format!("{}{index}-{attempt}", snipcart::GENUINE)),
+                shop: shop.to_owned(),
+                request_token: Some(format!("{}{number}-{attempt}", snipcart::GENUINE)),
                 ..Credentials::default()
             };
-            sign(&mut fixture, &credentials, Timestamp::now())?;
+            sign(fixture, &credentials, Timestamp::now())?;
             sent.deliveries += 1;
             let Ok(answer) = self.client.send(fixture.to_request(&self.url)?).await else {
                 count(&self.answers, "nothing");
@@ -328,16 +224,15 @@ impl Sender {
             };
             let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
             let status = answer.status().as_u16();
-            count(
-                &self.answers,
-                &format!("{status} {}", said["status"].as_str().unwrap_or_default()),
-            );
+            let outcome = said["status"].as_str().unwrap_or_default();
+            count(&self.answers, &format!("{status} {outcome}"));
             let Some(event_id) = said["event_id"].as_str().filter(|_| status == 200) else {
                 continue;
             };
             sent.event_ids.insert(event_id.to_owned());
+            sent.outcomes.insert(outcome.to_owned());
             // On its way to the provider the answer may be lost too, and some send again what was answered.
-            if !chance(200, self.seed, &["unheard", &index, &attempt]) {
+            if !chance(200, self.deliveries.seed, &["unheard", number, &attempt]) {
                 return Ok(sent);
             }
             count(&self.injected, "answer lost on its way to the provider");
@@ -375,7 +270,7 @@ pub async fn run(
 ) -> Result<Report, Error> {
     let begun = Instant::now();
     let (injected, answers) = (Counts::default(), Counts::default());
-    let fixtures = renewable(catalogue)?;
+    let orders = Orders::read(catalogue, &[], Choice::Every, plan.seed)?;
     stack.tap().follow(faults(plan, Arc::clone(&injected)));
     stack
         .snipcart()
@@ -389,39 +284,29 @@ pub async fn run(
     let sender = Arc::new(Sender {
         client: Client::new(&stack.url())?,
         url: stack.url(),
-        seed: plan.seed,
+        deliveries: Deliveries {
+            orders,
+            seed: plan.seed,
+        },
         answers: Arc::clone(&answers),
         injected: Arc::clone(&injected),
     });
     let room = Arc::new(Semaphore::new(SENDERS));
     let mut sends = JoinSet::new();
     for index in 0..plan.events {
-        let providers = catalogue.names().len() as u64;
-        let provider = draw(plan.seed, &["provider", &index.to_string()]) % providers;
-        let provider = catalogue
-            .names()
-            .keys()
-            .nth(usize::try_from(provider).unwrap_or_default());
-        let its: Vec<&Fixture> = fixtures
-            .iter()
-            .filter(|fixture| Some(&fixture.provider) == provider)
-            .collect();
-        let drawn = draw(plan.seed, &["event", &index.to_string()]) % its.len().max(1) as u64;
-        let Some(fixture) = its.get(usize::try_from(drawn).unwrap_or_default()) else {
-            continue;
-        };
-        let (fixture, sender, progress) = ((*fixture).clone(), Arc::clone(&sender), progress.clone());
+        let (sender, progress) = (Arc::clone(&sender), progress.clone());
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             break;
         };
         sends.spawn(async move {
-            let sent = sender.send(index, fixture).await;
+            let sent = sender.send(index).await;
             drop(permit);
             progress();
             sent
         });
     }
     let sent = sends.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let sent: Vec<Sent> = sent.into_iter().flatten().collect();
 
     stack.tap().follow_nothing();
     stack.snipcart().follow(|_| None);
@@ -441,7 +326,7 @@ pub async fn run(
         faults: lock(&injected).clone(),
         ..Report::default()
     };
-    check(stack, &sent, &received, &mut report).await?;
+    check::check(stack, &sent, &received, &mut report).await?;
     report.took = begun.elapsed();
     Ok(report)
 }
@@ -492,161 +377,4 @@ async fn consume(
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     Ok(())
-}
-
-/// An event of the table.
-struct Stored {
-    state: String,
-    payload: [u8; 32],
-    event: [u8; 32],
-}
-
-/// Compares what the providers were told, what is stored, and what was published.
-async fn check(
-    stack: &Stack,
-    sent: &[Sent],
-    received: &HashMap<String, Received>,
-    report: &mut Report,
-) -> Result<(), Error> {
-    let stored = read_table(stack, report).await?;
-    report.stored = stored.len();
-    report.messages = received.values().map(|received| received.messages).sum();
-    report.published_more_than_once = received.values().filter(|received| received.messages > 1).count();
-
-    let mut items_of = HashMap::<[u8; 32], usize>::new();
-    for event in stored.values() {
-        *items_of.entry(event.payload).or_default() += 1;
-    }
-    for sent in sent {
-        let items = items_of.remove(&sent.body).unwrap_or_default();
-        if items > 1 {
-            report.duplicated_items += items - 1;
-            report.violation(|| format!("one event has {items} items: {:?}", sent.event_ids));
-        }
-        if sent.event_ids.is_empty() {
-            report.given_up += 1;
-            continue;
-        }
-        report.acknowledged += 1;
-        if sent.event_ids.len() > 1 {
-            report.violation(|| format!("one event has several ids: {:?}", sent.event_ids));
-        }
-        for event_id in &sent.event_ids {
-            match stored.get(event_id) {
-                None => {
-                    report.lost += 1;
-                    report.violation(|| format!("{event_id} was answered 200 and is not stored"));
-                }
-                Some(event) if event.payload != sent.body => {
-                    report.violation(|| format!("{event_id} is stored with another body than it was sent with"));
-                }
-                Some(_) if !received.contains_key(event_id) => {
-                    report.lost += 1;
-                    report.violation(|| format!("{event_id} was answered 200 and never published"));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    for (event_id, event) in &stored {
-        if event.state != "published" {
-            report.violation(|| format!("{event_id} is {} in the end", event.state));
-        }
-        if items_of.contains_key(&event.payload) {
-            report.violation(|| format!("{event_id} is stored with a body that nobody sent"));
-        }
-    }
-    for (event_id, received) in received {
-        match stored.get(event_id) {
-            None => report.violation(|| format!("{event_id} is published and not stored")),
-            Some(event) if received.texts.iter().any(|text| *text != event.event) => {
-                report.violation(|| format!("{event_id} was published otherwise than it is stored"));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
-}
-
-async fn read_table(stack: &Stack, report: &mut Report) -> Result<HashMap<String, Stored>, Error> {
-    let mut stored = HashMap::new();
-    let scan = stack.clients().dynamodb.scan().table_name(NAME).consistent_read(true);
-    let mut items = scan.into_paginator().items().send();
-    while let Some(item) = items.next().await {
-        let item = item.map_err(|error| Error::Send(format!("the table cannot be read: {error:?}")))?;
-        let text = |name: &str| {
-            item.get(name)
-                .and_then(|value| value.as_s().ok())
-                .map_or("", String::as_str)
-        };
-        let event_id = text("pk").to_owned();
-        if text("sk") != "head" {
-            report.violation(|| format!("{event_id} has an item {}", text("sk")));
-            continue;
-        }
-        let value = |name: &str| {
-            let mut value = Vec::new();
-            if let Some(AttributeValue::B(bytes)) = item.get(name) {
-                // What cannot be read is not what was sent: the check finds it.
-                let _ = GzDecoder::new(bytes.as_ref()).read_to_end(&mut value);
-            }
-            sha256(&value)
-        };
-        let time = |name: &str| text(name).parse::<Timestamp>().ok();
-        if let (Some(from), Some(to)) = (time("received_at"), time("published_at")) {
-            report.longest_in_outbox = report.longest_in_outbox.max(to.duration_since(from));
-        }
-        let event = Stored {
-            state: text("state").to_owned(),
-            payload: value("payload"),
-            event: value("event"),
-        };
-        stored.insert(event_id, event);
-    }
-    Ok(stored)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn call(operation: &str, body: &str) -> Call {
-        Call {
-            service: Service::DynamoDb,
-            operation: operation.to_owned(),
-            caller: Some("cartum-1".to_owned()),
-            body: Bytes::from(body.to_owned()),
-        }
-    }
-
-    #[test]
-    fn the_same_seed_brings_the_same_faults_over_the_same_calls() {
-        let plan = |seed| faults(Plan { events: 1000, seed }, Counts::default());
-        let calls: Vec<Call> = (0..2000)
-            .map(|index| call("PutItem", &format!(r#"{{"Item":{{"pk":{{"S":"{index:064}"}}}}}}"#)))
-            .collect();
-        let (one, same, other) = (plan(1), plan(1), plan(2));
-        let drawn: Vec<_> = calls.iter().map(&one).collect();
-        let backwards: Vec<_> = calls.iter().rev().map(&same).collect();
-        assert!(drawn.iter().eq(backwards.iter().rev()), "whatever the order");
-        assert_ne!(drawn, calls.iter().map(&other).collect::<Vec<_>>());
-        let hit = drawn.iter().flatten().count();
-        assert!(
-            (120..240).contains(&hit),
-            "{hit} of 2000 is far from what the table of faults says"
-        );
-    }
-
-    #[test]
-    fn a_call_is_for_the_event_it_names() {
-        let id = "a".repeat(64);
-        for body in [
-            format!(r#"{{"Key":{{"pk":{{"S":"{id}"}}}}}}"#),
-            format!("Message=%7B%22id%22%3A%22{id}%22"),
-        ] {
-            assert_eq!(event_of(&call("X", &body)), id);
-        }
-        assert_eq!(event_of(&call("Query", "{}")), "");
-    }
 }

@@ -1,6 +1,8 @@
 //! The AWS endpoints: DynamoDB on one port, SNS and SQS on another, each behind the tap; and beside SNS and SQS the functions, to
 //! invoke them.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
@@ -13,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::Error;
 use crate::lambda::{self, Functions};
 use crate::messages::Messages;
+use crate::recorder::Recorder;
 use crate::server::{Answer, Port, Server, message};
 use crate::tap::{Call, Service, Tap};
 
@@ -25,35 +28,52 @@ pub struct Endpoints {
     dynamodb: Server,
     messages: Server,
     database: Option<JoinHandle<()>>,
+    behind: Authority,
+}
+
+/// What the endpoints hold, and who sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Holding {
+    /// Host and port of another emulator of AWS: calls go through the tap to that, and nothing is emulated here.
+    pub aws: Option<String>,
+    /// The file of the table, which outlives the stack; else it is in memory.
+    pub table: Option<PathBuf>,
+    /// Where the messages are kept that the topic delivers.
+    pub recorder: Option<Recorder>,
 }
 
 impl Endpoints {
-    /// Serves an empty DynamoDB, and SNS and SQS without topic or queue.
+    /// Serves DynamoDB, empty or as its file has it, and SNS and SQS without topic or queue.
     ///
     /// The functions are those of `functions` once they are there: they need the endpoints' URLs.
-    /// With `aws`, the host and port of another emulator, calls go through the tap to that, and nothing is emulated here.
     pub async fn start(
         dynamodb: Port,
         messages: Port,
         tap: &Tap,
         functions: &Functions,
-        aws: Option<&str>,
+        holding: Holding,
     ) -> Result<Self, Error> {
-        let (database, authority) = match aws {
-            Some(address) => (None, address.to_owned()),
-            None => database().await.map(|(database, address)| (Some(database), address))?,
+        let Holding { aws, table, recorder } = holding;
+        let (database, authority) = match &aws {
+            Some(address) => (None, address.clone()),
+            None => database(table)
+                .await
+                .map(|(database, address)| (Some(database), address))?,
         };
         let authority = Authority::try_from(authority).map_err(|error| Error::Start(error.to_string()))?;
         let upstream = Upstream {
             client: Client::builder(TokioExecutor::new()).build_http(),
-            authority,
+            authority: authority.clone(),
         };
 
-        let elsewhere = aws.map(|_| upstream.clone());
+        let elsewhere = aws.as_ref().map(|_| upstream.clone());
         let dynamodb_tap = tap.clone();
         let dynamodb = dynamodb.serve(LIMIT, move |request, _| {
             let (tap, upstream) = (dynamodb_tap.clone(), upstream.clone());
             async move {
+                if let Some(refused) = of_a_page(&request) {
+                    return Some(refused);
+                }
                 let target = request
                     .headers()
                     .get("x-amz-target")
@@ -69,12 +89,15 @@ impl Endpoints {
             }
         });
 
-        let emulated = Messages::new(messages.address());
+        let emulated = Messages::new(messages.address(), recorder);
         let (messages_tap, functions) = (tap.clone(), functions.clone());
         let messages = messages.serve(LIMIT, move |request, _| {
             let (tap, emulated, functions) = (messages_tap.clone(), emulated.clone(), functions.clone());
             let elsewhere = elsewhere.clone();
             async move {
+                if let Some(refused) = of_a_page(&request) {
+                    return Some(refused);
+                }
                 match lambda::function_of(&request) {
                     Some(function) => Some(functions.answer(&function, request).await),
                     None => pass_message(&tap, emulated, elsewhere, request).await,
@@ -85,7 +108,13 @@ impl Endpoints {
             dynamodb,
             messages,
             database,
+            behind: authority,
         })
+    }
+
+    /// Where the table is behind the tap: no fault is met there, and no call counted.
+    pub fn table_url(&self) -> String {
+        format!("http://{}", self.behind)
     }
 
     /// DynamoDB's URL.
@@ -107,10 +136,26 @@ impl Drop for Endpoints {
     }
 }
 
-/// An empty DynamoDB, and where it is: it can only be reached over HTTP.
-async fn database() -> Result<(JoinHandle<()>, String), Error> {
-    let database =
-        dynoxide::Database::memory().map_err(|error| Error::Start(format!("DynamoDB does not start: {error}")))?;
+/// A page in the developer's browser must not do what an operator may, and a browser says that it is one. No SDK does.
+fn of_a_page(request: &Request<Bytes>) -> Option<Response<Bytes>> {
+    let is_of_a_page = ["origin", "sec-fetch-site"]
+        .iter()
+        .any(|name| request.headers().contains_key(*name));
+    is_of_a_page.then(|| {
+        message(
+            StatusCode::FORBIDDEN,
+            "the local stack's AWS endpoints answer to no web page",
+        )
+    })
+}
+
+/// A DynamoDB, and where it is: it can only be reached over HTTP.
+async fn database(table: Option<PathBuf>) -> Result<(JoinHandle<()>, String), Error> {
+    let database = match &table {
+        None => dynoxide::Database::memory(),
+        Some(file) => dynoxide::Database::new(&file.to_string_lossy()),
+    };
+    let database = database.map_err(|error| Error::Start(format!("DynamoDB does not start: {error}")))?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
         .await
         .map_err(Error::io("a port for DynamoDB"))?;

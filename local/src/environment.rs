@@ -69,6 +69,15 @@ impl Environments {
         }
     }
 
+    /// The process ids of a function's environments.
+    pub fn pids(&self, function: &str) -> Vec<u32> {
+        let environments = lock(&self.0);
+        let of_function = environments
+            .values()
+            .filter(|environment| environment.function == function);
+        of_function.filter_map(|environment| environment.pid).collect()
+    }
+
     /// How many are alive.
     pub fn count(&self) -> usize {
         lock(&self.0).len()
@@ -78,6 +87,8 @@ impl Environments {
 /// What is needed to end an environment, and to know that it has ended.
 #[derive(Debug, Clone)]
 struct Handle {
+    function: String,
+    pid: Option<u32>,
     kill: Arc<Notify>,
     exit: watch::Receiver<Option<String>>,
 }
@@ -242,6 +253,8 @@ impl Environment {
         let (exit_sender, exit) = watch::channel(None);
         let kill = Arc::new(Notify::new());
         let handle = Handle {
+            function: recipe.name.clone(),
+            pid: child.id(),
             kill: Arc::clone(&kill),
             exit,
         };
@@ -281,7 +294,8 @@ impl Drop for Environment {
     }
 }
 
-fn command(recipe: &Recipe, id: &str, api: &RuntimeApi) -> Command {
+/// The process of an environment, not started yet: `id` is its log stream and its session token.
+pub(crate) fn command(recipe: &Recipe, id: &str, api: &RuntimeApi) -> Command {
     let mut command = Command::new(&recipe.binary);
     command
         // Nothing of the developer's own AWS settings may reach a function.

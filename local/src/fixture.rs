@@ -93,6 +93,18 @@ impl Catalogue {
         }
     }
 
+    /// A provider's plainest event that is published: the one with the shortest name.
+    pub fn plainest(&self, provider: &str) -> Result<Option<Fixture>, Error> {
+        let mut names: Vec<&String> = self.names.get(provider).into_iter().flatten().collect();
+        names.sort_by_key(|name| name.len());
+        for name in names {
+            if self.normalized(provider, name)?.is_some() {
+                return self.event(provider, name).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     #[expect(clippy::unused_self, reason = "only files of the catalogue are read")]
     fn json(&self, path: &Path) -> Result<Value, Error> {
         let text = std::fs::read(path)

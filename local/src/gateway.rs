@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use jiff::Timestamp;
@@ -12,7 +13,9 @@ use uuid::Uuid;
 use crate::environment::{Function, Invoked};
 use crate::event::{self, Context};
 use crate::log::Log;
+use crate::recorder::{Received, Recorder};
 use crate::server::{Port, Server, message};
+use crate::view::View;
 use crate::{LAMBDA_PAYLOAD_LIMIT, template};
 
 /// API Gateway's limit for a body.
@@ -27,28 +30,62 @@ pub struct Gateway {
     pub functions: Vec<Arc<Function>>,
     /// Where each delivery is noted.
     pub log: Log,
+    /// Where each delivery is kept, if it is.
+    pub recorder: Option<Recorder>,
 }
 
 impl Gateway {
-    /// Serves it.
-    pub fn serve(self, port: Port) -> Server {
-        let gateway = Arc::new(self);
+    /// Serves it, and beside it the live view, if there is one.
+    pub fn serve(self: &Arc<Self>, port: Port, view: Option<View>) -> Server {
+        let gateway = Arc::clone(self);
         port.serve(BODY_LIMIT, move |request, peer| {
-            let gateway = Arc::clone(&gateway);
+            let (gateway, view) = (Arc::clone(&gateway), view.clone());
             async move {
-                let begun = Instant::now();
-                let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-                let response = gateway.answer(request, peer).await;
-                gateway
-                    .log
-                    .delivery(method.as_str(), &path, response.status().as_u16(), begun.elapsed());
-                Some(response)
+                let has_route = gateway.route(&request).is_some();
+                match view.filter(|_| !has_route && View::is_for(&request)) {
+                    Some(view) => Some(view.answer(request).await),
+                    None => Some(gateway.deliver(request, peer).await.map(Body::from)),
+                }
             }
         })
     }
 
-    async fn answer(&self, request: Request<Bytes>, peer: SocketAddr) -> Response<Bytes> {
-        let found = template::route(&self.routes, request.method().as_str(), request.uri().path());
+    fn route(&self, request: &Request<Bytes>) -> Option<template::Match<'_>> {
+        template::route(&self.routes, request.method().as_str(), request.uri().path())
+    }
+
+    /// Answers a delivery, notes it and keeps it.
+    async fn deliver(&self, request: Request<Bytes>, peer: SocketAddr) -> Response<Bytes> {
+        let (begun, at) = (Instant::now(), Timestamp::now());
+        let invocation = Uuid::new_v4().to_string();
+        let received = self.recorder.as_ref().map(|recorder| {
+            recorder.expect(&invocation);
+            let found = self.route(&request);
+            let shop = found.as_ref().and_then(|found| {
+                let shop = found.parameters.iter().find(|(name, _)| name == "shop");
+                shop.map(|(_, shop)| shop.clone())
+            });
+            Received {
+                at,
+                invocation: invocation.clone(),
+                provider: found.map(|found| found.function.to_owned()),
+                shop,
+                request: request.clone(),
+            }
+        });
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let response = self.answer(&invocation, request, peer).await;
+        let took = begun.elapsed();
+        self.log
+            .answered(method.as_str(), &path, response.status().as_u16(), took);
+        if let (Some(recorder), Some(received)) = (&self.recorder, received) {
+            recorder.delivered(received, &response, took);
+        }
+        response
+    }
+
+    async fn answer(&self, invocation: &str, request: Request<Bytes>, peer: SocketAddr) -> Response<Bytes> {
+        let found = self.route(&request);
         let function = found
             .as_ref()
             .and_then(|found| self.functions.iter().find(|function| function.name() == found.function));
@@ -62,12 +99,9 @@ impl Gateway {
         }
         let function = Arc::clone(function);
         let request_id = context.request_id.clone();
+        let invocation = invocation.to_owned();
         // On a task of its own: on AWS a function goes on when its client goes away.
-        let invoked = tokio::spawn(async move {
-            function
-                .invoke(&Uuid::new_v4().to_string(), &context.trace_id, event.into())
-                .await
-        });
+        let invoked = tokio::spawn(async move { function.invoke(&invocation, &context.trace_id, event.into()).await });
         let mut response = match invoked.await {
             Ok(Invoked::Returned(returned)) => event::to_response(&returned)
                 .unwrap_or_else(|| message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")),

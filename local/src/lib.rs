@@ -6,18 +6,27 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod backlog;
+pub mod bench;
 pub mod binaries;
 pub mod chaos;
 pub mod client;
+pub mod data;
+mod draw;
 pub mod endpoints;
 pub mod environment;
 pub mod event;
 pub mod fixture;
 pub mod gateway;
+pub mod json_text;
 pub mod lambda;
+pub mod load;
 pub mod log;
+pub mod masking;
 mod messages;
+pub mod orders;
 pub mod queue;
+pub mod recorder;
 pub mod runtime_api;
 pub mod server;
 pub mod settings;
@@ -25,8 +34,10 @@ pub mod signing;
 pub mod snipcart;
 pub mod stack;
 pub mod store;
+pub mod stored;
 pub mod tap;
 pub mod template;
+pub mod view;
 
 /// The local stack's region.
 pub const REGION: &str = "us-east-1";
@@ -86,6 +97,9 @@ pub enum Error {
         /// The run's seed.
         seed: u64,
     },
+    /// The functions are too large, or take too much memory.
+    #[error("what is deployed is over its bars: {0}")]
+    Missed(String),
     /// A function did not do what it was invoked for.
     #[error("{function}: {what}")]
     Invoke {

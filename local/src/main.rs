@@ -1,8 +1,11 @@
 //! `cargo local`: the whole system on this machine, and events to send to it.
 #![allow(clippy::print_stdout, reason = "a command talks on standard output")]
 
+mod deployed;
+mod measure;
 mod outbox;
 mod send;
+mod stopwatch;
 mod storm;
 mod up;
 
@@ -21,6 +24,9 @@ const EXAMPLES: &str = "\
 Examples:
   cargo local                                   start everything; Ctrl-C stops it
   cargo local --port 9100 --dynamodb-port 0     the same on other ports (0: any free one)
+  cargo local --data .local                     keep the table and the list over restarts
+  cargo local --secrets FILE --tunnel-port 9002 take real webhooks through a tunnel to port 9002
+  cargo local --json | jq -r .outcome           each delivery a line of JSON
   cargo local list                              all providers and events
   cargo local send snipcart order-completed     send an event, see what becomes of it
   cargo local send cartum order-created --count 200 --rate 20 --fresh
@@ -28,8 +34,17 @@ Examples:
   cargo local redrive                           publish what is due now, and not in a minute
   cargo local get snipcart main ORDER           all events of an order, whole
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
+  cargo local requeue --stack order-webhooks    the same tasks on a deployed stack, by the AWS CLI
   cargo local chaos --events 20000 --seed 1     are none lost, and none twice?
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
+
+const MEASURES: &str = "\
+Examples, with optimised binaries (cargo local-optimized is the same command as cargo local):
+  cargo local-optimized bench --runs 20
+  cargo local-optimized load --rate 50 --seconds 60
+  cargo local-optimized load --rate 20 --provider snipcart --json
+  cargo local-optimized backlog --events 100000
+  cargo local-optimized backlog --events 2000 --dynamodb-ms 5 --sns-ms 20";
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo local", bin_name = "cargo local", about = "The whole system on this machine: no Docker, no AWS account.", after_help = EXAMPLES)]
@@ -69,6 +84,15 @@ enum Command {
     Erase(outbox::Erase),
     /// Send events through random faults and kills in a stack of its own, and count what became of them
     Chaos(storm::Options),
+    /// Send new orders at a steady rate in a stack of its own, and say how long each took
+    #[command(after_help = MEASURES)]
+    Load(measure::Load),
+    /// Fill the outbox of a stack of its own, empty it, and say how long that took and in how much memory
+    #[command(after_help = MEASURES)]
+    Backlog(measure::Backlog),
+    /// Measure start, events, memory and size of the functions as deployed, beside peers
+    #[command(after_help = MEASURES)]
+    Bench(stopwatch::Options),
 }
 
 /// Which event.
@@ -147,6 +171,9 @@ fn main() -> ExitCode {
         Command::Reprocess(options) => run(outbox::reprocess(options)),
         Command::Erase(options) => run(outbox::erase(options)),
         Command::Chaos(options) => run(storm::chaos(options)),
+        Command::Load(options) => run(measure::load(options)),
+        Command::Backlog(options) => run(measure::backlog(options)),
+        Command::Bench(options) => run(stopwatch::bench(options)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,6 +22,7 @@ use rustack_sqs_model::input::SendMessageInput;
 use rustack_sqs_model::output::ReceiveMessageOutput;
 
 use crate::lock;
+use crate::recorder::Recorder;
 use crate::tap::{Service, error};
 
 /// SNS's limit for a message and its attributes together.
@@ -43,7 +44,9 @@ pub(crate) struct Messages {
 
 impl Messages {
     /// Empty; `address` is where they will be served, which is part of a queue's URL.
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    ///
+    /// What a topic delivers to a queue is kept in `recorder`, if there is one.
+    pub(crate) fn new(address: SocketAddr, recorder: Option<Recorder>) -> Self {
         let (host, port) = (address.ip().to_string(), address.port());
         let large = LargeBodies::default();
         let sqs = Arc::new(RustackSqs::new(SqsConfig {
@@ -54,6 +57,7 @@ impl Messages {
         let publisher = Publisher {
             sqs: Arc::clone(&sqs),
             large: large.clone(),
+            recorder,
         };
         let sns = RustackSns::new(
             SnsConfig {
@@ -214,6 +218,7 @@ async fn whole<B: http_body::Body<Data = Bytes>>(response: Response<B>) -> Respo
 struct Publisher {
     sqs: Arc<RustackSqs>,
     large: LargeBodies,
+    recorder: Option<Recorder>,
 }
 
 #[async_trait]
@@ -250,8 +255,11 @@ impl SqsPublisher for Publisher {
         self.sqs
             .send_message(input)
             .await
-            .map(|_| ())
-            .map_err(|error| failed(error.to_string()))
+            .map_err(|error| failed(error.to_string()))?;
+        if let Some(recorder) = &self.recorder {
+            recorder.published(message_body);
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess` and `erase`: what an operator asks of the function `redrive`.
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess` and `erase`: what an operator asks of the function `redrive`, here or deployed.
 
 use std::time::Duration;
 
@@ -9,12 +9,17 @@ use local::settings::REDRIVE;
 use local::{Error, lambda};
 use serde_json::{Map, Value, json};
 
+use crate::deployed;
+
 /// Where the function is.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Place {
     /// The port of SNS and SQS, where functions are invoked too
     #[arg(long, default_value_t = 4566)]
     sns_port: u16,
+    /// A deployed CloudFormation stack in place of the local one; the AWS CLI invokes its function
+    #[arg(long, value_name = "NAME", conflicts_with = "sns_port")]
+    stack: Option<String>,
 }
 
 /// `cargo local get`'s flags.
@@ -95,7 +100,7 @@ pub(crate) struct Erase {
 
 /// Publishes what is due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
-    let task = Task::new("redrive", json!({}), place);
+    let task = Task::new("redrive", json!({}), place).await?;
     print(&task.run(&["published", "put_off", "failed"]).await?);
     Ok(())
 }
@@ -112,7 +117,7 @@ pub(crate) async fn get(get: Get) -> Result<(), Error> {
             });
         }
     };
-    print(&Task::new("get", parameters, get.place).once().await?);
+    print(&Task::new("get", parameters, get.place).await?.all_events().await?);
     Ok(())
 }
 
@@ -128,13 +133,14 @@ pub(crate) async fn replay(replay: Replay) -> Result<(), Error> {
     if let Some(shop) = replay.shop {
         parameters["shop"] = shop.into();
     }
-    print(&Task::new("replay", parameters, replay.place).run(&["replayed"]).await?);
+    let task = Task::new("replay", parameters, replay.place).await?;
+    print(&task.run(&["replayed"]).await?);
     Ok(())
 }
 
 /// Gives failed events another try.
 pub(crate) async fn requeue(requeue: Requeue) -> Result<(), Error> {
-    let task = Task::new("requeue", json!({"dry_run": requeue.dry_run}), requeue.place);
+    let task = Task::new("requeue", json!({"dry_run": requeue.dry_run}), requeue.place).await?;
     print(&task.run(&["requeued"]).await?);
     Ok(())
 }
@@ -147,7 +153,7 @@ pub(crate) async fn reprocess(reprocess: Reprocess) -> Result<(), Error> {
             parameters[name] = value.into();
         }
     }
-    let task = Task::new("reprocess", parameters, reprocess.place);
+    let task = Task::new("reprocess", parameters, reprocess.place).await?;
     print(&task.run(&["accepted", "unsupported"]).await?);
     Ok(())
 }
@@ -160,7 +166,7 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
         "order": erase.order,
         "dry_run": !erase.yes,
     });
-    print(&Task::new("erase", parameters, erase.place).once().await?);
+    print(&Task::new("erase", parameters, erase.place).await?.once().await?);
     if !erase.yes {
         eprintln!("Nothing is erased yet: --yes erases it.");
     }
@@ -171,21 +177,51 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
 struct Task {
     name: &'static str,
     parameters: Value,
-    url: String,
+    function: Function,
+}
+
+/// The function `redrive`.
+enum Function {
+    /// Of the local stack whose SNS and SQS are at this URL.
+    Local(String),
+    /// Of a deployed stack, by its name.
+    Deployed(String),
 }
 
 impl Task {
-    fn new(name: &'static str, parameters: Value, place: Place) -> Self {
-        Self {
+    async fn new(name: &'static str, parameters: Value, place: Place) -> Result<Self, Error> {
+        let function = match place.stack {
+            Some(stack) => Function::Deployed(deployed::function(&stack).await?),
+            None => Function::Local(format!("http://127.0.0.1:{}", place.sns_port)),
+        };
+        Ok(Self {
             name,
             parameters,
-            url: format!("http://127.0.0.1:{}", place.sns_port),
-        }
+            function,
+        })
     }
 
     async fn once(&self) -> Result<Value, Error> {
-        let payload = Map::from_iter([(self.name.to_owned(), self.parameters.clone())]);
-        lambda::invoke(&self.url, REDRIVE, &payload.into()).await
+        let payload = Map::from_iter([(self.name.to_owned(), self.parameters.clone())]).into();
+        match &self.function {
+            Function::Local(url) => lambda::invoke(url, REDRIVE, &payload).await,
+            Function::Deployed(name) => deployed::invoke(name, &payload).await,
+        }
+    }
+
+    /// All events, in as many answers as it takes.
+    async fn all_events(mut self) -> Result<Value, Error> {
+        let mut events = Vec::new();
+        loop {
+            let mut answer = self.once().await?;
+            if let Value::Array(some) = answer["events"].take() {
+                events.extend(some);
+            }
+            if answer["done"] == true {
+                return Ok(json!({"events": events}));
+            }
+            self.parameters["cursor"] = answer["cursor"].take();
+        }
     }
 
     /// Goes on until it is done. `counted` names what the answers count, which is added up.

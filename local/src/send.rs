@@ -14,6 +14,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use local::client::Client;
 use local::fixture::Fixture;
+use local::json_text;
+use local::load::outcome;
 use local::queue::Queue;
 use local::signing::{Credentials, sign};
 use local::store::Clients;
@@ -54,7 +56,8 @@ pub(crate) struct Options {
     ports: crate::Ports,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// A rate on the command line.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if rate > 0.0 && rate <= 10_000.0 => Ok(rate),
         _ => Err("it has to be a number over 0, at most 10000".to_owned()),
@@ -150,7 +153,10 @@ async fn follow(answer: &Response<Bytes>, ports: crate::Ports) -> Result<(), Err
         .is_some_and(|state| state == "published");
     let patience = Duration::from_secs(if status == "accepted" && published { 5 } else { 0 });
     match Queue::new(clients.sqs, &messages_url).take(event_id, patience).await? {
-        Some(message) => println!("\nPublished event (taken from the queue)\n{}", indented(&message.text)),
+        Some(message) => println!(
+            "\nPublished event (taken from the queue)\n{}",
+            json_text::indented(&message.text).unwrap_or(message.text)
+        ),
         None => println!("\n{}", why_nothing(status, published)),
     }
     Ok(())
@@ -193,48 +199,6 @@ fn unpacked(bytes: &[u8]) -> String {
     }
 }
 
-/// JSON on many lines, its fields in the order in which they came.
-fn indented(json: &str) -> String {
-    let mut text = String::with_capacity(json.len() * 2);
-    let (mut depth, mut in_string, mut escaped) = (0, false, false);
-    let line = |text: &mut String, depth: usize| text.extend(["\n", &"  ".repeat(depth)]);
-    let mut characters = json.chars().peekable();
-    while let Some(character) = characters.next() {
-        if in_string {
-            text.push(character);
-            in_string = escaped || character != '"';
-            escaped = !escaped && character == '\\';
-            continue;
-        }
-        match character {
-            '{' | '[' if characters.peek().is_some_and(|next| ['}', ']'].contains(next)) => {
-                text.push(character);
-                text.extend(characters.next());
-            }
-            '{' | '[' => {
-                text.push(character);
-                depth += 1;
-                line(&mut text, depth);
-            }
-            '}' | ']' => {
-                depth = depth.saturating_sub(1);
-                line(&mut text, depth);
-                text.push(character);
-            }
-            ',' => {
-                text.push(character);
-                line(&mut text, depth);
-            }
-            ':' => text.push_str(": "),
-            _ => {
-                in_string = character == '"';
-                text.push(character);
-            }
-        }
-    }
-    text
-}
-
 async fn send_many(sender: Sender, options: &Options) -> Result<(), Error> {
     let sender = Arc::new(sender);
     let room = Arc::new(Semaphore::new(if options.rate.is_some() { PACED } else { UNPACED }));
@@ -269,20 +233,6 @@ async fn send_many(sender: Sender, options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// The answer's status and what it says, else why there is none.
-fn outcome(answer: &Result<Response<Bytes>, Error>) -> String {
-    match answer {
-        Ok(answer) => {
-            let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-            let text = [&said["status"], &said["title"], &said["message"]]
-                .into_iter()
-                .find_map(Value::as_str);
-            format!("{} {}", answer.status().as_u16(), text.unwrap_or_default())
-        }
-        Err(error) => error.to_string(),
-    }
-}
-
 fn print_summary(sent: Vec<(String, Duration)>, took: Duration) {
     let mut outcomes = BTreeMap::<String, usize>::new();
     let mut durations = Vec::with_capacity(sent.len());
@@ -312,13 +262,6 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_is_indented_in_its_own_order() {
-        let json = r#"{"b":"a,\"{:\\","a":[1.50,{}],"c":[]}"#;
-        let expected = "{\n  \"b\": \"a,\\\"{:\\\\\",\n  \"a\": [\n    1.50,\n    {}\n  ],\n  \"c\": []\n}";
-        assert_eq!(indented(json), expected);
-    }
 
     #[test]
     fn a_percentile_is_one_of_the_values() {

@@ -1,6 +1,6 @@
 //! A small HTTP server on 127.0.0.1: the gateway, the Runtime API, the AWS endpoints and the Snipcart stand-in all stand on it.
 //!
-//! It reads a request whole, hands it to one handler, and writes the answer whole. A handler may also give no answer at all:
+//! It reads a request whole, hands it to one handler, and writes the answer. A handler may also give no answer at all:
 //! then the connection is closed, which is how a test makes an answer get lost.
 
 use std::convert::Infallible;
@@ -8,20 +8,23 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use crate::Error;
 
 /// An answer, or none: the connection is closed without one.
-pub type Answer = Option<Response<Bytes>>;
+pub type Answer<B = Bytes> = Option<Response<B>>;
 
 /// A port that is held, and not served yet.
 #[derive(Debug)]
@@ -45,12 +48,24 @@ impl Port {
     }
 
     /// Serves it with `handler` until the [`Server`] is dropped. A body over `limit` bytes is answered 413, as API Gateway does.
-    pub fn serve<H, F>(self, limit: usize, handler: H) -> Server
+    pub fn serve<H, F, B>(self, limit: usize, handler: H) -> Server
     where
         H: Fn(Request<Bytes>, SocketAddr) -> F + Send + Sync + 'static,
-        F: Future<Output = Answer> + Send + 'static,
+        F: Future<Output = Answer<B>> + Send + 'static,
+        B: Into<Body> + 'static,
+    {
+        self.serve_over(None, limit, handler)
+    }
+
+    /// The same over TLS where there is an acceptor.
+    pub fn serve_over<H, F, B>(self, tls: Option<TlsAcceptor>, limit: usize, handler: H) -> Server
+    where
+        H: Fn(Request<Bytes>, SocketAddr) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer<B>> + Send + 'static,
+        B: Into<Body> + 'static,
     {
         let address = self.address;
+        let has_tls = tls.is_some();
         let handler = Arc::new(handler);
         let task = tokio::spawn(async move {
             // Connections live in here, so that they end with the server.
@@ -59,24 +74,22 @@ impl Port {
                 tokio::select! {
                     accepted = self.listener.accept() => {
                         let Ok((stream, peer)) = accepted else { continue };
-                        let handler = Arc::clone(&handler);
+                        let _ = stream.set_nodelay(true);
+                        let (handler, tls) = (Arc::clone(&handler), tls.clone());
                         connections.spawn(async move {
-                            let service = service_fn(move |request| {
-                                let handler = Arc::clone(&handler);
-                                async move { answer(request, peer, limit, &*handler).await.ok_or(NoAnswer) }
-                            });
-                            // An error here is a client that went away, or an answer that was meant to be lost.
-                            let _ = http1::Builder::new()
-                                .timer(TokioTimer::new())
-                                .serve_connection(TokioIo::new(stream), service)
-                                .await;
+                            match tls {
+                                None => connection(stream, peer, limit, handler).await,
+                                Some(tls) => if let Ok(stream) = tls.accept(stream).await {
+                                    connection(stream, peer, limit, handler).await;
+                                },
+                            }
                         });
                     }
                     Some(_) = connections.join_next() => {}
                 }
             }
         });
-        Server { address, task }
+        Server { address, has_tls, task }
     }
 }
 
@@ -84,6 +97,7 @@ impl Port {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    has_tls: bool,
     task: JoinHandle<Infallible>,
 }
 
@@ -93,9 +107,10 @@ impl Server {
         self.address
     }
 
-    /// `http://` and the address.
+    /// `http://`, or `https://`, and the address.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.has_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 }
 
@@ -110,22 +125,43 @@ impl Drop for Server {
 #[error("no answer is given")]
 struct NoAnswer;
 
-async fn answer<H, F>(
+async fn connection<H, F, B>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    limit: usize,
+    handler: Arc<H>,
+) where
+    H: Fn(Request<Bytes>, SocketAddr) -> F + Send + Sync + 'static,
+    F: Future<Output = Answer<B>> + Send + 'static,
+    B: Into<Body> + 'static,
+{
+    let service = service_fn(move |request| {
+        let handler = Arc::clone(&handler);
+        async move { answer(request, peer, limit, &*handler).await.ok_or(NoAnswer) }
+    });
+    // An error here is a client that went away, or an answer that was meant to be lost.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer<H, F, B>(
     request: Request<Incoming>,
     peer: SocketAddr,
     limit: usize,
     handler: &H,
-) -> Option<Response<Full<Bytes>>>
+) -> Option<Response<Body>>
 where
     H: Fn(Request<Bytes>, SocketAddr) -> F,
-    F: Future<Output = Answer>,
+    F: Future<Output = Answer<B>>,
+    B: Into<Body>,
 {
     let (parts, body) = request.into_parts();
-    let answer = match read(body, limit).await? {
-        Some(body) => handler(Request::from_parts(parts, body), peer).await?,
-        None => message(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long"),
-    };
-    Some(answer.map(Full::new))
+    match read(body, limit).await? {
+        Some(body) => Some(handler(Request::from_parts(parts, body), peer).await?.map(Into::into)),
+        None => Some(message(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long").map(Into::into)),
+    }
 }
 
 /// The body; `Some(None)` when it is too long. It is read to its end all the same: a client that is still writing sees no answer.

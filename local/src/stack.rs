@@ -1,14 +1,16 @@
 //! The local stack, started and stopped as one.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::binaries::Binaries;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Holding};
 use crate::environment::{Environments, Function, Recipe};
 use crate::gateway::Gateway;
 use crate::lambda::Functions;
@@ -20,6 +22,7 @@ use crate::snipcart::Snipcart;
 use crate::store::Clients;
 use crate::tap::Tap;
 use crate::template;
+use crate::view::{self, View};
 
 /// The ports; 0 is any free one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +35,8 @@ pub struct Ports {
     pub messages: u16,
     /// The stand-in for Snipcart.
     pub snipcart: u16,
+    /// The gateway once more, without the live view.
+    pub tunnel: Option<u16>,
 }
 
 /// How a stack is to be.
@@ -53,6 +58,10 @@ pub struct Config {
     pub environments: usize,
     /// Host and port of an emulator of AWS in place of the built-in ones.
     pub aws: Option<String>,
+    /// The file of the table, which outlives the stack; else it is in memory.
+    pub table: Option<PathBuf>,
+    /// The live view, if there is to be one.
+    pub view: Option<view::Config>,
     /// Where it says what happens.
     pub log: Log,
 }
@@ -69,6 +78,8 @@ impl Config {
             timeout: None,
             environments: 10,
             aws: None,
+            table: None,
+            view: None,
             log,
         }
     }
@@ -86,6 +97,10 @@ pub struct Stack {
     tap: Tap,
     clients: Clients,
     log: Log,
+    /// The gateway once more, for a tunnel: the routes and nothing else.
+    tunnel: Option<Server>,
+    /// Goes on for as long as this does.
+    _following: JoinSet<()>,
 }
 
 impl Stack {
@@ -96,11 +111,25 @@ impl Stack {
         let dynamodb = Port::take(config.ports.dynamodb, "--dynamodb-port").await?;
         let messages = Port::take(config.ports.messages, "--sns-port").await?;
         let snipcart = Port::take(config.ports.snipcart, "--snipcart-port").await?;
+        let tunnel = match config.ports.tunnel {
+            Some(port) => Some(Port::take(port, "--tunnel-port").await?),
+            None => None,
+        };
 
         let environments = Environments::default();
         let tap = Tap::new(environments.clone());
         let invoked = Functions::default();
-        let endpoints = Endpoints::start(dynamodb, messages, &tap, &invoked, config.aws.as_deref()).await?;
+        let recorder = config.view.as_ref().map(|view| view.recorder.clone());
+        let log = match &recorder {
+            Some(recorder) => config.log.recording(recorder.clone()),
+            None => config.log,
+        };
+        let holding = Holding {
+            aws: config.aws,
+            table: config.table,
+            recorder: recorder.clone(),
+        };
+        let endpoints = Endpoints::start(dynamodb, messages, &tap, &invoked, holding).await?;
         let clients = Clients::new(&endpoints.dynamodb_url(), &endpoints.messages_url());
         clients.create().await?;
         let snipcart = Snipcart::start(snipcart);
@@ -111,10 +140,17 @@ impl Stack {
             snipcart_api: snipcart.api_url(),
         };
         let mut functions = Vec::new();
+        let mut secrets = BTreeMap::new();
         for function in &config.functions {
             let mut variables = settings::variables(&function.name, &urls);
-            if let Some(secret) = config.secrets.get(&function.name) {
+            if let Some(secret) = config
+                .secrets
+                .get(&function.name)
+                .cloned()
+                .or_else(|| settings::secret(&function.name))
+            {
                 variables.insert("SECRETS".to_owned(), secret.to_string());
+                secrets.insert(function.name.clone(), secret);
             }
             variables.extend(config.variables.clone());
             let recipe = Recipe {
@@ -123,17 +159,36 @@ impl Stack {
                 variables,
                 timeout: config.timeout.unwrap_or(function.timeout),
             };
-            let function = Function::new(recipe, config.environments, environments.clone(), config.log.clone());
+            let function = Function::new(recipe, config.environments, environments.clone(), log.clone());
             functions.push(Arc::new(function));
         }
         invoked.set(functions.clone());
         let scheduled = config.functions.clone();
-        let gateway = Gateway {
+        let mut following = JoinSet::new();
+        let mut view = None;
+        if let Some(shown) = config.view {
+            let made = View::new(
+                shown,
+                view::Stack {
+                    functions: invoked.clone(),
+                    clients: Clients::new(&endpoints.table_url(), &endpoints.messages_url()),
+                    tap: tap.clone(),
+                    secrets,
+                    gateway: gateway.address(),
+                    tunnel: tunnel.as_ref().map(Port::address),
+                },
+            )?;
+            following.spawn(made.clone().follow(log.clone()));
+            view = Some(made);
+        }
+        let routes = Arc::new(Gateway {
             routes: config.functions,
             functions,
-            log: config.log.clone(),
-        }
-        .serve(gateway);
+            log: log.clone(),
+            recorder,
+        });
+        let gateway = routes.serve(gateway, view);
+        let tunnel = tunnel.map(|port| routes.serve(port, None));
         Ok(Self {
             gateway,
             functions: invoked,
@@ -143,7 +198,9 @@ impl Stack {
             environments,
             tap,
             clients,
-            log: config.log,
+            log,
+            tunnel,
+            _following: following,
         })
     }
 
@@ -181,6 +238,11 @@ impl Stack {
     /// The gateway's URL.
     pub fn url(&self) -> String {
         self.gateway.url()
+    }
+
+    /// The URL that only the routes are served at, if there is one.
+    pub fn tunnel_url(&self) -> Option<String> {
+        self.tunnel.as_ref().map(Server::url)
     }
 
     /// The AWS endpoints.
@@ -221,6 +283,7 @@ impl Stack {
     /// Ends it, and returns when no process of it is left.
     pub async fn shutdown(self) {
         drop(self.gateway);
+        drop(self.tunnel);
         self.environments.kill_all().await;
     }
 }

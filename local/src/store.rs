@@ -3,16 +3,21 @@
 use std::fmt::Debug;
 
 use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::operation::create_table::CreateTableError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, ScalarAttributeType,
+    ProjectionType, ScalarAttributeType, Select,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
 use jiff::Timestamp;
 
 use crate::settings::AWS_KEY;
 use crate::{ACCOUNT, Error, NAME, REGION};
+
+/// Shards of the outbox.
+const SHARDS: u8 = 8;
 
 /// The AWS clients for a local stack.
 #[derive(Debug, Clone)]
@@ -87,15 +92,10 @@ impl Clients {
     /// Makes due now what waits in the outbox and would be due `until` then, as if the time had passed. Gives how many.
     pub async fn make_due(&self, until: Timestamp) -> Result<usize, Error> {
         let mut made_due = 0;
-        for shard in 0..8 {
+        for shard in 0..SHARDS {
             let waiting = self
-                .dynamodb
-                .query()
-                .table_name(NAME)
-                .index_name("work")
+                .outbox(shard)
                 .key_condition_expression("#work = :work AND next_attempt_at <= :until")
-                .expression_attribute_names("#work", "work")
-                .expression_attribute_values(":work", AttributeValue::S(format!("pending#{shard}")))
                 .expression_attribute_values(":until", AttributeValue::S(format!("{until:.3}")))
                 .into_paginator()
                 .items()
@@ -125,6 +125,41 @@ impl Clients {
             }
         }
         Ok(made_due)
+    }
+
+    /// How many events wait in the outbox.
+    pub async fn pending(&self) -> Result<usize, Error> {
+        let mut pending = 0;
+        for shard in 0..SHARDS {
+            let mut pages = self.outbox(shard).select(Select::Count).into_paginator().send();
+            while let Some(page) = pages.next().await {
+                pending += usize::try_from(page.map_err(refused)?.count).unwrap_or_default();
+            }
+        }
+        Ok(pending)
+    }
+
+    /// When the last of them is due.
+    pub async fn last_due(&self) -> Result<Option<Timestamp>, Error> {
+        let mut last = None;
+        for shard in 0..SHARDS {
+            let latest = self.outbox(shard).scan_index_forward(false).limit(1);
+            let latest = latest.send().await.map_err(refused)?;
+            let due = latest.items().first().and_then(|item| item.get("next_attempt_at"));
+            last = last.max(due.and_then(|due| due.as_s().ok()?.parse().ok()));
+        }
+        Ok(last)
+    }
+
+    /// What waits in one shard of the outbox.
+    fn outbox(&self, shard: u8) -> QueryFluentBuilder {
+        self.dynamodb
+            .query()
+            .table_name(NAME)
+            .index_name("work")
+            .key_condition_expression("#work = :work")
+            .expression_attribute_names("#work", "work")
+            .expression_attribute_values(":work", AttributeValue::S(format!("pending#{shard}")))
     }
 
     async fn create_table(&self) -> Result<(), Error> {
@@ -160,8 +195,17 @@ impl Clients {
                 .map_err(refused)?;
             table = table.global_secondary_indexes(index);
         }
-        table.send().await.map_err(refused)?;
-        Ok(())
+        match table.send().await {
+            // A table that was kept in a file is there already.
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(CreateTableError::is_resource_in_use_exception) =>
+            {
+                Ok(())
+            }
+            created => created.map(|_| ()).map_err(refused),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use local::Error;
 use local::binaries::{Binaries, Output, workspace};
-use local::chaos::{Plan, run};
+use local::chaos::{Plan, configure, run};
 use local::log::Log;
 use local::stack::{Config, Stack};
 use local::template;
@@ -30,7 +30,9 @@ pub(crate) async fn chaos(options: Options) -> Result<(), Error> {
     let functions = template::read(&root.join("template.yaml"))?;
     let binaries = Binaries::build(&root, Output::Diagnostics)?;
     let log = Log::memory();
-    let stack = Arc::new(Stack::start(Config::new(functions, binaries, log.clone())).await?);
+    let mut config = Config::new(functions, binaries, log.clone());
+    configure(&mut config);
+    let stack = Arc::new(Stack::start(config).await?);
     let plan = Plan {
         events: usize::try_from(options.events).unwrap_or(usize::MAX),
         seed: options

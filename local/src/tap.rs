@@ -142,6 +142,11 @@ pub struct Injection {
 }
 
 impl Injection {
+    /// How many calls it has come over.
+    pub fn hits(&self) -> usize {
+        *self.hits.borrow()
+    }
+
     /// Waits until the fault has come over `count` calls. A kill counts when the process is gone.
     pub async fn hit(&self, count: usize) {
         let mut hits = self.hits.clone();

@@ -8,13 +8,16 @@ use clap::Args;
 use jiff::Timestamp;
 use local::Error;
 use local::binaries::{Binaries, Output, workspace};
+use local::data::Data;
 use local::fixture::{Catalogue, Fixture};
-use local::log::{Functions, Log};
-use local::settings::AWS_KEY;
+use local::log::{Deliveries, Functions, Log, Terminal};
+use local::masking::Masking;
+use local::recorder::Recorder;
+use local::settings::{self, AWS_KEY};
 use local::signing::{Credentials, sign};
 use local::stack::{Config, Ports, Stack};
-use local::template;
 use local::{NAME, REGION, TOPIC_ARN};
+use local::{template, view};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// `cargo local up`'s flags.
@@ -34,9 +37,48 @@ pub(crate) struct Options {
     /// Leave out the functions' schedules: what waits in the outbox is published by `cargo local redrive` alone
     #[arg(long)]
     no_schedule: bool,
-    /// Leave out what the functions log
+    /// Where a tunnel is to lead: a port that serves the routes and not the live view
+    #[arg(long, value_name = "PORT")]
+    tunnel_port: Option<u16>,
+    /// Real secrets: a JSON object of each provider's, as it is in Secrets Manager. A provider that is not in it takes nothing
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
+    /// Keep the table and the list of deliveries in this folder, over restarts. It then holds what customers order
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    said: Said,
+}
+
+/// What is said on the terminal.
+#[derive(Debug, Clone, Copy, Args)]
+struct Said {
+    /// Say each delivery in a line of JSON, and nothing else on standard output
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    /// Say nothing of deliveries, nor of what the functions log
     #[arg(long)]
     quiet: bool,
+    /// Show all that the functions log
+    #[arg(long, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+impl Said {
+    fn terminal(self) -> Terminal {
+        Terminal {
+            deliveries: match (self.json, self.quiet) {
+                (true, _) => Deliveries::Json,
+                (_, true) => Deliveries::Quiet,
+                _ => Deliveries::Line,
+            },
+            functions: match (self.verbose, self.quiet) {
+                (true, _) => Functions::All,
+                (_, true) => Functions::Quiet,
+                _ => Functions::Faults,
+            },
+        }
+    }
 }
 
 /// Builds, starts, says where everything is, and waits for the end.
@@ -44,16 +86,47 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
     let root = workspace();
     let functions = template::read(&root.join("template.yaml"))?;
     let catalogue = Catalogue::read(root.join("events"))?;
+    let names: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
+    let secrets = match &options.secrets {
+        Some(file) => settings::secrets_in(file, &names)?,
+        None => settings::secrets(names),
+    };
     eprintln!("Building the functions...");
     let binaries = Binaries::build(&root, Output::Progress)?;
     let requests = requests(&binaries, &functions)?;
 
-    let shown = if options.quiet {
-        Functions::Quiet
-    } else {
-        Functions::Shown
+    let recorder = Recorder::new(Masking::new(secrets.values()));
+    let mut config = Config::new(functions.clone(), binaries, Log::terminal(options.said.terminal()));
+    // Held until the end.
+    let _data = match &options.data {
+        Some(folder) => {
+            let data = Data::open(folder)?;
+            recorder.keep_in(&data.deliveries())?;
+            config.table = Some(data.table());
+            Some(data)
+        }
+        None => None,
     };
-    let mut config = Config::new(functions.clone(), binaries, Log::Terminal { functions: shown });
+    config.view = Some(view::Config {
+        recorder,
+        catalogue: catalogue.clone(),
+        secrets: match &options.secrets {
+            Some(_) => view::Secrets::Given,
+            None => view::Secrets::Development,
+        },
+    });
+    if options.secrets.is_some()
+        && secrets["snipcart"]["shops"]
+            .as_object()
+            .is_some_and(|shops| !shops.is_empty())
+    {
+        let real = (
+            settings::SNIPCART_API_URL_NAME.to_owned(),
+            settings::SNIPCART_API_URL.to_owned(),
+        );
+        config.variables.extend([real]);
+    }
+    config.secrets = secrets;
     config.environments = usize::from(options.environments);
     config.timeout = options.timeout.map(|seconds| Duration::from_secs(seconds.into()));
     config.ports = Ports {
@@ -61,11 +134,18 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
         dynamodb: options.ports.dynamodb_port,
         messages: options.ports.sns_port,
         snipcart: options.snipcart_port,
+        tunnel: options.tunnel_port,
     };
     let stack = Stack::start(config).await?;
     let ended = ended()?;
     stack.warm().await;
-    println!("{}", description(&stack, &functions, &catalogue, &requests)?);
+    let description = description(&stack, &functions, &catalogue, &requests, options.secrets.as_deref())?;
+    if options.said.json {
+        // Standard output is for machines then.
+        eprint!("{description}");
+    } else {
+        print!("{description}");
+    }
     tokio::select! {
         () = ended => {}
         () = stack.run_schedules(), if !options.no_schedule => {}
@@ -95,10 +175,11 @@ fn description(
     functions: &[template::Function],
     catalogue: &Catalogue,
     requests: &Path,
+    secrets: Option<&Path>,
 ) -> Result<String, Error> {
     let (url, endpoints) = (stack.url(), stack.endpoints());
     let (dynamodb, messages) = (endpoints.dynamodb_url(), endpoints.messages_url());
-    let mut text = String::from("\nRoutes\n");
+    let mut text = format!("\nDeliveries, live, in the browser: {url}/\n\nRoutes\n");
     for route in functions.iter().flat_map(|function| &function.routes) {
         let _ = writeln!(text, "  {} {url}{}", route.method, route.path);
     }
@@ -115,14 +196,24 @@ AWS endpoints (table and topic {NAME}, the queue {NAME} that is subscribed to th
   queue {queue}
 
 Snipcart's validation call is answered at {snipcart}
-
-One request of each provider, signed now
 ",
         queue = stack.queue().url(),
         snipcart = stack.snipcart().api_url(),
     );
+    if let Some(url) = stack.tunnel_url() {
+        let _ = writeln!(text, "\nFor a tunnel, the routes and nothing else: {url}");
+    }
+    if let Some(file) = secrets {
+        let _ = writeln!(
+            text,
+            "\nThe secrets are those of {}; a provider that is not in it takes nothing.\nCtrl-C stops it.",
+            file.display()
+        );
+        return Ok(text);
+    }
+    text.push_str("\nOne request of each provider, signed now\n");
     for function in functions.iter().filter(|function| !function.routes.is_empty()) {
-        if let Some(fixture) = example(catalogue, &function.name)? {
+        if let Some(fixture) = catalogue.plainest(&function.name)? {
             let _ = writeln!(text, "  {}", curl(fixture, &url, requests)?);
         }
     }
@@ -131,18 +222,6 @@ One request of each provider, signed now
         "\nOr, in another terminal: cargo local send snipcart order-completed; cargo local list; cargo local redrive\nCtrl-C stops it.\n"
     );
     Ok(text)
-}
-
-/// The plainest event that is published: the one with the shortest name.
-fn example(catalogue: &Catalogue, provider: &str) -> Result<Option<Fixture>, Error> {
-    let mut names: Vec<&String> = catalogue.names().get(provider).into_iter().flatten().collect();
-    names.sort_by_key(|name| name.len());
-    for name in &names {
-        if catalogue.normalized(provider, name)?.is_some() {
-            return catalogue.event(provider, name).map(Some);
-        }
-    }
-    names.first().map(|name| catalogue.event(provider, name)).transpose()
 }
 
 /// Where the bodies for `curl` are kept: beside the binaries.

@@ -1,0 +1,132 @@
+//! The bench: what a cold start, an event and a binary cost, measured beside what others would have written.
+//!
+//! Everything is measured in one run and in turns, so that a busy machine is busy for all. The AWS endpoints answer at once
+//! and always the same: what is left is what the function itself takes. Times are medians.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::Error;
+
+mod aws;
+pub mod bars;
+pub mod growth;
+pub mod process;
+pub mod report;
+pub mod size;
+pub mod subjects;
+
+use aws::Aws;
+use process::Subject;
+use report::{Figures, Table};
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// How often each process is started.
+    pub runs: usize,
+    /// How many warm events each start is given.
+    pub events: usize,
+}
+
+/// Starts each subject in turn, over and over, and sums up; over TLS where `tls` is a folder for its certificates.
+pub async fn measure(subjects: &[Subject], plan: Plan, tls: Option<&Path>, tick: &dyn Fn()) -> Result<Table, Error> {
+    let aws = Aws::start(tls).await?;
+    let mut samples: Vec<Vec<Sample>> = subjects.iter().map(|_| Vec::new()).collect();
+    // The first start of each reads its files from the disk, and is not counted.
+    for round in 0..=plan.runs {
+        for (subject, samples) in subjects.iter().zip(&mut samples) {
+            let sample = once(subject, &aws, plan.events).await?;
+            if round > 0 {
+                samples.push(sample);
+                tick();
+            }
+        }
+    }
+    let figures = samples.iter().map(|samples| Figures::of(samples));
+    Ok(subjects
+        .iter()
+        .map(|subject| subject.name.clone())
+        .zip(figures)
+        .collect())
+}
+
+/// One start.
+#[derive(Debug, Default)]
+pub(crate) struct Sample {
+    /// From the start to the first call to a service.
+    quiet: Option<Duration>,
+    /// From the start to the request for the first event.
+    init: Duration,
+    /// From the first event to its answer.
+    first: Duration,
+    /// From the start to the first answer.
+    start_to_answer: Duration,
+    /// The events after it.
+    warm: Vec<Duration>,
+    /// The processor time of one of them.
+    cpu: Option<Duration>,
+    /// The processor time of the start, the first answer included.
+    cpu_of_start: Option<Duration>,
+    /// In KiB.
+    peak_memory: Option<u64>,
+    /// Calls to services for each of the events after the first, on the average.
+    calls: f64,
+}
+
+async fn once(subject: &Subject, aws: &Aws, events: usize) -> Result<Sample, Error> {
+    aws.take_seen();
+    let mut process = subject.start(aws, &[]).await?;
+    let quiet = aws.take_seen().first.map(|first| first - process.started);
+    let (answered, first) = process.invoke(&subject.event).await?;
+    let mut sample = Sample {
+        quiet,
+        init: process.ready - process.started,
+        first,
+        start_to_answer: answered - process.started,
+        cpu_of_start: process.cpu(),
+        ..Sample::default()
+    };
+    // A few to grow into: a compiler at run time, and lists that take their size.
+    for _ in 0..events / 10 {
+        process.invoke(&subject.event).await?;
+    }
+    aws.take_seen();
+    let before = process.cpu();
+    for _ in 0..events {
+        sample.warm.push(process.invoke(&subject.event).await?.1);
+    }
+    let spent = process
+        .cpu()
+        .zip(before)
+        .map(|(after, before)| after.saturating_sub(before));
+    let count = u32::try_from(events).unwrap_or(u32::MAX);
+    sample.cpu = spent.and_then(|spent| spent.checked_div(count));
+    sample.calls = f64::from(aws.take_seen().calls.values().sum::<u32>()) / f64::from(count.max(1));
+    sample.peak_memory = process.peak_memory();
+    process.end().await;
+    Ok(sample)
+}
+
+/// How long one event takes and what it leaves: for bodies and crowds of one size.
+async fn several(process: &mut process::Process, event: &Bytes, count: usize) -> Result<Vec<Duration>, Error> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        times.push(process.invoke(event).await?.1);
+    }
+    Ok(times)
+}
+
+/// The value in the middle.
+pub(crate) fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> Option<T> {
+    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
+    values.get(values.len() / 2).copied()
+}
+
+/// The value that 99 of 100 do not exceed.
+pub(crate) fn p99(mut values: Vec<Duration>) -> Option<Duration> {
+    values.sort();
+    values.get((values.len() * 99).div_ceil(100).saturating_sub(1)).copied()
+}

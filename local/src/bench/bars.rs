@@ -1,0 +1,176 @@
+//! The bars: how fast, small and light it has to be.
+
+use std::fmt;
+
+use super::report::{Figures, Table, short};
+use super::subjects::{COMPARED, FLOOR, PEERS};
+
+/// One bar, and whether it is met.
+#[derive(Debug, Clone)]
+pub struct Bar {
+    /// What is measured.
+    pub figure: String,
+    /// What it has to be.
+    pub bar: &'static str,
+    /// What it is; `None` where it was not measured.
+    pub measured: Option<String>,
+    /// Whether that is enough.
+    pub met: bool,
+    /// Whether it comes out the same each time, so that a check may fail on it.
+    pub steady: bool,
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match (&self.measured, self.met) {
+            (None, _) => "not measured",
+            (_, true) => "met",
+            (_, false) => "**not met**",
+        };
+        let measured = self.measured.as_deref().unwrap_or("-");
+        write!(formatter, "| {} | {} | {measured} | {verdict} |", self.figure, self.bar)
+    }
+}
+
+/// What the bars are held against beside the tables of the runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Others {
+    /// The largest zip, in bytes.
+    pub zip: Option<u64>,
+    /// Peak memory on the largest body over that body's size.
+    pub memory_of_body: Option<f64>,
+    /// Normalization, in MB of JSON a second.
+    pub normalization: Option<f64>,
+}
+
+/// All bars.
+pub fn all(plain: &Table, tls: &Table, others: Others) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    for (what, table, least, bar) in [
+        ("start to first answer", plain, 15.0, "15 times faster"),
+        ("start to first answer with TLS", tls, 10.0, "10 times faster"),
+    ] {
+        for peer in PEERS {
+            let times = ratio(table, peer, COMPARED, |figures| Some(figures.start_to_answer));
+            bars.push(judge(
+                format!("{what}, against {peer}"),
+                bar,
+                times,
+                |times| times >= least,
+                |times| format!("{} times", short(times)),
+            ));
+        }
+    }
+    for (what, table) in [("first answer after init", plain), ("the same with TLS", tls)] {
+        let times = table.get(COMPARED).map(|figures| figures.first / figures.warm);
+        bars.push(judge(
+            what.to_owned(),
+            "within 2 times of a warm answer",
+            times,
+            |times| times <= 2.0,
+            |times| format!("{} times", short(times)),
+        ));
+    }
+    for peer in PEERS {
+        let times = ratio(plain, peer, COMPARED, |figures| figures.cpu);
+        bars.push(judge(
+            format!("CPU of a warm event, against {peer}"),
+            "5 times less",
+            times,
+            |times| times >= 5.0,
+            |times| format!("{} times", short(times)),
+        ));
+    }
+    let cpu = plain.get(COMPARED).and_then(|figures| figures.cpu);
+    bars.push(judge(
+        "CPU of a warm event".to_owned(),
+        "0.7 ms at most",
+        cpu,
+        |cpu| cpu <= 0.7,
+        |cpu| format!("{cpu:.2} ms"),
+    ));
+    let start = ratio_of(
+        plain,
+        COMPARED,
+        FLOOR,
+        |figures| figures.quiet,
+        |figures| Some(figures.init),
+    );
+    bars.push(judge(
+        "start without warming (to the first call), against the bare function's `/next`".to_owned(),
+        "within 3 times",
+        start,
+        |times| times <= 3.0,
+        |times| format!("{} times", short(times)),
+    ));
+    #[expect(clippy::cast_precision_loss, reason = "a zip has far less than 2^52 bytes")]
+    let zip = others.zip.map(|bytes| bytes as f64 / 1e6);
+    let mut zip = judge(
+        "zip of the largest function".to_owned(),
+        "2.5 MB at most",
+        zip,
+        |zip| zip <= 2.5,
+        |zip| format!("{zip:.2} MB"),
+    );
+    zip.steady = true;
+    bars.push(zip);
+    let peak = plain.iter().filter(|(name, _)| !PEERS.contains(&name.as_str()));
+    let peak = peak.filter_map(|(_, figures)| figures.peak_memory).reduce(f64::max);
+    let mut peak = judge(
+        "peak memory on ordinary orders".to_owned(),
+        "24 MB at most",
+        peak,
+        |peak| peak <= 24.0,
+        |peak| format!("{} MiB", short(peak)),
+    );
+    peak.steady = true;
+    bars.push(peak);
+    let mut body = judge(
+        "peak memory on a body of 5 MB".to_owned(),
+        "less than 6 times the body",
+        others.memory_of_body,
+        |times| times < 6.0,
+        |times| format!("{} times", short(times)),
+    );
+    body.steady = true;
+    bars.push(body);
+    bars.push(judge(
+        "normalization of Snipcart's largest order".to_owned(),
+        "150 MB/s or better",
+        others.normalization,
+        |speed| speed >= 150.0,
+        |speed| format!("{} MB/s", short(speed)),
+    ));
+    bars
+}
+
+fn judge(
+    figure: String,
+    bar: &'static str,
+    value: Option<f64>,
+    is_enough: impl Fn(f64) -> bool,
+    say: impl Fn(f64) -> String,
+) -> Bar {
+    let value = value.filter(|value| value.is_finite());
+    Bar {
+        figure,
+        bar,
+        measured: value.map(say),
+        met: value.is_some_and(is_enough),
+        steady: false,
+    }
+}
+
+fn ratio(table: &Table, of: &str, to: &str, figure: impl Fn(&Figures) -> Option<f64>) -> Option<f64> {
+    Some(figure(table.get(of)?)? / figure(table.get(to)?)?)
+}
+
+fn ratio_of(
+    table: &Table,
+    of: &str,
+    to: &str,
+    figure: impl Fn(&Figures) -> Option<f64>,
+    other: impl Fn(&Figures) -> Option<f64>,
+) -> Option<f64> {
+    Some(figure(table.get(of)?)? / other(table.get(to)?)?)
+}

@@ -1,0 +1,186 @@
+//! One process under the clock: how long it takes to start and to answer, and what that costs.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::process::Child;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::aws::Aws;
+use crate::Error;
+use crate::environment::{Recipe, command};
+use crate::runtime_api::{Invocation, Outcome, RuntimeApi};
+
+/// The most that anything here is waited for: an interpreter under a busy machine starts in far less.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// A function's timeout: what is measured must not depend on it.
+const FUNCTION_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Something that is measured: a function of ours, or a peer.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its name in the table.
+    pub name: String,
+    /// Of which function it has the settings.
+    pub settings: String,
+    /// What is run.
+    pub program: PathBuf,
+    /// With which arguments.
+    pub arguments: Vec<String>,
+    /// Variables over the function's settings.
+    pub variables: Vec<(String, String)>,
+    /// The event that it is given, whole.
+    pub event: Bytes,
+    /// What its answer must hold, so that nothing is measured that fails.
+    pub expected: &'static str,
+}
+
+/// A started process that has asked for its first event.
+pub(super) struct Process {
+    child: Child,
+    api: RuntimeApi,
+    name: String,
+    expected: &'static str,
+    count: u32,
+    /// When it was started.
+    pub(super) started: Instant,
+    /// When it asked for its first event.
+    pub(super) ready: Instant,
+}
+
+impl Subject {
+    /// The command, with `wrapper` (such as a tracer and its flags) before it.
+    pub(super) async fn start(&self, aws: &Aws, wrapper: &[String]) -> Result<Process, Error> {
+        let mut variables = aws.variables(&self.settings);
+        variables.extend(self.variables.iter().cloned());
+        let (program, arguments) = match wrapper {
+            [] => (self.program.clone(), self.arguments.clone()),
+            [tracer, flags @ ..] => {
+                let program = self.program.display().to_string();
+                let whole = flags
+                    .iter()
+                    .cloned()
+                    .chain([program])
+                    .chain(self.arguments.iter().cloned());
+                (PathBuf::from(tracer), whole.collect())
+            }
+        };
+        let recipe = Recipe {
+            name: self.settings.clone(),
+            binary: program,
+            variables,
+            timeout: FUNCTION_TIMEOUT,
+        };
+        let (ready_sender, ready) = oneshot::channel();
+        let api = RuntimeApi::start(&self.settings, FUNCTION_TIMEOUT, ready_sender).await?;
+        let mut command = command(&recipe, "bench", &api);
+        // Its log lines are written, and read by nobody: on Lambda reading them is not its work.
+        command.args(arguments).stdout(Stdio::null());
+        command.stderr(if wrapper.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        });
+        let started = Instant::now();
+        let mut child = command.spawn().map_err(|error| {
+            fault(
+                &self.name,
+                format!("cannot be run ({}): {error}", recipe.binary.display()),
+            )
+        })?;
+        tokio::select! {
+            Ok(Ok(())) = timeout(PATIENCE, ready) => {}
+            _ = child.wait() => return Err(fault(&self.name, "ended before it asked for an event".to_owned())),
+            else => return Err(fault(&self.name, format!("did not ask for an event within {PATIENCE:?}"))),
+        }
+        let ready = Instant::now();
+        Ok(Process {
+            child,
+            api,
+            name: self.name.clone(),
+            expected: self.expected,
+            count: 0,
+            started,
+            ready,
+        })
+    }
+}
+
+impl Process {
+    /// Has it handle an event, and says when the answer was there, and how long it took.
+    pub(super) async fn invoke(&mut self, event: &Bytes) -> Result<(Instant, Duration), Error> {
+        self.count += 1;
+        let (taken, _taken) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
+        let begun = Instant::now();
+        self.api.invoke(Invocation {
+            request_id: format!("00000000-0000-4000-8000-{:012}", self.count),
+            event: event.clone(),
+            trace_id: "Root=1-66fa8110-000000000000000000000000".to_owned(),
+            taken,
+            outcome: sender,
+        });
+        let outcome = tokio::select! {
+            outcome = timeout(PATIENCE, outcome) => outcome,
+            _ = self.child.wait() => return Err(fault(&self.name, "died over an event".to_owned())),
+        };
+        let ended = Instant::now();
+        match outcome {
+            Ok(Ok(Outcome::Returned(answer))) => {
+                let answer = String::from_utf8_lossy(&answer);
+                if answer.contains(self.expected) {
+                    return Ok((ended, ended - begun));
+                }
+                Err(fault(&self.name, format!("answered {answer}")))
+            }
+            Ok(Ok(Outcome::Failed(error))) => {
+                let error = String::from_utf8_lossy(&error).into_owned();
+                Err(fault(&self.name, format!("failed: {error}")))
+            }
+            _ => Err(fault(&self.name, format!("did not answer within {PATIENCE:?}"))),
+        }
+    }
+
+    /// The processor time of all its threads so far; `None` where the system does not say.
+    pub(super) fn cpu(&self) -> Option<Duration> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()?)).ok()?;
+        let nanoseconds = tasks.filter_map(|task| {
+            let schedstat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            schedstat.split(' ').next()?.parse::<u64>().ok()
+        });
+        Some(Duration::from_nanos(nanoseconds.sum()))
+    }
+
+    /// The most memory that it has had, in KiB; `None` where the system does not say.
+    pub(super) fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    }
+
+    /// Ends it and waits until it is gone.
+    pub(super) async fn end(mut self) {
+        let _ = self.child.start_kill();
+        let _ = self.child.wait().await;
+    }
+
+    /// Closes its Runtime API, so that it ends by itself, and hands over what it wrote on standard error.
+    pub(super) async fn close(self) -> Result<String, Error> {
+        let Self { child, api, name, .. } = self;
+        drop(api);
+        match timeout(PATIENCE, child.wait_with_output()).await {
+            Ok(Ok(output)) => Ok(String::from_utf8_lossy(&output.stderr).into_owned()),
+            _ => Err(fault(&name, "did not end".to_owned())),
+        }
+    }
+}
+
+pub(super) fn fault(name: &str, what: String) -> Error {
+    Error::Function {
+        name: name.to_owned(),
+        what,
+    }
+}

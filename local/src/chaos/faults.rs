@@ -1,0 +1,151 @@
+//! Which faults come over which calls.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::Plan;
+use crate::draw::draw;
+use crate::lock;
+use crate::snipcart::Behaviour;
+use crate::tap::{Call, Fault, Service};
+
+/// What is drawn, in ten thousandths of the functions' calls to AWS.
+const FAULTS: [(usize, &str); 8] = [
+    (150, "throttled"),
+    (150, "answered 500"),
+    (150, "reset"),
+    (150, "done, answer lost"),
+    (150, "slow"),
+    (30, "never answered"),
+    (40, "function killed before"),
+    (40, "function killed after"),
+];
+
+/// Things by their name, counted.
+pub(super) type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
+
+pub(super) fn count(counts: &Counts, what: &str) {
+    *lock(counts).entry(what.to_owned()).or_default() += 1;
+}
+
+/// Decides over the functions' calls to AWS.
+pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<Fault> {
+    let seen = Mutex::new(HashMap::<(String, String), usize>::new());
+    let published = AtomicUsize::new(0);
+    // Now and then SNS is down for everyone.
+    let period = (plan.events / 4).max(40);
+    move |call| {
+        // What reads the table and the queue to check them is left alone.
+        call.caller.as_ref()?;
+        if call.service == Service::Sns && published.fetch_add(1, Ordering::Relaxed) % period >= period * 85 / 100 {
+            count(&injected, "SNS down");
+            return Some(Fault::DOWN);
+        }
+        let event = event_of(call);
+        let nth = {
+            let mut seen = lock(&seen);
+            let nth = seen.entry((call.operation.clone(), event.clone())).or_default();
+            *nth += 1;
+            nth.to_string()
+        };
+        let words = [call.operation.as_str(), &event, &nth];
+        let mut drawn = usize::try_from(draw(plan.seed, &words) % 10_000).unwrap_or_default();
+        let (_, kind) = FAULTS.iter().find(|(chance, _)| match drawn.checked_sub(*chance) {
+            Some(rest) => {
+                drawn = rest;
+                false
+            }
+            None => true,
+        })?;
+        let server_error = match call.service {
+            Service::Sns => "InternalError",
+            _ => "InternalServerError",
+        };
+        count(&injected, kind);
+        Some(match *kind {
+            "throttled" => Fault::THROTTLED,
+            "answered 500" => Fault::Answer {
+                status: 500,
+                code: server_error,
+            },
+            "reset" => Fault::Reset,
+            "done, answer lost" => Fault::LoseAnswer,
+            "slow" => Fault::Slow(Duration::from_millis(50 + 5 * drawn as u64)),
+            "never answered" => Fault::Hang,
+            "function killed before" => Fault::KillBefore,
+            _ => Fault::KillAfter,
+        })
+    }
+}
+
+/// The event that a call is for, the first of many; nothing where it names none.
+fn event_of(call: &Call) -> String {
+    let body = String::from_utf8_lossy(&call.body);
+    let marks = [r#""pk":{"S":""#, "%22id%22%3A%22"];
+    let found = marks.iter().find_map(|mark| body.split_once(mark));
+    found
+        .and_then(|(_, rest)| rest.get(..64))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Decides over the calls to Snipcart.
+pub(super) fn validation_faults(seed: u64, injected: Counts) -> impl Fn(&str) -> Option<Behaviour> {
+    move |path| {
+        let (kind, behaviour) = match draw(seed, &["validation", path]) % 10_000 {
+            0..100 => ("Snipcart answers 500", Behaviour::Status(500)),
+            100..200 => ("Snipcart answers 503", Behaviour::Status(503)),
+            200..210 => ("Snipcart never answers", Behaviour::Hang),
+            _ => return None,
+        };
+        count(&injected, kind);
+        Some(behaviour)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn call(operation: &str, body: &str) -> Call {
+        Call {
+            service: Service::DynamoDb,
+            operation: operation.to_owned(),
+            caller: Some("cartum-1".to_owned()),
+            body: Bytes::from(body.to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_same_seed_brings_the_same_faults_over_the_same_calls() {
+        let plan = |seed| faults(Plan { events: 1000, seed }, Counts::default());
+        let calls: Vec<Call> = (0..2000)
+            .map(|index| call("PutItem", &format!(r#"{{"Item":{{"pk":{{"S":"{index:064}"}}}}}}"#)))
+            .collect();
+        let (one, same, other) = (plan(1), plan(1), plan(2));
+        let drawn: Vec<_> = calls.iter().map(&one).collect();
+        let backwards: Vec<_> = calls.iter().rev().map(&same).collect();
+        assert!(drawn.iter().eq(backwards.iter().rev()), "whatever the order");
+        assert_ne!(drawn, calls.iter().map(&other).collect::<Vec<_>>());
+        let hit = drawn.iter().flatten().count();
+        assert!(
+            (120..240).contains(&hit),
+            "{hit} of 2000 is far from what the table of faults says"
+        );
+    }
+
+    #[test]
+    fn a_call_is_for_the_event_it_names() {
+        let id = "a".repeat(64);
+        for body in [
+            format!(r#"{{"Key":{{"pk":{{"S":"{id}"}}}}}}"#),
+            format!("Message=%7B%22id%22%3A%22{id}%22"),
+        ] {
+            assert_eq!(event_of(&call("X", &body)), id);
+        }
+        assert_eq!(event_of(&call("Query", "{}")), "");
+    }
+}

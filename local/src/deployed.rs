@@ -1,0 +1,135 @@
+//! A deployed stack's function, invoked with the AWS CLI: whatever it is that gives an operator access (a profile, SSO, a role), the
+//! CLI knows it, and this program sees no credentials.
+
+use std::process::Stdio;
+
+use local::Error;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+/// The stack's output that names the function.
+const OUTPUT: &str = "Redrive";
+
+/// Longer than the function runs, in seconds.
+const PATIENCE: &str = "900";
+
+/// The name of the function that a stack has for its operator.
+pub(crate) async fn function(stack: &str) -> Result<String, Error> {
+    let query = format!("Stacks[0].Outputs[?OutputKey=='{OUTPUT}'].OutputValue | [0]");
+    let said = aws(
+        &[
+            "cloudformation",
+            "describe-stacks",
+            "--stack-name",
+            stack,
+            "--query",
+            &query,
+        ],
+        b"",
+    )
+    .await?;
+    match String::from_utf8_lossy(&said).trim() {
+        "" | "None" => Err(failed(format!(
+            "the stack {stack} has no output {OUTPUT}: is it one of template.yaml?"
+        ))),
+        function => Ok(function.to_owned()),
+    }
+}
+
+/// Invokes it and waits for what it returns.
+pub(crate) async fn invoke(function: &str, payload: &Value) -> Result<Value, Error> {
+    let said = aws(
+        &[
+            "lambda",
+            "invoke",
+            "--function-name",
+            function,
+            "--cli-read-timeout",
+            PATIENCE,
+            // As bytes, which both major versions of the CLI send as they are.
+            "--payload",
+            "fileb:///dev/stdin",
+            // After the answer, which goes to standard output too, comes this.
+            "--query",
+            "FunctionError",
+            "/dev/stdout",
+        ],
+        payload.to_string().as_bytes(),
+    )
+    .await?;
+    let (answer, fault) = read(&said).ok_or_else(|| failed("the AWS CLI printed no answer".to_owned()))?;
+    if fault == "None" {
+        return Ok(answer);
+    }
+    let message = answer["errorMessage"].as_str().map(str::to_owned);
+    Err(Error::Invoke {
+        function: function.to_owned(),
+        what: message.unwrap_or_else(|| answer.to_string()),
+    })
+}
+
+/// The function's answer, and the word after it: what kind of error it is, or `None`.
+fn read(said: &[u8]) -> Option<(Value, String)> {
+    let text = std::str::from_utf8(said).ok()?.trim_end();
+    // An answer is one line, and ends where the CLI's own word begins.
+    let end = text.rfind(['}', ']', '"']).map_or(0, |end| end + 1);
+    let (answer, word) = text.split_at(end);
+    Some((serde_json::from_str(answer).ok()?, word.trim().to_owned()))
+}
+
+async fn aws(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut child = Command::new("aws")
+        .args(arguments)
+        .args(["--output", "text"])
+        .env("AWS_PAGER", "")
+        // A second try of the CLI's own would be a second run of the function beside the first.
+        .env("AWS_MAX_ATTEMPTS", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| {
+            failed(format!(
+                "--stack needs the AWS CLI, which cannot be run ({error}); https://docs.aws.amazon.com/cli/ says how to install it"
+            ))
+        })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // Where it ends before it has read, what it says on standard error is the reason.
+        let _ = stdin.write_all(input).await;
+    }
+    let output = child
+        .wait_with_output()
+        .await
+        .map_err(|error| failed(format!("the AWS CLI broke off: {error}")))?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    }
+}
+
+fn failed(what: String) -> Error {
+    Error::Invoke {
+        function: "aws".to_owned(),
+        what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_ends_where_the_clis_own_word_begins() {
+        let (answer, fault) = read(b"{\"done\":true,\"outage\":null}None\n").expect("an answer");
+        assert_eq!((&answer["done"], fault.as_str()), (&true.into(), "None"));
+        let (answer, fault) = read(b"{\"errorMessage\":\"no {task}\"}Unhandled\n").expect("an answer");
+        assert_eq!(
+            (&answer["errorMessage"], fault.as_str()),
+            (&"no {task}".into(), "Unhandled")
+        );
+        assert!(read(b"None\n").is_none());
+    }
+}
