@@ -8,26 +8,33 @@ use serde_json::Value;
 use tests::local_command;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 /// A running `cargo local up`.
 struct Up {
     process: Child,
     /// What it printed before it was ready.
     printed: String,
+    /// What it prints since: deliveries.
+    said: mpsc::UnboundedReceiver<String>,
 }
 
 impl Up {
     /// On free ports.
     async fn start() -> Self {
+        Self::with(&["--quiet"]).await
+    }
+
+    async fn with(flags: &[&str]) -> Self {
         let mut process = local_command()
             .args([
                 "up",
-                "--quiet",
                 "--port=0",
                 "--dynamodb-port=0",
                 "--sns-port=0",
                 "--snipcart-port=0",
             ])
+            .args(flags)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -41,9 +48,13 @@ impl Up {
                 break;
             }
         }
-        // Deliveries are printed as long as it runs.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { process, printed }
+        let (sender, said) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = sender.send(line);
+            }
+        });
+        Self { process, printed, said }
     }
 
     fn id(&self) -> u32 {
@@ -84,6 +95,17 @@ impl Up {
             .expect("it runs");
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// The next delivery that it says.
+    async fn says(&mut self) -> String {
+        let said = tokio::time::timeout(Duration::from_secs(20), self.said.recv()).await;
+        said.expect("it says it").expect("it runs")
+    }
+
+    async fn end(mut self) {
+        self.signal("-TERM").await;
+        assert!(self.process.wait().await.expect("it ends").success());
     }
 
     async fn signal(&self, signal: &str) {
@@ -223,6 +245,153 @@ async fn what_an_operator_asks_is_done_and_its_answer_printed() {
         !output.status.success() && error.contains("event_id is not 64 hex digits"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn each_delivery_is_one_line_and_a_folder_keeps_what_there_is() {
+    let folder = std::env::temp_dir().join(format!("order-webhooks-{}", uuid()));
+    let data = format!("--data={}", folder.display());
+    let mut up = Up::with(&[&data]).await;
+    up.send(&["selldone", "checkout-order"]).await;
+    let line = up.says().await;
+    for part in ["200 accepted", "selldone/main", "order.created", "1001"] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(
+        !line.contains('\u{1b}'),
+        "no colour where there is no terminal: {line:?}"
+    );
+    up.send(&["selldone", "checkout-order", "--token", "wrong"]).await;
+    let line = up.says().await;
+    assert!(
+        line.contains("401 refused") && line.contains("the token is wrong"),
+        "{line}"
+    );
+
+    let other = run(&[
+        "--port=0",
+        "--dynamodb-port=0",
+        "--sns-port=0",
+        "--snipcart-port=0",
+        &data,
+    ])
+    .await;
+    let error = String::from_utf8_lossy(&other.stderr);
+    assert!(
+        !other.status.success() && error.contains("another `cargo local` has it open"),
+        "{error}"
+    );
+    up.end().await;
+
+    // With the table: the same event is known, and so is its order.
+    let up = Up::with(&[&data]).await;
+    let again = up.send(&["selldone", "checkout-order"]).await;
+    assert!(again.contains(r#""status":"duplicate""#), "{again}");
+    let rows = get(&format!(
+        "http://127.0.0.1:{}/deliveries.json",
+        up.port("/webhooks/selldone/{shop}")
+    ))
+    .await;
+    let outcomes: Vec<&str> = rows["rows"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter_map(|row| row["outcome"].as_str())
+        .collect();
+    assert_eq!(outcomes, ["duplicate", "refused", "accepted"]);
+    up.end().await;
+    fs::remove_dir_all(&folder).expect("it is there");
+}
+
+#[tokio::test]
+async fn real_secrets_replace_the_development_ones_and_a_tunnels_port_has_the_routes_alone() {
+    let file = std::env::temp_dir().join(format!("order-webhooks-{}.json", uuid()));
+    fs::write(
+        &file,
+        r#"{"selldone": {"shops": {"mine": {"tokens": ["a-real-token-of-20-characters"]}}}}"#,
+    )
+    .expect("it is written");
+    let secrets = format!("--secrets={}", file.display());
+    let mut up = Up::with(&[&secrets, "--tunnel-port=0"]).await;
+    assert!(!up.printed.contains("a-real-token"), "{}", up.printed);
+    let gateway = up.port("/webhooks/selldone/{shop}").to_owned();
+    up.send(&["selldone", "checkout-order"]).await;
+    assert!(up.says().await.contains("the shop is not configured"));
+    up.send(&["cartum", "order-created"]).await;
+    assert!(up.says().await.contains("the secret names no shop"));
+    let real = ["--shop=mine", "--token=a-real-token-of-20-characters"];
+    up.send(&[&["selldone", "checkout-order"][..], &real].concat()).await;
+    assert!(up.says().await.contains("200 accepted      selldone/mine"));
+    let delivery = get_text(&format!("http://127.0.0.1:{gateway}/deliveries/3")).await;
+    assert!(
+        delivery.1.contains("••••••") && !delivery.1.contains("a-real-token"),
+        "{}",
+        delivery.1
+    );
+
+    let tunnel = up.port("For a tunnel").to_owned();
+    assert_ne!(tunnel, gateway);
+    let (status, text) = get_text(&format!("http://127.0.0.1:{tunnel}/")).await;
+    assert_eq!((status, text.as_str()), (404, r#"{"message":"Not Found"}"#));
+    let (status, _) = get_text(&format!("http://127.0.0.1:{tunnel}/webhooks/selldone/mine")).await;
+    assert_eq!(status, 405, "a route");
+    up.end().await;
+    fs::remove_file(&file).expect("it is there");
+}
+
+#[tokio::test]
+async fn for_machines_a_delivery_is_a_line_of_json_and_nothing_else_is_on_standard_output() {
+    let mut process = local_command()
+        .args([
+            "--json",
+            "--port=0",
+            "--dynamodb-port=0",
+            "--sns-port=0",
+            "--snipcart-port=0",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it starts");
+    let mut errors = BufReader::new(process.stderr.take().expect("its output")).lines();
+    let mut url = String::new();
+    while let Some(line) = errors.next_line().await.expect("a line") {
+        if let Some((_, page)) = line.split_once("in the browser: ") {
+            page.clone_into(&mut url);
+        }
+        if line.starts_with("Ctrl-C") {
+            break;
+        }
+    }
+    tokio::spawn(async move { while let Ok(Some(_)) = errors.next_line().await {} });
+    get_text(&format!("{url}webhooks/snipcart/main")).await;
+    let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+    let line = lines.next_line().await.expect("a line").expect("a delivery");
+    let said: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(
+        (&said["outcome"], &said["provider"], &said["status"]),
+        (&"invalid".into(), &"snipcart".into(), &405.into())
+    );
+}
+
+fn uuid() -> String {
+    let now = jiff::Timestamp::now().as_nanosecond();
+    format!("{}-{now}", std::process::id())
+}
+
+async fn get_text(url: &str) -> (u16, String) {
+    let request = http::Request::get(url).body(bytes::Bytes::new()).expect("a request");
+    let client = local::client::Client::new(url).expect("a client");
+    let answer = client.send(request).await.expect("an answer");
+    (
+        answer.status().as_u16(),
+        String::from_utf8_lossy(answer.body()).into_owned(),
+    )
+}
+
+async fn get(url: &str) -> Value {
+    serde_json::from_str(&get_text(url).await.1).expect("JSON")
 }
 
 #[tokio::test]

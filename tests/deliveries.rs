@@ -382,6 +382,9 @@ async fn cartum_comes_with_put_post_and_delete_and_its_query_names_the_event() {
     let mut unsubscribed = order("DELETE", None);
     unsubscribed.set_body("");
     stack.send(&unsubscribed).await.event_id("unsupported");
+    // Nothing has this name, and the table cannot hold it.
+    unsubscribed.set_query(&[(String::new(), "1".to_owned()), ("token".to_owned(), TOKEN.to_owned())]);
+    stack.send(&unsubscribed).await.event_id("unsupported");
     assert_eq!(stack.messages().await.len(), 1);
 }
 

@@ -4,12 +4,9 @@
 
 use std::cell::LazyCell;
 use std::collections::HashSet;
-use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lambda_http::http::Method;
-use local::binaries::workspace;
-use local::fixture::Catalogue;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
@@ -20,6 +17,7 @@ use shared::event::OrderEvent;
 use shared::settings::Settings;
 use shared::understanding::{Meaning, understand};
 use tests::authentic;
+use tests::payloads::{accepted, pointers};
 
 /// Text and digits that no fixture has.
 const MARK: &str = "hostile-7f3a";
@@ -437,48 +435,6 @@ impl<P: Provider> Reader<P> {
             _ => None,
         }
     }
-}
-
-/// The provider's events that are published, by name.
-fn accepted(provider: &str) -> Vec<(String, Value)> {
-    let catalogue = Catalogue::read(workspace().join("events")).expect("events/");
-    let names = catalogue.names()[provider].iter();
-    let published = names.filter(|name| catalogue.normalized(provider, name).expect("a golden event").is_some());
-    published
-        .map(|name| {
-            let body = catalogue
-                .event(provider, name)
-                .and_then(|event| event.body())
-                .expect("an event with a body");
-            let body = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
-            (name.clone(), body)
-        })
-        .collect()
-}
-
-/// JSON pointers to all that is in a value.
-fn pointers(value: &Value) -> Vec<String> {
-    let escape = |name: &str| name.replace('~', "~0").replace('/', "~1");
-    let parts: Vec<(String, &Value)> = match value {
-        Value::Object(fields) => fields.iter().map(|(name, value)| (escape(name), value)).collect(),
-        Value::Array(elements) => elements
-            .iter()
-            .enumerate()
-            .map(|(index, value)| (index.to_string(), value))
-            .collect(),
-        _ => Vec::new(),
-    };
-    parts
-        .into_iter()
-        .flat_map(|(name, value)| {
-            let here = format!("/{name}");
-            let below = pointers(value)
-                .into_iter()
-                .map(|below| format!("{here}{below}"))
-                .collect::<Vec<_>>();
-            iter::once(here.clone()).chain(below)
-        })
-        .collect()
 }
 
 fn replaced(body: &Value, pointer: &str, value: &Value) -> Value {

@@ -1,51 +1,16 @@
 //! What waits in the outbox is published, and nothing of it is lost; and what an operator asks for beside that.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 
-use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use local::fixture::Fixture;
 use local::settings::REDRIVE;
 use local::tap::{Fault, Rule, Service};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tests::{Item, ORDERS, Stack, noise, state};
-
-/// Refused at once, and not tried again by the SDK: the quickest way into the outbox.
-const DENIED: Fault = Fault::Answer {
-    status: 403,
-    code: "AuthorizationError",
-};
-
-fn ids<'a>(messages: impl IntoIterator<Item = &'a local::queue::Message>) -> BTreeSet<String> {
-    let id = |message: &local::queue::Message| message.event["id"].as_str().expect("an id").to_owned();
-    messages.into_iter().map(id).collect()
-}
-
-fn compressed(value: &[u8]) -> AttributeValue {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(value).expect("memory");
-    AttributeValue::B(Blob::new(encoder.finish().expect("memory")))
-}
-
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-/// A Snipcart order of `size` bytes and more that do not compress.
-fn large(stack: &Stack, size: usize) -> Fixture {
-    let mut fixture = stack.unsigned("snipcart", "order-completed");
-    let mut order: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
-    order["content"]["internalNotes"] = noise(size).into();
-    fixture.set_body(order.to_string());
-    stack.sign(&mut fixture);
-    fixture
-}
+use tests::outbox::{DENIED, ids, text};
+use tests::{ORDERS, Stack, noise, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_sns_fails_no_event_and_after_it_all_are_published() {
@@ -182,7 +147,7 @@ async fn a_message_that_sns_refuses_is_put_off_then_failed_and_holds_up_no_other
 #[tokio::test(flavor = "multi_thread")]
 async fn get_shows_an_event_whole_that_its_message_was_not() {
     let stack = Stack::start().await;
-    let fixture = large(&stack, 400_000);
+    let fixture = stack.large(400_000);
     let event_id = stack.send(&fixture).await.event_id("accepted");
     let messages = stack.messages().await;
     assert_eq!(messages[0].event["data"]["omitted"], json!(["/data/unmapped"]));
@@ -214,6 +179,57 @@ async fn get_shows_an_event_whole_that_its_message_was_not() {
         let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
         assert!(error.contains("not a task"), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_events_of_an_order_than_an_answer_holds_are_shown_by_and_by() {
+    let stack = Stack::start().await;
+    let mut delivered = Vec::new();
+    for name in [
+        "order-completed",
+        "order-status-changed",
+        "order-refund-created",
+        "order-notification-created",
+    ] {
+        let mut fixture = stack.unsigned("snipcart", name);
+        let mut order: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+        for field in ["token", "orderToken"] {
+            if order["content"][field].is_string() {
+                order["content"][field] = "one-order".into();
+            }
+        }
+        order["content"]["added"] = noise(2_000_000).into();
+        fixture.set_body(order.to_string());
+        stack.sign(&mut fixture);
+        delivered.push(stack.send(&fixture).await.event_id("accepted"));
+    }
+    let mut task = json!({"get": {"provider": "snipcart", "shop": "main", "order": "one-order"}});
+    let (mut shown, mut answers) = (Vec::new(), 0);
+    loop {
+        let answer = stack.ask(task.clone()).await;
+        answers += 1;
+        assert!(answer.to_string().len() < 6_000_000, "Lambda returns no more");
+        let events = answer["events"].as_array().unwrap();
+        assert!(
+            events
+                .iter()
+                .all(|event| event["event"]["data"]["unmapped"].is_object()),
+            "they are whole"
+        );
+        shown.extend(
+            events
+                .iter()
+                .map(|event| event["event_id"].as_str().unwrap().to_owned()),
+        );
+        if answer["done"] == true {
+            break;
+        }
+        task["get"]["cursor"] = answer["cursor"].clone();
+    }
+    assert_eq!((answers, shown), (2, delivered), "two of them each");
+    task["get"]["cursor"] = json!({"after": "0".repeat(64)});
+    let error = stack.invoke(REDRIVE, &task).await.unwrap_err().to_string();
+    assert!(error.contains("the cursor is of another get"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,32 +321,6 @@ async fn a_replay_that_runs_out_of_time_goes_on_where_its_cursor_says() {
     assert_eq!((messages.len(), ids(&messages)), (150, delivered), "each once");
 }
 
-/// A quarantined event of Selldone whose kept body is now `body`.
-async fn quarantined(stack: &Stack, body: &[u8], event_id: impl FnOnce(&str) -> String) -> String {
-    let mut fixture = stack.unsigned("selldone", "checkout-order");
-    let mut unknown: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
-    unknown["action"] = "SomethingNew".into();
-    fixture.set_body(unknown.to_string());
-    stack.sign(&mut fixture);
-    let sent_as = stack.send(&fixture).await.event_id("quarantined");
-    let mut head: Item = stack.head(&sent_as).await;
-    let kept_as = event_id(&sent_as);
-    head.insert("pk".to_owned(), text(&kept_as));
-    head.insert("event_id".to_owned(), text(&kept_as));
-    head.insert("payload".to_owned(), compressed(body));
-    if kept_as != sent_as {
-        let delete = stack.clients().dynamodb.delete_item().table_name(local::NAME);
-        delete
-            .key("pk", text(&sent_as))
-            .key("sk", text("head"))
-            .send()
-            .await
-            .expect("it is deleted");
-    }
-    stack.put(head).await;
-    kept_as
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_understood_now_is_published_under_its_own_id() {
     let stack = Stack::start().await;
@@ -340,7 +330,7 @@ async fn what_is_understood_now_is_published_under_its_own_id() {
     // What a body is known by is its hash, as long as it is Selldone's.
     let scratch = Stack::start().await;
     let expected = scratch.send(&fixture).await.event_id("accepted");
-    let event_id = quarantined(&stack, &body, |_| expected.clone()).await;
+    let event_id = stack.quarantined(&body, |_| expected.clone()).await;
 
     assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 0);
     assert_eq!(stack.ask(json!({"reprocess": {"dry_run": true}})).await["accepted"], 1);
@@ -366,7 +356,7 @@ async fn what_is_another_event_now_supersedes_the_quarantined_one() {
     let stack = Stack::start().await;
     let fixture = stack.signed("selldone", "checkout-order");
     let body = fixture.body().unwrap();
-    let old = quarantined(&stack, &body, str::to_owned).await;
+    let old = stack.quarantined(&body, str::to_owned).await;
     assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
     assert_eq!(
         stack.tap().count(Service::DynamoDb, "TransactWriteItems"),
@@ -389,7 +379,7 @@ async fn what_is_an_event_now_that_has_come_in_the_meantime_is_superseded_by_it(
     let stack = Stack::start().await;
     let fixture = stack.signed("selldone", "checkout-order");
     let known = stack.send(&fixture).await.event_id("accepted");
-    let old = quarantined(&stack, &fixture.body().unwrap(), str::to_owned).await;
+    let old = stack.quarantined(&fixture.body().unwrap(), str::to_owned).await;
     stack.ask(json!({"reprocess": {}})).await;
     let head = stack.head(&old).await;
     assert_eq!((state(&head), &head["superseded_by"]), ("superseded", &text(&known)));
@@ -401,7 +391,7 @@ async fn what_is_an_event_now_that_has_come_in_the_meantime_is_superseded_by_it(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_order_leaves_a_tombstone_that_still_knows_its_event() {
     let stack = Stack::start().await;
-    let fixture = large(&stack, 1_000_000);
+    let fixture = stack.large(1_000_000);
     let event_id = stack.send(&fixture).await.event_id("accepted");
     let mut conflict = fixture.clone();
     let mut other: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
@@ -510,7 +500,7 @@ async fn a_redrive_that_dies_has_published_nothing_that_the_next_would_lose() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_death_between_parts_and_head_leaves_nothing_half_visible() {
     let stack = Stack::start().await;
-    let mut fixture = large(&stack, 2_000_000);
+    let mut fixture = stack.large(2_000_000);
     let death = stack.tap().inject(
         Rule::new(Service::DynamoDb, "PutItem").holding("part#").times(1),
         Fault::KillAfter,
@@ -545,8 +535,8 @@ async fn a_death_between_parts_and_head_leaves_nothing_half_visible() {
 async fn a_body_as_large_as_one_may_be_is_kept_whole_and_redriven() {
     let stack = Stack::start().await;
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
-    let empty = large(&stack, 0).body().unwrap().len();
-    let fixture = large(&stack, (5_000_000 - empty) / 4 * 4);
+    let empty = stack.large(0).body().unwrap().len();
+    let fixture = stack.large((5_000_000 - empty) / 4 * 4);
     let body = fixture.body().unwrap();
     assert!((4_999_990..=5_000_000).contains(&body.len()), "{}", body.len());
     let event_id = stack.send(&fixture).await.event_id("accepted");

@@ -1,20 +1,29 @@
 //! The harness of the end-to-end tests: every test has a local stack of its own, with an empty store, on free ports, and the
 //! real binaries behind it. With `MOTO_SERVER`, AWS is moto's and not the local stack's own.
 
+pub mod attacks;
 pub mod authentic;
+pub mod browser;
 pub mod moto;
+pub mod outbox;
+pub mod payloads;
+pub mod secrets_manager;
+pub mod telemetry;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::ops::Deref;
 use std::sync::OnceLock;
 
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use flate2::Compression;
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use futures_util::future::join_all;
 use http::{HeaderMap, Request};
 use jiff::Timestamp;
@@ -98,6 +107,16 @@ impl Stack {
     /// Signs an event with the development secrets.
     pub fn sign(&self, fixture: &mut Fixture) {
         sign(fixture, &Credentials::default(), Timestamp::now()).expect("it can be signed");
+    }
+
+    /// A Snipcart order of `size` bytes and more that do not compress.
+    pub fn large(&self, size: usize) -> Fixture {
+        let mut fixture = self.unsigned("snipcart", "order-completed");
+        let mut order: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+        order["content"]["internalNotes"] = noise(size).into();
+        fixture.set_body(order.to_string());
+        self.sign(&mut fixture);
+        fixture
     }
 
     /// The golden event for an event of `events/`, if it is published.
@@ -200,6 +219,30 @@ impl Stack {
             .table_name(NAME)
             .set_item(Some(item));
         put.send().await.expect("the table takes it");
+    }
+
+    /// A quarantined event of Selldone whose kept body is now `body`; `event_id` gives its id from the one that it was sent as.
+    pub async fn quarantined(&self, body: &[u8], event_id: impl FnOnce(&str) -> String) -> String {
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        let mut fixture = self.unsigned("selldone", "checkout-order");
+        fixture.renew().expect("an order");
+        let mut unknown: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+        unknown["action"] = "SomethingNew".into();
+        fixture.set_body(unknown.to_string());
+        self.sign(&mut fixture);
+        let sent_as = self.send(&fixture).await.event_id("quarantined");
+        let mut head: Item = self.head(&sent_as).await;
+        let kept_as = event_id(&sent_as);
+        head.insert("pk".to_owned(), text(&kept_as));
+        head.insert("event_id".to_owned(), text(&kept_as));
+        head.insert("payload".to_owned(), compressed(body));
+        if kept_as != sent_as {
+            let delete = self.inner.clients().dynamodb.delete_item().table_name(NAME);
+            let delete = delete.key("pk", text(&sent_as)).key("sk", text("head"));
+            delete.send().await.expect("it is deleted");
+        }
+        self.put(head).await;
+        kept_as
     }
 
     /// All items of the table.
@@ -343,6 +386,12 @@ pub fn state(head: &Item) -> &str {
     head["state"].as_s().expect("a word")
 }
 
+fn compressed(value: &[u8]) -> AttributeValue {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(value).expect("memory");
+    AttributeValue::B(Blob::new(encoder.finish().expect("memory")))
+}
+
 /// Text that does not compress: hexadecimal digits of a hash chain would by half, so all 64 digits of base64 are used.
 pub fn noise(length: usize) -> String {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
@@ -374,6 +423,7 @@ pub fn local_command() -> Command {
     Command::new(binaries().get("local").expect("the binary"))
 }
 
-fn catalogue() -> Catalogue {
+/// The events of `events/`.
+pub fn catalogue() -> Catalogue {
     Catalogue::read(workspace().join("events")).expect("events/")
 }

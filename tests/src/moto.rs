@@ -1,4 +1,12 @@
 //! moto: AWS as others understand it, for a second opinion.
+//!
+//! Known gaps of moto 5.2, where its word does not count:
+//! - `ClientRequestToken` is ignored: a repeated transaction is carried out again, and not recognized.
+//! - SNS counts no attributes towards 256 KiB, and takes a batch that is larger as a whole.
+//! - SQS takes the characters that AWS' refuses.
+//! - An index never lags behind its table, and no read is stale.
+//! - Nothing is ever throttled, no permission is checked, nothing is encrypted.
+//! - TTL never removes anything.
 
 use std::env;
 use std::process::Stdio;

@@ -1,0 +1,214 @@
+//! What the functions of a stack have said: every line read, and held to what a line may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::Stack;
+
+/// The namespace of the metrics in these tests.
+pub const NAMESPACE: &str = "order-webhooks/tests";
+
+/// A line of a function.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The function.
+    pub function: String,
+    /// The line as it was written.
+    pub text: String,
+    /// Its JSON.
+    pub json: Value,
+}
+
+impl Line {
+    /// A text of it; empty where there is none.
+    pub fn said(&self, name: &str) -> &str {
+        self.json[name].as_str().unwrap_or_default()
+    }
+
+    /// Whether it is a delivery's.
+    pub fn is_delivery(&self) -> bool {
+        self.said("message") == "delivery"
+    }
+
+    /// The metrics that CloudWatch takes out of it: name, unit, values.
+    pub fn metrics(&self) -> Vec<(&str, &str, Vec<f64>)> {
+        let directives = self.json["_aws"]["CloudWatchMetrics"].as_array();
+        let definitions = directives.into_iter().flatten().filter_map(|d| d["Metrics"].as_array());
+        let metrics = definitions.flatten().map(|definition| {
+            let name = definition["Name"].as_str().unwrap_or_default();
+            let value = &self.json[name];
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            let unit = definition["Unit"].as_str().unwrap_or_default();
+            (name, unit, values.iter().filter_map(Value::as_f64).collect())
+        });
+        metrics.collect()
+    }
+
+    /// The one value of a metric.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics();
+        let (_, _, values) = metrics.iter().find(|(metric, _, _)| *metric == name)?;
+        assert_eq!(values.len(), 1, "{self:?}");
+        values.first().copied()
+    }
+}
+
+/// Everything that the functions have said. They are ended first, so that no line is still on its way.
+///
+/// # Panics
+/// Where a line is no JSON object, or no metric line as CloudWatch reads them.
+pub async fn lines(stack: &Stack) -> Vec<Line> {
+    stack.environments().kill_all().await;
+    let log = stack.log();
+    let lines = log.iter().filter_map(|line| line.strip_prefix('[')?.split_once("] "));
+    let lines = lines.map(|(function, text)| Line {
+        function: function.to_owned(),
+        text: text.to_owned(),
+        json: serde_json::from_str(text).unwrap_or_else(|_| panic!("{function} writes what is no JSON: {text}")),
+    });
+    let lines: Vec<Line> = lines.collect();
+    for line in &lines {
+        assert!(line.json.is_object(), "{line:?}");
+        for member in ["timestamp", "level", "message"] {
+            assert!(line.json[member].is_string(), "no {member}: {line:?}");
+        }
+        if line.json.get("_aws").is_some() {
+            check_metrics(&line.json).unwrap_or_else(|fault| panic!("{fault}: {line:?}"));
+        }
+    }
+    lines
+}
+
+/// The units that CloudWatch knows.
+const UNITS: &str = "Seconds Microseconds Milliseconds Bytes Kilobytes Megabytes Gigabytes Terabytes Bits Kilobits \
+    Megabits Gigabits Terabits Percent Count Bytes/Second Kilobytes/Second Megabytes/Second Gigabytes/Second \
+    Terabytes/Second Bits/Second Kilobits/Second Megabits/Second Gigabits/Second Terabits/Second Count/Second None";
+
+/// Whether a line is what the specification of CloudWatch's embedded metric format asks for. What is not is dropped by
+/// CloudWatch without a word.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_metrics(line: &Value) -> Result<(), String> {
+    let text = |value: &Value, longest: usize| {
+        let text = value
+            .as_str()
+            .filter(|text| (1..=longest).contains(&text.chars().count()));
+        text.map(str::to_owned)
+            .ok_or(format!("{value} is no text of 1 to {longest}"))
+    };
+    let list = |value: &Value, most: usize| {
+        let list = value.as_array().filter(|list| list.len() <= most);
+        list.cloned().ok_or(format!("{value} is no list of {most} at most"))
+    };
+    let aws = &line["_aws"];
+    let written_at = aws["Timestamp"]
+        .as_i64()
+        .and_then(|time| Timestamp::from_millisecond(time).ok())
+        .ok_or("Timestamp is no time in milliseconds")?;
+    let age = Timestamp::now().duration_since(written_at);
+    if age > SignedDuration::from_hours(14 * 24) || age < SignedDuration::from_hours(-2) {
+        return Err(format!("Timestamp is {written_at}"));
+    }
+    let directives = list(&aws["CloudWatchMetrics"], usize::MAX)?;
+    if directives.is_empty() {
+        return Err("CloudWatchMetrics is empty".to_owned());
+    }
+    for directive in &directives {
+        text(&directive["Namespace"], 1024)?;
+        let sets = list(&directive["Dimensions"], usize::MAX)?;
+        if sets.is_empty() {
+            return Err("there is no dimension set".to_owned());
+        }
+        for set in &sets {
+            for name in list(set, 30)? {
+                text(&line[text(&name, 250)?], 1024)?;
+            }
+        }
+        let metrics = list(&directive["Metrics"], 100)?;
+        let mut names = BTreeSet::new();
+        for metric in &metrics {
+            let name = text(&metric["Name"], 1024)?;
+            let unit = text(&metric["Unit"], 100)?;
+            if !UNITS.split_whitespace().any(|known| known == unit) {
+                return Err(format!("{unit} is no unit"));
+            }
+            let resolution = metric.get("StorageResolution");
+            if resolution.is_some_and(|resolution| *resolution != 1 && *resolution != 60) {
+                return Err(format!("{name} has a resolution of {resolution:?}"));
+            }
+            let value = &line[&name];
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            if !(1..=100).contains(&values.len()) || !values.iter().all(Value::is_number) {
+                return Err(format!("{name} is {value}"));
+            }
+            if !names.insert(name.clone()) {
+                return Err(format!("{name} is defined twice"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The sum of every metric of every provider: what CloudWatch's statistic `Sum` shows.
+pub fn sums(lines: &[Line]) -> BTreeMap<(String, String), u64> {
+    let mut sums = BTreeMap::new();
+    for line in lines {
+        for (name, unit, values) in line.metrics() {
+            let dimension = line.said("provider").to_owned();
+            assert_eq!(
+                (unit, line.json["_aws"]["CloudWatchMetrics"][0]["Namespace"].as_str()),
+                ("Count", Some(NAMESPACE))
+            );
+            let sum: f64 = values.iter().sum();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "counts are small"
+            )]
+            let sum = sum as u64;
+            *sums.entry((dimension, name.to_owned())).or_default() += sum;
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_that_cloudwatch_would_drop_is_found() {
+        let line = || {
+            json!({
+                "_aws": {"Timestamp": Timestamp::now().as_millisecond(), "CloudWatchMetrics": [{
+                    "Namespace": "n", "Dimensions": [["provider"]], "Metrics": [{"Name": "Deliveries", "Unit": "Count"}],
+                }]},
+                "provider": "selldone", "Deliveries": 1,
+            })
+        };
+        check_metrics(&line()).expect("in order");
+        let faults: [(&str, Value); 11] = [
+            ("/_aws/Timestamp", json!("now")),
+            ("/_aws/Timestamp", json!(1)),
+            ("/_aws/CloudWatchMetrics", json!([])),
+            ("/_aws/CloudWatchMetrics/0/Namespace", json!("")),
+            ("/_aws/CloudWatchMetrics/0/Dimensions", json!([])),
+            ("/_aws/CloudWatchMetrics/0/Dimensions/0/0", json!("shop")),
+            ("/_aws/CloudWatchMetrics/0/Metrics/0/Unit", json!("Counts")),
+            ("/_aws/CloudWatchMetrics/0/Metrics/0/Name", json!("Accepted")),
+            ("/provider", json!(1)),
+            ("/Deliveries", json!("1")),
+            ("/Deliveries", json!([])),
+        ];
+        for (pointer, wrong) in faults {
+            let mut line = line();
+            *line.pointer_mut(pointer).expect("a member") = wrong;
+            assert!(check_metrics(&line).is_err(), "{pointer}: {line}");
+        }
+    }
+}

@@ -1,0 +1,628 @@
+//! What the functions say of their work: a line for each delivery and each run of redrive, log and metrics in one, and in none of it
+//! anything secret or personal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use jiff::{SignedDuration, Timestamp};
+use local::fixture::Fixture;
+use local::settings::{DEEPLE_PID, DEEPLE_SECRET, REDRIVE, SNIPCART_KEY, TOKEN};
+use local::snipcart::Behaviour;
+use local::tap::{Fault, Rule, Service};
+use serde_json::{Value, json};
+use shared::event::EventType;
+use shared::identity::EventId;
+use tests::attacks::{
+    ABOUT_YOU_ATTACKS, Attack, CLIENT_SECRET, DEEPLE_ATTACKS, OTHER_TOKEN, SIGNATURE_HEADER,
+    SNIPCART_TOKENS_THAT_ARE_NONE, TOKEN_ATTACKS, about_you_sign, request_token,
+};
+use tests::telemetry::{Line, NAMESPACE, lines, sums};
+use tests::{Answer, ORDERS, Stack, order_of};
+
+/// The shop of ABOUT YOU that demands a signature.
+const SIGNED_SHOP: &str = "signed";
+
+/// The length of a piece of a body that would be known again.
+const PIECE: usize = 12;
+
+/// A service says no at once, and is not asked again.
+const DENIED: Fault = Fault::Answer {
+    status: 400,
+    code: "AccessDeniedException",
+};
+
+/// Texts that were sent and are our own words too: a user agent, and what an event's field holds beside many others.
+const OUR_OWN_WORDS: [&str; 6] = ["100", "Snipcart", "failed", "false", "true", "unknown"];
+
+/// Everything that was sent, and what was answered.
+#[derive(Default)]
+struct Sent {
+    /// Secrets, tokens, signatures, and every other value of a header or a query.
+    credentials: BTreeSet<String>,
+    /// Every text and every long number of the bodies, and of the events that came of them.
+    contents: BTreeSet<String>,
+    bodies: Vec<Vec<u8>>,
+    answers: Vec<(String, Answer)>,
+}
+
+impl Sent {
+    async fn send(&mut self, stack: &Stack, fixture: &Fixture) {
+        let headers = fixture.event["headers"].as_object().into_iter().flatten();
+        // When it was sent is in its line too.
+        let headers = headers.filter(|(name, _)| !name.ends_with("timestamp"));
+        let headers = headers.filter_map(|(_, value)| value.as_str().map(str::to_owned));
+        let values: Vec<String> = headers
+            .chain(fixture.query().into_iter().map(|(_, value)| value))
+            .collect();
+        for value in values {
+            let basic = value
+                .split_once(' ')
+                .and_then(|(_, encoded)| STANDARD.decode(encoded).ok());
+            let basic = basic.and_then(|decoded| String::from_utf8(decoded).ok());
+            let parts = basic.iter().flat_map(|decoded| decoded.split(':')).map(str::to_owned);
+            // What is shorter is no credential but an attack's stand-in for one.
+            self.credentials
+                .extend(parts.chain([value]).filter(|value| value.len() >= 8));
+        }
+        let body = fixture.body().expect("a body");
+        if let Ok(json) = serde_json::from_slice(&body) {
+            collect(&json, &mut self.contents);
+        }
+        self.bodies.push(body);
+        self.answers.push((fixture.provider.clone(), stack.send(fixture).await));
+    }
+
+    async fn attack(&mut self, stack: &Stack, provider: &str, attacks: &[Attack]) {
+        for (_, make) in attacks {
+            let mut fixture = stack.signed(provider, order_of(provider));
+            make(&mut fixture);
+            self.send(stack, &fixture).await;
+        }
+    }
+}
+
+/// The leaves of a document that would be known again: texts of three characters, numbers of six digits.
+fn collect(document: &Value, into: &mut BTreeSet<String>) {
+    match document {
+        Value::String(text) if text.chars().count() >= 3 => {
+            into.insert(text.clone());
+        }
+        Value::Number(number) if number.to_string().len() >= 6 => {
+            into.insert(number.to_string());
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect(value, into)),
+        Value::Object(members) => members.values().for_each(|value| collect(value, into)),
+        _ => {}
+    }
+}
+
+/// What a line says beside what is checked here to be a metric, an id, a time or a type: all of its names and texts.
+fn words(line: &Line) -> String {
+    fn walk(value: &Value, into: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    into.push(name.clone());
+                    walk(value, into);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| walk(value, into)),
+            Value::String(text) => into.push(text.clone()),
+            other => into.push(other.to_string()),
+        }
+    }
+    let mut rest = line.json.as_object().expect("members").clone();
+    // The form of these is checked with the line.
+    rest.remove("_aws");
+    for (metric, _, _) in line.metrics() {
+        rest.remove(metric);
+    }
+    let duration = rest.remove("duration_ms");
+    assert!(duration.is_none_or(|duration| duration.is_u64()), "{line:?}");
+    let time = rest.remove("timestamp").expect("a time");
+    time.as_str().expect("a time").parse::<Timestamp>().expect("a time");
+    if let Some(id) = rest.remove("event_id") {
+        assert!(EventId::parse(id.as_str().expect("an id")).is_some(), "{line:?}");
+    }
+    if let Some(id) = rest.remove("request_id") {
+        let id = id.as_str().expect("an id");
+        let hex = id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+        assert!(hex && id.len() == 36, "{line:?}");
+    }
+    if let Some(word) = rest.remove("type") {
+        assert!(serde_json::from_value::<EventType>(word).is_ok(), "{line:?}");
+    }
+    let mut words = Vec::new();
+    walk(&rest.into(), &mut words);
+    words.join("\n")
+}
+
+fn outcome(answer: &Answer) -> String {
+    let json = answer.json();
+    match json["status"].as_str() {
+        Some(word) => word.to_owned(),
+        None => answer.said("type").rsplit(':').next().expect("a word").to_owned(),
+    }
+}
+
+/// The metrics that an answer has to be counted in.
+fn metrics_of(answer: &Answer) -> Vec<&'static str> {
+    let outcome = match outcome(answer).as_str() {
+        "accepted" => "Accepted",
+        "duplicate" => "Duplicates",
+        "unsupported" => "Unsupported",
+        "quarantined" if answer.said("reason") == "conflict" => "Conflicts",
+        "quarantined" => "Quarantined",
+        "verification_failed" => "Refused",
+        "misconfigured" => "Misconfigured",
+        "unavailable" => "Unavailable",
+        "method_not_allowed" | "body_too_large" => "Invalid",
+        other => panic!("{other}"),
+    };
+    let delivery = (answer.status == 200).then_some("Deliveries");
+    delivery.into_iter().chain([outcome]).collect()
+}
+
+fn tally<K: Ord>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, u64> {
+    let mut tally = BTreeMap::new();
+    for key in keys {
+        *tally.entry(key).or_default() += 1;
+    }
+    tally
+}
+
+async fn stack() -> Stack {
+    Stack::with(|config| {
+        let tokens = json!({"main": {"tokens": [TOKEN]}, "other": {"tokens": [OTHER_TOKEN]}});
+        let mut about_you = tokens.clone();
+        about_you[SIGNED_SHOP] =
+            json!({"tokens": [TOKEN], "client_secrets": [CLIENT_SECRET], "signature_header": SIGNATURE_HEADER});
+        let deeple = json!({
+            "main": {"pid": DEEPLE_PID, "secrets": [DEEPLE_SECRET]},
+            "other": {"pid": "other-pid", "secrets": ["other-secret"]},
+        });
+        for (provider, shops) in [
+            ("selldone", tokens.clone()),
+            ("cartum", tokens),
+            ("aboutyou", about_you),
+            ("deeple", deeple),
+        ] {
+            config.secrets.insert(provider.to_owned(), json!({"shops": shops}));
+        }
+        for (name, value) in [("METRICS_NAMESPACE", NAMESPACE), ("MAX_BODY_BYTES", "1000000")] {
+            config.variables.insert(name.to_owned(), value.to_owned());
+        }
+    })
+    .await
+}
+
+/// Every event, every attack, every way a delivery can end; and every task of redrive. How many events could not be published.
+async fn send_everything(stack: &Stack, sent: &mut Sent) -> u64 {
+    for (provider, order) in ORDERS {
+        for name in stack.events(provider) {
+            sent.send(stack, &stack.signed(provider, &name)).await;
+            sent.contents
+                .extend(stack.golden(provider, &name).iter().flat_map(|golden| {
+                    let mut contents = BTreeSet::new();
+                    collect(&golden["data"]["order"], &mut contents);
+                    contents
+                }));
+        }
+        sent.send(stack, &stack.signed(provider, order)).await;
+
+        let mut large = stack.signed(provider, order);
+        large.set_body("x".repeat(1_000_001));
+        sent.send(stack, &large).await;
+
+        let mut read = stack.signed(provider, order);
+        read.event["requestContext"]["http"]["method"] = Method::GET.as_str().into();
+        sent.send(stack, &read).await;
+
+        // The same event with another body.
+        let mut conflict = stack.unsigned(provider, order);
+        let mut body: Value = serde_json::from_slice(&conflict.body().expect("a body")).expect("JSON");
+        body["a field of a conflict"] = "a value of a conflict".into();
+        conflict.set_body(body.to_string());
+        stack.sign(&mut conflict);
+        sent.send(stack, &conflict).await;
+    }
+    for provider in ["selldone", "cartum", "aboutyou"] {
+        sent.attack(stack, provider, TOKEN_ATTACKS).await;
+    }
+    sent.attack(stack, "deeple", DEEPLE_ATTACKS).await;
+    sent.attack(stack, "snipcart", SNIPCART_TOKENS_THAT_ARE_NONE).await;
+    sent.attack(
+        stack,
+        "snipcart",
+        &[("an unknown token", |f| request_token(f, "an-unknown-request-token"))],
+    )
+    .await;
+    for (_, make) in ABOUT_YOU_ATTACKS {
+        let mut fixture = stack.signed("aboutyou", "order-created");
+        about_you_sign(&mut fixture);
+        make(&mut fixture);
+        fixture.set_shop(SIGNED_SHOP);
+        sent.send(stack, &fixture).await;
+    }
+    for behaviour in [401, 403, 404, 500]
+        .map(Behaviour::Status)
+        .into_iter()
+        .chain([Behaviour::Redirect])
+    {
+        stack.snipcart().behave(behaviour);
+        sent.send(stack, &stack.signed("snipcart", "order-completed")).await;
+    }
+    stack.snipcart().behave(Behaviour::Genuine);
+
+    let mut unpublished = 0;
+    for (service, waiting) in [(Service::DynamoDb, 0), (Service::Sns, 1)] {
+        let _denied = stack.tap().inject(Rule::all(service), DENIED);
+        for (provider, order) in ORDERS {
+            let mut fixture = stack.unsigned(provider, order);
+            fixture.renew().expect("an order");
+            stack.sign(&mut fixture);
+            sent.send(stack, &fixture).await;
+            unpublished += waiting;
+        }
+    }
+    unpublished
+}
+
+/// Every task of redrive, and what is none.
+async fn ask_everything(stack: &Stack) {
+    stack.redrive().await;
+    for (provider, order) in ORDERS {
+        let answer = stack.deliver(provider, order).await;
+        let event_id = answer.event_id("duplicate");
+        let event = stack.ask(json!({"get": {"event_id": event_id}})).await["events"][0]["event"].clone();
+        let order = event["data"]["order"]["id"].as_str().unwrap_or("none").to_owned();
+        let of_order = json!({"provider": provider, "shop": "main", "order": order, "dry_run": false});
+        stack
+            .ask(json!({"get": {"provider": provider, "shop": "main", "order": order}}))
+            .await;
+        let replay = json!({"provider": provider, "from": "2020-01-01T00:00:00Z", "to": "2020-01-01T01:00:00Z"});
+        stack.ask(json!({"replay": replay})).await;
+        let now = Timestamp::now();
+        let hour = SignedDuration::from_hours(1);
+        let replay = json!({"provider": provider, "from": now - hour, "to": now + hour});
+        stack.ask(json!({"replay": replay})).await;
+        stack.ask(json!({"erase": of_order})).await;
+    }
+    for task in [json!({"reprocess": {}}), json!({"requeue": {}})] {
+        stack.ask(task).await;
+    }
+    for no_task in [json!({"get": "j.doe@example.com"}), json!({"j.doe@example.com": {}})] {
+        stack.invoke(REDRIVE, &no_task).await.expect_err("it is no task");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_delivery_has_one_line_and_nothing_secret_or_personal_is_in_any() {
+    let stack = stack().await;
+    let mut sent = Sent::default();
+    let unpublished = send_everything(&stack, &mut sent).await;
+    let before_redrive = sent.answers.len();
+    ask_everything(&stack).await;
+    let lines = lines(&stack).await;
+
+    let deliveries: Vec<&Line> = lines
+        .iter()
+        .filter(|line| line.is_delivery())
+        .take(before_redrive)
+        .collect();
+    let told = tally(
+        deliveries
+            .iter()
+            .map(|line| (line.function.clone(), line.said("outcome").to_owned())),
+    );
+    let answered = tally(
+        sent.answers
+            .iter()
+            .map(|(provider, answer)| (provider.clone(), outcome(answer))),
+    );
+    assert_eq!(told, answered, "one line for each answer");
+    assert_eq!(
+        lines.iter().filter(|line| line.is_delivery()).count(),
+        before_redrive + ORDERS.len()
+    );
+    let ids = |name: &str| {
+        tally(
+            deliveries
+                .iter()
+                .map(|line| line.said(name).to_owned())
+                .filter(|id| !id.is_empty()),
+        )
+    };
+    let answered_ids = |name: &str| {
+        let ids = sent
+            .answers
+            .iter()
+            .filter_map(|(_, answer)| answer.json()[name].as_str().map(str::to_owned));
+        tally(ids)
+    };
+    assert_eq!(ids("event_id"), answered_ids("event_id"));
+    let requests = ids("request_id");
+    assert!(requests.len() == deliveries.len(), "each has a request id of its own");
+    assert!(answered_ids("request_id").keys().all(|id| requests.contains_key(id)));
+    for line in &deliveries {
+        assert_eq!(line.said("provider"), line.function, "{line:?}");
+        assert!(
+            line.json["duration_ms"].is_u64() && line.json["cold_start"].is_boolean(),
+            "{line:?}"
+        );
+        let is_order = matches!(line.said("outcome"), "accepted" | "duplicate");
+        assert!(!is_order || line.json["type"].is_string(), "{line:?}");
+        let refused = matches!(
+            line.said("outcome"),
+            "verification_failed" | "misconfigured" | "unavailable"
+        );
+        assert!(!refused || line.json["cause"].is_string(), "{line:?}");
+    }
+    for (provider, _) in ORDERS {
+        let cold = deliveries
+            .iter()
+            .filter(|line| line.function == provider && line.json["cold_start"] == true);
+        assert_eq!(cold.count(), 1, "{provider} was started once");
+    }
+
+    let mut expected = tally(sent.answers.iter().flat_map(|(provider, answer)| {
+        let metrics = metrics_of(answer).into_iter();
+        metrics.map(|metric| (provider.clone(), metric.to_owned()))
+    }));
+    for (provider, _) in ORDERS {
+        expected.insert(
+            (provider.to_owned(), "Unpublished".to_owned()),
+            unpublished / ORDERS.len() as u64,
+        );
+    }
+    let counted: Vec<Line> = deliveries.iter().map(|line| (*line).clone()).collect();
+    assert_eq!(sums(&counted), expected);
+
+    assert_clean(&stack, &sent, &lines);
+}
+
+/// No line says anything of what was sent.
+fn assert_clean(stack: &Stack, sent: &Sent, lines: &[Line]) {
+    let secrets = [
+        TOKEN,
+        OTHER_TOKEN,
+        DEEPLE_SECRET,
+        DEEPLE_PID,
+        CLIENT_SECRET,
+        SNIPCART_KEY,
+        "other-secret",
+        "other-pid",
+    ];
+    let keys = [SNIPCART_KEY.to_owned(), format!("{SNIPCART_KEY}:")].map(|key| STANDARD.encode(key));
+    let secrets: BTreeSet<String> = secrets.map(str::to_owned).into_iter().chain(keys).collect();
+    let log = stack.log();
+    for secret in secrets.union(&sent.credentials).map(String::as_str) {
+        if OUR_OWN_WORDS.contains(&secret) {
+            continue;
+        }
+        let line = log.iter().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret:?} is in {line:?}");
+    }
+    assert!(
+        sent.credentials.len() > 200,
+        "{} credentials were sent",
+        sent.credentials.len()
+    );
+
+    let said: Vec<String> = lines.iter().map(words).collect();
+    let mut leaks = BTreeSet::new();
+    for content in sent
+        .contents
+        .iter()
+        .map(String::as_str)
+        .filter(|content| !OUR_OWN_WORDS.contains(content))
+    {
+        leaks.extend(
+            said.iter()
+                .find(|words| words.contains(content))
+                .map(|words| (content, words.as_str())),
+        );
+    }
+    assert!(leaks.is_empty(), "{leaks:#?}");
+    assert!(sent.contents.len() > 500, "{} contents were sent", sent.contents.len());
+
+    // Any piece of a body, cut anywhere.
+    let pieces: BTreeSet<&[u8]> = said.iter().flat_map(|words| words.as_bytes().windows(PIECE)).collect();
+    for body in &sent.bodies {
+        let leaked = body.windows(PIECE).find(|piece| pieces.contains(piece));
+        assert_eq!(leaked.map(String::from_utf8_lossy), None);
+    }
+    // The session's token names the environment here.
+    let tokens = lines.iter().find(|line| {
+        let mut rest = line.text.as_str();
+        let name = format!("{}-", line.function);
+        std::iter::from_fn(|| {
+            let (_, after) = rest.split_once(&name)?;
+            rest = after;
+            Some(after)
+        })
+        .any(|after| after.len() >= 32 && after.bytes().take(32).all(|byte| byte.is_ascii_hexdigit()))
+    });
+    assert!(tokens.is_none(), "{tokens:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_is_not_set_up_says_so_for_every_delivery() {
+    let stack = Stack::with(|config| {
+        config
+            .variables
+            .insert("METRICS_NAMESPACE".to_owned(), NAMESPACE.to_owned());
+        config
+            .variables
+            .insert("MAX_BODY_BYTES".to_owned(), "as many as it takes".to_owned());
+    })
+    .await;
+    for (provider, order) in ORDERS {
+        assert_eq!(stack.deliver(provider, order).await.status, 500);
+    }
+    let lines = lines(&stack).await;
+    for (provider, _) in ORDERS {
+        let told: Vec<&Line> = lines
+            .iter()
+            .filter(|line| line.function == provider && line.is_delivery())
+            .collect();
+        let [line] = told.as_slice() else {
+            panic!("{provider}: {told:?}")
+        };
+        assert_eq!(
+            (line.said("outcome"), line.metric("Misconfigured")),
+            ("misconfigured", Some(1.0))
+        );
+        assert!(line.said("cause").contains("MAX_BODY_BYTES"), "{line:?}");
+        assert!(!line.text.contains("as many as it takes"), "{line:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_at_fault_is_named_and_not_quoted() {
+    let malformed = [
+        json!({}),
+        json!({"shops": {}}),
+        json!({"shops": {"main": {"tokens": ["too-short"]}}}),
+        json!({"shops": {"main": {"tokens": [], "api_keys": [], "secrets": []}}}),
+        json!({"shops": {"main": {"tokens": "a-token-outside-of-a-list"}}}),
+        json!("a-token-outside-of-everything"),
+    ];
+    for secret in malformed {
+        let stack = Stack::with(|config| {
+            config
+                .variables
+                .insert("METRICS_NAMESPACE".to_owned(), NAMESPACE.to_owned());
+            config.variables.insert("SECRETS".to_owned(), secret.to_string());
+        })
+        .await;
+        for (provider, order) in ORDERS {
+            let answer = stack.deliver(provider, order).await;
+            assert_eq!(answer.status, 500, "{provider} {secret}: {answer:?}");
+            assert!(!answer.text.to_lowercase().contains("secret"), "{answer:?}");
+        }
+        stack.assert_untouched("a malformed secret").await;
+        let lines = lines(&stack).await;
+        let told: Vec<&Line> = lines.iter().filter(|line| line.is_delivery()).collect();
+        assert_eq!(told.len(), ORDERS.len());
+        for line in told {
+            assert_eq!(
+                (line.said("secret"), line.metric("Misconfigured")),
+                ("SECRETS", Some(1.0)),
+                "{line:?}"
+            );
+            assert!(line.said("cause").contains("secret"), "{line:?}");
+        }
+        for value in ["too-short", "a-token-outside"] {
+            assert!(lines.iter().all(|line| !line.text.contains(value)), "{lines:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_snipcart_key_is_our_fault_and_names_its_secret() {
+    let stack = stack().await;
+    stack.snipcart().behave(Behaviour::Status(401));
+    assert_eq!(stack.deliver("snipcart", "order-completed").await.status, 500);
+    let lines = lines(&stack).await;
+    let line = lines.iter().find(|line| line.is_delivery()).expect("a line");
+    assert_eq!(
+        (
+            line.said("level"),
+            line.said("outcome"),
+            line.said("secret"),
+            line.metric("Misconfigured")
+        ),
+        ("ERROR", "misconfigured", "SECRETS", Some(1.0))
+    );
+    assert!(line.said("cause").contains("API key"), "{line:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_redrive_measures_the_outbox_whatever_it_comes_to() {
+    let stack = stack().await;
+    let mut unknown = stack.unsigned("selldone", "checkout-order");
+    let mut body: Value = serde_json::from_slice(&unknown.body().expect("a body")).expect("JSON");
+    body["action"] = "SomethingNew".into();
+    unknown.set_body(body.to_string());
+    stack.sign(&mut unknown);
+    stack.send(&unknown).await.event_id("quarantined");
+    stack.ask(json!({"redrive": {}})).await;
+
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let begun = Timestamp::now();
+    stack.deliver_new(10).await;
+    let delivered = Timestamp::now();
+    let outage = stack.redrive().await;
+    assert!(outage["outage"].is_string(), "{outage}");
+    let at_most = Timestamp::now().duration_since(begun).as_secs_f64();
+    drop(down);
+
+    // What cannot be counted is left out, and nothing else.
+    let uncounted = stack.tap().inject(
+        Rule::new(Service::DynamoDb, "Query").holding(r#""Select":"COUNT""#),
+        DENIED,
+    );
+    assert_eq!(stack.redrive().await["published"], 10);
+    uncounted.hit(1).await;
+    drop(uncounted);
+    let asked = stack.tap().count(Service::DynamoDb, "Query");
+    assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 0);
+    let queries = stack.tap().count(Service::DynamoDb, "Query") - asked;
+    assert!(queries <= 32, "{queries} queries for an empty outbox");
+    stack.ask(json!({"reprocess": {"dry_run": true}})).await;
+
+    let lines = lines(&stack).await;
+    let runs: Vec<&Line> = lines
+        .iter()
+        .filter(|line| line.json.get("_aws").is_some() && line.function == REDRIVE)
+        .collect();
+    let [first, outage, uncounted, last] = runs.as_slice() else {
+        panic!("a line for each run, and for no other task: {runs:?}")
+    };
+    for run in &runs {
+        assert_eq!(
+            run.json["_aws"]["CloudWatchMetrics"][0]["Dimensions"],
+            json!([[]]),
+            "{run:?}"
+        );
+    }
+    let measured =
+        |line: &Line| ["OutboxAge", "FailedEvents", "QuarantinedEvents", "Redriven"].map(|name| line.metric(name));
+    assert_eq!(measured(first), [Some(0.0), Some(0.0), Some(1.0), Some(0.0)]);
+    assert_eq!(measured(outage)[1..], [Some(0.0), Some(1.0), Some(0.0)]);
+    let age = outage.metric("OutboxAge").expect("an age");
+    let measured_at: Timestamp = outage.said("timestamp").parse().expect("a time");
+    // It is rounded to milliseconds.
+    let at_least = measured_at.duration_since(delivered).as_secs_f64() - 0.1;
+    assert!(
+        (at_least..=at_most).contains(&age),
+        "{age} is not from {at_least} to {at_most}"
+    );
+    assert_eq!(outage.said("level"), "ERROR");
+    assert_eq!(measured(uncounted), [Some(0.0), None, None, Some(10.0)]);
+    assert_eq!(measured(last), [Some(0.0), Some(0.0), Some(1.0), Some(0.0)]);
+    let units: BTreeSet<(&str, &str)> = last.metrics().iter().map(|(name, unit, _)| (*name, *unit)).collect();
+    let expected = [
+        ("FailedEvents", "Count"),
+        ("OutboxAge", "Seconds"),
+        ("QuarantinedEvents", "Count"),
+        ("Redriven", "Count"),
+    ];
+    assert_eq!(units, expected.into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_namespace_there_are_lines_and_no_metrics() {
+    let stack = Stack::start().await;
+    for (provider, order) in ORDERS {
+        stack.deliver(provider, order).await.event_id("accepted");
+    }
+    stack.redrive().await;
+    let lines = lines(&stack).await;
+    assert_eq!(lines.iter().filter(|line| line.is_delivery()).count(), ORDERS.len());
+    assert!(lines.iter().any(|line| line.said("message") == "redrive"));
+    assert!(lines.iter().all(|line| line.json.get("_aws").is_none()), "{lines:?}");
+}
