@@ -36,6 +36,15 @@ impl Callback {
         }
     }
 
+    /// Opens a connection to the host of `url` by asking it, as nobody; whatever it answers will do.
+    pub async fn connect(&self, url: &str) {
+        let request = Request::get(url).body(SdkBody::empty());
+        if let Some(request) = request.ok().and_then(|request| request.try_into().ok()) {
+            // Whether it answers is found out when it matters.
+            let _ = self.connector.call(request).await;
+        }
+    }
+
     /// Asks `url`, as the user `key` with an empty password, and waits for the answer until `until` at most.
     pub async fn ask(&self, url: &str, key: &SigningKey, until: Instant) -> Confirmation {
         let credentials = STANDARD.encode([key.expose(), b":"].concat());

@@ -34,6 +34,11 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// Reads the provider's own settings.
     fn from_settings(settings: &Settings) -> Result<Self, SettingError>;
 
+    /// Connects ahead to what verification will ask, if it asks anything. What fails here is found again there.
+    fn connect(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Decides whether a delivery comes from the provider.
     fn verify(
         &self,

@@ -76,6 +76,13 @@ impl Publisher {
         })
     }
 
+    /// Asks what the topic is, so that the connection stands and the client has worked once.
+    pub async fn connect(&self) -> Result<(), PublishError> {
+        let request = self.client.get_topic_attributes().topic_arn(&self.topic_arn);
+        request.send().await.map_err(|error| fault(error.code(), &error))?;
+        Ok(())
+    }
+
     /// Publishes `event`, whose JSON is `json`: exactly that, or what of it fits into a message.
     pub async fn publish(&self, event: &OrderEvent, json: &str) -> Result<(), PublishError> {
         self.publish_message(self.message(event, json, Occasion::News)?).await

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::future::{join, join3};
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::Request;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Outcome, Reason, Refusal};
 use crate::delivery::{BodyLimit, Delivery};
@@ -18,6 +19,8 @@ use crate::store::{AttemptId, Content, Entry, Head, Put, State, Store, StoreErro
 use crate::understanding::{Meaning, understand};
 use crate::verification::Verified;
 
+/// How long init waits for connections. A function that cannot be set up in 10 s is started again by Lambda.
+const CONNECT_BUDGET: Duration = Duration::from_secs(2);
 const STORE_BUDGET: Duration = Duration::from_secs(4);
 const PUBLISH_BUDGET: Duration = Duration::from_secs(2);
 /// How often a repeat looks whether the first attempt has published.
@@ -66,10 +69,23 @@ impl<P: Provider> Receiver<P> {
         })
     }
 
-    /// Reads the secrets ahead of the first delivery, so that it does not pay for it. A failure is found again there.
+    /// Does ahead what the first delivery would pay for: reads the secrets, and calls each service that it will call, all at once.
+    /// What fails here is found again there.
     pub async fn prepare(&self) {
-        if let Err(refusal) = self.secrets.prepare().await {
+        let connect = join3(self.store.connect(), self.publisher.connect(), self.provider.connect());
+        let (secrets, connected) = join(self.secrets.prepare(), timeout(CONNECT_BUDGET, connect)).await;
+        if let Err(refusal) = secrets {
             tracing::error!(provider = P::NAME, secret = self.secret(), cause = %refusal, "the secret cannot be read yet");
+        }
+        let cause = match connected {
+            Ok((table, topic, ())) => table
+                .err()
+                .map(|error| error.to_string())
+                .or(topic.err().map(|error| error.to_string())),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
+        if let Some(cause) = cause {
+            tracing::warn!(provider = P::NAME, cause, "a service does not answer yet");
         }
     }
 

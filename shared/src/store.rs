@@ -260,6 +260,15 @@ impl Store {
         })
     }
 
+    /// Asks for an item that is never there, so that the connection stands and the client has worked once.
+    pub async fn connect(&self) -> Result<(), StoreError> {
+        let key = |text: &str| AttributeValue::S(text.to_owned());
+        let get = self.client.get_item().table_name(&self.table);
+        let get = get.key("pk", key("connect")).key("sk", key("connect"));
+        get.send().await.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+        Ok(())
+    }
+
     /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none.
     pub async fn put(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<Put, StoreError> {
         let mut written = Written::of(entry, attempt);

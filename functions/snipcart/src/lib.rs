@@ -56,6 +56,10 @@ impl Provider for Snipcart {
         })
     }
 
+    async fn connect(&self) {
+        self.callback.connect(&self.api_url).await;
+    }
+
     async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
         if let Some(tokens) = &secrets.tokens {
             url_token(delivery, tokens)?;

@@ -126,8 +126,11 @@ fn dynamodb(request: &Request<Bytes>) -> (String, Response<Bytes>) {
 
 fn sns(request: &Request<Bytes>) -> (String, Response<Bytes>) {
     const PUBLISHED: &str = r#"<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult><MessageId>567910cd-659e-55d4-8ccb-5aaf14679dc0</MessageId></PublishResult><ResponseMetadata><RequestId>d74b8436-ae13-5ab4-a9ff-ce54dfea72a0</RequestId></ResponseMetadata></PublishResponse>"#;
-    if request.body().starts_with(b"Action=Publish&") {
-        return ("Publish".to_owned(), typed(PUBLISHED.to_owned(), "text/xml"));
+    const TOPIC: &str = r#"<GetTopicAttributesResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><GetTopicAttributesResult><Attributes><entry><key>DisplayName</key><value/></entry></Attributes></GetTopicAttributesResult><ResponseMetadata><RequestId>057f074c-33a7-11df-9540-99d0768312d3</RequestId></ResponseMetadata></GetTopicAttributesResponse>"#;
+    for (action, answer) in [("Publish", PUBLISHED), ("GetTopicAttributes", TOPIC)] {
+        if request.body().starts_with(format!("Action={action}&").as_bytes()) {
+            return (action.to_owned(), typed(answer.to_owned(), "text/xml"));
+        }
     }
     let mut missing = typed("<MissingAction/>".to_owned(), "text/xml");
     *missing.status_mut() = StatusCode::BAD_REQUEST;
