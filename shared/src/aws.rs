@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Region, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region, SharedHttpClient, StalledStreamProtectionConfig};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -50,6 +52,8 @@ macro_rules! client {
             .credentials_provider(credentials($settings)?)
             .http_client(HTTP.clone())
             .timeout_config(limits($attempt))
+            // The limits above end a stalled answer too; watching each body for it is work for nothing.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .retry_config(retries());
         let config = match $settings.optional($endpoint) {
             Some(url) => config.endpoint_url(url),
