@@ -3,6 +3,7 @@
 use aws_smithy_http_client::Connector;
 use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lambda_http::http::{Request, StatusCode, header};
@@ -39,9 +40,12 @@ impl Callback {
     /// Opens a connection to the host of `url` by asking it, as nobody; whatever it answers will do.
     pub async fn connect(&self, url: &str) {
         let request = Request::get(url).body(SdkBody::empty());
-        if let Some(request) = request.ok().and_then(|request| request.try_into().ok()) {
-            // Whether it answers is found out when it matters.
-            let _ = self.connector.call(request).await;
+        let Some(request) = request.ok().and_then(|request| request.try_into().ok()) else {
+            return;
+        };
+        // Whether it answers is found out when it matters. Read to its end, so that the connection can be used again.
+        if let Ok(response) = self.connector.call(request).await {
+            let _ = ByteStream::new(response.into_body()).collect().await;
         }
     }
 

@@ -159,9 +159,10 @@ enum Refreshed {
 }
 
 impl<S> Cache<S> {
-    /// There is no value yet, or it is old and was not asked for just now: an outage is not asked through by every delivery.
+    /// There is no value yet, or one without a shop, or it is old and was not asked for just now: an outage is not asked through by every delivery.
     fn is_due(&self, now: Moment) -> bool {
-        self.shops.is_none() || (passed(self.read_at, CACHED_FOR, now) && self.may_ask_again(now))
+        self.shops.as_ref().is_none_or(BTreeMap::is_empty)
+            || (passed(self.read_at, CACHED_FOR, now) && self.may_ask_again(now))
     }
 
     fn may_ask_again(&self, now: Moment) -> bool {
@@ -224,12 +225,19 @@ impl<S: DeserializeOwned> Secrets<S> {
             }
             self.warn_of(&refusal);
         }
-        Ok(self.cached(|cache| cache.shops.as_ref()?.get(shop.as_str()).cloned()))
+        self.cached(|cache| match &cache.shops {
+            Some(shops) => of_shop(shops, shop),
+            None => Ok(None),
+        })
     }
 
     /// Reads the secrets ahead of their first use.
     pub async fn prepare(&self) -> Result<(), Refusal> {
-        self.refresh().await.map(|_| ())
+        self.refresh().await?;
+        self.cached(|cache| match &cache.shops {
+            Some(shops) if shops.is_empty() => Err(no_shop()),
+            _ => Ok(()),
+        })
     }
 
     /// The secrets of `shop`, if they have changed; asked for after a verification failed, at most once in 30 seconds.
@@ -297,6 +305,18 @@ impl<S: DeserializeOwned> Secrets<S> {
     }
 }
 
+/// A secret may be emptied, so that nothing is let in any more.
+fn of_shop<S>(shops: &BTreeMap<String, Arc<S>>, shop: &Shop) -> Result<ShopSecrets<S>, Refusal> {
+    if shops.is_empty() {
+        return Err(no_shop());
+    }
+    Ok(shops.get(shop.as_str()).cloned())
+}
+
+fn no_shop() -> Refusal {
+    Refusal::Misconfigured("the secret names no shop".to_owned())
+}
+
 fn parse<S: DeserializeOwned>(json: &str) -> Result<BTreeMap<String, Arc<S>>, Refusal> {
     // serde's own message may quote a value, so only the place is told.
     let document: Document<S> = serde_json::from_str(json).map_err(|error| {
@@ -305,9 +325,6 @@ fn parse<S: DeserializeOwned>(json: &str) -> Result<BTreeMap<String, Arc<S>>, Re
             "the secret is not as documented (line {line}, column {column})"
         ))
     })?;
-    if document.shops.is_empty() {
-        return Err(Refusal::Misconfigured("the secret names no shop".to_owned()));
-    }
     Ok(document
         .shops
         .into_iter()

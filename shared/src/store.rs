@@ -265,7 +265,9 @@ impl Store {
         let key = |text: &str| AttributeValue::S(text.to_owned());
         let get = self.client.get_item().table_name(&self.table);
         let get = get.key("pk", key("connect")).key("sk", key("connect"));
-        get.send().await.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+        get.send()
+            .await
+            .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
         Ok(())
     }
 

@@ -4,7 +4,8 @@
 //! event whose own message SNS blames is put off, longer each time, and given up in the end: it stays in the table,
 //! in the state `failed`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use shared::identity::EventId;
 use shared::publisher::{Occasion, PublishError};
 use shared::store::{Head, Place, SHARDS, State, StoreError};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::report::Run;
 use crate::{Outbox, PAGE, TaskError};
@@ -31,14 +32,20 @@ const PAGES_AT_ONCE: usize = SHARDS as usize;
 const MARK_BUDGET: Duration = Duration::from_secs(5);
 const MARK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// How long no further page is begun after the first throttling; twice as long after each next one.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// What services say that are asked too much of, in the short time of a run.
-const THROTTLED: [&str; 6] = [
+const THROTTLED: [&str; 9] = [
+    "KMSThrottling",
+    "KMSThrottlingException",
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "Throttled",
     "ThrottledException",
     "Throttling",
     "ThrottlingException",
+    "TooManyRequestsException",
 ];
 
 /// No parameters.
@@ -72,6 +79,13 @@ impl Drained {
     }
 }
 
+/// What this run has published and could not mark yet: met again, it is marked alone.
+type Unmarked = Mutex<HashSet<EventId>>;
+
+fn lock(unmarked: &Unmarked) -> MutexGuard<'_, HashSet<EventId>> {
+    unmarked.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A page that has been worked on.
 struct Page {
     /// Where it begins.
@@ -94,14 +108,16 @@ impl Page {
 }
 
 impl Outbox {
-    /// The shards are worked on side by side. Where a service throttles, half as many pages are in hand from then on; one
-    /// that throttles even a single page ends the run.
+    /// The shards are worked on side by side. Where a service throttles, half as many pages are in hand from then on, after a
+    /// pause; one that throttles even a single page ends the run.
     pub(crate) async fn drain(&self, stop_at: Instant, deadline: Instant) -> Result<Value, TaskError> {
         let now = Timestamp::now();
         // What ends a run early, again and again, must not keep it from the same shards each time.
         let first = fastrand::u8(..SHARDS);
         let mut places: VecDeque<Place> = (first..SHARDS).chain(0..first).map(Place::at).collect();
         let (mut at_once, mut slowed_at) = (PAGES_AT_ONCE, Instant::now());
+        let (mut pause, mut goes_on_at) = (PAUSE, Instant::now());
+        let unmarked = Unmarked::default();
         let mut drained = Drained::default();
         let mut unreadable = None;
         let mut in_hand = FuturesUnordered::new();
@@ -110,11 +126,19 @@ impl Outbox {
                 && drained.outage.is_none()
                 && unreadable.is_none()
                 && Instant::now() < stop_at
+                && Instant::now() >= goes_on_at
                 && let Some(place) = places.pop_front()
             {
-                in_hand.push(self.drain_page(place, now));
+                in_hand.push(self.drain_page(place, now, &unmarked));
             }
-            let Some(page) = in_hand.next().await else { break };
+            let Some(page) = in_hand.next().await else {
+                let pauses = Instant::now() < goes_on_at && goes_on_at < stop_at;
+                if pauses && !places.is_empty() && drained.outage.is_none() && unreadable.is_none() {
+                    sleep_until(goes_on_at).await;
+                    continue;
+                }
+                break;
+            };
             let throttled = page.throttled();
             if let Ok((of_page, _)) = &page.result {
                 drained.add(of_page);
@@ -125,6 +149,7 @@ impl Outbox {
                     drained.outage = Some(cause);
                 } else if page.begun >= slowed_at {
                     (at_once, slowed_at) = (at_once / 2, Instant::now());
+                    (pause, goes_on_at) = (pause * 2, slowed_at + pause);
                 }
                 places.push_back(page.place);
                 continue;
@@ -154,21 +179,27 @@ impl Outbox {
         }
     }
 
-    async fn drain_page(&self, place: Place, now: Timestamp) -> Page {
+    async fn drain_page(&self, place: Place, now: Timestamp, unmarked: &Unmarked) -> Page {
         let begun = Instant::now();
         let result = async {
             let (ids, next) = self.store.due(State::Pending, &place, now, PAGE).await?;
             // The index lags: the heads say what is still to be done.
             let heads = self.store.heads(&ids).await?;
-            let due: Vec<_> = heads
+            let (published, due): (Vec<_>, Vec<_>) = heads
                 .into_iter()
                 .filter(|(_, head)| head.state == State::Pending && head.is_due(now))
-                .collect();
+                .partition(|(id, _)| lock(unmarked).contains(id));
             let results = self.publish(&due, Occasion::News).await;
-            let marks = due
+            lock(unmarked).extend(
+                due.iter()
+                    .zip(&results)
+                    .filter_map(|((id, _), result)| result.is_ok().then(|| id.clone())),
+            );
+            let marks = published
                 .iter()
-                .zip(results)
-                .map(|((id, head), result)| self.mark(id, head, result));
+                .map(|event| (event, Ok(())))
+                .chain(due.iter().zip(results))
+                .map(|((id, head), result)| self.mark(id, head, result, unmarked));
             let mut drained = Drained::default();
             // Every mark is waited for, whatever becomes of another: one that is left out is an event published twice.
             for marked in join_all(marks).await {
@@ -180,16 +211,25 @@ impl Outbox {
         Page { place, begun, result }
     }
 
-    async fn mark(&self, id: &EventId, head: &Head, result: Result<(), PublishError>) -> Result<Marked, StoreError> {
+    async fn mark(
+        &self,
+        id: &EventId,
+        head: &Head,
+        result: Result<(), PublishError>,
+        unmarked: &Unmarked,
+    ) -> Result<Marked, StoreError> {
         match result {
             Ok(()) => {
                 let until = Instant::now() + MARK_BUDGET;
+                let mut wait = MARK_AGAIN_AFTER;
                 while let Err(error) = self.store.mark_published(id).await {
                     if Instant::now() >= until {
                         return Err(error);
                     }
-                    sleep(MARK_AGAIN_AFTER).await;
+                    sleep(wait).await;
+                    wait *= 2;
                 }
+                lock(unmarked).remove(id);
                 Ok(Marked::Published)
             }
             Err(PublishError::Unavailable(cause)) => Ok(Marked::Outage(cause)),

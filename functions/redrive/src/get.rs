@@ -62,13 +62,13 @@ impl Outbox {
                 let (event, bytes) = self.describe(&id, &head).await?;
                 size += bytes;
                 if let Some(after) = last.take_if(|_| size > ANSWER) {
-                    return Ok(json!({"events": events, "done": false, "cursor": Cursor { after }}));
+                    return Ok(answer(events, Some(Cursor { after })));
                 }
                 events.push(event);
                 last = Some(id);
             }
         }
-        Ok(json!({"events": events, "done": true, "cursor": null}))
+        Ok(answer(events, None))
     }
 
     /// An event, and how many bytes it adds to the answer.
@@ -80,16 +80,24 @@ impl Outbox {
         };
         let bytes = stored.as_ref().map_or(0, |stored| stored.json.len());
         // Many tiny items become an event that is larger than any answer; it is left to whoever reads the table.
-        let event = stored.filter(|_| bytes <= ANSWER).map(|stored| stored.event);
-        let described = json!({
+        let event: Option<Value> = match stored.filter(|_| bytes <= ANSWER) {
+            Some(Stored { event, json }) => {
+                drop(event);
+                Some(serde_json::from_str(&json).map_err(|_| StoreError::Damaged("event"))?)
+            }
+            None => None,
+        };
+        let size = event.as_ref().map_or(0, |_| bytes) + OVERHEAD;
+        let mut described = json!({
             "event_id": id,
             "state": head.state.as_str(),
             "reason": head.reason.map(Reason::as_str),
             "attempts": head.attempts,
             "bytes": bytes,
-            "event": event,
         });
-        Ok((described, event.map_or(0, |_| bytes) + OVERHEAD))
+        // Moved, for the macro would copy it.
+        described["event"] = event.unwrap_or_default();
+        Ok((described, size))
     }
 
     /// One that cannot be read hides no other.
@@ -103,4 +111,11 @@ impl Outbox {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The answer, with the events moved into it: there may be megabytes of them.
+fn answer(events: Vec<Value>, cursor: Option<Cursor>) -> Value {
+    let mut answer = json!({"done": cursor.is_none(), "cursor": cursor});
+    answer["events"] = Value::Array(events);
+    answer
 }

@@ -108,11 +108,17 @@ impl Outbox {
         }
     }
 
-    /// Publishes stored events; one result for each, in their order. One that cannot be read holds up no other.
+    /// Publishes stored events; one result for each, in their order. One that cannot be read holds up no other; after an
+    /// outage nothing more is tried.
     async fn publish(&self, heads: &[(EventId, Head)], occasion: Occasion) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(heads.len());
         let (mut chunk, mut size) = (Vec::new(), 0);
         for (id, head) in heads {
+            // Nothing waits in the chunk then.
+            if let Some(outage @ Err(PublishError::Unavailable(_))) = results.last() {
+                results.push(outage.clone());
+                continue;
+            }
             let unreadable = match self.message(id, head, occasion).await {
                 Ok(message) => {
                     size += message.size();

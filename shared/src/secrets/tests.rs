@@ -14,7 +14,6 @@ fn a_malformed_secret_is_refused_without_its_text() {
     for json in [
         "",
         "hunter2hunter2hunter2",
-        r#"{"shops":{}}"#,
         r#"{"shops":{"main":{}}}"#,
         r#"{"shops":{"main":{"tokens":[]}}}"#,
         r#"{"shops":{"main":{"tokens":"hunter2hunter2hunter2"}}}"#,
@@ -238,6 +237,21 @@ fn a_malformed_new_value_costs_no_delivery_as_long_as_there_is_a_good_one() {
     assert_eq!(function.lets_in(OLD), Ok(true));
     let started_now = Function::start(|_| Ok(r#"{"shops":"#.to_owned()));
     assert!(matches!(started_now.lets_in(OLD), Err(Refusal::Misconfigured(_))));
+}
+
+#[test]
+fn an_emptied_secret_lets_nothing_in_until_there_is_a_shop_again() {
+    let function = Function::start(|now| match now {
+        100..500 => Ok(r#"{"shops":{}}"#.to_owned()),
+        _ => Ok(document(&[OLD])),
+    });
+    assert_eq!(function.lets_in(OLD), Ok(true));
+    pass(300, Process::Running);
+    assert!(matches!(function.lets_in(OLD), Err(Refusal::Misconfigured(_))));
+    pass(199, Process::Running);
+    assert!(matches!(function.lets_in(OLD), Err(Refusal::Misconfigured(_))));
+    pass(1, Process::Running);
+    assert_eq!(function.lets_in(OLD), Ok(true), "it need not wait for what is put in");
 }
 
 #[test]
