@@ -47,7 +47,8 @@ pub async fn run<P: Provider>() -> Result<(), Error> {
     let settings = Settings::from_environment();
     let telemetry = Telemetry::from_settings(&settings, Some(("provider", P::NAME)), &UNITS);
     let function = Function::<P>::new(&settings, telemetry);
-    function.prepare().await;
+    // Boxed, so that what init holds is gone when it is over.
+    Box::pin(function.prepare()).await;
     let function = &function;
     lambda_http::run(service_fn(|request: Request| function.answer(request))).await
 }

@@ -190,11 +190,8 @@ impl Outbox {
                 .filter(|(_, head)| head.state == State::Pending && head.is_due(now))
                 .partition(|(id, _)| lock(unmarked).contains(id));
             let results = self.publish(&due, Occasion::News).await;
-            lock(unmarked).extend(
-                due.iter()
-                    .zip(&results)
-                    .filter_map(|((id, _), result)| result.is_ok().then(|| id.clone())),
-            );
+            let taken = due.iter().zip(&results).filter(|(_, result)| result.is_ok());
+            lock(unmarked).extend(taken.map(|((id, _), _)| id.clone()));
             let marks = published
                 .iter()
                 .map(|event| (event, Ok(())))

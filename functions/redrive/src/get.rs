@@ -62,7 +62,7 @@ impl Outbox {
                 let (event, bytes) = self.describe(&id, &head).await?;
                 size += bytes;
                 if let Some(after) = last.take_if(|_| size > ANSWER) {
-                    return Ok(answer(events, Some(Cursor { after })));
+                    return Ok(answer(events, Some(&Cursor { after })));
                 }
                 events.push(event);
                 last = Some(id);
@@ -114,7 +114,7 @@ impl Outbox {
 }
 
 /// The answer, with the events moved into it: there may be megabytes of them.
-fn answer(events: Vec<Value>, cursor: Option<Cursor>) -> Value {
+fn answer(events: Vec<Value>, cursor: Option<&Cursor>) -> Value {
     let mut answer = json!({"done": cursor.is_none(), "cursor": cursor});
     answer["events"] = Value::Array(events);
     answer
