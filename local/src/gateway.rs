@@ -42,10 +42,12 @@ impl Gateway {
             let (gateway, view) = (Arc::clone(&gateway), view.clone());
             async move {
                 let has_route = gateway.route(&request).is_some();
-                match view.filter(|_| !has_route && View::is_for(&request)) {
-                    Some(view) => Some(view.answer(request).await),
-                    None => Some(gateway.deliver(request, peer).await.map(Body::from)),
+                if let Some(view) = view.filter(|_| !has_route && View::is_for(&request)) {
+                    return Some(view.answer(request).await);
                 }
+                // On a task of its own: on AWS a function goes on when its client goes away.
+                let delivered = tokio::spawn(async move { gateway.deliver(request, peer).await });
+                Some(delivered.await.ok()?.map(Body::from))
             }
         })
     }
@@ -97,16 +99,12 @@ impl Gateway {
         if event.len() > LAMBDA_PAYLOAD_LIMIT {
             return message(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
         }
-        let function = Arc::clone(function);
         let request_id = context.request_id.clone();
-        let invocation = invocation.to_owned();
-        // On a task of its own: on AWS a function goes on when its client goes away.
-        let invoked = tokio::spawn(async move { function.invoke(&invocation, &context.trace_id, event.into()).await });
-        let mut response = match invoked.await {
-            Ok(Invoked::Returned(returned)) => event::to_response(&returned)
+        let mut response = match function.invoke(invocation, &context.trace_id, event.into()).await {
+            Invoked::Returned(returned) => event::to_response(&returned)
                 .unwrap_or_else(|| message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")),
-            Ok(Invoked::TimedOut) => message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
-            Ok(Invoked::Reported(_) | Invoked::Failed) | Err(_) => {
+            Invoked::TimedOut => message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+            Invoked::Reported(_) | Invoked::Failed => {
                 message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
             }
         };

@@ -274,6 +274,7 @@ mod tests {
                 state: "pending".to_owned(),
                 attempts: 0,
             }),
+            said: false,
             changed: 0,
         }
     }

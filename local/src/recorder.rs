@@ -124,23 +124,29 @@ impl Recorder {
     /// Takes up what the file `path` holds, and keeps in it from now on what comes. A line that cannot be read is left out.
     pub fn keep_in(&self, path: &std::path::Path) -> Result<(), Error> {
         let failed = |error: std::io::Error| Error::Start(format!("{}: {error}", path.display()));
-        let text = match std::fs::read_to_string(path) {
+        let text = match std::fs::read(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(failed(error)),
         };
         let mut kept = lock(&self.0.kept);
-        for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+        // By their numbers, whatever order they were written in.
+        let mut deliveries = BTreeMap::new();
+        let lines = text.split(|byte| *byte == b'\n');
+        for line in lines.filter_map(|line| serde_json::from_slice(line).ok()) {
             match line {
                 Line::Delivery(delivery) => {
-                    let id = delivery.id;
-                    kept.last = id;
-                    kept.open.insert(id, Open::New);
-                    kept.push(*delivery);
-                    kept.touch(id);
+                    deliveries.insert(delivery.id, delivery);
                 }
                 Line::Message(message) => kept.push_message(message),
             }
+        }
+        for (id, mut delivery) in deliveries {
+            delivery.said = true;
+            kept.last = id;
+            kept.open.insert(id, Open::New);
+            kept.push(*delivery);
+            kept.touch(id);
         }
         // Written anew, so that it does not grow over what is kept.
         let beside = path.with_extension("new");
@@ -199,7 +205,7 @@ impl Recorder {
             query: query
                 .map(|(name, value)| {
                     let value = masking.named(&name, &value);
-                    (cut(&name), cut(&value))
+                    (cut(&masking.text(&name)), cut(&value))
                 })
                 .collect(),
             headers: headers(&parts.headers, masking),
@@ -214,6 +220,7 @@ impl Recorder {
             event_id: said.event_id,
             log: log.unwrap_or_default(),
             stored: None,
+            said: false,
             changed: 0,
         });
         kept.touch(id);
@@ -305,7 +312,7 @@ impl Recorder {
             kept.open.remove(&id);
             return None;
         };
-        let is_first = was_open && delivery.stored.is_none();
+        let is_first = was_open && !delivery.said;
         let is_change = stored.is_some() && delivery.stored != stored;
         let (at, event_id) = (delivery.at, delivery.event_id.clone());
         let mut lines = Vec::new();
@@ -329,7 +336,9 @@ impl Recorder {
         if !is_first {
             return None;
         }
-        let delivery = kept.delivery(id)?.clone();
+        let delivery = kept.delivery_mut(id)?;
+        delivery.said = true;
+        let delivery = delivery.clone();
         kept.write(&Line::Delivery(Box::new(delivery.clone())));
         Some(delivery)
     }

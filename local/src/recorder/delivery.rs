@@ -127,6 +127,9 @@ pub struct Delivery {
     pub log: Vec<String>,
     /// What the table says of the event.
     pub stored: Option<Stored>,
+    /// Whether it was told of already, on the terminal and in the file.
+    #[serde(skip)]
+    pub said: bool,
     /// The number of the change that it was changed with last.
     #[serde(skip)]
     pub changed: u64,

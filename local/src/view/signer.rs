@@ -97,7 +97,8 @@ impl Signer {
                 .or_else(|| first("client_secrets"))
                 .unwrap_or(known.secret),
             request_token: None,
-            signature_header: text("signature_header").filter(|_| first("client_secrets").is_some()),
+            signature_header: first("client_secrets")
+                .map(|_| text("signature_header").unwrap_or_else(|| "x-signature".to_owned())),
         };
         sign(fixture, &credentials, Timestamp::now())?;
         // Snipcart's URL has a token only where one is configured.

@@ -8,8 +8,8 @@ const byId = (id) => document.getElementById(id);
 // What an answer to something sent says, as text.
 function told(said) {
   if (said.error) return { outcome: "died", text: said.error };
-  const outcome = said.status === 200 ? said.answer.status : (said.answer.title ?? "no answer");
-  return { outcome, text: `${said.status} ${outcome}${said.answer.reason ? ` (${said.answer.reason})` : ""}` };
+  const outcome = said.status === 200 ? said.answer?.status : (said.answer?.title ?? "no answer");
+  return { outcome, text: `${said.status} ${outcome}${said.answer?.reason ? ` (${said.answer.reason})` : ""}` };
 }
 
 for (const button of document.querySelectorAll("[data-do]")) {
