@@ -26,6 +26,8 @@ const BODIES: usize = 128 * 1024 * 1024;
 /// How many messages are kept, and how many bytes of them.
 const MESSAGES: usize = 20_000;
 const MESSAGE_BYTES: usize = 128 * 1024 * 1024;
+/// How many headers, parameters and lines of log a delivery is kept with: a person reads no more, and anyone may send them.
+const PAIRS: usize = 100;
 /// How many invocations may be under way, or have just ended, with lines of theirs still to come.
 const INVOCATIONS: usize = 2_000;
 /// How many deliveries are looked up at once.
@@ -203,6 +205,7 @@ impl Recorder {
             method: parts.method.to_string(),
             path: cut(&masking.text(parts.uri.path())),
             query: query
+                .take(PAIRS)
                 .map(|(name, value)| {
                     let value = masking.named(&name, &value);
                     (cut(&masking.text(&name)), cut(&value))
@@ -239,9 +242,10 @@ impl Recorder {
                 return;
             };
             match invocation.delivery {
-                None => invocation.lines.push(line),
+                None if invocation.lines.len() < PAIRS => invocation.lines.push(line),
+                None => {}
                 Some(id) => {
-                    if let Some(delivery) = kept.delivery_mut(id) {
+                    if let Some(delivery) = kept.delivery_mut(id).filter(|delivery| delivery.log.len() < PAIRS) {
                         delivery.log.push(line);
                         kept.touch(id);
                         self.0.changes.send_replace(kept.change);

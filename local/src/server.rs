@@ -114,6 +114,14 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Stops it, and waits until its port is closed.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();

@@ -282,8 +282,10 @@ impl Stack {
 
     /// Ends it, and returns when no process of it is left.
     pub async fn shutdown(self) {
-        drop(self.gateway);
-        drop(self.tunnel);
+        self.gateway.stop().await;
+        if let Some(tunnel) = self.tunnel {
+            tunnel.stop().await;
+        }
         self.environments.kill_all().await;
     }
 }

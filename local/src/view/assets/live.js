@@ -30,28 +30,42 @@ export function element(name, className, text) {
 
 const live = document.getElementById("live");
 
-// Hears from `after` on: the run's name and the change.
+// Hears from `after` on: the run's name and the change. Only while the page is seen: a browser has six connections for all its tabs.
 export function connect(after) {
-  const source = new EventSource(after ? `/live?after=${encodeURIComponent(after)}` : "/live");
+  let source = null;
+  let last = after;
   const say = (state, text) => {
     live.dataset.state = state;
     live.textContent = text;
   };
-  source.addEventListener("open", () => say("on", "live"));
-  source.addEventListener("error", () => say("off", "stopped"));
-  source.addEventListener("anew", () => {
-    source.close();
-    location.reload();
-  });
-  for (const name of ["rows", "status"]) {
-    source.addEventListener(name, (event) => {
-      const said = JSON.parse(event.data);
-      if (said === null) return;
-      if (name === "status") status = said;
-      for (const hear of hearers[name]) hear(said);
+  const close = () => {
+    source?.close();
+    source = null;
+  };
+  const open = () => {
+    if (source || document.hidden) return;
+    source = new EventSource(last ? `/live?after=${encodeURIComponent(last)}` : "/live");
+    source.addEventListener("open", () => say("on", "live"));
+    source.addEventListener("error", () => say("off", "stopped"));
+    source.addEventListener("anew", () => {
+      close();
+      location.reload();
     });
-  }
-  addEventListener("pagehide", () => source.close());
+    for (const name of ["rows", "status"]) {
+      source.addEventListener(name, (event) => {
+        last = event.lastEventId || last;
+        const said = JSON.parse(event.data);
+        if (said === null) return;
+        if (name === "status") status = said;
+        for (const hear of hearers[name]) hear(said);
+      });
+    }
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  addEventListener("pagehide", close);
+  // A page may come back as it was.
+  addEventListener("pageshow", open);
+  open();
 }
 
 on("status", (status) => {
