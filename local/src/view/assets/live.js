@@ -30,42 +30,28 @@ export function element(name, className, text) {
 
 const live = document.getElementById("live");
 
-// Hears from `after` on: the run's name and the change. Only while the page is seen: a browser has six connections for all its tabs.
+// Hears from `after` on: the run's name and the change.
 export function connect(after) {
-  let source = null;
-  let last = after;
+  const source = new EventSource(after ? `/live?after=${encodeURIComponent(after)}` : "/live");
   const say = (state, text) => {
     live.dataset.state = state;
     live.textContent = text;
   };
-  const close = () => {
-    source?.close();
-    source = null;
-  };
-  const open = () => {
-    if (source || document.hidden) return;
-    source = new EventSource(last ? `/live?after=${encodeURIComponent(last)}` : "/live");
-    source.addEventListener("open", () => say("on", "live"));
-    source.addEventListener("error", () => say("off", "stopped"));
-    source.addEventListener("anew", () => {
-      close();
-      location.reload();
+  source.addEventListener("open", () => say("on", "live"));
+  source.addEventListener("error", () => say("off", "stopped"));
+  source.addEventListener("anew", () => {
+    source.close();
+    location.reload();
+  });
+  for (const name of ["rows", "status"]) {
+    source.addEventListener(name, (event) => {
+      const said = JSON.parse(event.data);
+      if (said === null) return;
+      if (name === "status") status = said;
+      for (const hear of hearers[name]) hear(said);
     });
-    for (const name of ["rows", "status"]) {
-      source.addEventListener(name, (event) => {
-        last = event.lastEventId || last;
-        const said = JSON.parse(event.data);
-        if (said === null) return;
-        if (name === "status") status = said;
-        for (const hear of hearers[name]) hear(said);
-      });
-    }
-  };
-  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
-  addEventListener("pagehide", close);
-  // A page may come back as it was.
-  addEventListener("pageshow", open);
-  open();
+  }
+  addEventListener("pagehide", () => source.close());
 }
 
 on("status", (status) => {
