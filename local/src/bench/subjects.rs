@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::process::Subject;
 use crate::Error;
 use crate::fixture::Catalogue;
-use crate::settings::{DEEPLE_PID, DEEPLE_SECRET, REDRIVE, SHOP, TOKEN};
+use crate::settings::REDRIVE;
 use crate::signing::{Credentials, sign};
 
 /// The bare function, below which nothing on this runtime goes.
@@ -71,15 +71,7 @@ pub fn order(catalogue: &Catalogue, provider: &str) -> Result<crate::fixture::Fi
 
 /// Signs an order, as an event for the function.
 pub fn signed(mut fixture: crate::fixture::Fixture) -> Result<Bytes, Error> {
-    let credentials = Credentials {
-        shop: SHOP.to_owned(),
-        token: TOKEN.to_owned(),
-        pid: DEEPLE_PID.to_owned(),
-        secret: DEEPLE_SECRET.to_owned(),
-        request_token: None,
-        signature_header: None,
-    };
-    sign(&mut fixture, &credentials, Timestamp::now())?;
+    sign(&mut fixture, &Credentials::default(), Timestamp::now())?;
     Ok(fixture.event.to_string().into())
 }
 
