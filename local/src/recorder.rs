@@ -555,4 +555,21 @@ mod tests {
         assert!(second.delivery(2).is_some());
         std::fs::remove_file(&file).unwrap();
     }
+
+    #[test]
+    fn what_the_table_knows_nothing_of_is_told_once_over_any_number_of_restarts() {
+        let file = std::env::temp_dir().join(format!("order-webhooks-{}.jsonl", uuid::Uuid::new_v4()));
+        for run in 0..3_u64 {
+            let recorder = recorder();
+            recorder.keep_in(&file).unwrap();
+            for (id, _) in recorder.open(Open::All) {
+                assert!(recorder.settle(id, None).is_none(), "{id} is told again in run {run}");
+            }
+            deliver(&recorder, "{}");
+            assert!(recorder.settle(run + 1, None).is_some(), "a new number in run {run}");
+            let kept: Vec<u64> = lock(&recorder.0.kept).deliveries.iter().map(|kept| kept.id).collect();
+            assert_eq!(kept, (1..=run + 1).collect::<Vec<_>>());
+        }
+        std::fs::remove_file(file).unwrap();
+    }
 }
