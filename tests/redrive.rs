@@ -59,6 +59,114 @@ async fn an_outage_of_sns_fails_no_event_and_after_it_all_are_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_asks_for_fewer_calls_is_given_a_pause_and_the_run_goes_on() {
+    let refused = |code| Fault::Answer { status: 400, code };
+    // As often as all eight shards' first calls are tried: the SDK tries thrice what it knows to be throttling.
+    for (service, operation, fault, times) in [
+        (Service::Sns, "PublishBatch", Fault::THROTTLED, 24),
+        (Service::Sns, "PublishBatch", refused("KMSThrottling"), 8),
+        (
+            Service::DynamoDb,
+            "Query",
+            refused("ProvisionedThroughputExceededException"),
+            24,
+        ),
+    ] {
+        let stack = Stack::start().await;
+        let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+        let delivered: BTreeSet<String> = stack.deliver_new(60).await.into_iter().collect();
+        drop(down);
+        stack.clients().make_due(Timestamp::MAX).await.unwrap();
+        let throttled = stack.tap().inject(Rule::new(service, operation).times(times), fault);
+        let answer = stack.ask(json!({"redrive": {}})).await;
+        assert_eq!(throttled.hits(), times, "{fault:?}");
+        assert_eq!(
+            (&answer["published"], &answer["done"], &answer["outage"]),
+            (&json!(60), &json!(true), &Value::Null),
+            "{fault:?}"
+        );
+        let messages = stack.messages().await;
+        assert_eq!(
+            (messages.len(), ids(&messages)),
+            (60, delivered),
+            "each once, with {fault:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_cannot_mark_what_it_has_published_does_not_publish_it_again() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let delivered: BTreeSet<String> = stack.deliver_new(10).await.into_iter().collect();
+    drop(down);
+    stack.clients().make_due(Timestamp::MAX).await.unwrap();
+    // Not a fault: it counts the pages that are begun. One of each shard, and then the first again.
+    let pages = stack
+        .tap()
+        .inject(Rule::new(Service::DynamoDb, "Query"), Fault::Slow(Duration::ZERO));
+    let marks = stack.tap().inject(
+        Rule::new(Service::DynamoDb, "UpdateItem").holding("published_at"),
+        Fault::THROTTLED,
+    );
+    let marked_again = async {
+        pages.hit(9).await;
+        drop(marks);
+    };
+    let (answer, ()) = tokio::join!(stack.ask(json!({"redrive": {}})), marked_again);
+    assert_eq!(
+        (&answer["published"], &answer["done"], &answer["outage"]),
+        (&json!(10), &json!(true), &Value::Null)
+    );
+    assert_eq!(stack.states().await, [("published".to_owned(), 10)].into());
+    let messages = stack.messages().await;
+    assert_eq!((messages.len(), ids(&messages)), (10, delivered), "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_calls_are_not_answered_says_so_in_time_and_loses_nothing() {
+    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(6))).await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let delivered: BTreeSet<String> = stack.deliver_new(10).await.into_iter().collect();
+    drop(down);
+    stack.clients().make_due(Timestamp::MAX).await.unwrap();
+    let marks = stack.tap().inject(
+        Rule::new(Service::DynamoDb, "UpdateItem").holding("published_at"),
+        Fault::Hang,
+    );
+    let answer = stack.ask(json!({"redrive": {}})).await;
+    assert_eq!(
+        (&answer["done"], &answer["outage"]),
+        (&json!(false), &json!("no answer in time"))
+    );
+    drop(marks);
+    assert_eq!(stack.redrive().await["done"], true);
+    assert_eq!(stack.states().await, [("published".to_owned(), 10)].into());
+    assert_eq!(ids(&stack.messages().await), delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_not_tried_with_all_that_waits() {
+    let stack = Stack::start().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    // None fits into one call with another.
+    let deliveries = (0..40).map(|_| async {
+        let mut fixture = stack.large(200_000);
+        fixture.renew().unwrap();
+        stack.sign(&mut fixture);
+        stack.send(&fixture).await.event_id("accepted")
+    });
+    let delivered: BTreeSet<String> = join_all(deliveries).await.into_iter().collect();
+    let answer = stack.redrive().await;
+    let calls = stack.tap().count(Service::Sns, "PublishBatch");
+    assert_eq!((&answer["published"], &answer["done"]), (&json!(0), &json!(false)));
+    assert!((1..=8).contains(&calls), "{calls} calls: at most one of each shard");
+    drop(down);
+    assert_eq!(stack.redrive().await["published"], 40);
+    assert_eq!(ids(&stack.messages().await), delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_left_to_its_delivery_until_it_is_due() {
     let stack = Stack::start().await;
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);

@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Plan {
     /// Events that come while SNS is down.
     pub events: usize,
+    /// By how many letters each of them is larger than a plain order.
+    pub larger_by: usize,
     /// How much longer each of redrive's calls to DynamoDB takes than here.
     pub dynamodb: Duration,
     /// How much longer each call to SNS takes.
@@ -61,7 +63,7 @@ pub struct Report {
     pub arrived_more_than_once: usize,
     /// Events that are still in the outbox.
     pub waiting: usize,
-    /// When a tenth, half and all were published.
+    /// When a tenth, half and all had arrived.
     pub memory: [u64; 3],
     /// The most that any process of the function ever had.
     pub peak: u64,
@@ -142,7 +144,7 @@ pub async fn run(
     let mut report = Report::default();
     let begun = Instant::now();
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
-    fill(stack, orders, plan.events, &progress).await?;
+    fill(stack, orders, plan, &progress).await?;
     drop(down);
     report.filled_in = begun.elapsed();
     report.events = stack.clients().pending().await?;
@@ -164,11 +166,10 @@ pub async fn run(
         Arc::clone(&arrived),
         progress,
     ));
-    let published_before = stack.tap().count(Service::Sns, "PublishBatch");
     let watcher = tokio::spawn(watch(
         Arc::clone(stack),
         Arc::clone(&draining),
-        published_before,
+        Arc::clone(&arrived),
         report.events,
     ));
     let drained = drain(stack, &mut report).await;
@@ -187,13 +188,16 @@ pub async fn run(
     Ok(report)
 }
 
-async fn fill(stack: &Stack, orders: &Orders, events: usize, progress: &impl Fn(Progress)) -> Result<(), Error> {
+async fn fill(stack: &Stack, orders: &Orders, plan: Plan, progress: &impl Fn(Progress)) -> Result<(), Error> {
     let url = stack.url();
     let client = Client::new(&url)?;
-    let sends = stream::iter(0..events).map(|index| {
+    let sends = stream::iter(0..plan.events).map(|index| {
         let (client, url) = (client.clone(), url.clone());
         async move {
-            let mut fixture = orders.order(index)?;
+            let mut fixture = match plan.larger_by {
+                0 => orders.order(index)?,
+                letters => orders.large_order(index, letters)?,
+            };
             let mut answer = String::new();
             // As its provider would: a machine that is busy otherwise may be too slow for one try.
             for _ in 0..TRIES {
@@ -260,25 +264,24 @@ async fn consume(
     }
 }
 
-/// The memory of the function's process when a tenth, half and all were published, and the most it ever had.
+/// The memory of the function's process when a tenth, half and all had arrived, and the most it ever had.
 async fn watch(
     stack: Arc<Stack>,
     draining: Arc<AtomicBool>,
-    published_before: usize,
+    arrived: Arc<Mutex<HashMap<String, usize>>>,
     events: usize,
 ) -> ([u64; 3], u64) {
     let mut memory = [0; 3];
     let mut peak = 0;
     while draining.load(Ordering::Relaxed) {
-        let batches = stack.tap().count(Service::Sns, "PublishBatch") - published_before;
+        let arrived = lock(&arrived).len();
         for pid in stack.environments().pids(REDRIVE) {
             let Some((resident, most)) = resident(pid) else {
                 continue;
             };
             peak = peak.max(most);
-            // Ten to a batch, but for the last of a shard.
             for (memory, tenths) in memory.iter_mut().zip([1, 5, 10]) {
-                if batches * 100 <= events * tenths || *memory == 0 {
+                if arrived * 10 <= events * tenths || *memory == 0 {
                     *memory = resident;
                 }
             }

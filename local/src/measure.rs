@@ -35,6 +35,9 @@ pub(crate) struct Backlog {
     /// Events that come while SNS is down
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
     events: u32,
+    /// Letters that each of them has more than a plain order, and that hardly compress
+    #[arg(long, value_name = "LETTERS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4_000_000))]
+    larger_by: u32,
     /// Milliseconds that each of redrive's calls to DynamoDB takes longer
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
     dynamodb_ms: u16,
@@ -147,6 +150,7 @@ pub(crate) async fn backlog(options: Backlog) -> Result<(), Error> {
     let milliseconds = |value: u16| Duration::from_millis(value.into());
     let plan = backlog::Plan {
         events: usize::try_from(options.events).unwrap_or(usize::MAX),
+        larger_by: usize::try_from(options.larger_by).unwrap_or(usize::MAX),
         dynamodb: milliseconds(options.dynamodb_ms),
         sns: milliseconds(options.sns_ms),
     };
@@ -172,7 +176,11 @@ pub(crate) async fn backlog(options: Backlog) -> Result<(), Error> {
         (0, 0) => String::new(),
         (dynamodb, sns) => format!(" --dynamodb-ms {dynamodb} --sns-ms {sns}"),
     };
-    let command = format!("cargo local backlog --events {}{slower}", options.events);
+    let larger = match options.larger_by {
+        0 => String::new(),
+        letters => format!(" --larger-by {letters}"),
+    };
+    let command = format!("cargo local backlog --events {}{larger}{slower}", options.events);
     options.orders.print(&command, &report, report.to_json());
     match (report.lost(), report.waiting) {
         (0, 0) => Ok(()),

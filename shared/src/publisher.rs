@@ -88,7 +88,8 @@ impl Publisher {
         self.publish_message(self.message(event, json, Occasion::News)?).await
     }
 
-    /// Publishes many messages in as few calls as SNS allows; one result for each, in their order.
+    /// Publishes many messages in as few calls as SNS allows; one result for each, in their order. After an outage the rest
+    /// is not tried.
     pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
         // Until SNS says otherwise.
         let unanswered = || Err(PublishError::Unavailable("no answer for this message".to_owned()));
@@ -97,6 +98,11 @@ impl Publisher {
         for (index, message) in messages.into_iter().enumerate() {
             if !batch.has_room_for(&message) {
                 self.publish_batch(std::mem::take(&mut batch), &mut results).await;
+                let last = index.checked_sub(1).map(|last| results[last].clone());
+                if let Some(outage @ Err(PublishError::Unavailable(_))) = last {
+                    results[index..].fill(outage);
+                    return results;
+                }
             }
             batch.add(index, message);
         }

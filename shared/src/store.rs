@@ -34,7 +34,7 @@ mod outbox;
 mod written;
 
 pub use history::Hour;
-pub use outbox::{Place, SHARDS};
+pub use outbox::{Place, SHARDS, With};
 use written::Written;
 
 type Item = HashMap<String, AttributeValue>;

@@ -16,11 +16,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
 use shared::publisher::{Occasion, PublishError};
-use shared::store::{Head, Place, SHARDS, State, StoreError};
-use tokio::time::{Instant, sleep, sleep_until};
+use shared::store::{Head, Place, SHARDS, State, StoreError, With};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::report::Run;
-use crate::{Outbox, PAGE, TaskError};
+use crate::{Outbox, PAGE, TaskError, TimeLeft};
 
 /// How often SNS may blame an event's message before it is given up: about a quarter of an hour in all.
 const ATTEMPTS: u32 = 6;
@@ -110,7 +110,7 @@ impl Page {
 impl Outbox {
     /// The shards are worked on side by side. Where a service throttles, half as many pages are in hand from then on, after a
     /// pause; one that throttles even a single page ends the run.
-    pub(crate) async fn drain(&self, stop_at: Instant, deadline: Instant) -> Result<Value, TaskError> {
+    pub(crate) async fn drain(&self, time: TimeLeft) -> Result<Value, TaskError> {
         let now = Timestamp::now();
         // What ends a run early, again and again, must not keep it from the same shards each time.
         let first = fastrand::u8(..SHARDS);
@@ -125,14 +125,18 @@ impl Outbox {
             while in_hand.len() < at_once
                 && drained.outage.is_none()
                 && unreadable.is_none()
-                && Instant::now() < stop_at
+                && Instant::now() < time.stop_at
                 && Instant::now() >= goes_on_at
                 && let Some(place) = places.pop_front()
             {
                 in_hand.push(self.drain_page(place, now, &unmarked));
             }
-            let Some(page) = in_hand.next().await else {
-                let pauses = Instant::now() < goes_on_at && goes_on_at < stop_at;
+            let Ok(page) = timeout_at(time.give_up_at, in_hand.next()).await else {
+                drained.outage = Some("no answer in time".to_owned());
+                break;
+            };
+            let Some(page) = page else {
+                let pauses = Instant::now() < goes_on_at && goes_on_at < time.stop_at;
                 if pauses && !places.is_empty() && drained.outage.is_none() && unreadable.is_none() {
                     sleep_until(goes_on_at).await;
                     continue;
@@ -172,7 +176,7 @@ impl Outbox {
                 .or_else(|| unreadable.as_ref().map(StoreError::to_string)),
         };
         // Boxed: the compiler has a limit for how deep futures are nested.
-        Box::pin(self.tell(&run, deadline)).await;
+        Box::pin(self.tell(&run, time.deadline)).await;
         match unreadable {
             Some(error) => Err(error.into()),
             None => Ok(json!(run)),
@@ -184,7 +188,7 @@ impl Outbox {
         let result = async {
             let (ids, next) = self.store.due(State::Pending, &place, now, PAGE).await?;
             // The index lags: the heads say what is still to be done.
-            let heads = self.store.heads(&ids).await?;
+            let heads = self.store.heads(&ids, With::Event).await?;
             let (published, due): (Vec<_>, Vec<_>) = heads
                 .into_iter()
                 .filter(|(_, head)| head.state == State::Pending && head.is_due(now))

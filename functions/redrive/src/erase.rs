@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::store::State;
+use shared::store::{State, With};
 
 use crate::{Outbox, TaskError};
 
@@ -27,7 +27,7 @@ impl Outbox {
         let ids = self.store.of_order(&erase.provider, &erase.shop, &erase.order).await?;
         let (mut erased, mut waiting) = (0_u64, 0_u64);
         for ids in ids.chunks(25) {
-            for (id, head) in self.store.heads(ids).await? {
+            for (id, head) in self.store.heads(ids, With::Nothing).await? {
                 match head.state {
                     // What is not published yet is not lost by erasing it.
                     State::Pending | State::Failed => waiting += 1,

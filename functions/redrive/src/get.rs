@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shared::answer::Reason;
 use shared::identity::EventId;
 use shared::publisher::Stored;
-use shared::store::{Head, StoreError};
+use shared::store::{Head, StoreError, With};
 
 use crate::{Outbox, TaskError};
 
@@ -55,7 +55,7 @@ impl Outbox {
         let mut events: Vec<Value> = Vec::new();
         let (mut size, mut last) = (0, None);
         for ids in ids.chunks(10) {
-            let mut heads = self.store.heads(ids).await?;
+            let mut heads = self.store.heads(ids, With::Event).await?;
             // DynamoDB answers in an order of its own.
             heads.sort_by_key(|(id, _)| ids.iter().position(|wanted| wanted == id));
             for (id, head) in heads {

@@ -33,6 +33,9 @@ use crate::providers::Providers;
 /// Kept free before the function's own deadline: what one page of events may take at worst.
 const LAST_PAGE_BUDGET: Duration = Duration::from_secs(15);
 
+/// Kept free of pages before the function's own deadline: counting what is left, and the answer.
+const TELLING_BUDGET: Duration = Duration::from_millis(3_500);
+
 /// Events that are read from an index at once.
 const PAGE: i32 = 10;
 
@@ -71,6 +74,28 @@ pub enum TaskError {
     Store(#[from] StoreError),
 }
 
+/// The time that a task has.
+#[derive(Clone, Copy, Debug)]
+struct TimeLeft {
+    /// From here on no page is begun.
+    stop_at: Instant,
+    /// Here what is still in hand is let go: it is done again by the next run.
+    give_up_at: Instant,
+    /// The function's own deadline.
+    deadline: Instant,
+}
+
+impl TimeLeft {
+    fn until(deadline: Instant) -> Self {
+        let left = deadline.saturating_duration_since(Instant::now());
+        Self {
+            stop_at: deadline - LAST_PAGE_BUDGET.min(left / 4),
+            give_up_at: deadline - TELLING_BUDGET.min(left / 16),
+            deadline,
+        }
+    }
+}
+
 /// The parts every task works with.
 pub struct Outbox {
     store: Store,
@@ -96,14 +121,13 @@ impl Outbox {
     /// Does what `payload` asks for, until `deadline` at most.
     pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Value, TaskError> {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let stop_at = deadline - LAST_PAGE_BUDGET.min(left / 4);
+        let time = TimeLeft::until(deadline);
         match task {
-            Task::Redrive(_) => self.drain(stop_at, deadline).await,
+            Task::Redrive(_) => self.drain(time).await,
             Task::Get(get) => self.get(get).await,
-            Task::Replay(replay) => self.replay(replay, stop_at).await,
-            Task::Requeue(requeue) => self.requeue(&requeue, stop_at).await,
-            Task::Reprocess(reprocess) => self.reprocess(&reprocess, stop_at).await,
+            Task::Replay(replay) => self.replay(replay, time).await,
+            Task::Requeue(requeue) => self.requeue(&requeue, time.stop_at).await,
+            Task::Reprocess(reprocess) => self.reprocess(&reprocess, time.stop_at).await,
             Task::Erase(erase) => self.erase(erase).await,
         }
     }

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::publisher::{Occasion, PublishError};
-use shared::store::{Hour, SHARDS, State, StoreError};
-use tokio::time::Instant;
+use shared::store::{Hour, SHARDS, State, StoreError, With};
+use tokio::time::{Instant, timeout_at};
 
-use crate::{Outbox, PAGE, TaskError};
+use crate::{Outbox, PAGE, TaskError, TimeLeft};
 
 /// Which events: those of a provider that were received in a time, and of them those of a shop and of some types.
 #[derive(Debug, Deserialize)]
@@ -39,7 +39,7 @@ pub(crate) struct Place {
 }
 
 impl Outbox {
-    pub(crate) async fn replay(&self, replay: Replay, stop_at: Instant) -> Result<Value, TaskError> {
+    pub(crate) async fn replay(&self, replay: Replay, time: TimeLeft) -> Result<Value, TaskError> {
         let first = Place {
             hour: Hour::containing(replay.from).start(),
             shard: 0,
@@ -48,10 +48,11 @@ impl Outbox {
         let mut place = replay.cursor.clone().unwrap_or(first);
         let mut replayed = 0;
         while place.hour < replay.to {
-            if Instant::now() >= stop_at {
+            if Instant::now() >= time.stop_at {
                 return Ok(answer(replayed, &replay, Some(&place), None));
             }
-            match self.replay_page(&replay, &place).await {
+            let page = timeout_at(time.give_up_at, self.replay_page(&replay, &place)).await;
+            match page.unwrap_or(Err(StoreError::Timeout)) {
                 Ok(Page::Published(count, next)) => {
                     replayed += count;
                     place = next;
@@ -70,13 +71,18 @@ impl Outbox {
             .store
             .of_hour(&replay.provider, hour, place.shard, PAGE, place.after.as_ref())
             .await?;
-        let wanted = self.store.heads(&ids).await?.into_iter().filter(|(_, head)| {
-            let received_at = head.received_at();
-            head.state == State::Published
-                && received_at.is_some_and(|time| (replay.from..replay.to).contains(&time))
-                && replay.shop.as_deref().is_none_or(|shop| head.shop() == Some(shop))
-                && (replay.types.is_empty() || replay.types.iter().any(|wanted| head.event_type() == Some(wanted)))
-        });
+        let wanted = self
+            .store
+            .heads(&ids, With::Event)
+            .await?
+            .into_iter()
+            .filter(|(_, head)| {
+                let received_at = head.received_at();
+                head.state == State::Published
+                    && received_at.is_some_and(|time| (replay.from..replay.to).contains(&time))
+                    && replay.shop.as_deref().is_none_or(|shop| head.shop() == Some(shop))
+                    && (replay.types.is_empty() || replay.types.iter().any(|wanted| head.event_type() == Some(wanted)))
+            });
         let wanted: Vec<_> = wanted.collect();
         let mut count = wanted.len() as u64;
         if !replay.dry_run {

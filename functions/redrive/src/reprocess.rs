@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::store::{AttemptId, Content, Entry, Head, Place, State, StoreError};
+use shared::store::{AttemptId, Content, Entry, Head, Place, State, StoreError, With};
 use shared::understanding::Meaning;
 use tokio::time::Instant;
 
@@ -52,7 +52,7 @@ impl Outbox {
         let now = Timestamp::MAX;
         while let Some(here) = place.as_ref().filter(|_| Instant::now() < stop_at) {
             let (ids, next) = self.store.due(State::Quarantined, here, now, PAGE).await?;
-            for (id, head) in self.store.heads(&ids).await? {
+            for (id, head) in self.store.heads(&ids, With::Delivery).await? {
                 let wanted =
                     |filter: &Option<String>, value| filter.as_deref().is_none_or(|filter| value == Some(filter));
                 if head.state == State::Quarantined

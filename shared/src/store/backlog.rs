@@ -45,7 +45,7 @@ impl Store {
         let pages = try_join_all(pages).await?;
         let ids: Vec<_> = pages.into_iter().flat_map(|(ids, _)| ids).collect();
         // The index lags: what is published by now is not pending.
-        let heads = self.head_items(&ids, Some("#work, received_at")).await?;
+        let heads = self.head_items(&ids, Some(&["work", "received_at"])).await?;
         let pending = heads
             .iter()
             .filter(|head| {

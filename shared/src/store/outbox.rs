@@ -22,6 +22,32 @@ pub const SHARDS: u8 = 8;
 /// DynamoDB leaves keys unprocessed where it is throttled.
 const ASK_FOR_REST_AFTER: Duration = Duration::from_millis(100);
 
+/// What of an event is read together with where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Neither its large values nor its request.
+    Nothing,
+    /// The order event.
+    Event,
+    /// The delivery that it came with, and all the rest.
+    Delivery,
+}
+
+/// What of a head says where its event stands, and which one it is.
+const STANDING: [&str; 11] = [
+    "pk",
+    "state",
+    "reason",
+    "attempts",
+    "payload_sha256",
+    "attempt_id",
+    "next_attempt_at",
+    "received_at",
+    "provider",
+    "shop",
+    "type",
+];
+
 /// A place in the index `work`: a shard, and the event after which to go on in it. The default is its beginning.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -155,9 +181,14 @@ impl Store {
     }
 
     /// The heads of some events as they stand now; an event that is gone is left out. At most 100.
-    pub async fn heads(&self, ids: &[EventId]) -> Result<Vec<(EventId, Head)>, StoreError> {
+    pub async fn heads(&self, ids: &[EventId], with: With) -> Result<Vec<(EventId, Head)>, StoreError> {
+        let attributes = match with {
+            With::Nothing => Some(STANDING.to_vec()),
+            With::Event => Some([&STANDING[..], &["event", "event_parts"]].concat()),
+            With::Delivery => None,
+        };
         let mut heads = Vec::with_capacity(ids.len());
-        for item in self.head_items(ids, None).await? {
+        for item in self.head_items(ids, attributes.as_deref()).await? {
             let id = item
                 .get("pk")
                 .and_then(|pk| pk.as_s().ok())
@@ -172,21 +203,34 @@ impl Store {
         Ok(heads)
     }
 
-    /// The head items of some events, or of them the attributes that `projection` names, `#work` among them. At most 100.
-    pub(super) async fn head_items(&self, ids: &[EventId], projection: Option<&str>) -> Result<Vec<Item>, StoreError> {
+    /// The head items of some events, or some attributes of them. At most 100.
+    pub(super) async fn head_items(
+        &self,
+        ids: &[EventId],
+        attributes: Option<&[&str]>,
+    ) -> Result<Vec<Item>, StoreError> {
         let key = |id: &EventId| {
             let text = |value: &str| AttributeValue::S(value.to_owned());
             HashMap::from([("pk".to_owned(), text(id.as_str())), ("sk".to_owned(), text("head"))])
         };
-        let names = HashMap::from([("#work".to_owned(), "work".to_owned())]);
+        // By placeholders: many a name is a reserved word.
+        let placeholders: Option<HashMap<_, _>> = attributes.map(|names| {
+            names
+                .iter()
+                .map(|name| (format!("#{name}"), (*name).to_owned()))
+                .collect()
+        });
+        let projection = placeholders
+            .as_ref()
+            .map(|names| names.keys().cloned().collect::<Vec<_>>().join(", "));
         let mut wanted: Vec<_> = ids.iter().map(key).collect();
         let mut items = Vec::with_capacity(ids.len());
         // DynamoDB answers with what fits into 16 MB and names the rest.
         while !wanted.is_empty() {
             let keys = KeysAndAttributes::builder()
                 .set_keys(Some(wanted))
-                .set_projection_expression(projection.map(str::to_owned))
-                .set_expression_attribute_names(projection.map(|_| names.clone()))
+                .set_projection_expression(projection.clone())
+                .set_expression_attribute_names(placeholders.clone())
                 .consistent_read(true)
                 .build();
             let keys = keys.expect("there are keys");
