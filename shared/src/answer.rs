@@ -66,16 +66,19 @@ pub enum Reason {
     NoOrderId,
     /// The event is known already, with another body.
     Conflict,
+    /// Our own code panicked over it.
+    MappingFailed,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NotJson,
         Self::NoDiscriminator,
         Self::UnknownEvent,
         Self::NoOrderId,
         Self::Conflict,
+        Self::MappingFailed,
     ];
 
     /// The word in the answer, in the store and in the log.
@@ -86,6 +89,7 @@ impl Reason {
             Self::UnknownEvent => "unknown_event",
             Self::NoOrderId => "no_order_id",
             Self::Conflict => "conflict",
+            Self::MappingFailed => "mapping_failed",
         }
     }
 

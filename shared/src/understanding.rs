@@ -1,5 +1,7 @@
 //! From a verified delivery to what it means: identify, then normalize.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use jiff::Timestamp;
 
 use crate::answer::Reason;
@@ -28,8 +30,22 @@ pub enum Meaning {
     Quarantined(Reason),
 }
 
-/// Identifies and normalizes a delivery. Whatever is in it, there is an answer: an authentic delivery is always kept.
+/// Identifies and normalizes a delivery. Whatever is in it, there is an answer: an authentic delivery is always kept, even one
+/// that our code panics over. A repeat would only panic again; what is kept is read anew when the code is mended.
 pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understanding {
+    let understood = catch_unwind(AssertUnwindSafe(|| read(provider, delivery)));
+    understood.unwrap_or_else(|_| Understanding {
+        id: EventId::new(
+            P::NAME,
+            delivery.shop(),
+            &identity_of_unknown(delivery),
+            delivery.body(),
+        ),
+        meaning: Meaning::Quarantined(Reason::MappingFailed),
+    })
+}
+
+fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understanding {
     let id_of = |identity| EventId::new(P::NAME, delivery.shop(), &identity, delivery.body());
     let (payload, identified) = match identify(provider, delivery) {
         Ok(identified) => identified,
@@ -121,4 +137,69 @@ fn complete<P: Provider>(id: EventId, delivery: &Delivery, normalized: Normalize
 /// The clock's finer digits mean nothing, and the store's sort keys hold milliseconds.
 fn whole_milliseconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use lambda_http::http::Method;
+
+    use super::*;
+    use crate::answer::Refusal;
+    use crate::identity::Shop;
+    use crate::settings::{SettingError, Settings};
+    use crate::verification::Proof;
+
+    /// A provider whose code is at fault.
+    struct Faulty;
+
+    impl Provider for Faulty {
+        const NAME: &'static str = "faulty";
+        type Secrets = ();
+        type Event = ();
+
+        fn from_settings(_: &Settings) -> Result<Self, SettingError> {
+            Ok(Self)
+        }
+
+        async fn verify(&self, _: &Delivery, (): &()) -> Result<Proof, Refusal> {
+            Err(Refusal::Unauthorized("nothing is verified here"))
+        }
+
+        fn identify(&self, _: &Verified<Delivery>, _: &Payload) -> Result<Identified<()>, NoOrderEvent> {
+            let identity = Identity::Parts(vec!["1".to_owned()]);
+            Ok(Identified { event: (), identity })
+        }
+
+        fn normalize(&self, (): (), _: &Payload) -> Normalized {
+            let none: [&str; 0] = [];
+            panic!("{}", none[none.len()])
+        }
+    }
+
+    fn delivery(body: &str) -> Verified<Delivery> {
+        let shop = Shop::parse("main").expect("a shop");
+        let query = HashMap::<String, Vec<String>>::new();
+        Verified::kept(Delivery::kept(
+            Method::POST,
+            shop,
+            query.into(),
+            body.into(),
+            Timestamp::UNIX_EPOCH,
+        ))
+    }
+
+    #[test]
+    fn an_order_that_our_code_panics_over_is_kept_and_known_again() {
+        let [first, repeat, another] = ["{}", "{}", "[]"].map(|body| understand(&Faulty, &delivery(body)));
+        for understanding in [&first, &repeat, &another] {
+            assert!(matches!(
+                understanding.meaning,
+                Meaning::Quarantined(Reason::MappingFailed)
+            ));
+        }
+        assert_eq!(first.id, repeat.id);
+        assert_ne!(first.id, another.id);
+    }
 }

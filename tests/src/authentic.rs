@@ -49,6 +49,7 @@ pub fn check(body: &[u8], understanding: &Understanding) -> Result<(), String> {
     match &understanding.meaning {
         Meaning::Order(event) => check_event(body, event),
         Meaning::Quarantined(Reason::Conflict) => Err("a conflict is for the store to find".to_owned()),
+        Meaning::Quarantined(Reason::MappingFailed) => Err("our code panicked".to_owned()),
         Meaning::Quarantined(_) | Meaning::Unsupported => Ok(()),
     }
 }

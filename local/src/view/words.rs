@@ -47,6 +47,7 @@ fn quarantined(reason: Option<&str>) -> String {
         Some("conflict") => {
             "the event is known already, with another body; the first one stays as it is, and this one is kept beside it"
         }
+        Some("mapping_failed") => "our own code panicked over it; the log says where",
         _ => "it is not understood",
     };
     format!("Authentic, so it is kept as it came and answered 200, but not published: {why}.")
