@@ -259,6 +259,10 @@ async fn exercise_redrive(stack: &Stack) {
     let reprocessed = stack.ask(json!({"reprocess": {"state": "quarantined"}})).await;
     assert_eq!(reprocessed["accepted"], 1, "{reprocessed}");
 
+    let unread = stack.quarantined(b"nothing that can be read", str::to_owned).await;
+    let dismissed = stack.ask(json!({"dismiss": {"event_id": unread}})).await;
+    assert_eq!(dismissed["dismissed"], 1, "{dismissed}");
+
     let order = &stack.stored_event(&large).await["data"]["order"]["id"];
     let place = json!({"provider": "snipcart", "shop": settings::SHOP, "order": order});
     let shown = stack.ask(json!({"get": place})).await;

@@ -497,6 +497,36 @@ async fn what_is_an_event_now_that_has_come_in_the_meantime_is_superseded_by_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_delivery_that_is_dismissed_stays_and_waits_no_longer() {
+    let stack = Stack::start().await;
+    let mut fixture = stack.unsigned("snipcart", "unknown-event");
+    stack.sign(&mut fixture);
+    let event_id = stack.send(&fixture).await.event_id("quarantined");
+    let dismiss = |event_id: &str, dry_run: bool| json!({"dismiss": {"event_id": event_id, "dry_run": dry_run}});
+    assert_eq!(
+        stack.ask(dismiss(&event_id, true)).await,
+        json!({"dismissed": 1, "dry_run": true})
+    );
+    assert_eq!(state(&stack.head(&event_id).await), "quarantined");
+
+    assert_eq!(stack.ask(dismiss(&event_id, false)).await["dismissed"], 1);
+    let head = stack.head(&event_id).await;
+    assert_eq!(state(&head), "unsupported");
+    assert!(
+        !head.contains_key("work") && head.contains_key("payload"),
+        "it is kept, and waits for nobody"
+    );
+    stack.sign(&mut fixture);
+    assert_eq!(stack.send(&fixture).await.event_id("unsupported"), event_id);
+
+    let published = stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+    for other in [&event_id, &published, &"0".repeat(64)] {
+        assert_eq!(stack.ask(dismiss(other, false)).await["dismissed"], 0);
+    }
+    assert_eq!(state(&stack.head(&published).await), "published");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_erased_order_leaves_a_tombstone_that_still_knows_its_event() {
     let stack = Stack::start().await;
     let fixture = stack.large(1_000_000);

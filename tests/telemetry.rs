@@ -290,7 +290,8 @@ async fn ask_everything(stack: &Stack) {
         stack.ask(json!({"replay": replay})).await;
         stack.ask(json!({"erase": of_order})).await;
     }
-    for task in [json!({"reprocess": {}}), json!({"requeue": {}})] {
+    let dismiss = json!({"dismiss": {"event_id": "0".repeat(64)}});
+    for task in [json!({"reprocess": {}}), json!({"requeue": {}}), dismiss] {
         stack.ask(task).await;
     }
     for no_task in [json!({"get": "j.doe@example.com"}), json!({"j.doe@example.com": {}})] {

@@ -80,6 +80,8 @@ enum Command {
     Requeue(outbox::Requeue),
     /// Read quarantined deliveries anew
     Reprocess(outbox::Reprocess),
+    /// Close a quarantined delivery that no mapping will ever understand
+    Dismiss(outbox::Dismiss),
     /// Erase what is known of an order
     Erase(outbox::Erase),
     /// Send events through random faults and kills in a stack of its own, and count what became of them
@@ -169,6 +171,7 @@ fn main() -> ExitCode {
         Command::Replay(options) => run(outbox::replay(options)),
         Command::Requeue(options) => run(outbox::requeue(options)),
         Command::Reprocess(options) => run(outbox::reprocess(options)),
+        Command::Dismiss(options) => run(outbox::dismiss(options)),
         Command::Erase(options) => run(outbox::erase(options)),
         Command::Chaos(options) => run(storm::chaos(options)),
         Command::Load(options) => run(measure::load(options)),

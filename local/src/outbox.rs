@@ -1,4 +1,4 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess` and `erase`: what an operator asks of the function `redrive`, here or deployed.
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss` and `erase`: what an operator asks of the function `redrive`, here or deployed.
 
 use std::time::Duration;
 
@@ -82,6 +82,18 @@ pub(crate) struct Reprocess {
     place: Place,
 }
 
+/// `cargo local dismiss`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Dismiss {
+    /// The event's id
+    event_id: String,
+    /// Count it only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// `cargo local erase`'s flags.
 #[derive(Debug, Args)]
 pub(crate) struct Erase {
@@ -155,6 +167,13 @@ pub(crate) async fn reprocess(reprocess: Reprocess) -> Result<(), Error> {
     }
     let task = Task::new("reprocess", parameters, reprocess.place).await?;
     print(&task.run(&["accepted", "unsupported"]).await?);
+    Ok(())
+}
+
+/// Closes a quarantined delivery that no mapping will ever understand.
+pub(crate) async fn dismiss(dismiss: Dismiss) -> Result<(), Error> {
+    let parameters = json!({"event_id": dismiss.event_id, "dry_run": dismiss.dry_run});
+    print(&Task::new("dismiss", parameters, dismiss.place).await?.once().await?);
     Ok(())
 }
 

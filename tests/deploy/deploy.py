@@ -29,7 +29,7 @@ import botocore.config
 import botocore.exceptions
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILT = ROOT / ".aws-sam" / "build"
+BUILT = ROOT / "target" / "ci" / "x86_64"
 STACK = "order-webhooks"
 PROVIDERS = ["aboutyou", "cartum", "deeple", "selldone", "snipcart"]
 TOKENS = {"tokens": ["local-development-token"]}
@@ -50,6 +50,7 @@ WRONG = [
     ("SubscriberAccount", "12345"),
     ("AlarmEmail", "nobody"),
     ("SilenceHours", "169"),
+    ("SilenceHours", "1.5"),
     ("RefusedThreshold", "0"),
     ("SlowMilliseconds", "99"),
     ("OutboxAgeSeconds", "1"),
@@ -240,8 +241,8 @@ def deployed_as_described(deployment: Deployment) -> None:
     indexes = {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
     check("the table's indexes", indexes ^ {"by_order", "work", "by_hour"})
     alarms = deployment.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
-    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors slow refused misconfigured quarantined conflicts silence".split()}
-    whole = {f"{STACK}-{a}" for a in "api-5xx throttles outbox-age failed dead-letters redrive-errors redrive-dead-letters".split()}
+    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused misconfigured quarantined conflicts silence".split()}
+    whole = {f"{STACK}-{a}" for a in "api-5xx outbox-age failed quarantined dead-letters redrive-errors redrive-dead-letters".split()}
     check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ (per_provider | whole))
     mute = [a["AlarmName"] for a in alarms if a["AlarmActions"] != [deployment.outputs["AlarmTopic"]] or len(a.get("AlarmDescription", "")) < 80]
     check("each alarm goes to the alarm topic and says what to do", mute)
@@ -377,7 +378,7 @@ def refused(deployment: Deployment) -> None:
 
 def main() -> int:
     if not (BUILT / "template.yaml").exists():
-        print("there is nothing to deploy: sam build --parameter-overrides Architecture=x86_64", file=sys.stderr)
+        print("there is nothing to deploy: sam build --build-dir target/ci/x86_64 --parameter-overrides Architecture=x86_64", file=sys.stderr)
         return 2
     snipcart = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Snipcart)
     threading.Thread(target=snipcart.serve_forever, daemon=True).start()
@@ -411,6 +412,9 @@ def main() -> int:
             check("without SilenceHours nothing watches for silence", [name for name in left if name.endswith("Silence")])
             given = deployment.outputs["SelldoneSecret"] == arn and "SelldoneSecret" not in left
             check("a secret that exists is used", None if given else deployment.outputs["SelldoneSecret"])
+            settings = deployment.client("lambda").get_function_configuration(FunctionName=left["SelldoneFunctionAliaslive"])
+            used = settings["Environment"]["Variables"]["SECRETS"]
+            check("and the alias follows, though the code is the same", None if used == arn else used)
             kept_table = deployment.outputs["Table"]
             deployment.client("cloudformation").delete_stack(StackName=STACK)
             tables = deployment.client("dynamodb").list_tables()["TableNames"]

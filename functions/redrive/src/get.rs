@@ -7,7 +7,7 @@ use shared::identity::EventId;
 use shared::publisher::Stored;
 use shared::store::{Head, StoreError, With};
 
-use crate::{Outbox, TaskError};
+use crate::{Outbox, TaskError, event_id};
 
 /// What the events of one answer may come to, in bytes of JSON: Lambda returns 6 MB at most.
 const ANSWER: usize = 5_000_000;
@@ -38,7 +38,7 @@ impl Outbox {
     pub(crate) async fn get(&self, get: Get) -> Result<Value, TaskError> {
         let mut ids = match (get.event_id, get.provider, get.shop, get.order) {
             (Some(id), None, None, None) => {
-                vec![EventId::parse(&id).ok_or_else(|| TaskError::NoTask("event_id is not 64 hex digits".to_owned()))?]
+                vec![event_id(&id)?]
             }
             (None, Some(provider), Some(shop), Some(order)) => self.store.of_order(&provider, &shop, &order).await?,
             _ => {

@@ -1,10 +1,11 @@
 //! The function beside the way of a delivery: every minute it publishes what waits in the outbox, and invoked by hand it
-//! shows events, publishes them again, gives those that failed another try, reads quarantined deliveries anew, or erases
-//! an order.
+//! shows events, publishes them again, gives those that failed another try, reads quarantined deliveries anew or closes them, or
+//! erases an order.
 //!
 //! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
 //! deadline and says where it goes on.
 
+mod dismiss;
 mod drain;
 mod erase;
 mod get;
@@ -56,6 +57,8 @@ pub enum Task {
     Requeue(requeue::Requeue),
     /// Read quarantined deliveries anew.
     Reprocess(reprocess::Reprocess),
+    /// Close a quarantined delivery unread.
+    Dismiss(dismiss::Dismiss),
     /// Remove what is known of an order.
     Erase(erase::Erase),
 }
@@ -128,6 +131,7 @@ impl Outbox {
             Task::Replay(replay) => self.replay(replay, time).await,
             Task::Requeue(requeue) => self.requeue(&requeue, time.stop_at).await,
             Task::Reprocess(reprocess) => self.reprocess(&reprocess, time.stop_at).await,
+            Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
             Task::Erase(erase) => self.erase(erase).await,
         }
     }
@@ -170,6 +174,11 @@ impl Outbox {
             Err(error) => Err(PublishError::Unavailable(error.to_string())),
         }
     }
+}
+
+/// The event id that a task names.
+fn event_id(text: &str) -> Result<EventId, TaskError> {
+    EventId::parse(text).ok_or_else(|| TaskError::NoTask("event_id is not 64 hex digits".to_owned()))
 }
 
 /// As the runtime logs it: without what the payload says, which is the caller's business.

@@ -1,0 +1,35 @@
+//! `{"dismiss":{"event_id":"..."}}`: closing a quarantined delivery that no mapping will ever understand. It stays in the table.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::store::{State, With};
+
+use crate::{Outbox, TaskError, event_id};
+
+/// Which one: somebody has looked at it, so there is no way to name many.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dismiss {
+    event_id: String,
+    /// Count it only.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl Outbox {
+    pub(crate) async fn dismiss(&self, dismiss: &Dismiss) -> Result<Value, TaskError> {
+        let id = event_id(&dismiss.event_id)?;
+        let waits = match self
+            .store
+            .heads(std::slice::from_ref(&id), With::Nothing)
+            .await?
+            .first()
+        {
+            Some((_, head)) => head.state == State::Quarantined,
+            None => false,
+        };
+        let dismissed = u64::from(waits && (dismiss.dry_run || self.store.set_aside(&id).await?));
+        tracing::info!(dismissed, dry_run = dismiss.dry_run, "dismiss");
+        Ok(json!({"dismissed": dismissed, "dry_run": dismiss.dry_run}))
+    }
+}
