@@ -33,7 +33,10 @@ impl Callback {
     /// A client. It asks nothing yet.
     pub fn new() -> Self {
         Self {
-            connector: Connector::builder().tls_provider(aws::TLS).build(),
+            connector: Connector::builder()
+                .tls_provider(aws::TLS)
+                .tls_context(aws::trust())
+                .build(),
         }
     }
 

@@ -89,6 +89,11 @@ impl Aws {
         let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
         set("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.secrets_manager.url());
         set("SECRETS", secret_arn(function));
+        // One file, as the template has it; the system's own where there is no TLS.
+        let system = SYSTEM_ROOTS.iter().find(|file| Path::new(file).exists());
+        if let Some(file) = system {
+            set("SSL_CERT_FILE", (*file).to_owned());
+        }
         if let Some(roots) = &self.roots {
             let roots = roots.display().to_string();
             // In turn: OpenSSL's name, which rustls knows; AWS' own, which boto3 knows; Node.js's.
