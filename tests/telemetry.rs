@@ -154,6 +154,7 @@ fn metrics_of(answer: &Answer) -> Vec<&'static str> {
         "duplicate" => "Duplicates",
         "unsupported" => "Unsupported",
         "quarantined" if answer.said("reason") == "conflict" => "Conflicts",
+        "quarantined" if answer.said("reason") == "mapping_failed" => "MappingFailed",
         "quarantined" => "Quarantined",
         "verification_failed" => "Refused",
         "misconfigured" => "Misconfigured",

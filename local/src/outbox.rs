@@ -269,7 +269,7 @@ impl Task {
             }
             if let Some(cause) = answer["outage"].as_str() {
                 line.finish_and_clear();
-                return Err(self.stopped(&format!("SNS takes nothing at the moment ({cause})"), &said));
+                return Err(self.stopped(&format!("it was stopped ({cause})"), &said));
             }
             if answer["cursor"].is_object() {
                 self.parameters["cursor"] = answer["cursor"].take();

@@ -33,13 +33,15 @@ impl Outcome {
         }
     }
 
-    /// The metric that counts it. A conflict is not counted as quarantined: nothing is to be done about one.
+    /// The metric that counts it. A conflict is not counted as quarantined: nothing is to be done about one. Nor is a fault of the
+    /// code, which is a reason to take back a deployment.
     pub(crate) fn metric(&self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
             Self::Duplicate => "Duplicates",
             Self::Unsupported => "Unsupported",
             Self::Quarantined(Reason::Conflict) => "Conflicts",
+            Self::Quarantined(Reason::MappingFailed) => "MappingFailed",
             Self::Quarantined(_) => "Quarantined",
         }
     }

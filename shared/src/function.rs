@@ -22,12 +22,13 @@ use crate::telemetry::Telemetry;
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
 /// What is counted of each delivery.
-const UNITS: [(&str, Unit); 11] = [
+const UNITS: [(&str, Unit); 12] = [
     ("Accepted", Unit::Count),
     ("Conflicts", Unit::Count),
     ("Deliveries", Unit::Count),
     ("Duplicates", Unit::Count),
     ("Invalid", Unit::Count),
+    ("MappingFailed", Unit::Count),
     ("Misconfigured", Unit::Count),
     ("Quarantined", Unit::Count),
     ("Refused", Unit::Count),

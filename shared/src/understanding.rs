@@ -31,7 +31,8 @@ pub enum Meaning {
 }
 
 /// Identifies and normalizes a delivery. Whatever is in it, there is an answer: an authentic delivery is always kept, even one
-/// that our code panics over. A repeat would only panic again; what is kept is read anew when the code is mended.
+/// that our code panics over: it is read anew when the code is mended. Until then it is known by its body, whatever its id would
+/// have been: another body of the same event is then not taken for a repeat of this one.
 pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understanding {
     let understood = catch_unwind(AssertUnwindSafe(|| read(provider, delivery)));
     understood.unwrap_or_else(|_| Understanding {

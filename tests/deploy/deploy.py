@@ -27,6 +27,7 @@ import time
 import boto3
 import botocore.config
 import botocore.exceptions
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILT = ROOT / "target" / "ci" / "x86_64"
@@ -241,7 +242,7 @@ def deployed_as_described(deployment: Deployment) -> None:
     indexes = {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
     check("the table's indexes", indexes ^ {"by_order", "work", "by_hour"})
     alarms = deployment.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
-    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused misconfigured quarantined conflicts silence".split()}
+    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused misconfigured quarantined mapping-failed conflicts silence".split()}
     whole = {f"{STACK}-{a}" for a in "api-5xx outbox-age failed quarantined dead-letters redrive-errors redrive-dead-letters".split()}
     check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ (per_provider | whole))
     mute = [a["AlarmName"] for a in alarms if a["AlarmActions"] != [deployment.outputs["AlarmTopic"]] or len(a.get("AlarmDescription", "")) < 80]
@@ -255,6 +256,33 @@ def deployed_as_described(deployment: Deployment) -> None:
     check("the dashboard shows every alarm", {arn.split(":alarm:")[1] for arn in listed} ^ (per_provider | whole))
     left = re.findall(r"\$\{(?!PROP)[^}]*\}", body)
     check("the dashboard has nothing left to fill in", left)
+
+
+def parameters_are_listed(deployment: Deployment) -> None:
+    """A parameter that a function sees and its PARAMETERS leave out would never reach the alias."""
+    template = yaml.safe_load(deployment.template.read_text())
+
+    def refs(node: object) -> set[str]:
+        if isinstance(node, dict):
+            named = {node["Ref"]} if isinstance(node.get("Ref"), str) else set()
+            # An Fn::If names a condition, whose own parameters count too.
+            if isinstance(node.get("Fn::If"), list):
+                named |= refs(template["Conditions"][node["Fn::If"][0]])
+            if isinstance(node.get("Condition"), str) and len(node) == 1:
+                named |= refs(template["Conditions"][node["Condition"]])
+            return named.union(*map(refs, node.values()))
+        return set().union(*map(refs, node)) if isinstance(node, list) else set()
+
+    # Where the code differs too, or the function does not.
+    elsewhere = {"Architecture", "GradualDeployment", "GradualDeploymentType"}
+    forgotten = {}
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            properties = {key: value for key, value in resource["Properties"].items() if key != "Events"}
+            listed = refs(properties["Environment"]["Variables"].pop("PARAMETERS"))
+            seen = (refs(properties) | refs(template["Globals"]["Function"])) & set(template["Parameters"])
+            forgotten |= {name: left for left in [{one for one in seen - elsewhere - listed if not one.startswith("Enable")}] if left}
+    check("each function's PARAMETERS name every parameter that it sees", forgotten)
 
 
 def schedule_as_described(deployment: Deployment) -> None:
@@ -389,6 +417,7 @@ def main() -> int:
             print(f"ok     sam deploy: {len(deployment.resources())} resources", flush=True)
             deployed_as_described(deployment)
             schedule_as_described(deployment)
+            parameters_are_listed(deployment)
             resources = deployment.resources()
             status, _ = answered(deployment, resources["SelldoneFunctionAliaslive"], events("selldone")[0])
             check("with the secret as created every delivery is answered 500", None if status == 500 else status)

@@ -1,4 +1,5 @@
-//! `{"dismiss":{"event_id":"..."}}`: closing a quarantined delivery that no mapping will ever understand. It stays in the table.
+//! `{"dismiss":{"event_id":"..."}}`: closing a quarantined delivery that no mapping will ever understand. It stays in the
+//! table with its reason, and is not read anew.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,17 +20,13 @@ pub struct Dismiss {
 impl Outbox {
     pub(crate) async fn dismiss(&self, dismiss: &Dismiss) -> Result<Value, TaskError> {
         let id = event_id(&dismiss.event_id)?;
-        let waits = match self
-            .store
-            .heads(std::slice::from_ref(&id), With::Nothing)
-            .await?
-            .first()
-        {
-            Some((_, head)) => head.state == State::Quarantined,
-            None => false,
+        let dismissed = if dismiss.dry_run {
+            let heads = self.store.heads(std::slice::from_ref(&id), With::Nothing).await?;
+            heads.iter().any(|(_, head)| head.state == State::Quarantined)
+        } else {
+            self.store.dismiss(&id).await?
         };
-        let dismissed = u64::from(waits && (dismiss.dry_run || self.store.set_aside(&id).await?));
-        tracing::info!(dismissed, dry_run = dismiss.dry_run, "dismiss");
-        Ok(json!({"dismissed": dismissed, "dry_run": dismiss.dry_run}))
+        tracing::info!(event_id = %id, dismissed, dry_run = dismiss.dry_run, "dismiss");
+        Ok(json!({"dismissed": u64::from(dismissed), "dry_run": dismiss.dry_run}))
     }
 }

@@ -129,10 +129,11 @@ impl Outbox {
                 && Instant::now() >= goes_on_at
                 && let Some(place) = places.pop_front()
             {
-                in_hand.push(self.drain_page(place, now, &unmarked));
+                in_hand.push(self.drain_page(place, now, &unmarked, time.stop_at));
             }
             let Ok(page) = timeout_at(time.give_up_at, in_hand.next()).await else {
-                drained.outage = Some("no answer in time".to_owned());
+                // What is in hand is let go, and not counted: its marks may have come or not.
+                drained.outage.get_or_insert_with(|| "no answer in time".to_owned());
                 break;
             };
             let Some(page) = page else {
@@ -183,7 +184,7 @@ impl Outbox {
         }
     }
 
-    async fn drain_page(&self, place: Place, now: Timestamp, unmarked: &Unmarked) -> Page {
+    async fn drain_page(&self, place: Place, now: Timestamp, unmarked: &Unmarked, stop_at: Instant) -> Page {
         let begun = Instant::now();
         let result = async {
             let (ids, next) = self.store.due(State::Pending, &place, now, PAGE).await?;
@@ -193,7 +194,8 @@ impl Outbox {
                 .into_iter()
                 .filter(|(_, head)| head.state == State::Pending && head.is_due(now))
                 .partition(|(id, _)| lock(unmarked).contains(id));
-            let results = self.publish(&due, Occasion::News).await;
+            let results = self.publish(&due, Occasion::News, stop_at).await;
+            let is_whole = results.len() == due.len();
             let taken = due.iter().zip(&results).filter(|(_, result)| result.is_ok());
             lock(unmarked).extend(taken.map(|((id, _), _)| id.clone()));
             let marks = published
@@ -206,7 +208,7 @@ impl Outbox {
             for marked in join_all(marks).await {
                 drained.count(marked.unwrap_or_else(|error| Marked::Outage(error.to_string())));
             }
-            Ok((drained, next))
+            Ok((drained, if is_whole { next } else { Some(place.clone()) }))
         };
         let result = result.await;
         Page { place, begun, result }

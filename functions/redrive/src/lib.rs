@@ -136,9 +136,14 @@ impl Outbox {
         }
     }
 
-    /// Publishes stored events; one result for each, in their order. One that cannot be read holds up no other; after an
-    /// outage nothing more is tried.
-    async fn publish(&self, heads: &[(EventId, Head)], occasion: Occasion) -> Vec<Result<(), PublishError>> {
+    /// Publishes stored events; one result for each, in their order, as far as there was time for them until `stop_at`. One that
+    /// cannot be read holds up no other; after an outage nothing more is tried.
+    async fn publish(
+        &self,
+        heads: &[(EventId, Head)],
+        occasion: Occasion,
+        stop_at: Instant,
+    ) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(heads.len());
         let (mut chunk, mut size) = (Vec::new(), 0);
         for (id, head) in heads {
@@ -146,6 +151,9 @@ impl Outbox {
             if let Some(outage @ Err(PublishError::Unavailable(_))) = results.last() {
                 results.push(outage.clone());
                 continue;
+            }
+            if Instant::now() >= stop_at {
+                break;
             }
             let unreadable = match self.message(id, head, occasion).await {
                 Ok(message) => {

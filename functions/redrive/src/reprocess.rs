@@ -127,7 +127,10 @@ impl Outbox {
             Meaning::Unsupported => {
                 reprocessed.unsupported += u64::from(task.dry_run || self.store.set_aside(id).await?);
             }
-            Meaning::Quarantined(_) => reprocessed.quarantined += 1,
+            Meaning::Quarantined(reason) => {
+                tracing::info!(event_id = %id, reason = reason.as_str(), "still quarantined");
+                reprocessed.quarantined += 1;
+            }
         }
         Ok(())
     }

@@ -286,6 +286,23 @@ impl Store {
         .await
     }
 
+    /// Settles a quarantined event that somebody has looked at; the reason stays. False where it is not quarantined.
+    pub async fn dismiss(&self, id: &EventId) -> Result<bool, StoreError> {
+        let change = "SET #state = :unsupported, dismissed_at = :now REMOVE #work, next_attempt_at";
+        let state = |state: State| AttributeValue::S(state.as_str().to_owned());
+        self.update(
+            id,
+            change,
+            "#state = :quarantined",
+            [
+                (":unsupported", state(State::Unsupported)),
+                (":now", AttributeValue::S(sortable(Timestamp::now()))),
+                (":quarantined", state(State::Quarantined)),
+            ],
+        )
+        .await
+    }
+
     /// Writes an event under the id it has now that it is understood, and marks the quarantined one as superseded, both or
     /// neither. Where the new id is known already, the old one is only marked. False where somebody else did.
     pub async fn supersede(&self, old: &EventId, entry: &Entry<'_>, until: Instant) -> Result<bool, StoreError> {
