@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -18,7 +19,7 @@ use crate::money::{Amount, Currency, Quantity};
 pub struct Payload {
     // Boxed, because marks go by address: the tree is never changed or moved while it is read.
     root: Box<Value>,
-    marks: RefCell<HashMap<usize, Mark>>,
+    marks: RefCell<Marks>,
     warnings: RefCell<BTreeSet<String>>,
 }
 
@@ -28,6 +29,27 @@ enum Mark {
     Taken,
     /// The value is an object or a list whose parts are read one by one.
     Opened,
+}
+
+/// What was read, by its address.
+type Marks = HashMap<usize, Mark, BuildHasherDefault<AddressHasher>>;
+
+/// Nobody outside chooses addresses, so they need no more than to be spread.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("an address is one number")
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
 }
 
 /// The body is not JSON, or none that can be handled.
@@ -101,8 +123,8 @@ impl Payload {
     }
 
     /// Everything that was not taken, at its own place; and JSON pointers to the fields that were not as documented.
-    pub fn into_rest(self) -> (Map<String, Value>, Vec<String>) {
-        let rest = match self.rest_of(&self.root) {
+    pub fn into_rest(mut self) -> (Map<String, Value>, Vec<String>) {
+        let rest = match rest_of(&mut self.root, self.marks.get_mut()) {
             Some(Value::Object(rest)) => rest,
             _ => Map::new(),
         };
@@ -116,32 +138,36 @@ impl Payload {
     }
 
     fn mark(&self, value: &Value, mark: Mark) {
-        self.marks.borrow_mut().insert(std::ptr::from_ref(value).addr(), mark);
+        self.marks.borrow_mut().insert(address(value), mark);
     }
+}
 
-    fn rest_of(&self, value: &Value) -> Option<Value> {
-        let mark = self.marks.borrow().get(&std::ptr::from_ref(value).addr()).copied();
-        match (mark, value) {
-            (Some(Mark::Taken), _) => None,
-            (Some(Mark::Opened), Value::Object(fields)) => {
-                let rest: Map<_, _> = fields
-                    .iter()
-                    .filter_map(|(name, value)| Some((name.clone(), self.rest_of(value)?)))
-                    .collect();
-                (!rest.is_empty()).then_some(Value::Object(rest))
-            }
-            (Some(Mark::Opened), Value::Array(elements)) => {
-                let rests: Vec<_> = elements.iter().map(|element| self.rest_of(element)).collect();
-                // An element that was read whole leaves `{}`, so that the others keep their places.
-                rests.iter().any(Option::is_some).then(|| {
-                    rests
-                        .into_iter()
-                        .map(|rest| rest.unwrap_or_else(|| Map::new().into()))
-                        .collect()
-                })
-            }
-            _ => Some(value.clone()),
+fn address(value: &Value) -> usize {
+    std::ptr::from_ref(value).addr()
+}
+
+/// What of a value was not taken. It is moved out: an unmapped text may be most of the payload.
+fn rest_of(value: &mut Value, marks: &Marks) -> Option<Value> {
+    match (marks.get(&address(value)), value) {
+        (Some(Mark::Taken), _) => None,
+        (Some(Mark::Opened), Value::Object(fields)) => {
+            let rest: Map<_, _> = fields
+                .iter_mut()
+                .filter_map(|(name, value)| Some((name.clone(), rest_of(value, marks)?)))
+                .collect();
+            (!rest.is_empty()).then_some(Value::Object(rest))
         }
+        (Some(Mark::Opened), Value::Array(elements)) => {
+            let rests: Vec<_> = elements.iter_mut().map(|element| rest_of(element, marks)).collect();
+            // An element that was read whole leaves `{}`, so that the others keep their places.
+            rests.iter().any(Option::is_some).then(|| {
+                rests
+                    .into_iter()
+                    .map(|rest| rest.unwrap_or_else(|| Map::new().into()))
+                    .collect()
+            })
+        }
+        (_, value) => Some(value.take()),
     }
 }
 
