@@ -2,7 +2,7 @@
 """Deploys what `sam build` has built with `sam deploy`, into ministack, and uses it: tests/deploy/deploy.py
 
 ministack (CloudFormation, Lambda, DynamoDB, SNS, SQS and what else the template names, in one local process) has to be
-installed beside the Python that runs this, with what stands in requirements.txt; `sam` has to be on the path.
+installed beside the Python that runs this, with what stands in requirements.txt; `sam` and the AWS CLI have to be on the path.
 
 The template is the built one. Only the AWS endpoints, which it declares empty for that purpose, lead to ministack here, and
 Snipcart's API to a stand-in. Three gaps: ministack has no CodeDeploy, so the deployment is not gradual; it keeps no topic's key; and it takes
@@ -373,6 +373,47 @@ def told(deployment: Deployment, resources: dict[str, str]) -> None:
         check(f"{provider} tells no token", [line for line in lines if "local-development-token" in line or "local-key" in line or "local-secret" in line])
 
 
+def ran(*command: str) -> str:
+    """What a command of the README prints; empty, and told as a failure, where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, cwd=ROOT)
+    check(" ".join(command[:4]), done.stderr[-1500:] or "it failed" if done.returncode else None)
+    return "" if done.returncode else done.stdout
+
+
+def operated(deployment: Deployment, resources: dict[str, str]) -> None:
+    """The README's commands for a deployed stack, as an operator types them."""
+    outputs = json.loads(ran("sam", "list", "stack-outputs", "--stack-name", STACK, "--output", "json") or "[]")
+    check("and it lists them all", deployment.outputs.keys() ^ {output["OutputKey"] for output in outputs})
+    shown = json.loads(ran("cargo", "local", "show", "selldone", "main", "1001", "--stack", STACK) or "{}")
+    check("and it shows the order", None if shown.get("events") else shown)
+    unread = ROOT / "events" / "snipcart" / "unknown-event.json"
+    _, said = answered(deployment, resources["SnipcartFunctionAliaslive"], unread)
+    for task in (["requeue"], ["reprocess"], ["dismiss", said["event_id"]]):
+        answer = json.loads(ran("cargo", "local", *task, "--stack", STACK) or "{}")
+    check("and what it dismisses is one", None if answer.get("dismissed") == 1 else answer)
+
+
+def went_back(deployment: Deployment, before: str) -> None:
+    """The README's way back to the version before."""
+    function = deployment.resources()["SelldoneFunction"]
+    ran("aws", "lambda", "update-alias", "--function-name", function, "--name", "live", "--function-version", before)
+    alias = deployment.client("lambda").get_alias(FunctionName=function, Name="live")
+    check("and the alias is back", None if alias["FunctionVersion"] == before else alias)
+
+
+def removed(deployment: Deployment) -> None:
+    """What a stack leaves, and how that goes too."""
+    table, secret = deployment.outputs["Table"], deployment.outputs["CartumSecret"]
+    dynamodb = deployment.client("dynamodb")
+    ran("sam", "delete", "--stack-name", STACK, "--no-prompts", "--region", "us-east-1")
+    tables = dynamodb.list_tables()["TableNames"]
+    check("the table stays when the stack is deleted", None if table in tables else tables)
+    ran("aws", "dynamodb", "update-table", "--table-name", table, "--no-deletion-protection-enabled")
+    ran("aws", "dynamodb", "delete-table", "--table-name", table)
+    check("and goes when it is told to", None if table not in dynamodb.list_tables()["TableNames"] else table)
+    ran("aws", "secretsmanager", "delete-secret", "--secret-id", secret)
+
+
 def refused(deployment: Deployment) -> None:
     """A wrong parameter is refused by the template, not at run time."""
     cloudformation = deployment.client("cloudformation")
@@ -422,14 +463,16 @@ def main() -> int:
             status, _ = answered(deployment, resources["SelldoneFunctionAliaslive"], events("selldone")[0])
             check("with the secret as created every delivery is answered 500", None if status == 500 else status)
             for provider, shop in SECRETS.items():
-                deployment.client("secretsmanager").put_secret_value(
-                    SecretId=deployment.outputs[f"{provider.capitalize()}Secret"],
-                    SecretString=json.dumps({"shops": {"main": shop}}),
-                )
+                secret = deployment.outputs[f"{provider.capitalize()}Secret"]
+                value = json.dumps({"shops": {"main": shop}})
+                ran("aws", "secretsmanager", "put-secret-value", "--secret-id", secret, "--secret-string", value)
             accepted = taken(deployment, resources)
             kept(deployment, accepted)
             redriven(deployment, accepted)
             told(deployment, resources)
+            operated(deployment, resources)
+            live = {"FunctionName": resources["SelldoneFunction"], "Name": "live"}
+            before = deployment.client("lambda").get_alias(**live)["FunctionVersion"]
             said = deployment.deploy()
             check("a second deploy changes nothing", None if "No changes to deploy" in said else said[-2000:])
             refused(deployment)
@@ -444,10 +487,8 @@ def main() -> int:
             settings = deployment.client("lambda").get_function_configuration(FunctionName=left["SelldoneFunctionAliaslive"])
             used = settings["Environment"]["Variables"]["SECRETS"]
             check("and the alias follows, though the code is the same", None if used == arn else used)
-            kept_table = deployment.outputs["Table"]
-            deployment.client("cloudformation").delete_stack(StackName=STACK)
-            tables = deployment.client("dynamodb").list_tables()["TableNames"]
-            check("the table stays when the stack is deleted", None if kept_table in tables else tables)
+            went_back(deployment, before)
+            removed(deployment)
         finally:
             deployment.template.unlink(missing_ok=True)
     print("nothing failed" if not failures else f"{failures} failed")
