@@ -152,10 +152,14 @@ impl Outbox {
                 results.push(outage.clone());
                 continue;
             }
+            // One is read at a time, however many pages are in hand: an event may be many times as large as its message.
+            let reading = self.reading.lock().await;
             if Instant::now() >= stop_at {
                 break;
             }
-            let unreadable = match self.message(id, head, occasion).await {
+            let message = self.message(id, head, occasion).await;
+            drop(reading);
+            let unreadable = match message {
                 Ok(message) => {
                     size += message.size();
                     chunk.push(message);
@@ -173,9 +177,8 @@ impl Outbox {
         results
     }
 
-    /// The message of a stored event, which may be many times as large: one is read at a time, however many pages are in hand.
+    /// The message of a stored event.
     async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
-        let _alone = self.reading.lock().await;
         match self.store.event(id, head).await {
             Ok(stored) => self.publisher.message(&stored.event, &stored.json, occasion),
             Err(error @ StoreError::Damaged(_)) => Err(PublishError::Message(error.to_string())),

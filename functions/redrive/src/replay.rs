@@ -51,7 +51,7 @@ impl Outbox {
             if Instant::now() >= time.stop_at {
                 return Ok(answer(replayed, &replay, Some(&place), None));
             }
-            let page = timeout_at(time.give_up_at, self.replay_page(&replay, &place, time.stop_at)).await;
+            let page = timeout_at(time.give_up_at, self.replay_page(&replay, &place, time.deadline)).await;
             let Ok(page) = page else {
                 return Ok(answer(replayed, &replay, Some(&place), Some("no answer in time")));
             };
@@ -68,7 +68,7 @@ impl Outbox {
         Ok(answer(replayed, &replay, None, None))
     }
 
-    async fn replay_page(&self, replay: &Replay, place: &Place, stop_at: Instant) -> Result<Page, StoreError> {
+    async fn replay_page(&self, replay: &Replay, place: &Place, until: Instant) -> Result<Page, StoreError> {
         let hour = Hour::containing(place.hour);
         let (ids, last) = self
             .store
@@ -89,8 +89,7 @@ impl Outbox {
         let wanted: Vec<_> = wanted.collect();
         let mut count = wanted.len() as u64;
         if !replay.dry_run {
-            let results = self.publish(&wanted, Occasion::Replay, stop_at).await;
-            let is_whole = results.len() == wanted.len();
+            let results = self.publish(&wanted, Occasion::Replay, until).await;
             for ((id, _), result) in wanted.iter().zip(results) {
                 match result {
                     Ok(()) => {}
@@ -102,11 +101,7 @@ impl Outbox {
                     }
                 }
             }
-            if !is_whole {
-                return Ok(Page::Published(0, place.clone()));
-            }
         }
-
         let next = match (last, place.shard) {
             (Some(last), shard) => Place {
                 hour: place.hour,

@@ -103,6 +103,7 @@ impl Outbox {
             .provider()
             .and_then(|provider| providers.understand(provider, &delivery));
         let Some((provider, understanding)) = understood else {
+            tracing::info!(event_id = %id, reason = "unknown_provider", "still quarantined");
             reprocessed.quarantined += 1;
             return Ok(());
         };
