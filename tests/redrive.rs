@@ -145,32 +145,28 @@ async fn a_run_whose_calls_are_not_answered_says_so_in_time_and_loses_nothing() 
     assert_eq!(ids(&stack.messages().await), delivered);
 }
 
-/// Sends orders of which none fits into one call to SNS with another, and gives their ids.
-async fn deliver_large(stack: &Stack, count: usize) -> BTreeSet<String> {
-    let mut event_ids = BTreeSet::new();
-    for _ in 0..count / 20 {
-        let deliveries = (0..20).map(|_| async {
-            let mut fixture = stack.large(200_000);
-            fixture.renew().unwrap();
-            stack.sign(&mut fixture);
-            stack.send(&fixture).await.event_id("accepted")
-        });
-        event_ids.extend(join_all(deliveries).await);
-    }
-    event_ids
+/// Sends twenty new orders with so many letters more, and gives their ids.
+async fn deliver_large(stack: &Stack, letters: usize) -> BTreeSet<String> {
+    let deliveries = (0..20).map(|_| async {
+        let mut fixture = stack.large(letters);
+        fixture.renew().unwrap();
+        stack.sign(&mut fixture);
+        stack.send(&fixture).await.event_id("accepted")
+    });
+    join_all(deliveries).await.into_iter().collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_run_has_no_time_for_is_left_to_the_next_and_what_it_has_sent_is_marked() {
-    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(12))).await;
+    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(10))).await;
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
-    let delivered = deliver_large(&stack, 140).await;
+    // Kept in parts, which are read one event after the other.
+    let delivered = deliver_large(&stack, 600_000).await;
     drop(down);
     stack.clients().make_due(Timestamp::MAX).await.unwrap();
-    // A shard is more calls than fit into a run.
     let _slow = stack.tap().inject(
-        Rule::new(Service::Sns, "PublishBatch"),
-        Fault::Slow(Duration::from_millis(600)),
+        Rule::new(Service::DynamoDb, "GetItem").holding("part#"),
+        Fault::Slow(Duration::from_millis(500)),
     );
     let mut runs = 0;
     loop {
@@ -184,14 +180,16 @@ async fn what_a_run_has_no_time_for_is_left_to_the_next_and_what_it_has_sent_is_
     }
     assert!(runs > 1, "it had to go on");
     let messages = stack.messages().await;
-    assert_eq!((messages.len(), ids(&messages)), (140, delivered), "each once");
+    assert_eq!((messages.len(), ids(&messages)), (20, delivered), "each once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_not_tried_with_all_that_waits() {
     let stack = Stack::start().await;
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
-    let delivered = deliver_large(&stack, 40).await;
+    // None fits into one call with another.
+    let mut delivered = deliver_large(&stack, 200_000).await;
+    delivered.extend(deliver_large(&stack, 200_000).await);
     let answer = stack.redrive().await;
     let calls = stack.tap().count(Service::Sns, "PublishBatch");
     assert_eq!((&answer["published"], &answer["done"]), (&json!(0), &json!(false)));
