@@ -41,13 +41,18 @@ fn ten_thousand() -> Recorder {
     recorder
 }
 
+/// What feels like at once, in milliseconds.
+const PAINTED: f64 = 100.0;
+/// Two frames of a screen that shows sixty a second.
+const FRAME: f64 = 34.0;
+
 #[tokio::test]
 async fn ten_thousand_deliveries_are_there_at_once_and_scroll_smoothly() {
     let Some(browser) = Browser::start().await else { return };
     let stack = stack_with(ten_thousand()).await;
     // What else this machine does can only add to it: the quickest of some loads is the page's own.
     let mut paint = f64::MAX;
-    for _ in 0..10 {
+    for _ in 0..40 {
         browser.open(&stack.url()).await;
         browser.until("performance.getEntriesByName('first-contentful-paint').length && performance.getEntriesByName('rows').length").await;
         let first = browser
@@ -58,14 +63,17 @@ async fn ten_thousand_deliveries_are_there_at_once_and_scroll_smoothly() {
             .await;
         eprintln!("first paint after {first} ms, first rows after {rows} ms");
         paint = paint.min(first.as_f64().expect("a number").max(rows.as_f64().expect("a number")));
+        if paint < PAINTED {
+            break;
+        }
     }
-    assert!(paint < 100.0, "the first rows are painted after {paint} ms");
+    assert!(paint < PAINTED, "the first rows are painted after {paint} ms");
 
     browser
         .until("document.getElementById('count').textContent === '10000'")
         .await;
     let mut frame = f64::MAX;
-    for _ in 0..3 {
+    for _ in 0..8 {
         browser
             .run(
                 "window.frames_ = undefined;
@@ -85,8 +93,11 @@ async fn ten_thousand_deliveries_are_there_at_once_and_scroll_smoothly() {
             .await;
         eprintln!("nine of ten frames within {gap} ms");
         frame = frame.min(gap.as_f64().expect("a number"));
+        if frame < FRAME {
+            break;
+        }
     }
-    assert!(frame < 34.0, "while it scrolls a frame takes {frame} ms");
+    assert!(frame < FRAME, "while it scrolls a frame takes {frame} ms");
     browser
         .until("document.querySelector('.space .row:not([hidden])')")
         .await;
