@@ -10,7 +10,7 @@ pub mod payloads;
 pub mod secrets_manager;
 pub mod telemetry;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::ops::Deref;
@@ -35,6 +35,7 @@ use local::queue::Message;
 use local::settings::REDRIVE;
 use local::signing::{Credentials, sign};
 use local::stack::Config;
+use local::tap::{Rule, Service};
 use local::{NAME, template};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -42,6 +43,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::moto::Moto;
+use crate::outbox::DENIED;
 
 /// An item of the table.
 pub type Item = HashMap<String, AttributeValue>;
@@ -193,6 +195,16 @@ impl Stack {
             event_ids.extend(join_all(sends).await);
         }
         event_ids
+    }
+
+    /// Sends `count` new events while SNS is down, which are all due after it, and gives their ids.
+    pub async fn left_by_an_outage(&self, count: usize) -> BTreeSet<String> {
+        let down = self.tap().inject(Rule::all(Service::Sns), DENIED);
+        let event_ids = self.deliver_new(count).await;
+        drop(down);
+        let due = self.clients().make_due(Timestamp::MAX).await;
+        due.expect("the table takes it");
+        event_ids.into_iter().collect()
     }
 
     /// How many events are in each state.

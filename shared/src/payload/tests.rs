@@ -1,0 +1,175 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn payload(value: &Value) -> Payload {
+    Payload::parse(value.to_string().as_bytes()).expect("JSON")
+}
+
+#[test]
+fn what_is_not_taken_stays_at_its_own_place() {
+    let payload = payload(&json!({
+        "id": 7, "note": "", "extra": {"deep": [1.10]},
+        "items": [{"sku": "A", "colour": "red"}, {"sku": "B"}, {"sku": "C", "weight": 2}],
+    }));
+    let order = payload.root();
+    assert_eq!(order.id("id").as_deref(), Some("7"));
+    assert_eq!(order.text("note"), None);
+    let skus: Vec<_> = order
+        .objects("items")
+        .expect("items")
+        .iter()
+        .map(|item| item.text("sku"))
+        .collect();
+    assert_eq!(skus.len(), 3);
+    let (rest, warnings) = payload.into_rest();
+    let expected = json!({"extra": {"deep": [1.10]}, "items": [{"colour": "red"}, {}, {"weight": 2}]});
+    assert_eq!(Value::Object(rest), expected);
+    assert!(warnings.is_empty());
+}
+
+#[test]
+fn a_key_is_text_or_any_integer() {
+    for (key, read) in [
+        (json!("A-7"), Some("A-7")),
+        (json!(7), Some("7")),
+        (json!(-7), Some("-7")),
+        (json!(7.5), None),
+    ] {
+        assert_eq!(payload(&json!({"id": key})).root().id("id").as_deref(), read);
+    }
+}
+
+#[test]
+fn an_odd_field_is_absent_warned_of_and_kept() {
+    let payload = payload(&json!({"a/b": [1], "address": "x", "items": ["y", {"sku": 1.5}], "ok": "z"}));
+    let order = payload.root();
+    assert_eq!(order.text("a/b"), None);
+    assert_eq!(order.object("address").text("city"), None);
+    let items = order.objects("items").expect("a list");
+    assert_eq!(items.len(), 1);
+    assert_eq!(items[0].id("sku"), None);
+    assert_eq!(order.text("ok").as_deref(), Some("z"));
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(
+        Value::Object(rest),
+        json!({"a/b": [1], "address": "x", "items": ["y", {"sku": 1.5}]})
+    );
+    assert_eq!(warnings, ["/address", "/a~1b", "/items/0", "/items/1/sku"]);
+}
+
+#[test]
+fn an_empty_php_array_is_an_absent_object() {
+    let payload = payload(&json!({"tax": [], "message": [1]}));
+    assert!(!payload.root().object("tax").exist());
+    assert!(!payload.root().object("message").exist());
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(Value::Object(rest), json!({"message": [1]}));
+    assert_eq!(warnings, ["/message"]);
+}
+
+#[test]
+fn times_are_read_with_their_offset_or_in_the_given_zone() {
+    let payload = payload(&json!({
+        "offset": "2024-09-30T12:41:59.5000000+02:00", "civil": "2016-12-05 15:46:40", "summer": "2016-07-05 15:46:40",
+    }));
+    let kyiv = TimeZone::get("Europe/Kyiv").expect("a zone");
+    let root = payload.root();
+    assert_eq!(
+        root.time("offset").expect("a time").to_string(),
+        "2024-09-30T10:41:59.5Z"
+    );
+    assert_eq!(root.time("civil"), None);
+    assert_eq!(
+        root.time_in("civil", &kyiv).expect("a time").to_string(),
+        "2016-12-05T13:46:40Z"
+    );
+    assert_eq!(
+        root.time_in("summer", &kyiv).expect("a time").to_string(),
+        "2016-07-05T12:46:40Z"
+    );
+}
+
+#[test]
+fn numbers_stay_exact_in_what_is_left() {
+    let payload = Payload::parse(br#"{"big":12345678901234567890.10,"id":99999999999999999999}"#).expect("JSON");
+    assert_eq!(payload.root().id("id").as_deref(), Some("99999999999999999999"));
+    let (rest, _) = payload.into_rest();
+    assert_eq!(Value::Object(rest).to_string(), r#"{"big":12345678901234567890.10}"#);
+}
+
+#[test]
+fn a_payload_is_nested_no_deeper_than_its_event_can_be_read_back() {
+    let nested = |levels: usize| Payload::parse(format!("{}1{}", "[".repeat(levels), "]".repeat(levels)).as_bytes());
+    assert!(nested(120).is_ok());
+    assert!(matches!(nested(121), Err(NotJson::TooDeep)));
+    assert!(matches!(nested(100_000), Err(NotJson::Malformed { .. })));
+}
+
+#[test]
+fn a_body_that_would_not_fit_into_memory_is_not_read() {
+    let list = |element: &str, count: usize| format!("[{}]", vec![element; count].join(","));
+    assert!(Payload::parse(list("{}", 100_000).as_bytes()).is_ok());
+    assert!(matches!(
+        Payload::parse(list("{}", 120_001).as_bytes()),
+        Err(NotJson::TooDense)
+    ));
+    assert!(matches!(
+        Payload::parse(list("1", 600_001).as_bytes()),
+        Err(NotJson::TooDense)
+    ));
+    assert!(Payload::parse(format!("[\"{}\"]", "x".repeat(4_900_000)).as_bytes()).is_ok());
+}
+
+#[test]
+fn half_a_surrogate_pair_costs_one_character() {
+    let text = |body: &str| {
+        Payload::parse(body.as_bytes())
+            .ok()
+            .and_then(|payload| payload.root().text("a"))
+    };
+    assert_eq!(text(r#"{"a":"x\ud83dy"}"#).as_deref(), Some("x\u{fffd}y"));
+    assert_eq!(
+        text(r#"{"a":"\udc00\ud83d\ude00\ud83d"}"#).as_deref(),
+        Some("\u{fffd}\u{1f600}\u{fffd}")
+    );
+    assert_eq!(text(r#"{"a":"\\ud83d \ud83d"}"#).as_deref(), Some("\\ud83d \u{fffd}"));
+    assert_eq!(text(r#"{"a":"\ud83d""#), None);
+}
+
+#[test]
+fn the_error_for_a_broken_body_holds_none_of_it() {
+    let error = Payload::parse(br#"{"secret": tru"#)
+        .err()
+        .expect("not JSON")
+        .to_string();
+    assert!(!error.contains("secret") && error.contains("line 1"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = without_lone_surrogates(&body);
+        if let Ok(payload) = Payload::parse(&body) {
+            let root = payload.root();
+            let _ = (root.text("a"), root.id("b"), root.amount("c"), root.time("d"), root.objects("e").map(|list| list.len()));
+            let _ = payload.into_rest();
+        }
+    }
+
+    #[test]
+    fn every_field_is_taken_or_left(names in proptest::collection::btree_set("[a-z~/]{1,4}", 1..8), take in any::<u8>()) {
+        let object: Map<String, Value> = names.iter().map(|name| (name.clone(), json!(name))).collect();
+        let payload = payload(&Value::Object(object));
+        let taken: Vec<_> = names.iter().enumerate().filter(|(index, _)| take >> index & 1 == 1).map(|(_, name)| name).collect();
+        for name in &taken {
+            let text = payload.root().text(name);
+            prop_assert_eq!(text.as_ref(), Some(*name));
+        }
+        let (rest, _) = payload.into_rest();
+        for name in &names {
+            prop_assert_ne!(rest.contains_key(name), taken.contains(&name));
+        }
+    }
+}

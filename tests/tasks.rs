@@ -1,0 +1,336 @@
+//! What an operator asks of redrive: to see events, to have them again, to read what was quarantined anew, to close it, to erase.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use local::settings::REDRIVE;
+use local::tap::{Fault, Rule, Service};
+use serde_json::{Value, json};
+use tests::outbox::{ids, text};
+use tests::{Stack, noise, state};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_shows_an_event_whole_that_its_message_was_not() {
+    let stack = Stack::start().await;
+    let fixture = stack.large(400_000);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let messages = stack.messages().await;
+    assert_eq!(messages[0].event["data"]["omitted"], json!(["/data/unmapped"]));
+
+    let by_id = stack.ask(json!({"get": {"event_id": event_id}})).await;
+    let [shown] = by_id["events"].as_array().unwrap().as_slice() else {
+        panic!("{by_id}")
+    };
+    assert_eq!(
+        (&shown["state"], &shown["event_id"]),
+        (&json!("published"), &json!(event_id))
+    );
+    assert_eq!(shown["event"], stack.stored_event(&event_id).await);
+    assert!(
+        shown["event"]["data"]["unmapped"]["content"]["internalNotes"]
+            .as_str()
+            .is_some_and(|notes| notes.len() >= 400_000)
+    );
+
+    let order = shown["event"]["data"]["order"]["id"].as_str().unwrap();
+    let key = |order: &str| json!({"get": {"provider": "snipcart", "shop": "main", "order": order}});
+    assert_eq!(stack.ask(key(order)).await, by_id);
+    assert_eq!(stack.ask(key("another")).await["events"], json!([]));
+    for nonsense in [
+        json!({"get": {"event_id": "x"}}),
+        json!({"get": {}}),
+        json!({"nothing": {}}),
+    ] {
+        let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
+        assert!(error.contains("not a task"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_events_of_an_order_than_an_answer_holds_are_shown_by_and_by() {
+    let stack = Stack::start().await;
+    let mut delivered = Vec::new();
+    for name in [
+        "order-completed",
+        "order-status-changed",
+        "order-refund-created",
+        "order-notification-created",
+    ] {
+        let mut fixture = stack.unsigned("snipcart", name);
+        let mut order: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+        for field in ["token", "orderToken"] {
+            if order["content"][field].is_string() {
+                order["content"][field] = "one-order".into();
+            }
+        }
+        order["content"]["added"] = noise(2_000_000).into();
+        fixture.set_body(order.to_string());
+        stack.sign(&mut fixture);
+        delivered.push(stack.send(&fixture).await.event_id("accepted"));
+    }
+    let mut task = json!({"get": {"provider": "snipcart", "shop": "main", "order": "one-order"}});
+    let (mut shown, mut answers) = (Vec::new(), 0);
+    loop {
+        let answer = stack.ask(task.clone()).await;
+        answers += 1;
+        assert!(answer.to_string().len() < 6_000_000, "Lambda returns no more");
+        let events = answer["events"].as_array().unwrap();
+        assert!(
+            events
+                .iter()
+                .all(|event| event["event"]["data"]["unmapped"].is_object()),
+            "they are whole"
+        );
+        shown.extend(
+            events
+                .iter()
+                .map(|event| event["event_id"].as_str().unwrap().to_owned()),
+        );
+        if answer["done"] == true {
+            break;
+        }
+        task["get"]["cursor"] = answer["cursor"].clone();
+    }
+    assert_eq!((answers, shown), (2, delivered), "two of them each");
+    task["get"]["cursor"] = json!({"after": "0".repeat(64)});
+    let error = stack.invoke(REDRIVE, &task).await.unwrap_err().to_string();
+    assert!(error.contains("the cursor is of another get"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_publishes_exactly_the_stored_events_again_and_says_so() {
+    let stack = Stack::start().await;
+    let begun = Timestamp::now() - SignedDuration::from_millis(1);
+    stack.deliver_new(30).await;
+    stack
+        .deliver("snipcart", "taxes-calculate")
+        .await
+        .event_id("unsupported");
+    let first = stack.messages().await;
+    let end = Timestamp::now() + SignedDuration::from_secs(1);
+
+    let task = |more: Value| {
+        let mut task = json!({"replay": {"provider": "snipcart", "from": begun, "to": end}});
+        task["replay"]
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        task
+    };
+    for (more, count) in [
+        (json!({}), 6),
+        (json!({"shop": "main", "types": ["order.created"]}), 6),
+        (json!({"shop": "other"}), 0),
+        (json!({"types": ["order.paid"]}), 0),
+        (json!({"to": begun}), 0),
+        (json!({"provider": "nobody"}), 0),
+    ] {
+        let mut more = more;
+        more["dry_run"] = true.into();
+        assert_eq!(stack.ask(task(more.clone())).await["replayed"], count, "{more}");
+    }
+    assert!(stack.messages().await.is_empty(), "a dry run publishes nothing");
+
+    let answer = stack.ask(task(json!({}))).await;
+    assert_eq!(
+        (&answer["replayed"], &answer["done"], &answer["cursor"]),
+        (&json!(6), &json!(true), &Value::Null)
+    );
+    let again = stack.messages().await;
+    assert_eq!(again.len(), 6);
+    for message in &again {
+        let before = first
+            .iter()
+            .find(|first| first.event["id"] == message.event["id"])
+            .expect("it is known");
+        assert_eq!(message.text, before.text);
+        assert_eq!(message.attributes["replay"]["Value"], "true");
+        assert_eq!(before.attributes["replay"], Value::Null);
+        let event_id = message.event["id"].as_str().unwrap();
+        assert_eq!(message.text.as_bytes(), stack.value(event_id, "event").await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_runs_out_of_time_goes_on_where_its_cursor_says() {
+    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(6))).await;
+    let begun = Timestamp::now() - SignedDuration::from_millis(1);
+    let deliveries = (0..150).map(|_| async {
+        let mut fixture = stack.unsigned("cartum", "order-created");
+        fixture.renew().unwrap();
+        stack.sign(&mut fixture);
+        stack.send(&fixture).await.event_id("accepted")
+    });
+    let delivered: BTreeSet<String> = join_all(deliveries).await.into_iter().collect();
+    stack.messages().await;
+    let _slow = stack.tap().inject(
+        Rule::new(Service::Sns, "PublishBatch"),
+        Fault::Slow(Duration::from_millis(400)),
+    );
+    let end = Timestamp::now() + SignedDuration::from_secs(1);
+    let mut task = json!({"replay": {"provider": "cartum", "from": begun, "to": end}});
+    let (mut replayed, mut runs) = (0, 0);
+    loop {
+        runs += 1;
+        let answer = stack.ask(task.clone()).await;
+        replayed += answer["replayed"].as_u64().unwrap();
+        if answer["done"] == true {
+            break;
+        }
+        assert!(answer["cursor"].is_object(), "{answer}");
+        task["replay"]["cursor"] = answer["cursor"].clone();
+    }
+    assert!(runs > 1, "it had to go on");
+    assert_eq!(replayed, 150);
+    let messages = stack.messages().await;
+    assert_eq!((messages.len(), ids(&messages)), (150, delivered), "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_understood_now_is_published_under_its_own_id() {
+    let stack = Stack::start().await;
+    let mut fixture = stack.signed("selldone", "checkout-order");
+    fixture.renew().unwrap();
+    let body = fixture.body().unwrap();
+    // What a body is known by is its hash, as long as it is Selldone's.
+    let scratch = Stack::start().await;
+    let expected = scratch.send(&fixture).await.event_id("accepted");
+    let event_id = stack.quarantined(&body, |_| expected.clone()).await;
+
+    assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 0);
+    assert_eq!(stack.ask(json!({"reprocess": {"dry_run": true}})).await["accepted"], 1);
+    assert_eq!(state(&stack.head(&event_id).await), "quarantined");
+    assert_eq!(
+        stack.ask(json!({"reprocess": {"provider": "cartum"}})).await["accepted"],
+        0
+    );
+    assert_eq!(
+        stack.ask(json!({"reprocess": {"provider": "selldone"}})).await["accepted"],
+        1
+    );
+    assert_eq!(state(&stack.head(&event_id).await), "pending");
+    assert_eq!(stack.redrive().await["published"], 1);
+    assert_eq!(state(&stack.head(&event_id).await), "published");
+    assert_eq!(ids(&stack.messages().await), [event_id.clone()].into());
+    assert_eq!(stack.send(&fixture).await.event_id("duplicate"), event_id);
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_another_event_now_supersedes_the_quarantined_one() {
+    let stack = Stack::start().await;
+    let fixture = stack.signed("selldone", "checkout-order");
+    let body = fixture.body().unwrap();
+    let old = stack.quarantined(&body, str::to_owned).await;
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
+    assert_eq!(
+        stack.tap().count(Service::DynamoDb, "TransactWriteItems"),
+        1,
+        "both or neither"
+    );
+    let head = stack.head(&old).await;
+    assert_eq!(state(&head), "superseded");
+    let new = head["superseded_by"].as_s().unwrap().clone();
+    assert_ne!(new, old);
+    assert_eq!(state(&stack.head(&new).await), "pending");
+    assert_eq!(stack.value(&new, "payload").await, body);
+    assert_eq!(stack.redrive().await["published"], 1);
+    assert_eq!(ids(&stack.messages().await), [new.clone()].into());
+    assert_eq!(stack.send(&fixture).await.event_id("duplicate"), new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_an_event_now_that_has_come_in_the_meantime_is_superseded_by_it() {
+    let stack = Stack::start().await;
+    let fixture = stack.signed("selldone", "checkout-order");
+    let known = stack.send(&fixture).await.event_id("accepted");
+    let old = stack.quarantined(&fixture.body().unwrap(), str::to_owned).await;
+    stack.ask(json!({"reprocess": {}})).await;
+    let head = stack.head(&old).await;
+    assert_eq!((state(&head), &head["superseded_by"]), ("superseded", &text(&known)));
+    assert_eq!(state(&stack.head(&known).await), "published");
+    assert_eq!(stack.redrive().await["published"], 0);
+    assert_eq!(stack.messages().await.len(), 1, "it was published when it came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_delivery_that_is_dismissed_stays_and_waits_no_longer() {
+    let stack = Stack::start().await;
+    let mut fixture = stack.unsigned("snipcart", "unknown-event");
+    stack.sign(&mut fixture);
+    let event_id = stack.send(&fixture).await.event_id("quarantined");
+    let dismiss = |event_id: &str, dry_run: bool| json!({"dismiss": {"event_id": event_id, "dry_run": dry_run}});
+    assert_eq!(
+        stack.ask(dismiss(&event_id, true)).await,
+        json!({"dismissed": 1, "dry_run": true})
+    );
+    assert_eq!(state(&stack.head(&event_id).await), "quarantined");
+
+    assert_eq!(stack.ask(dismiss(&event_id, false)).await["dismissed"], 1);
+    let head = stack.head(&event_id).await;
+    assert_eq!(state(&head), "unsupported");
+    assert!(
+        !head.contains_key("work") && head.contains_key("payload") && head.contains_key("reason"),
+        "it is kept, and waits for nobody"
+    );
+    stack.sign(&mut fixture);
+    assert_eq!(stack.send(&fixture).await.event_id("unsupported"), event_id);
+
+    let published = stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+    for other in [&event_id, &published, &"0".repeat(64)] {
+        assert_eq!(stack.ask(dismiss(other, false)).await["dismissed"], 0);
+    }
+    assert_eq!(state(&stack.head(&published).await), "published");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_order_leaves_a_tombstone_that_still_knows_its_event() {
+    let stack = Stack::start().await;
+    let fixture = stack.large(1_000_000);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let mut conflict = fixture.clone();
+    let mut other: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    other["content"]["internalNotes"] = "another".into();
+    conflict.set_body(other.to_string());
+    stack.sign(&mut conflict);
+    assert_eq!(stack.send(&conflict).await.event_id("quarantined"), event_id);
+    assert!(stack.items().await.len() > 4, "head, parts and a conflict");
+
+    let order = stack.stored_event(&event_id).await["data"]["order"]["id"].clone();
+    let task = |dry_run| json!({"erase": {"provider": "snipcart", "shop": "main", "order": order, "dry_run": dry_run}});
+    let unsaid = json!({"erase": {"provider": "snipcart", "shop": "main", "order": order}});
+    assert_eq!(
+        stack.ask(unsaid).await,
+        json!({"erased": 1, "waiting": 0, "dry_run": true})
+    );
+    assert_eq!(state(&stack.head(&event_id).await), "published");
+
+    assert_eq!(stack.ask(task(false)).await["erased"], 1);
+    let items = stack.items().await;
+    let [tombstone] = items.as_slice() else {
+        panic!("{} items are left", items.len())
+    };
+    assert_eq!(state(tombstone), "erased");
+    for personal in [
+        "payload",
+        "payload_parts",
+        "event",
+        "event_parts",
+        "order",
+        "order_key",
+        "request",
+    ] {
+        assert!(!tombstone.contains_key(personal), "{personal} is left");
+    }
+
+    stack.messages().await;
+    let mut small = fixture.clone();
+    small.set_body(other.to_string());
+    stack.sign(&mut small);
+    assert_eq!(stack.send(&small).await.event_id("duplicate"), event_id);
+    assert_eq!(stack.items().await.len(), 1);
+    assert!(stack.messages().await.is_empty());
+    assert_eq!(stack.ask(task(false)).await["erased"], 0);
+}
