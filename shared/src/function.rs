@@ -5,9 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use lambda_http::{Body, Context, Error, Request, RequestExt as _, Response, service_fn};
+use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use lambda_http::lambda_runtime::{self, LambdaEvent};
+use lambda_http::request::LambdaRequest;
+use lambda_http::tower::ServiceExt as _;
+use lambda_http::{Adapter, Body, Context, Error, Request, RequestExt as _, Response, service_fn};
 use metrics::Unit;
-use serde::Serialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -51,7 +56,23 @@ pub async fn run<P: Provider>() -> Result<(), Error> {
     // Boxed, so that what init holds is gone when it is over.
     Box::pin(function.prepare()).await;
     let function = &function;
-    lambda_http::run(service_fn(|request: Request| function.answer(request))).await
+    let answer = Adapter::from(service_fn(|request: Request| function.answer(request)));
+    let answer = answer.map_request(|event: LambdaEvent<HttpEvent>| {
+        let HttpEvent(request) = event.payload;
+        LambdaEvent::new(LambdaRequest::ApiGatewayV2(request), event.context)
+    });
+    lambda_runtime::run(answer).await
+}
+
+/// An event of API Gateway's HTTP API. `lambda_http` finds out itself which kind an event is, for which it copies it whole.
+struct HttpEvent(ApiGatewayV2httpRequest);
+
+impl<'de> Deserialize<'de> for HttpEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // What serde says may quote the event.
+        let error = |_| D::Error::custom("the event is none of API Gateway's HTTP API, payload format 2.0");
+        ApiGatewayV2httpRequest::deserialize(deserializer).map(Self).map_err(error)
+    }
 }
 
 /// One line of JSON on standard output for each thing that happened: what CloudWatch reads.
