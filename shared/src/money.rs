@@ -7,7 +7,7 @@ use std::fmt;
 use iso_currency::Currency as Iso4217;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use serde_json::{Number, Value};
+use serde_json::Number;
 
 /// An exact decimal, written as text without exponent or trailing zeros: `451.16`.
 ///
@@ -20,15 +20,6 @@ impl Amount {
     pub const ZERO: Self = Self(Decimal::ZERO);
     /// -1.
     pub const MINUS_ONE: Self = Self(Decimal::NEGATIVE_ONE);
-
-    /// Reads a JSON number, or a string that holds one: providers send both.
-    pub fn from_json(value: &Value) -> Option<Self> {
-        match value {
-            Value::Number(number) => Self::parse(number.as_str()),
-            Value::String(text) => Self::parse(text),
-            _ => None,
-        }
-    }
 
     /// Reads a decimal as JSON writes it (`-12.50`, `1.5e3`); `None` if it is none or does not fit exactly.
     pub fn parse(text: &str) -> Option<Self> {
@@ -43,11 +34,10 @@ impl Amount {
         Some(Self(shift(value, exponent)?.normalize()))
     }
 
-    /// Reads an integer in the currency's smallest unit: 1999 in EUR is 19.99, 1999 in JPY is 1999.
+    /// The amount of so many of the currency's smallest unit: 1999 in EUR is 19.99, 1999 in JPY is 1999.
     ///
     /// `None` for a fraction, and for a currency whose smallest unit is not known: nothing is guessed.
-    pub fn from_minor_units(value: &Value, currency: Currency) -> Option<Self> {
-        let Self(minor) = Self::from_json(value)?;
+    pub fn of_minor_units(Self(minor): Self, currency: Currency) -> Option<Self> {
         if !minor.fract().is_zero() {
             return None;
         }
@@ -111,10 +101,11 @@ pub struct Quantity(Decimal);
 impl Quantity {
     /// One piece.
     pub const ONE: Self = Self(Decimal::ONE);
+}
 
-    /// Reads a JSON number, or a string that holds one.
-    pub fn from_json(value: &Value) -> Option<Self> {
-        Amount::from_json(value).map(|Amount(value)| Self(value))
+impl From<Amount> for Quantity {
+    fn from(Amount(value): Amount) -> Self {
+        Self(value)
     }
 }
 
@@ -128,7 +119,8 @@ impl Serialize for Quantity {
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = Number::deserialize(deserializer)?;
-        Self::from_json(&Value::Number(number)).ok_or_else(|| D::Error::custom("not an exact decimal"))
+        let amount = Amount::parse(number.as_str()).ok_or_else(|| D::Error::custom("not an exact decimal"))?;
+        Ok(amount.into())
     }
 }
 
@@ -224,7 +216,6 @@ mod schema {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
@@ -276,21 +267,23 @@ mod tests {
 
     #[test]
     fn minor_units_follow_the_currencys_own_exponent() {
-        let units = |value: Value, code: &str| {
-            Amount::from_minor_units(&value, Currency::parse(code).expect("a code")).map(|amount| amount.to_string())
+        let units = |units: &str, code: &str| {
+            let (units, currency) = (Amount::parse(units), Currency::parse(code).expect("a code"));
+            Amount::of_minor_units(units.expect("an amount"), currency).map(|amount| amount.to_string())
         };
-        assert_eq!(units(json!(1999), "EUR").as_deref(), Some("19.99"));
-        assert_eq!(units(json!(1999), "JPY").as_deref(), Some("1999"));
-        assert_eq!(units(json!(1999), "KWD").as_deref(), Some("1.999"));
-        assert_eq!(units(json!(5), "EUR").as_deref(), Some("0.05"));
-        assert_eq!(units(json!(19.5), "EUR"), None, "half a cent is not a price");
-        assert_eq!(units(json!(1999), "ZZZ"), None, "the exponent is not known");
+        assert_eq!(units("1999", "EUR").as_deref(), Some("19.99"));
+        assert_eq!(units("1999", "JPY").as_deref(), Some("1999"));
+        assert_eq!(units("1999", "KWD").as_deref(), Some("1.999"));
+        assert_eq!(units("5", "EUR").as_deref(), Some("0.05"));
+        assert_eq!(units("19.5", "EUR"), None, "half a cent is not a price");
+        assert_eq!(units("1999", "ZZZ"), None, "the exponent is not known");
     }
 
     proptest! {
         #[test]
         fn cents_come_back_as_the_same_cents(cents in -10_i64.pow(15)..10_i64.pow(15)) {
-            let amount = Amount::from_minor_units(&json!(cents), Currency::parse("EUR").expect("a code")).expect("an amount");
+            let units = Amount::parse(&cents.to_string()).expect("an amount");
+            let amount = Amount::of_minor_units(units, Currency::parse("EUR").expect("a code")).expect("an amount");
             let text = amount.to_string();
             let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
             let back: i64 = format!("{whole}{fraction:0<2}").parse().expect("an integer");

@@ -4,52 +4,25 @@
 //! `unmapped`. A field that was asked for and has another type is not taken, reads as absent and is named in the
 //! event's `warnings`: one odd field never costs an order. `null` and `""` count as absent.
 
+mod tree;
+
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value};
 
+use crate::event::Unmapped;
 use crate::money::{Amount, Currency, Quantity};
+use tree::Tree;
+pub use tree::Value;
 
 /// A parsed payload, and the record of what was read from it.
-pub struct Payload {
-    // Boxed, because marks go by address: the tree is never changed or moved while it is read.
-    root: Box<Value>,
-    marks: RefCell<Marks>,
+pub struct Payload<'b> {
+    tree: Tree<'b>,
     warnings: RefCell<BTreeSet<String>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    /// The whole value found its place in the event.
-    Taken,
-    /// The value is an object or a list whose parts are read one by one.
-    Opened,
-}
-
-/// What was read, by its address.
-type Marks = HashMap<usize, Mark, BuildHasherDefault<AddressHasher>>;
-
-/// Nobody outside chooses addresses, so they need no more than to be spread.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("an address is one number")
-    }
-
-    fn write_usize(&mut self, address: usize) {
-        self.0 = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
 }
 
 /// The body is not JSON, or none that can be handled.
@@ -71,6 +44,16 @@ pub enum NotJson {
     TooDeep,
 }
 
+impl NotJson {
+    fn malformed_behind(read: &[u8]) -> Self {
+        let last_line = read.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        Self::Malformed {
+            line: read.split(|byte| *byte == b'\n').count(),
+            column: last_line.len() + 1,
+        }
+    }
+}
+
 /// Ten times what the largest real order holds, and what 256 MiB of memory do: a small value takes many times its text.
 const MOST_OBJECTS: usize = 120_000;
 const MOST_VALUES: usize = 600_000;
@@ -78,31 +61,30 @@ const MOST_VALUES: usize = 600_000;
 /// What is left of a payload stands two levels deeper in the event, which must be read back: a JSON reader takes 127.
 const DEPTH: usize = 120;
 
-impl Payload {
+impl<'b> Payload<'b> {
     /// Parses a body.
     ///
     /// # Errors
     /// Where the body is not JSON in UTF-8, nested deeper than 120 levels, or made of more parts than memory holds. The error holds none of the body's text.
-    pub fn parse(body: &[u8]) -> Result<Self, NotJson> {
-        if is_too_dense(body) {
-            return Err(NotJson::TooDense);
-        }
-        let root = serde_json::from_slice(body).or_else(|error| {
+    pub fn parse(body: &'b [u8]) -> Result<Self, NotJson> {
+        let values = values_at_most(body).ok_or(NotJson::TooDense)?;
+        let read = |body: Cow<'b, str>| Tree::parse(body, values);
+        let text = str::from_utf8(body).map_err(|error| NotJson::malformed_behind(&body[..error.valid_up_to()]))?;
+        let tree = read(text.into()).or_else(|error| {
             // A text cut in the middle of an emoji is no reason to lose the order it belongs to.
-            let mended = without_lone_surrogates(body);
+            let mended = without_lone_surrogates(body).and_then(|mended| String::from_utf8(mended).ok());
             mended
-                .and_then(|body| serde_json::from_slice(&body).ok())
+                .and_then(|text| read(text.into()).ok())
                 .ok_or(NotJson::Malformed {
                     line: error.line(),
                     column: error.column(),
                 })
         })?;
-        if is_deeper(&root, DEPTH) {
+        if tree.depth() > DEPTH {
             return Err(NotJson::TooDeep);
         }
         Ok(Self {
-            root: Box::new(root),
-            marks: RefCell::default(),
+            tree,
             warnings: RefCell::default(),
         })
     }
@@ -111,70 +93,40 @@ impl Payload {
     pub fn root(&self) -> Fields<'_> {
         Fields {
             payload: self,
-            object: self.open(&self.root),
+            object: open(self.tree.root()),
             pointer: String::new(),
         }
     }
 
     /// Forgets what was read so far: to find out what a payload is takes nothing from it.
     pub(crate) fn forget_reads(&self) {
-        self.marks.borrow_mut().clear();
+        self.tree.forget_reads();
         self.warnings.borrow_mut().clear();
     }
 
     /// Everything that was not taken, at its own place; and JSON pointers to the fields that were not as documented.
-    pub fn into_rest(mut self) -> (Map<String, Value>, Vec<String>) {
-        let rest = match rest_of(&mut self.root, self.marks.get_mut()) {
-            Some(Value::Object(rest)) => rest,
-            _ => Map::new(),
+    pub fn into_rest(self) -> (Unmapped, Vec<String>) {
+        let root = self.tree.root();
+        let rest = if root.settle() && root.is_object() {
+            Unmapped::of(&root)
+        } else {
+            Unmapped::default()
         };
         (rest, self.warnings.into_inner().into_iter().collect())
     }
-
-    fn open<'p>(&self, value: &'p Value) -> Option<&'p Map<String, Value>> {
-        let object = value.as_object()?;
-        self.mark(value, Mark::Opened);
-        Some(object)
-    }
-
-    fn mark(&self, value: &Value, mark: Mark) {
-        self.marks.borrow_mut().insert(address(value), mark);
-    }
 }
 
-fn address(value: &Value) -> usize {
-    std::ptr::from_ref(value).addr()
-}
-
-/// What of a value was not taken. It is moved out: an unmapped text may be most of the payload.
-fn rest_of(value: &mut Value, marks: &Marks) -> Option<Value> {
-    match (marks.get(&address(value)), value) {
-        (Some(Mark::Taken), _) => None,
-        (Some(Mark::Opened), Value::Object(fields)) => {
-            let rest: Map<_, _> = fields
-                .iter_mut()
-                .filter_map(|(name, value)| Some((name.clone(), rest_of(value, marks)?)))
-                .collect();
-            (!rest.is_empty()).then_some(Value::Object(rest))
-        }
-        (Some(Mark::Opened), Value::Array(elements)) => {
-            let rests: Vec<_> = elements.iter_mut().map(|element| rest_of(element, marks)).collect();
-            // An element that was read whole leaves `{}`, so that the others keep their places.
-            rests.iter().any(Option::is_some).then(|| {
-                rests
-                    .into_iter()
-                    .map(|rest| rest.unwrap_or_else(|| Map::new().into()))
-                    .collect()
-            })
-        }
-        (_, value) => Some(value.take()),
-    }
+fn open(value: Value<'_>) -> Option<Value<'_>> {
+    value.is_object().then(|| {
+        value.open();
+        value
+    })
 }
 
 /// The fields of one object of the payload. An object that is not there has no fields.
 pub struct Fields<'p> {
-    payload: &'p Payload,
-    object: Option<&'p Map<String, Value>>,
+    payload: &'p Payload<'p>,
+    object: Option<Value<'p>>,
     pointer: String,
 }
 
@@ -196,10 +148,9 @@ impl<'p> Fields<'p> {
 
     /// A value of any scalar type, as text.
     pub fn scalar(&self, name: &str) -> Option<String> {
-        self.read(name, |value| match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
-            _ => None,
+        self.read(name, |value| match value.as_bool() {
+            Some(is_true) => Some(is_true.to_string()),
+            None => value.as_str().or_else(|| value.as_number()).map(str::to_owned),
         })
     }
 
@@ -210,30 +161,30 @@ impl<'p> Fields<'p> {
 
     /// An amount in the currency's main unit.
     pub fn amount(&self, name: &str) -> Option<Amount> {
-        self.read(name, Amount::from_json)
+        self.read(name, Value::as_amount)
     }
 
     /// An amount in the smallest unit of `currency`. Without a currency it cannot be told, and stays where it is.
     pub fn minor_units(&self, name: &str, currency: Option<Currency>) -> Option<Amount> {
         let currency = currency?;
-        self.read(name, |value| Amount::from_minor_units(value, currency))
+        self.read(name, |value| Amount::of_minor_units(value.as_amount()?, currency))
     }
 
     /// An amount in the currency's main unit. One that equals `nothing` says that there is none, and stays where it is.
     pub fn amount_unless(&self, name: &str, nothing: Amount) -> Option<Amount> {
-        let amount = self.look(name, Amount::from_json).filter(|amount| *amount != nothing)?;
+        let amount = self.look(name, Value::as_amount).filter(|amount| *amount != nothing)?;
         self.take(name);
         Some(amount)
     }
 
     /// A rate as a fraction of one, read as percent.
     pub fn fraction(&self, name: &str) -> Option<Amount> {
-        self.read(name, |value| Amount::from_json(value)?.fraction_as_percent())
+        self.read(name, |value| value.as_amount()?.fraction_as_percent())
     }
 
     /// A quantity.
     pub fn quantity(&self, name: &str) -> Option<Quantity> {
-        self.read(name, Quantity::from_json)
+        self.read(name, |value| value.as_amount().map(Quantity::from))
     }
 
     /// A currency code, in any case.
@@ -267,13 +218,13 @@ impl<'p> Fields<'p> {
 
     /// The object in a field. `[]` is an absent one: PHP writes an empty map so.
     pub fn object(&self, name: &str) -> Fields<'p> {
-        let absent = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+        let is_empty = |value: Value<'p>| value.elements().is_some_and(|mut elements| elements.next().is_none());
         let object = match self.get(name) {
-            Some(value) if absent(value) => {
-                self.payload.mark(value, Mark::Taken);
+            Some(value) if is_empty(value) => {
+                value.take();
                 None
             }
-            Some(value) => self.payload.open(value).or_else(|| {
+            Some(value) => open(value).or_else(|| {
                 self.warn(name);
                 None
             }),
@@ -289,18 +240,18 @@ impl<'p> Fields<'p> {
     /// The objects of a list; `None` where there is no list. An element that is no object is left out and warned of.
     pub fn objects(&self, name: &str) -> Option<Vec<Fields<'p>>> {
         let value = self.get(name)?;
-        let Some(elements) = value.as_array() else {
+        let Some(elements) = value.elements() else {
             self.warn(name);
             return None;
         };
-        self.payload.mark(value, Mark::Opened);
+        value.open();
         let list = Fields {
             payload: self.payload,
             object: None,
             pointer: self.pointer_to(name),
         };
-        let open = |(index, element): (usize, &'p Value)| {
-            let object = self.payload.open(element);
+        let open = |(index, element): (usize, Value<'p>)| {
+            let object = open(element);
             if object.is_none() {
                 list.warn(&index.to_string());
             }
@@ -310,33 +261,36 @@ impl<'p> Fields<'p> {
                 pointer: list.pointer_to(&index.to_string()),
             })
         };
-        Some(elements.iter().enumerate().filter_map(open).collect())
+        Some(elements.enumerate().filter_map(open).collect())
     }
 
     /// What `objects` or `text` would find, without taking it: to decide which of two fields to read.
     pub fn has(&self, name: &str) -> bool {
-        self.object
-            .and_then(|object| object.get(name))
-            .is_some_and(|value| !is_absent(value))
+        self.field(name).is_some_and(|value| !value.is_absent())
     }
 
     /// Takes a field if `convert` understands it.
-    pub fn read<T>(&self, name: &str, convert: impl FnOnce(&'p Value) -> Option<T>) -> Option<T> {
-        let converted = self.look(name, convert)?;
-        self.take(name);
+    pub fn read<T>(&self, name: &str, convert: impl FnOnce(Value<'p>) -> Option<T>) -> Option<T> {
+        let value = self.get(name)?;
+        let converted = self.convert(name, value, convert)?;
+        value.take();
         Some(converted)
     }
 
     /// Takes a field whose place in the event was found by other means.
     pub fn take(&self, name: &str) {
-        if let Some(value) = self.object.and_then(|object| object.get(name)) {
-            self.payload.mark(value, Mark::Taken);
+        if let Some(value) = self.field(name) {
+            value.take();
         }
     }
 
     /// Reads a field as [`read`](Self::read) does, and leaves it where it is.
-    pub fn look<T>(&self, name: &str, convert: impl FnOnce(&'p Value) -> Option<T>) -> Option<T> {
-        let converted = convert(self.get(name)?);
+    pub fn look<T>(&self, name: &str, convert: impl FnOnce(Value<'p>) -> Option<T>) -> Option<T> {
+        self.convert(name, self.get(name)?, convert)
+    }
+
+    fn convert<T>(&self, name: &str, value: Value<'p>, convert: impl FnOnce(Value<'p>) -> Option<T>) -> Option<T> {
+        let converted = convert(value);
         if converted.is_none() {
             self.warn(name);
         }
@@ -344,13 +298,17 @@ impl<'p> Fields<'p> {
     }
 
     /// The field's value, if it is not absent; an absent one is taken, since null says all of it.
-    fn get(&self, name: &str) -> Option<&'p Value> {
-        let value = self.object?.get(name)?;
-        if is_absent(value) {
-            self.payload.mark(value, Mark::Taken);
+    fn get(&self, name: &str) -> Option<Value<'p>> {
+        let value = self.field(name)?;
+        if value.is_absent() {
+            value.take();
             return None;
         }
         Some(value)
+    }
+
+    fn field(&self, name: &str) -> Option<Value<'p>> {
+        self.object?.field(name)
     }
 
     fn warn(&self, name: &str) {
@@ -362,22 +320,15 @@ impl<'p> Fields<'p> {
     }
 }
 
-/// Counted without reading: a separator within a text counts too.
-fn is_too_dense(body: &[u8]) -> bool {
-    let (mut objects, mut values) = (0, 0);
+/// How many values a body holds at most, counted without reading: a separator within a text counts too. `None` where memory does
+/// not hold them.
+fn values_at_most(body: &[u8]) -> Option<usize> {
+    let (mut objects, mut values) = (0, 1);
     for byte in body {
         objects += usize::from(*byte == b'{');
         values += usize::from(matches!(byte, b'{' | b'[' | b','));
     }
-    objects > MOST_OBJECTS || values > MOST_VALUES
-}
-
-fn is_deeper(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(elements) => levels == 0 || elements.iter().any(|element| is_deeper(element, levels - 1)),
-        Value::Object(fields) => levels == 0 || fields.values().any(|field| is_deeper(field, levels - 1)),
-        _ => false,
-    }
+    (objects <= MOST_OBJECTS && values <= MOST_VALUES).then_some(values)
 }
 
 /// The body with `\ufffd` for each escaped half of a surrogate pair; `None` where there is no such half.
@@ -404,16 +355,9 @@ fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
     found.then_some(mended)
 }
 
-fn is_absent(value: &Value) -> bool {
-    value.is_null() || value.as_str() == Some("")
-}
-
-fn id_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if is_whole(number.as_str()) => Some(number.to_string()),
-        _ => None,
-    }
+fn id_of(value: Value<'_>) -> Option<String> {
+    let whole = || value.as_number().filter(|number| is_whole(number));
+    value.as_str().or_else(whole).map(str::to_owned)
 }
 
 fn is_whole(number: &str) -> bool {

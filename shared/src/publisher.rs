@@ -371,7 +371,8 @@ mod tests {
             note: Some(large(note)),
             ..Order::default()
         });
-        event.data.unmapped = Some([("more".to_owned(), large(unmapped).into())].into_iter().collect());
+        let more = [("more".to_owned(), large(unmapped).into())];
+        event.data.unmapped = Some(serde_json::Map::from_iter(more).into());
         event.data.assumed = vec!["/data/order/items/0/quantity".to_owned(), "/time".to_owned()];
         event
     }

@@ -82,10 +82,10 @@ fn identity_of_unknown(delivery: &Verified<Delivery>) -> Identity {
     Identity::Parts([sha256_hex(delivery.body())].into_iter().chain(parameters).collect())
 }
 
-fn identify<P: Provider>(
+fn identify<'d, P: Provider>(
     provider: &P,
-    delivery: &Verified<Delivery>,
-) -> Result<(Payload, Identified<P::Event>), NoOrderEvent> {
+    delivery: &'d Verified<Delivery>,
+) -> Result<(Payload<'d>, Identified<P::Event>), NoOrderEvent> {
     // An empty body is a ping, or the farewell of a subscription.
     if delivery.body().trim_ascii().is_empty() {
         return Err(NoOrderEvent::Unsupported);
@@ -99,7 +99,7 @@ fn identify<P: Provider>(
     Ok((payload, identified))
 }
 
-fn complete<P: Provider>(id: EventId, delivery: &Delivery, normalized: Normalized, payload: Payload) -> OrderEvent {
+fn complete<P: Provider>(id: EventId, delivery: &Delivery, normalized: Normalized, payload: Payload<'_>) -> OrderEvent {
     let (unmapped, warnings) = payload.into_rest();
     let mut assumed = normalized.assumed;
     let received_at = whole_milliseconds(delivery.received_at());

@@ -55,7 +55,7 @@ impl Verified<Delivery> {
     }
 
     /// Parses the body.
-    pub fn payload(&self) -> Result<Payload, NotJson> {
+    pub fn payload(&self) -> Result<Payload<'_>, NotJson> {
         Payload::parse(self.body())
     }
 }

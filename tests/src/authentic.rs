@@ -77,13 +77,8 @@ fn check_event(body: &[u8], event: &OrderEvent) -> Result<(), String> {
     if !event.data.warnings.is_empty()
         && let Ok(payload) = serde_json::from_slice::<Value>(body)
     {
-        let unmapped = Value::from(
-            event
-                .data
-                .unmapped
-                .clone()
-                .ok_or("a whole event has its unmapped fields")?,
-        );
+        let unmapped = event.data.unmapped.as_ref();
+        let unmapped = Value::from(unmapped.ok_or("a whole event has its unmapped fields")?.fields());
         for pointer in &event.data.warnings {
             let odd = payload.pointer(pointer);
             let odd = odd.ok_or_else(|| format!("{pointer} is warned of and not in the payload"))?;

@@ -1,10 +1,9 @@
 //! ABOUT YOU's order in our words.
 
 use jiff::tz::TimeZone;
-use serde_json::Value;
 use shared::event::{Address, Customer, Item, Order, Payment, PickupPoint, Shipping, Status, Totals, unless_empty};
 use shared::money::{Currency, Quantity};
-use shared::payload::{Fields, Payload};
+use shared::payload::{Fields, Payload, Value};
 use shared::provider::{Assumed, Normalized};
 
 use crate::payload::{Event, status};

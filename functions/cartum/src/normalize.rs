@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use shared::event::{Address, Customer, Discount, EventType, Item, Order, Payment, Shipping, Totals, unless_empty};
 use shared::money::Amount;
-use shared::payload::{Fields, Payload};
+use shared::payload::{Fields, Payload, Value};
 use shared::provider::{Assumed, Normalized};
 
 use crate::payload::{BY_CARRIERS_TARIFF, ORDER_EVENT, payment_status, status};
@@ -77,8 +77,8 @@ fn order(root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Orde
 
 /// A discount of 0 is none, and stays in `unmapped`.
 fn discounts(root: &Fields<'_>) -> Option<Vec<Discount>> {
-    let own = root.look("discount_value", Amount::from_json);
-    let coupon = root.look("coupon_discount_value", Amount::from_json);
+    let own = root.look("discount_value", Value::as_amount);
+    let coupon = root.look("coupon_discount_value", Value::as_amount);
     let code = root.text("coupon_code");
     let mut discounts = Vec::new();
     if own.is_some_and(|amount| amount != Amount::ZERO) {

@@ -1,9 +1,8 @@
 //! Deeple's order in our words.
 
-use serde_json::Value;
 use shared::event::{Address, Customer, Order, Payment, Shipping, TaxLine, Totals, unless_empty};
 use shared::money::Currency;
-use shared::payload::{Fields, Payload};
+use shared::payload::{Fields, Payload, Value};
 use shared::provider::{Assumed, Normalized};
 
 use crate::payload::{ORDER_CHANGED, event_type, included, status};

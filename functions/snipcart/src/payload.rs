@@ -1,7 +1,7 @@
 //! Snipcart's words, and ours for them.
 
-use serde_json::Value;
 use shared::event::{EventType, PaymentStatus, Status};
+use shared::payload::Value;
 
 /// The events that report orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(crate) fn is_no_order_event(word: &str) -> bool {
 }
 
 /// Whether a `mode` is that of orders that are no business.
-pub(crate) fn is_test(mode: &Value) -> Option<bool> {
+pub(crate) fn is_test(mode: Value<'_>) -> Option<bool> {
     match mode.as_str()? {
         "Test" => Some(true),
         "Live" => Some(false),

@@ -1,10 +1,11 @@
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::*;
+use super::{NotJson, Payload, TimeZone, without_lone_surrogates};
 
-fn payload(value: &Value) -> Payload {
-    Payload::parse(value.to_string().as_bytes()).expect("JSON")
+/// The payload of a value, for as long as the test runs.
+fn payload(value: &Value) -> Payload<'static> {
+    Payload::parse(value.to_string().leak().as_bytes()).expect("JSON")
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn what_is_not_taken_stays_at_its_own_place() {
     assert_eq!(skus.len(), 3);
     let (rest, warnings) = payload.into_rest();
     let expected = json!({"extra": {"deep": [1.10]}, "items": [{"colour": "red"}, {}, {"weight": 2}]});
-    assert_eq!(Value::Object(rest), expected);
+    assert_eq!(Value::Object(rest.fields()), expected);
     assert!(warnings.is_empty());
 }
 
@@ -53,7 +54,7 @@ fn an_odd_field_is_absent_warned_of_and_kept() {
     assert_eq!(order.text("ok").as_deref(), Some("z"));
     let (rest, warnings) = payload.into_rest();
     assert_eq!(
-        Value::Object(rest),
+        Value::Object(rest.fields()),
         json!({"a/b": [1], "address": "x", "items": ["y", {"sku": 1.5}]})
     );
     assert_eq!(warnings, ["/address", "/a~1b", "/items/0", "/items/1/sku"]);
@@ -65,7 +66,7 @@ fn an_empty_php_array_is_an_absent_object() {
     assert!(!payload.root().object("tax").exist());
     assert!(!payload.root().object("message").exist());
     let (rest, warnings) = payload.into_rest();
-    assert_eq!(Value::Object(rest), json!({"message": [1]}));
+    assert_eq!(Value::Object(rest.fields()), json!({"message": [1]}));
     assert_eq!(warnings, ["/message"]);
 }
 
@@ -96,15 +97,21 @@ fn numbers_stay_exact_in_what_is_left() {
     let payload = Payload::parse(br#"{"big":12345678901234567890.10,"id":99999999999999999999}"#).expect("JSON");
     assert_eq!(payload.root().id("id").as_deref(), Some("99999999999999999999"));
     let (rest, _) = payload.into_rest();
-    assert_eq!(Value::Object(rest).to_string(), r#"{"big":12345678901234567890.10}"#);
+    assert_eq!(
+        serde_json::to_string(&rest).expect("JSON"),
+        r#"{"big":12345678901234567890.10}"#
+    );
 }
 
 #[test]
 fn a_payload_is_nested_no_deeper_than_its_event_can_be_read_back() {
-    let nested = |levels: usize| Payload::parse(format!("{}1{}", "[".repeat(levels), "]".repeat(levels)).as_bytes());
-    assert!(nested(120).is_ok());
-    assert!(matches!(nested(121), Err(NotJson::TooDeep)));
-    assert!(matches!(nested(100_000), Err(NotJson::Malformed { .. })));
+    let nested = |levels: usize| {
+        let body = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        Payload::parse(body.as_bytes()).err()
+    };
+    assert!(nested(120).is_none());
+    assert!(matches!(nested(121), Some(NotJson::TooDeep)));
+    assert!(matches!(nested(100_000), Some(NotJson::Malformed { .. })));
 }
 
 #[test]
@@ -147,7 +154,34 @@ fn the_error_for_a_broken_body_holds_none_of_it() {
     assert!(!error.contains("secret") && error.contains("line 1"), "{error}");
 }
 
+#[test]
+fn of_a_name_that_is_there_twice_the_last_value_counts() {
+    let payload = Payload::parse(br#"{"id":"1","?":1,"id":"2","?":{"b":[],"a":1,"b":null}}"#).expect("JSON");
+    assert_eq!(payload.root().text("id").as_deref(), Some("2"));
+    let (rest, _) = payload.into_rest();
+    assert_eq!(serde_json::to_string(&rest).expect("JSON"), r#"{"?":{"a":1,"b":null}}"#);
+}
+
+#[test]
+fn a_name_that_means_a_number_to_the_reader_is_a_name_in_a_body() {
+    for name in ["$serde_json::private::Number", r"\u0024serde_json::private::Number"] {
+        let body = format!(r#"{{"amount":{{"{name}":"7"}},"id":7}}"#);
+        let payload = Payload::parse(body.as_bytes()).expect("JSON");
+        assert_eq!(payload.root().amount("amount"), None);
+        assert_eq!(payload.root().id("id").as_deref(), Some("7"));
+    }
+}
+
 proptest! {
+    #[test]
+    fn what_nobody_reads_is_left_as_it_came(value in json(), spaced in any::<bool>()) {
+        let object = Value::Object(Map::from_iter([("\n\u{1f600}".to_owned(), value)]));
+        let text = if spaced { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
+        let text = text.expect("JSON");
+        let (rest, _) = Payload::parse(text.as_bytes()).expect("JSON").into_rest();
+        prop_assert_eq!(Value::Object(rest.fields()), object);
+    }
+
     #[test]
     fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = without_lone_surrogates(&body);
@@ -167,9 +201,27 @@ proptest! {
             let text = payload.root().text(name);
             prop_assert_eq!(text.as_ref(), Some(*name));
         }
-        let (rest, _) = payload.into_rest();
+        let rest = payload.into_rest().0.fields();
         for name in &names {
             prop_assert_ne!(rest.contains_key(name), taken.contains(&name));
         }
     }
+}
+
+/// Any JSON, numbers of any length included.
+fn json() -> impl Strategy<Value = Value> {
+    let number = "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?";
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        number.prop_map(|number| Value::Number(number.parse().expect("a number"))),
+    ];
+    leaf.prop_recursive(5, 60, 8, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..8)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
 }

@@ -1,0 +1,426 @@
+//! A JSON document, read once into one list of nodes that refer to the text they were read from.
+//!
+//! An order is mostly names and texts, and most of them go nowhere: none is copied until it is asked for. A number is its
+//! own text, so that it stays exact.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Error as _, Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
+use serde_json::value::RawValue;
+
+use crate::money::Amount;
+
+/// A document.
+pub(super) struct Tree<'b> {
+    body: Cow<'b, str>,
+    /// What does not stand in the body as it is meant: texts with escapes, and numbers, whose place serde does not say.
+    decoded: String,
+    /// Each value before what it holds: the first is the outermost.
+    nodes: Vec<Node>,
+    depth: usize,
+}
+
+struct Node {
+    name: Span,
+    text: Span,
+    kind: Kind,
+    read: Cell<Read>,
+    /// Behind what it holds.
+    end: u32,
+}
+
+/// A part of the body, or, beyond the body's end, of what is decoded.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    length: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Null,
+    False,
+    True,
+    Number,
+    Text,
+    List,
+    Object,
+}
+
+/// What was read of a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// Nothing.
+    Not,
+    /// Its parts, one by one.
+    Opened,
+    /// All of it.
+    Taken,
+}
+
+impl<'b> Tree<'b> {
+    /// Reads a document. There is room for `values` values at once.
+    pub(super) fn parse(body: Cow<'b, str>, values: usize) -> serde_json::Result<Self> {
+        let mut growth = Growth {
+            body: &body,
+            decoded: String::new(),
+            nodes: Vec::with_capacity(values),
+            depth: 0,
+        };
+        let mut json = serde_json::Deserializer::from_str(&body);
+        let root = ReadValue {
+            growth: &mut growth,
+            name: Span::default(),
+            depth: 0,
+        };
+        root.deserialize(&mut json)?;
+        json.end()?;
+        let Growth {
+            decoded, nodes, depth, ..
+        } = growth;
+        Ok(Self {
+            body,
+            decoded,
+            nodes,
+            depth,
+        })
+    }
+
+    /// How many lists and objects stand in each other at most.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub(super) fn root(&self) -> Value<'_> {
+        Value {
+            tree: self,
+            at: 0,
+            node: &self.nodes[0],
+        }
+    }
+
+    pub(super) fn forget_reads(&self) {
+        self.nodes.iter().for_each(|node| node.read.set(Read::Not));
+    }
+
+    fn text(&self, span: Span) -> &str {
+        let (start, length) = (span.start as usize, span.length as usize);
+        match start.checked_sub(self.body.len()) {
+            None => &self.body[start..start + length],
+            Some(start) => &self.decoded[start..start + length],
+        }
+    }
+}
+
+/// A value of a document.
+#[derive(Clone, Copy)]
+pub struct Value<'t> {
+    tree: &'t Tree<'t>,
+    node: &'t Node,
+    at: usize,
+}
+
+impl<'t> Value<'t> {
+    /// The text of a text.
+    pub fn as_str(self) -> Option<&'t str> {
+        (self.node.kind == Kind::Text).then(|| self.tree.text(self.node.text))
+    }
+
+    /// The text of a number.
+    pub fn as_number(self) -> Option<&'t str> {
+        (self.node.kind == Kind::Number).then(|| self.tree.text(self.node.text))
+    }
+
+    /// A truth value.
+    pub fn as_bool(self) -> Option<bool> {
+        match self.node.kind {
+            Kind::False => Some(false),
+            Kind::True => Some(true),
+            _ => None,
+        }
+    }
+
+    /// An amount: a number, or a text that holds one. Providers send both.
+    pub fn as_amount(self) -> Option<Amount> {
+        Amount::parse(self.as_number().or_else(|| self.as_str())?)
+    }
+
+    /// `null` and `""` say nothing.
+    pub(super) fn is_absent(self) -> bool {
+        self.node.kind == Kind::Null || self.as_str() == Some("")
+    }
+
+    pub(super) fn is_object(self) -> bool {
+        self.node.kind == Kind::Object
+    }
+
+    /// The elements of a list.
+    pub(super) fn elements(self) -> Option<impl Iterator<Item = Self>> {
+        (self.node.kind == Kind::List).then(|| self.parts())
+    }
+
+    /// A field of an object. Of a name that is there twice the last one counts, as with most readers.
+    pub(super) fn field(self, name: &str) -> Option<Self> {
+        self.parts().filter(|field| field.name() == name).last()
+    }
+
+    /// This value was read whole.
+    pub(super) fn take(self) {
+        self.node.read.set(Read::Taken);
+    }
+
+    /// The parts of this value are read one by one.
+    pub(super) fn open(self) {
+        self.node.read.set(Read::Opened);
+    }
+
+    /// Takes what was opened and of which nothing is left. Whether something is.
+    pub(super) fn settle(self) -> bool {
+        if self.node.read.get() == Read::Opened {
+            let mut is_left = false;
+            for part in self.parts() {
+                is_left |= part.settle();
+            }
+            if !is_left {
+                self.take();
+            }
+        }
+        self.node.read.get() != Read::Taken
+    }
+
+    fn name(self) -> &'t str {
+        self.tree.text(self.node.name)
+    }
+
+    fn parts(self) -> impl Iterator<Item = Self> {
+        let nodes = &self.tree.nodes;
+        let mut at = self.at + 1;
+        let end = match self.node.kind {
+            Kind::List | Kind::Object => self.node.end as usize,
+            _ => at,
+        };
+        std::iter::from_fn(move || {
+            let node = nodes.get(at).filter(|_| at < end)?;
+            let part = Self { node, at, ..self };
+            at = node.end as usize;
+            Some(part)
+        })
+    }
+}
+
+/// What of a [settled](Value::settle) value was not taken. An element that was read whole leaves `{}`, so that the others keep
+/// their places.
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.node.read.get() == Read::Taken {
+            return serializer.serialize_map(Some(0))?.end();
+        }
+        match self.node.kind {
+            Kind::Null => serializer.serialize_unit(),
+            Kind::False => serializer.serialize_bool(false),
+            Kind::True => serializer.serialize_bool(true),
+            Kind::Text => serializer.serialize_str(self.tree.text(self.node.text)),
+            Kind::Number => {
+                let number: &RawValue =
+                    serde_json::from_str(self.tree.text(self.node.text)).map_err(S::Error::custom)?;
+                number.serialize(serializer)
+            }
+            Kind::List => {
+                let mut list = serializer.serialize_seq(None)?;
+                self.parts().try_for_each(|element| list.serialize_element(&element))?;
+                list.end()
+            }
+            Kind::Object => {
+                let mut fields: Vec<_> = self.parts().map(|field| (field.name(), field)).collect();
+                fields.sort_by_key(|(name, _)| *name);
+                let mut object = serializer.serialize_map(None)?;
+                for (index, (name, field)) in fields.iter().enumerate() {
+                    let is_last = fields.get(index + 1).is_none_or(|(next, _)| next != name);
+                    if is_last && field.node.read.get() != Read::Taken {
+                        object.serialize_entry(name, field)?;
+                    }
+                }
+                object.end()
+            }
+        }
+    }
+}
+
+/// A tree while it is read.
+struct Growth<'b> {
+    body: &'b str,
+    decoded: String,
+    nodes: Vec<Node>,
+    depth: usize,
+}
+
+impl Growth<'_> {
+    /// Where a text stands that serde has lent; `None` where it is not the body's.
+    fn place<E: de::Error>(&self, text: &str) -> Result<Option<Span>, E> {
+        let start = text.as_ptr().addr().checked_sub(self.body.as_ptr().addr());
+        match start.filter(|start| start + text.len() <= self.body.len()) {
+            Some(start) => span(start, text.len()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn decode<E: de::Error>(&mut self, text: &str) -> Result<Span, E> {
+        let start = self.body.len() + self.decoded.len();
+        self.decoded.push_str(text);
+        span(start, text.len())
+    }
+
+    fn put<E: de::Error>(&mut self, name: Span, kind: Kind, text: Span) -> Result<usize, E> {
+        let at = self.nodes.len();
+        self.nodes.push(Node {
+            name,
+            text,
+            kind,
+            read: Cell::new(Read::Not),
+            end: narrow(at + 1)?,
+        });
+        Ok(at)
+    }
+
+    fn close<E: de::Error>(&mut self, at: usize, depth: usize) -> Result<(), E> {
+        self.nodes[at].end = narrow(self.nodes.len())?;
+        self.depth = self.depth.max(depth);
+        Ok(())
+    }
+}
+
+fn span<E: de::Error>(start: usize, length: usize) -> Result<Span, E> {
+    Ok(Span {
+        start: narrow(start)?,
+        length: narrow(length)?,
+    })
+}
+
+fn narrow<E: de::Error>(number: usize) -> Result<u32, E> {
+    u32::try_from(number).map_err(|_| E::custom("the document is too large"))
+}
+
+/// Reads a value, and what it holds.
+struct ReadValue<'g, 'b> {
+    growth: &'g mut Growth<'b>,
+    name: Span,
+    depth: usize,
+}
+
+impl ReadValue<'_, '_> {
+    fn put<E: de::Error>(self, kind: Kind, text: Span) -> Result<(), E> {
+        self.growth.put(self.name, kind, text).map(drop)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ReadValue<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadValue<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.put(Kind::Null, Span::default())
+    }
+
+    fn visit_bool<E: de::Error>(self, is_true: bool) -> Result<(), E> {
+        self.put(if is_true { Kind::True } else { Kind::False }, Span::default())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
+        let number = self.growth.decode(&number.to_string())?;
+        self.put(Kind::Number, number)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
+        let number = self.growth.decode(&number.to_string())?;
+        self.put(Kind::Number, number)
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<(), E> {
+        match self.growth.place(text)? {
+            Some(place) => self.put(Kind::Text, place),
+            None => self.visit_str(text),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        let text = self.growth.decode(text)?;
+        self.put(Kind::Text, text)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Self { growth, name, depth } = self;
+        let depth = depth + 1;
+        let at = growth.put(name, Kind::List, Span::default())?;
+        let name = Span::default();
+        while list.next_element_seed(ReadValue { growth, name, depth })?.is_some() {}
+        growth.close(at, depth)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let Self { growth, name, depth } = self;
+        let depth = depth + 1;
+        let mut next = object.next_key_seed(ReadText { growth })?;
+        if next == Some(Found::Elsewhere)
+            && let Found::Here(number) = object.next_value_seed(ReadText { growth })?
+        {
+            return growth.put(name, Kind::Number, number).map(drop);
+        }
+        let at = growth.put(name, Kind::Object, Span::default())?;
+        while let Some(Found::Here(name)) = next {
+            object.next_value_seed(ReadValue { growth, name, depth })?;
+            next = object.next_key_seed(ReadText { growth })?;
+        }
+        growth.close(at, depth)
+    }
+}
+
+/// Reads a name, or the text of a number.
+struct ReadText<'g, 'b> {
+    growth: &'g mut Growth<'b>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Found {
+    Here(Span),
+    /// Not in the body: the name under which `serde_json` hands over a number's text, in place of an object's.
+    Elsewhere,
+}
+
+impl<'de> DeserializeSeed<'de> for ReadText<'_, '_> {
+    type Value = Found;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadText<'_, '_> {
+    type Value = Found;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Found, E> {
+        let place = self.growth.place(text)?;
+        Ok(place.map_or(Found::Elsewhere, Found::Here))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Found, E> {
+        self.growth.decode(text).map(Found::Here)
+    }
+}
