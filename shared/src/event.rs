@@ -2,6 +2,8 @@
 //!
 //! Absent facts are null, nothing is guessed and no total is computed. Within v1 fields are only added.
 
+use std::io;
+
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -527,12 +529,42 @@ pub fn unless_empty<T: Default + PartialEq>(value: T) -> Option<T> {
 impl OrderEvent {
     /// The event as JSON text, without the two characters that SQS refuses in a message; JSON can write them escaped.
     pub fn to_json(&self) -> String {
-        let json = serde_json::to_string(self).expect("an event has string keys and finite numbers");
+        self.to_json_within(usize::MAX).expect("there is room")
+    }
+
+    /// The same, if it takes `room` bytes at most; no more than that is written to find out.
+    pub(crate) fn to_json_within(&self, room: usize) -> Option<String> {
+        let mut json = Within { text: Vec::new(), room };
+        match serde_json::to_writer(&mut json, self) {
+            Err(error) if error.is_io() => return None,
+            written => written.expect("an event has string keys and finite numbers"),
+        }
+        let json = String::from_utf8(json.text).expect("JSON is UTF-8");
         if json.contains(['\u{fffe}', '\u{ffff}']) {
             // They can stand in strings alone, so replacing the text is safe.
-            return json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff");
+            let json = json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff");
+            return (json.len() <= room).then_some(json);
         }
-        json
+        Some(json)
+    }
+}
+
+struct Within {
+    text: Vec<u8>,
+    room: usize,
+}
+
+impl io::Write for Within {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.room - self.text.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -71,7 +71,9 @@ impl<'de> Deserialize<'de> for HttpEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // What serde says may quote the event.
         let error = |_| D::Error::custom("the event is none of API Gateway's HTTP API, payload format 2.0");
-        ApiGatewayV2httpRequest::deserialize(deserializer).map(Self).map_err(error)
+        ApiGatewayV2httpRequest::deserialize(deserializer)
+            .map(Self)
+            .map_err(error)
     }
 }
 

@@ -175,7 +175,7 @@ impl Publisher {
         let room = MESSAGE_LIMIT - attributes_size;
         let text = match self.unmapped {
             Unmapped::Published if json.len() <= room => json.to_owned(),
-            unmapped => reduced(event, unmapped, room).ok_or_else(|| {
+            _ => reduced(event, room).ok_or_else(|| {
                 PublishError::Message(format!("the event is over {MESSAGE_LIMIT} bytes whatever is left out"))
             })?,
         };
@@ -266,20 +266,13 @@ fn attributes(event: &OrderEvent) -> Vec<(&'static str, String)> {
     attributes
 }
 
-/// The event's JSON, with as little left out as makes it fit into `room` bytes; `None` if nothing makes it fit.
-fn reduced(event: &OrderEvent, unmapped: Unmapped, room: usize) -> Option<String> {
-    let mut steps = OMISSIONS.iter();
+/// The event's JSON without `unmapped`, and with as little more left out as makes it fit into `room` bytes; `None` if nothing does.
+fn reduced(event: &OrderEvent, room: usize) -> Option<String> {
     let mut event = event.clone();
-    if unmapped == Unmapped::LeftOut {
-        steps.next()?.apply(&mut event);
-    }
-    loop {
-        let message = event.to_json();
-        if message.len() <= room {
-            return Some(message);
-        }
-        steps.next()?.apply(&mut event);
-    }
+    OMISSIONS.iter().find_map(|omission| {
+        omission.apply(&mut event);
+        event.to_json_within(room)
+    })
 }
 
 /// A part of the event that a message can do without.
@@ -377,8 +370,8 @@ mod tests {
         event
     }
 
-    fn omitted(event: &OrderEvent, unmapped: Unmapped) -> Option<Vec<String>> {
-        let message = reduced(event, unmapped, MESSAGE_LIMIT)?;
+    fn omitted(event: &OrderEvent) -> Option<Vec<String>> {
+        let message = reduced(event, MESSAGE_LIMIT)?;
         assert!(message.len() <= MESSAGE_LIMIT);
         let read: OrderEvent = serde_json::from_str(&message).expect("an event");
         assert_eq!((&read.id, &read.data.order.id), (&event.id, &event.data.order.id));
@@ -388,24 +381,17 @@ mod tests {
     #[test]
     fn as_little_as_possible_is_left_out() {
         let much = MESSAGE_LIMIT;
-        assert_eq!(omitted(&event(10, 10, 10), Unmapped::Published), Some(vec![]));
-        assert_eq!(
-            omitted(&event(10, 10, 10), Unmapped::LeftOut),
-            Some(vec!["/data/unmapped".to_owned()])
-        );
-        assert_eq!(
-            omitted(&event(much, 10, 10), Unmapped::Published),
-            Some(vec!["/data/unmapped".to_owned()])
-        );
+        let unmapped = Some(vec!["/data/unmapped".to_owned()]);
+        assert_eq!(omitted(&event(much, 10, 10)), unmapped);
         let both = Some(vec!["/data/unmapped".to_owned(), "/data/order/items".to_owned()]);
-        assert_eq!(omitted(&event(10, much, 10), Unmapped::Published), both);
-        let all = omitted(&event(10, 10, much), Unmapped::Published).expect("a message");
+        assert_eq!(omitted(&event(10, much, 10)), both);
+        let all = omitted(&event(10, 10, much)).expect("a message");
         assert!(all.contains(&"/data/order/note".to_owned()));
     }
 
     #[test]
     fn what_is_left_out_is_no_longer_named_as_assumed() {
-        let message = reduced(&event(10, MESSAGE_LIMIT, 10), Unmapped::Published, MESSAGE_LIMIT).expect("a message");
+        let message = reduced(&event(10, MESSAGE_LIMIT, 10), MESSAGE_LIMIT).expect("a message");
         let read: OrderEvent = serde_json::from_str(&message).expect("an event");
         assert_eq!(read.data.assumed, ["/time"]);
     }
@@ -414,7 +400,7 @@ mod tests {
     fn an_order_id_that_fills_a_message_cannot_be_published() {
         let mut event = event(10, 10, 10);
         event.data.order.id = Some(large(MESSAGE_LIMIT));
-        assert_eq!(omitted(&event, Unmapped::Published), None);
+        assert_eq!(omitted(&event), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::publisher::{Publisher, Stored};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
 use crate::store::{AttemptId, Content, Entry, Head, Put, State, Store, StoreError};
-use crate::understanding::{Meaning, understand};
+use crate::understanding::{Meaning, Understanding, understand};
 use crate::verification::Verified;
 
 /// How long init waits for connections. A function that cannot be set up in 10 s is started again by Lambda.
@@ -101,25 +101,24 @@ impl<P: Provider> Receiver<P> {
     pub async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
         let delivery = self.verify(delivery).await?;
-        let understanding = understand(&self.provider, &delivery);
-        let id = &understanding.id;
-        let (event_type, (outcome, publication)) = match &understanding.meaning {
+        let Understanding { id, meaning } = understand(&self.provider, &delivery);
+        let (event_type, (outcome, publication)) = match meaning {
             Meaning::Order(event) => (
                 Some(event.r#type.as_str()),
-                self.take_in(id, &delivery, event, deadline).await?,
+                self.take_in(&id, &delivery, event, deadline).await?,
             ),
             Meaning::Unsupported => (
                 None,
-                self.set_aside(id, &delivery, Content::Unsupported, deadline).await?,
+                self.set_aside(&id, &delivery, Content::Unsupported, deadline).await?,
             ),
             Meaning::Quarantined(reason) => (
                 None,
-                self.set_aside(id, &delivery, Content::Quarantined(*reason), deadline)
+                self.set_aside(&id, &delivery, Content::Quarantined(reason), deadline)
                     .await?,
             ),
         };
         Ok(Receipt {
-            id: understanding.id,
+            id,
             event_type,
             outcome,
             publication,
@@ -151,15 +150,17 @@ impl<P: Provider> Receiver<P> {
         &self,
         id: &EventId,
         delivery: &Verified<Delivery>,
-        event: &OrderEvent,
+        mut event: Box<OrderEvent>,
         deadline: Instant,
     ) -> Result<(Outcome, Publication), Refusal> {
         let json = event.to_json();
+        // A message holds all of the JSON or, without this, a part of the event.
+        event.data.unmapped = None;
         let entry = Entry {
             id,
             provider: P::NAME,
             delivery,
-            content: Content::Order(event, &json),
+            content: Content::Order(&event, &json),
         };
         let attempt = AttemptId::random();
         let store_until = Self::store_until(deadline);
@@ -186,7 +187,7 @@ impl<P: Provider> Receiver<P> {
                 }
             },
         }
-        let publication = self.publish(id, event, &json, deadline).await;
+        let publication = self.publish(id, &event, &json, deadline).await;
         Ok((Outcome::Accepted, publication))
     }
 

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
@@ -25,18 +26,31 @@ pub(super) struct Tree<'b> {
 
 struct Node {
     name: Span,
-    text: Span,
+    /// Of a text or a number, its text; of a list or an object, the nodes that it holds.
+    holds: Span,
     kind: Kind,
     read: Cell<Read>,
-    /// Behind what it holds.
-    end: u32,
 }
 
-/// A part of the body, or, beyond the body's end, of what is decoded.
+impl Node {
+    /// The nodes of what a list or an object holds.
+    fn parts(&self) -> Option<Range<usize>> {
+        matches!(self.kind, Kind::List | Kind::Object).then(|| self.holds.range())
+    }
+}
+
+/// A part of the body, or, beyond the body's end, of what is decoded; or of the nodes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Span {
     start: u32,
     length: u32,
+}
+
+impl Span {
+    fn range(self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + self.length as usize
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +111,6 @@ impl<'b> Tree<'b> {
     pub(super) fn root(&self) -> Value<'_> {
         Value {
             tree: self,
-            at: 0,
             node: &self.nodes[0],
         }
     }
@@ -107,10 +120,10 @@ impl<'b> Tree<'b> {
     }
 
     fn text(&self, span: Span) -> &str {
-        let (start, length) = (span.start as usize, span.length as usize);
+        let Range { start, end } = span.range();
         match start.checked_sub(self.body.len()) {
-            None => &self.body[start..start + length],
-            Some(start) => &self.decoded[start..start + length],
+            None => &self.body[start..end],
+            Some(start) => &self.decoded[start..end - self.body.len()],
         }
     }
 }
@@ -120,18 +133,17 @@ impl<'b> Tree<'b> {
 pub struct Value<'t> {
     tree: &'t Tree<'t>,
     node: &'t Node,
-    at: usize,
 }
 
 impl<'t> Value<'t> {
     /// The text of a text.
     pub fn as_str(self) -> Option<&'t str> {
-        (self.node.kind == Kind::Text).then(|| self.tree.text(self.node.text))
+        (self.node.kind == Kind::Text).then(|| self.tree.text(self.node.holds))
     }
 
     /// The text of a number.
     pub fn as_number(self) -> Option<&'t str> {
-        (self.node.kind == Kind::Number).then(|| self.tree.text(self.node.text))
+        (self.node.kind == Kind::Number).then(|| self.tree.text(self.node.holds))
     }
 
     /// A truth value.
@@ -196,17 +208,12 @@ impl<'t> Value<'t> {
     }
 
     fn parts(self) -> impl Iterator<Item = Self> {
-        let nodes = &self.tree.nodes;
-        let mut at = self.at + 1;
-        let end = match self.node.kind {
-            Kind::List | Kind::Object => self.node.end as usize,
-            _ => at,
-        };
+        let mut parts = self.node.parts().unwrap_or_default();
         std::iter::from_fn(move || {
-            let node = nodes.get(at).filter(|_| at < end)?;
-            let part = Self { node, at, ..self };
-            at = node.end as usize;
-            Some(part)
+            let at = parts.next()?;
+            let node = &self.tree.nodes[at];
+            parts = node.parts().map_or(at + 1, |parts| parts.end)..parts.end;
+            Some(Self { node, ..self })
         })
     }
 }
@@ -222,10 +229,10 @@ impl Serialize for Value<'_> {
             Kind::Null => serializer.serialize_unit(),
             Kind::False => serializer.serialize_bool(false),
             Kind::True => serializer.serialize_bool(true),
-            Kind::Text => serializer.serialize_str(self.tree.text(self.node.text)),
+            Kind::Text => serializer.serialize_str(self.tree.text(self.node.holds)),
             Kind::Number => {
                 let number: &RawValue =
-                    serde_json::from_str(self.tree.text(self.node.text)).map_err(S::Error::custom)?;
+                    serde_json::from_str(self.tree.text(self.node.holds)).map_err(S::Error::custom)?;
                 number.serialize(serializer)
             }
             Kind::List => {
@@ -273,20 +280,20 @@ impl Growth<'_> {
         span(start, text.len())
     }
 
-    fn put<E: de::Error>(&mut self, name: Span, kind: Kind, text: Span) -> Result<usize, E> {
-        let at = self.nodes.len();
+    /// Where the node stands that is put next.
+    fn put(&mut self, name: Span, kind: Kind, holds: Span) -> usize {
         self.nodes.push(Node {
             name,
-            text,
+            holds,
             kind,
             read: Cell::new(Read::Not),
-            end: narrow(at + 1)?,
         });
-        Ok(at)
+        self.nodes.len()
     }
 
-    fn close<E: de::Error>(&mut self, at: usize, depth: usize) -> Result<(), E> {
-        self.nodes[at].end = narrow(self.nodes.len())?;
+    /// All that was put from `first` on is in the list or the object before it.
+    fn close<E: de::Error>(&mut self, first: usize, depth: usize) -> Result<(), E> {
+        self.nodes[first - 1].holds = span(first, self.nodes.len() - first)?;
         self.depth = self.depth.max(depth);
         Ok(())
     }
@@ -311,8 +318,8 @@ struct ReadValue<'g, 'b> {
 }
 
 impl ReadValue<'_, '_> {
-    fn put<E: de::Error>(self, kind: Kind, text: Span) -> Result<(), E> {
-        self.growth.put(self.name, kind, text).map(drop)
+    fn put(self, kind: Kind, text: Span) {
+        self.growth.put(self.name, kind, text);
     }
 }
 
@@ -332,42 +339,48 @@ impl<'de> Visitor<'de> for ReadValue<'_, '_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        self.put(Kind::Null, Span::default())
+        self.put(Kind::Null, Span::default());
+        Ok(())
     }
 
     fn visit_bool<E: de::Error>(self, is_true: bool) -> Result<(), E> {
-        self.put(if is_true { Kind::True } else { Kind::False }, Span::default())
+        self.put(if is_true { Kind::True } else { Kind::False }, Span::default());
+        Ok(())
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
         let number = self.growth.decode(&number.to_string())?;
-        self.put(Kind::Number, number)
+        self.put(Kind::Number, number);
+        Ok(())
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
         let number = self.growth.decode(&number.to_string())?;
-        self.put(Kind::Number, number)
+        self.put(Kind::Number, number);
+        Ok(())
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<(), E> {
-        match self.growth.place(text)? {
-            Some(place) => self.put(Kind::Text, place),
-            None => self.visit_str(text),
-        }
+        let Some(place) = self.growth.place(text)? else {
+            return self.visit_str(text);
+        };
+        self.put(Kind::Text, place);
+        Ok(())
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
         let text = self.growth.decode(text)?;
-        self.put(Kind::Text, text)
+        self.put(Kind::Text, text);
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let Self { growth, name, depth } = self;
         let depth = depth + 1;
-        let at = growth.put(name, Kind::List, Span::default())?;
+        let first = growth.put(name, Kind::List, Span::default());
         let name = Span::default();
         while list.next_element_seed(ReadValue { growth, name, depth })?.is_some() {}
-        growth.close(at, depth)
+        growth.close(first, depth)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
@@ -377,14 +390,15 @@ impl<'de> Visitor<'de> for ReadValue<'_, '_> {
         if next == Some(Found::Elsewhere)
             && let Found::Here(number) = object.next_value_seed(ReadText { growth })?
         {
-            return growth.put(name, Kind::Number, number).map(drop);
+            growth.put(name, Kind::Number, number);
+            return Ok(());
         }
-        let at = growth.put(name, Kind::Object, Span::default())?;
+        let first = growth.put(name, Kind::Object, Span::default());
         while let Some(Found::Here(name)) = next {
             object.next_value_seed(ReadValue { growth, name, depth })?;
             next = object.next_key_seed(ReadText { growth })?;
         }
-        growth.close(at, depth)
+        growth.close(first, depth)
     }
 }
 

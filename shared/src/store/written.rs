@@ -152,7 +152,8 @@ thread_local! {
 /// `bytes` as a gzip file (RFC 1952) without name and time: the same for the same bytes.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
-    let mut file = Vec::with_capacity(bytes.len() / 2 + 64);
+    // All of the room is written to.
+    let mut file = Vec::with_capacity(bytes.len() / 4 + 64);
     file.extend_from_slice(&HEADER);
     DEFLATE.with_borrow_mut(|deflate| {
         deflate.reset();
@@ -169,6 +170,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     crc.update(bytes);
     file.extend_from_slice(&crc.sum().to_le_bytes());
     file.extend_from_slice(&crc.amount().to_le_bytes());
+    file.shrink_to_fit();
     file
 }
 
