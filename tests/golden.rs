@@ -191,8 +191,7 @@ fn without_the_clock(mut event: OrderEvent) -> OrderEvent {
 }
 
 fn pretty(event: &OrderEvent) -> String {
-    let json = serde_json::to_string_pretty(event).expect("JSON") + "\n";
-    json.replace('\u{ffff}', "\\uffff")
+    local::json_text::indented(&event.to_json()).expect("JSON") + "\n"
 }
 
 fn root() -> PathBuf {
