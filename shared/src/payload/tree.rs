@@ -218,7 +218,7 @@ impl<'t> Value<'t> {
     }
 }
 
-/// What of a [settled](Value::settle) value was not taken. An element that was read whole leaves `{}`, so that the others keep
+/// What of a settled value was not taken. An element that was read whole leaves `{}`, so that the others keep
 /// their places.
 impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
