@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use lambda_http::lambda_runtime::{self, LambdaEvent};
 use lambda_http::request::LambdaRequest;
 use lambda_http::tower::ServiceExt as _;
-use lambda_http::{Adapter, Body, Context, Error, Request, RequestExt as _, Response, service_fn};
+use lambda_http::{Adapter, Body, Context, Error, IntoResponse, Request, RequestExt as _, Response, service_fn};
 use metrics::Unit;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -56,7 +57,9 @@ pub async fn run<P: Provider>() -> Result<(), Error> {
     // Boxed, so that what init holds is gone when it is over.
     Box::pin(function.prepare()).await;
     let function = &function;
-    let answer = Adapter::from(service_fn(|request: Request| function.answer(request)));
+    let answer = Adapter::from(service_fn(async |request: Request| {
+        function.answer(request).await.map(Ready)
+    }));
     let answer = answer.map_request(|event: LambdaEvent<HttpEvent>| {
         let HttpEvent(request) = event.payload;
         LambdaEvent::new(LambdaRequest::ApiGatewayV2(request), event.context)
@@ -74,6 +77,15 @@ impl<'de> Deserialize<'de> for HttpEvent {
         ApiGatewayV2httpRequest::deserialize(deserializer)
             .map(Self)
             .map_err(error)
+    }
+}
+
+/// An answer that is ready. Of a bare response `lambda_http` would find out the character set, and brings the tables of all there are.
+struct Ready(Response<Body>);
+
+impl IntoResponse for Ready {
+    fn into_response(self) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(ready(self.0))
     }
 }
 
