@@ -2,13 +2,14 @@
 //!
 //! Absent facts are null, nothing is guessed and no total is computed. Within v1 fields are only added.
 
+mod unmapped;
+
 use std::io;
 
 use jiff::Timestamp;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+
+pub use self::unmapped::Unmapped;
 
 use crate::identity::EventId;
 use crate::money::{Amount, Currency, Quantity};
@@ -191,67 +192,6 @@ pub struct Data {
     pub omitted: Vec<String>,
     /// What of the provider's payload has no place above, at its own place and as it came; null where it was left out.
     pub unmapped: Option<Unmapped>,
-}
-
-/// What of a payload has no place in the event: an object, kept as the text that it is written as.
-#[derive(Clone, Debug, Serialize)]
-#[serde(transparent)]
-pub struct Unmapped(Box<RawValue>);
-
-impl Unmapped {
-    /// Writes what `rest` is, which is an object.
-    pub(crate) fn of(rest: &impl Serialize) -> Self {
-        Self(serde_json::value::to_raw_value(rest).expect("JSON can be written again"))
-    }
-
-    /// Its fields.
-    pub fn fields(&self) -> Map<String, Value> {
-        serde_json::from_str(self.0.get()).expect("it is an object")
-    }
-}
-
-impl Default for Unmapped {
-    fn default() -> Self {
-        Self::of(&Map::new())
-    }
-}
-
-impl From<Map<String, Value>> for Unmapped {
-    fn from(fields: Map<String, Value>) -> Self {
-        Self::of(&fields)
-    }
-}
-
-impl PartialEq for Unmapped {
-    fn eq(&self, other: &Self) -> bool {
-        // The same text can be escaped in more than one way.
-        self.0.get() == other.0.get() || self.fields() == other.fields()
-    }
-}
-
-impl<'de> Deserialize<'de> for Unmapped {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Box::<RawValue>::deserialize(deserializer)?;
-        if !text.get().starts_with('{') {
-            return Err(D::Error::custom("`unmapped` is an object or null"));
-        }
-        Ok(Self(text))
-    }
-}
-
-#[cfg(feature = "schema")]
-impl schemars::JsonSchema for Unmapped {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        Map::<String, Value>::schema_name()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        Map::<String, Value>::json_schema(generator)
-    }
 }
 
 /// An order.
@@ -550,6 +490,7 @@ impl OrderEvent {
     }
 }
 
+/// Text that grows up to `room` bytes and refuses to go on.
 struct Within {
     text: Vec<u8>,
     room: usize,

@@ -54,7 +54,7 @@ impl NotJson {
     }
 }
 
-/// Ten times what the largest real order holds, and what 256 MiB of memory do: a small value takes many times its text.
+/// Ten times what the largest real order holds, and what 256 MiB of memory do: a small item becomes many times its text in the event.
 const MOST_OBJECTS: usize = 120_000;
 const MOST_VALUES: usize = 600_000;
 

@@ -16,14 +16,8 @@ const MESSAGE_LIMIT: usize = 256 * 1024;
 pub struct Publisher {
     client: aws_sdk_sns::Client,
     topic_arn: String,
-    unmapped: Unmapped,
-}
-
-/// Whether messages carry the part of the payload that has no place in the event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unmapped {
-    Published,
-    LeftOut,
+    /// Whether messages carry the part of the payload that has no place in the event.
+    publishes_unmapped: bool,
 }
 
 /// An event was not published. It waits in the outbox.
@@ -64,15 +58,10 @@ pub struct Stored {
 impl Publisher {
     /// A publisher to the topic `TOPIC_ARN`.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
-        let publish_unmapped = settings.parsed("PUBLISH_UNMAPPED", true, "`true` or `false`")?;
         Ok(Self {
             client: aws::sns(settings)?,
             topic_arn: settings.required("TOPIC_ARN")?,
-            unmapped: if publish_unmapped {
-                Unmapped::Published
-            } else {
-                Unmapped::LeftOut
-            },
+            publishes_unmapped: settings.parsed("PUBLISH_UNMAPPED", true, "`true` or `false`")?,
         })
     }
 
@@ -173,11 +162,11 @@ impl Publisher {
             .map(|(name, value)| name.len() + "String".len() + value.len())
             .sum();
         let room = MESSAGE_LIMIT - attributes_size;
-        let text = match self.unmapped {
-            Unmapped::Published if json.len() <= room => json.to_owned(),
-            _ => reduced(event, room).ok_or_else(|| {
-                PublishError::Message(format!("the event is over {MESSAGE_LIMIT} bytes whatever is left out"))
-            })?,
+        let text = if self.publishes_unmapped && json.len() <= room {
+            json.to_owned()
+        } else {
+            let too_large = || format!("the event is over {MESSAGE_LIMIT} bytes whatever is left out");
+            reduced(event, room).ok_or_else(|| PublishError::Message(too_large()))?
         };
         let attribute = |value: String| {
             MessageAttributeValue::builder()

@@ -78,7 +78,8 @@ fn check_event(body: &[u8], event: &OrderEvent) -> Result<(), String> {
         && let Ok(payload) = serde_json::from_slice::<Value>(body)
     {
         let unmapped = event.data.unmapped.as_ref();
-        let unmapped = Value::from(unmapped.ok_or("a whole event has its unmapped fields")?.fields());
+        let unmapped = unmapped.ok_or("a whole event has its unmapped fields")?.fields();
+        let unmapped = Value::from(unmapped.map_err(|error| format!("what is unmapped cannot be read: {error}"))?);
         for pointer in &event.data.warnings {
             let odd = payload.pointer(pointer);
             let odd = odd.ok_or_else(|| format!("{pointer} is warned of and not in the payload"))?;

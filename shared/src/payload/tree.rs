@@ -142,12 +142,12 @@ impl<'t> Value<'t> {
     }
 
     /// The text of a number.
-    pub fn as_number(self) -> Option<&'t str> {
+    pub(super) fn as_number(self) -> Option<&'t str> {
         (self.node.kind == Kind::Number).then(|| self.tree.text(self.node.holds))
     }
 
     /// A truth value.
-    pub fn as_bool(self) -> Option<bool> {
+    pub(super) fn as_bool(self) -> Option<bool> {
         match self.node.kind {
             Kind::False => Some(false),
             Kind::True => Some(true),
@@ -174,9 +174,13 @@ impl<'t> Value<'t> {
         (self.node.kind == Kind::List).then(|| self.parts())
     }
 
-    /// A field of an object. Of a name that is there twice the last one counts, as with most readers.
+    /// A field of an object. Of a name that is there twice the last one counts, as with most readers, and nothing is left of the others.
     pub(super) fn field(self, name: &str) -> Option<Self> {
-        self.parts().filter(|field| field.name() == name).last()
+        let fields = self.parts().filter(|field| field.name() == name);
+        fields.reduce(|shadowed, field| {
+            shadowed.take();
+            field
+        })
     }
 
     /// This value was read whole.
@@ -274,7 +278,8 @@ impl Growth<'_> {
         }
     }
 
-    fn decode<E: de::Error>(&mut self, text: &str) -> Result<Span, E> {
+    /// Keeps a text that is not the body's.
+    fn keep<E: de::Error>(&mut self, text: &str) -> Result<Span, E> {
         let start = self.body.len() + self.decoded.len();
         self.decoded.push_str(text);
         span(start, text.len())
@@ -349,13 +354,13 @@ impl<'de> Visitor<'de> for ReadValue<'_, '_> {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
-        let number = self.growth.decode(&number.to_string())?;
+        let number = self.growth.keep(&number.to_string())?;
         self.put(Kind::Number, number);
         Ok(())
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
-        let number = self.growth.decode(&number.to_string())?;
+        let number = self.growth.keep(&number.to_string())?;
         self.put(Kind::Number, number);
         Ok(())
     }
@@ -369,7 +374,7 @@ impl<'de> Visitor<'de> for ReadValue<'_, '_> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        let text = self.growth.decode(text)?;
+        let text = self.growth.keep(text)?;
         self.put(Kind::Text, text);
         Ok(())
     }
@@ -435,6 +440,6 @@ impl<'de> Visitor<'de> for ReadText<'_, '_> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Found, E> {
-        self.growth.decode(text).map(Found::Here)
+        self.growth.keep(text).map(Found::Here)
     }
 }

@@ -152,7 +152,7 @@ thread_local! {
 /// `bytes` as a gzip file (RFC 1952) without name and time: the same for the same bytes.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
-    // All of the room is written to.
+    // Little: `compress_vec` fills all the room there is with zeros first.
     let mut file = Vec::with_capacity(bytes.len() / 4 + 64);
     file.extend_from_slice(&HEADER);
     DEFLATE.with_borrow_mut(|deflate| {
