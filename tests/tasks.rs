@@ -7,6 +7,8 @@ use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use local::settings::REDRIVE;
 use local::tap::{Fault, Rule, Service};
+use local::{json_text, lambda};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tests::outbox::{ids, text};
 use tests::{Stack, noise, state};
@@ -46,6 +48,23 @@ async fn get_shows_an_event_whole_that_its_message_was_not() {
         let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
         assert!(error.contains("not a task"), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_shows_names_that_mean_more_to_a_reader_as_they_came() {
+    let stack = Stack::start().await;
+    let odd = r#""odd":[{"$serde_json::private::Number":"seven"},{"$serde_json::private::RawValue":"{"}]"#;
+    let mut fixture = stack.unsigned("snipcart", "order-completed");
+    let body = String::from_utf8(fixture.body().expect("a body")).expect("text");
+    fixture.set_body(format!("{{{odd},{}", body.trim_start_matches('{')));
+    stack.sign(&mut fixture);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+
+    let get = json!({"get": {"event_id": event_id}});
+    let url = stack.endpoints().messages_url();
+    let answer: Box<RawValue> = lambda::invoke(&url, REDRIVE, &get).await.expect("an answer");
+    assert!(answer.get().contains(odd), "{answer}");
+    assert!(json_text::indented(answer.get()).is_some(), "it can be shown");
 }
 
 #[tokio::test(flavor = "multi_thread")]

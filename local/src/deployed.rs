@@ -4,6 +4,7 @@
 use std::process::Stdio;
 
 use local::Error;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -38,7 +39,7 @@ pub(crate) async fn function(stack: &str) -> Result<String, Error> {
 }
 
 /// Invokes it and waits for what it returns.
-pub(crate) async fn invoke(function: &str, payload: &Value) -> Result<Value, Error> {
+pub(crate) async fn invoke<T: DeserializeOwned>(function: &str, payload: &Value) -> Result<T, Error> {
     let said = aws(
         &[
             "lambda",
@@ -59,23 +60,25 @@ pub(crate) async fn invoke(function: &str, payload: &Value) -> Result<Value, Err
     )
     .await?;
     let (answer, fault) = read(&said).ok_or_else(|| failed("the AWS CLI printed no answer".to_owned()))?;
-    if fault == "None" {
-        return Ok(answer);
-    }
-    let message = answer["errorMessage"].as_str().map(str::to_owned);
-    Err(Error::Invoke {
+    let answered = |what| Error::Invoke {
         function: function.to_owned(),
-        what: message.unwrap_or_else(|| answer.to_string()),
-    })
+        what,
+    };
+    if fault == "None" {
+        return serde_json::from_str(answer).map_err(|error| answered(format!("its answer cannot be read: {error}")));
+    }
+    let error: Value = serde_json::from_str(answer).unwrap_or_default();
+    let message = error["errorMessage"].as_str();
+    Err(answered(message.unwrap_or(answer).to_owned()))
 }
 
 /// The function's answer, and the word after it: what kind of error it is, or `None`.
-fn read(said: &[u8]) -> Option<(Value, String)> {
+fn read(said: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(said).ok()?.trim_end();
     // An answer is one line, and ends where the CLI's own word begins.
-    let end = text.rfind(['}', ']', '"']).map_or(0, |end| end + 1);
+    let end = text.rfind(['}', ']', '"'])? + 1;
     let (answer, word) = text.split_at(end);
-    Some((serde_json::from_str(answer).ok()?, word.trim().to_owned()))
+    Some((answer, word.trim()))
 }
 
 async fn aws(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
@@ -123,12 +126,12 @@ mod tests {
 
     #[test]
     fn the_answer_ends_where_the_clis_own_word_begins() {
-        let (answer, fault) = read(b"{\"done\":true,\"outage\":null}None\n").expect("an answer");
-        assert_eq!((&answer["done"], fault.as_str()), (&true.into(), "None"));
-        let (answer, fault) = read(b"{\"errorMessage\":\"no {task}\"}Unhandled\n").expect("an answer");
+        let answer = r#"{"done":true,"outage":null}"#;
+        assert_eq!(read(format!("{answer}None\n").as_bytes()), Some((answer, "None")));
+        let answer = r#"{"errorMessage":"no {task}"}"#;
         assert_eq!(
-            (&answer["errorMessage"], fault.as_str()),
-            (&"no {task}".into(), "Unhandled")
+            read(format!("{answer}Unhandled\n").as_bytes()),
+            Some((answer, "Unhandled"))
         );
         assert!(read(b"None\n").is_none());
     }

@@ -2,6 +2,8 @@
 //!
 //! Each line knows the pointer (RFC 6901) of the value on it, so that a remark about a field can be shown beside it.
 
+use serde_json::value::RawValue;
+
 /// A line of indented JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -32,16 +34,20 @@ pub enum Kind {
     Bracket,
 }
 
-/// The lines of `json`; `None` where it is not JSON.
+/// As deep as a JSON reader goes.
+const DEPTH: usize = 127;
+
+/// The lines of `json`; `None` where it is not JSON, or nested too deeply.
 pub fn lines(json: &str) -> Option<Vec<Line>> {
-    // Whatever passes here is well-formed and not nested too deep for what follows.
-    serde_json::from_str::<serde_json::Value>(json).ok()?;
+    // Whatever passes here is well-formed. A `Value` would take some names for its own.
+    serde_json::from_str::<&RawValue>(json).ok()?;
     let mut scanner = Scanner {
         rest: json,
         lines: Vec::new(),
+        is_too_deep: false,
     };
     scanner.value(0, String::new(), None);
-    Some(scanner.lines)
+    (!scanner.is_too_deep).then_some(scanner.lines)
 }
 
 /// The same as one text.
@@ -63,6 +69,7 @@ impl std::fmt::Display for Line {
 struct Scanner<'a> {
     rest: &'a str,
     lines: Vec<Line>,
+    is_too_deep: bool,
 }
 
 impl Scanner<'_> {
@@ -94,6 +101,11 @@ impl Scanner<'_> {
     }
 
     fn container(&mut self, open: char, depth: usize, pointer: String, name: Option<String>) {
+        if depth == DEPTH {
+            self.is_too_deep = true;
+            self.rest = "";
+            return;
+        }
         let close = if open == '{' { '}' } else { ']' };
         self.step();
         if self.peek() == Some(close) {
@@ -169,6 +181,18 @@ mod tests {
         let expected = "{\n  \"b\": \"a,\\\"{:\\\\\",\n  \"a\": [\n    1.50,\n    {},\n    -2e5\n  ],\n  \"c\": [],\n  \"d\": null\n}";
         assert_eq!(indented(json).as_deref(), Some(expected));
         assert_eq!(indented("{"), None);
+        assert_eq!(indented(&"[".repeat(100_000)), None);
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(indented(&nested(127)).is_some());
+        assert_eq!(indented(&nested(100_000)), None);
+        let number = r#"{"$serde_json::private::Number":"abc"}"#;
+        assert_eq!(
+            indented(number)
+                .as_deref()
+                .map(|text| text.replace(['\n', ' '], ""))
+                .as_deref(),
+            Some(number)
+        );
         assert_eq!(indented(" 1.50 ").as_deref(), Some("1.50"));
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -126,7 +127,7 @@ fn refused(status: StatusCode, error_type: &'static str, message: &str) -> Respo
 }
 
 /// Invokes a function of the stack whose SNS and SQS are at `url`.
-pub async fn invoke(url: &str, function: &str, payload: &Value) -> Result<Value, Error> {
+pub async fn invoke<T: DeserializeOwned>(url: &str, function: &str, payload: &Value) -> Result<T, Error> {
     let failed = |what: String| Error::Invoke {
         function: function.to_owned(),
         what,
@@ -135,11 +136,11 @@ pub async fn invoke(url: &str, function: &str, payload: &Value) -> Result<Value,
         .body(payload.to_string().into())
         .map_err(|error| failed(error.to_string()))?;
     let answer = Client::new(url)?.send_within(PATIENCE, request).await?;
-    let said: Value =
-        serde_json::from_slice(answer.body()).map_err(|error| failed(format!("it answered no JSON: {error}")))?;
+    let no_answer = |error| failed(format!("its answer cannot be read: {error}"));
     if answer.status() == StatusCode::OK && !answer.headers().contains_key("x-amz-function-error") {
-        return Ok(said);
+        return serde_json::from_slice(answer.body()).map_err(no_answer);
     }
+    let said: Value = serde_json::from_slice(answer.body()).map_err(no_answer)?;
     let message = [&said["errorMessage"], &said["Message"], &said["message"]];
     let message = message.into_iter().find_map(Value::as_str);
     Err(failed(message.map_or_else(|| said.to_string(), str::to_owned)))

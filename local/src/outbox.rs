@@ -6,7 +6,10 @@ use clap::Args;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use local::settings::REDRIVE;
-use local::{Error, lambda};
+use local::{Error, json_text, lambda};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::deployed;
@@ -129,7 +132,12 @@ pub(crate) async fn get(get: Get) -> Result<(), Error> {
             });
         }
     };
-    print(&Task::new("get", parameters, get.place).await?.all_events().await?);
+    let events = Task::new("get", parameters, get.place).await?.all_events().await?;
+    let json = serde_json::to_string(&events).map_err(|error| Error::Invoke {
+        function: "get".to_owned(),
+        what: error.to_string(),
+    })?;
+    println!("{}", json_text::indented(&json).unwrap_or(json));
     Ok(())
 }
 
@@ -192,6 +200,20 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
     Ok(())
 }
 
+/// Events, as they were written.
+#[derive(Serialize)]
+struct Events {
+    events: Vec<Box<RawValue>>,
+}
+
+/// As many of them as one answer holds.
+#[derive(Deserialize)]
+struct Answer {
+    events: Vec<Box<RawValue>>,
+    done: bool,
+    cursor: Value,
+}
+
 /// An invocation, or as many as it takes.
 struct Task {
     name: &'static str,
@@ -220,7 +242,7 @@ impl Task {
         })
     }
 
-    async fn once(&self) -> Result<Value, Error> {
+    async fn once<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let payload = Map::from_iter([(self.name.to_owned(), self.parameters.clone())]).into();
         match &self.function {
             Function::Local(url) => lambda::invoke(url, REDRIVE, &payload).await,
@@ -229,17 +251,15 @@ impl Task {
     }
 
     /// All events, in as many answers as it takes.
-    async fn all_events(mut self) -> Result<Value, Error> {
+    async fn all_events(mut self) -> Result<Events, Error> {
         let mut events = Vec::new();
         loop {
-            let mut answer = self.once().await?;
-            if let Value::Array(some) = answer["events"].take() {
-                events.extend(some);
+            let answer: Answer = self.once().await?;
+            events.extend(answer.events);
+            if answer.done {
+                return Ok(Events { events });
             }
-            if answer["done"] == true {
-                return Ok(json!({"events": events}));
-            }
-            self.parameters["cursor"] = answer["cursor"].take();
+            self.parameters["cursor"] = answer.cursor;
         }
     }
 
@@ -249,7 +269,7 @@ impl Task {
         line.enable_steady_tick(Duration::from_millis(200));
         let mut totals = vec![0_u64; counted.len()];
         loop {
-            let mut answer = self.once().await?;
+            let mut answer: Value = self.once().await?;
             let mut changed = 0;
             for (name, total) in counted.iter().zip(&mut totals) {
                 let count = answer[*name].as_u64().unwrap_or_default();

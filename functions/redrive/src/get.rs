@@ -1,7 +1,7 @@
 //! `{"get":{...}}`: whole events, as they are stored. What a message had to leave out is here.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
 use shared::answer::Reason;
 use shared::identity::EventId;
 use shared::publisher::Stored;
@@ -27,6 +27,26 @@ pub struct Get {
     cursor: Option<Cursor>,
 }
 
+/// What is answered: as many events as an answer holds.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    /// Where to go on, unless it is done.
+    cursor: Option<Cursor>,
+    done: bool,
+    events: Vec<Described>,
+}
+
+#[derive(Debug, Serialize)]
+struct Described {
+    attempts: u32,
+    bytes: usize,
+    /// The text as it is stored.
+    event: Option<Box<RawValue>>,
+    event_id: EventId,
+    reason: Option<&'static str>,
+    state: &'static str,
+}
+
 /// The event that was the last.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +55,7 @@ struct Cursor {
 }
 
 impl Outbox {
-    pub(crate) async fn get(&self, get: Get) -> Result<Value, TaskError> {
+    pub(crate) async fn get(&self, get: Get) -> Result<Shown, TaskError> {
         let mut ids = match (get.event_id, get.provider, get.shop, get.order) {
             (Some(id), None, None, None) => {
                 vec![event_id(&id)?]
@@ -52,7 +72,7 @@ impl Outbox {
             let last = last.ok_or_else(|| TaskError::NoTask("the cursor is of another get".to_owned()))?;
             ids.drain(..=last);
         }
-        let mut events: Vec<Value> = Vec::new();
+        let mut events = Vec::new();
         let (mut size, mut last) = (0, None);
         for ids in ids.chunks(10) {
             let mut heads = self.store.heads(ids, With::Event).await?;
@@ -62,17 +82,25 @@ impl Outbox {
                 let (event, bytes) = self.describe(&id, &head).await?;
                 size += bytes;
                 if let Some(after) = last.take_if(|_| size > ANSWER) {
-                    return Ok(answer(events, Some(&Cursor { after })));
+                    return Ok(Shown {
+                        cursor: Some(Cursor { after }),
+                        done: false,
+                        events,
+                    });
                 }
                 events.push(event);
                 last = Some(id);
             }
         }
-        Ok(answer(events, None))
+        Ok(Shown {
+            cursor: None,
+            done: true,
+            events,
+        })
     }
 
     /// An event, and how many bytes it adds to the answer.
-    async fn describe(&self, id: &EventId, head: &Head) -> Result<(Value, usize), TaskError> {
+    async fn describe(&self, id: &EventId, head: &Head) -> Result<(Described, usize), TaskError> {
         let stored = if head.has_event() {
             self.readable_event(id, head).await?
         } else {
@@ -80,23 +108,18 @@ impl Outbox {
         };
         let bytes = stored.as_ref().map_or(0, |stored| stored.json.len());
         // Many tiny items become an event that is larger than any answer; it is left to whoever reads the table.
-        let event: Option<Value> = match stored.filter(|_| bytes <= ANSWER) {
-            Some(Stored { event, json }) => {
-                drop(event);
-                Some(serde_json::from_str(&json).map_err(|_| StoreError::Damaged("event"))?)
-            }
-            None => None,
-        };
+        let event = stored.filter(|_| bytes <= ANSWER).map(|stored| stored.json);
+        let event = event.map(RawValue::from_string).transpose();
+        let event = event.map_err(|_| StoreError::Damaged("event"))?;
         let size = event.as_ref().map_or(0, |_| bytes) + OVERHEAD;
-        let mut described = json!({
-            "event_id": id,
-            "state": head.state.as_str(),
-            "reason": head.reason.map(Reason::as_str),
-            "attempts": head.attempts,
-            "bytes": bytes,
-        });
-        // Moved, for the macro would copy it.
-        described["event"] = event.unwrap_or_default();
+        let described = Described {
+            attempts: head.attempts,
+            bytes,
+            event,
+            event_id: id.clone(),
+            reason: head.reason.map(Reason::as_str),
+            state: head.state.as_str(),
+        };
         Ok((described, size))
     }
 
@@ -111,11 +134,4 @@ impl Outbox {
             Err(error) => Err(error),
         }
     }
-}
-
-/// The answer, with the events moved into it: there may be megabytes of them.
-fn answer(events: Vec<Value>, cursor: Option<&Cursor>) -> Value {
-    let mut answer = json!({"done": cursor.is_none(), "cursor": cursor});
-    answer["events"] = Value::Array(events);
-    answer
 }

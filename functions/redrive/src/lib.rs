@@ -19,7 +19,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::identity::EventId;
 use shared::publisher::{Message, Occasion, PublishError, Publisher};
@@ -61,6 +61,16 @@ pub enum Task {
     Dismiss(dismiss::Dismiss),
     /// Remove what is known of an order.
     Erase(erase::Erase),
+}
+
+/// What is answered to a task.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// What was done.
+    Report(Value),
+    /// Events.
+    Shown(get::Shown),
 }
 
 /// A task could not be done.
@@ -122,18 +132,19 @@ impl Outbox {
     }
 
     /// Does what `payload` asks for, until `deadline` at most.
-    pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Value, TaskError> {
+    pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Answer, TaskError> {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
         let time = TimeLeft::until(deadline);
-        match task {
+        let report = match task {
+            Task::Get(get) => return self.get(get).await.map(Answer::Shown),
             Task::Redrive(_) => self.drain(time).await,
-            Task::Get(get) => self.get(get).await,
             Task::Replay(replay) => self.replay(replay, time).await,
             Task::Requeue(requeue) => self.requeue(&requeue, time.stop_at).await,
             Task::Reprocess(reprocess) => self.reprocess(&reprocess, time.stop_at).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
             Task::Erase(erase) => self.erase(erase).await,
-        }
+        };
+        report.map(Answer::Report)
     }
 
     /// Publishes stored events; one result for each, in their order, as far as there was time for them until `stop_at`. One that
