@@ -180,14 +180,12 @@ async fn pass_message(tap: &Tap, messages: Messages, elsewhere: Option<Upstream>
 
 /// The caller is known by its session token, which is the environment's id.
 fn call(service: Service, operation: String, headers: &HeaderMap, body: &Bytes) -> Call {
-    let caller = headers
-        .get("x-amz-security-token")
-        .and_then(|token| token.to_str().ok())
-        .map(str::to_owned);
+    let header = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
     Call {
         service,
         operation,
-        caller,
+        caller: header("x-amz-security-token"),
+        invocation: header("amz-sdk-invocation-id"),
         body: body.clone(),
     }
 }
