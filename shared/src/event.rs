@@ -4,7 +4,7 @@
 
 mod unmapped;
 
-use std::io;
+use std::io::{self, Write};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -476,17 +476,41 @@ impl OrderEvent {
     /// The same, if it takes `room` bytes at most; no more than that is written to find out.
     pub(crate) fn to_json_within(&self, room: usize) -> Option<String> {
         let mut json = Within { text: Vec::new(), room };
-        match serde_json::to_writer(&mut json, self) {
+        match self.write_json(&mut json) {
             Err(error) if error.is_io() => return None,
             written => written.expect("an event has string keys and finite numbers"),
         }
-        let json = String::from_utf8(json.text).expect("JSON is UTF-8");
-        if json.contains(['\u{fffe}', '\u{ffff}']) {
-            // They can stand in strings alone, so replacing the text is safe.
-            let json = json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff");
-            return (json.len() <= room).then_some(json);
+        Some(String::from_utf8(json.text).expect("JSON is UTF-8"))
+    }
+
+    /// Writes the same to `sink`.
+    pub(crate) fn write_json(&self, sink: impl Write) -> serde_json::Result<()> {
+        serde_json::to_writer(Escaping(sink), self)
+    }
+}
+
+/// Escapes U+FFFE and U+FFFF. They can stand in strings alone, so replacing the text is safe, and `serde_json` hands over whole
+/// characters.
+struct Escaping<W>(W);
+
+impl<W: Write> Write for Escaping<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while let Some(at) = rest
+            .windows(3)
+            .position(|bytes| matches!(bytes, [0xef, 0xbf, 0xbe | 0xbf]))
+        {
+            self.0.write_all(&rest[..at])?;
+            let escaped = if rest[at + 2] == 0xbe { b"\\ufffe" } else { b"\\uffff" };
+            self.0.write_all(escaped)?;
+            rest = &rest[at + 3..];
         }
-        Some(json)
+        self.0.write_all(rest)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -496,7 +520,7 @@ struct Within {
     room: usize,
 }
 
-impl io::Write for Within {
+impl Write for Within {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() > self.room - self.text.len() {
             return Err(io::ErrorKind::FileTooLarge.into());

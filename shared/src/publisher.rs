@@ -10,7 +10,7 @@ use crate::event::{Order, OrderEvent};
 use crate::settings::{SettingError, Settings};
 
 /// SNS takes 256 KiB a message, body and attributes together.
-const MESSAGE_LIMIT: usize = 256 * 1024;
+pub(crate) const MESSAGE_LIMIT: usize = 256 * 1024;
 
 /// Publishes events to one topic.
 pub struct Publisher {
@@ -72,8 +72,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes `event`, whose JSON is `json`: exactly that, or what of it fits into a message.
-    pub async fn publish(&self, event: &OrderEvent, json: &str) -> Result<(), PublishError> {
+    /// Publishes `event`, whose JSON is `json`, if that may be a message: exactly that, or what of it fits.
+    pub async fn publish(&self, event: OrderEvent, json: Option<String>) -> Result<(), PublishError> {
         self.publish_message(self.message(event, json, Occasion::News)?).await
     }
 
@@ -151,9 +151,14 @@ impl Publisher {
         Ok(())
     }
 
-    /// The message for `event`, whose JSON is `json`: exactly that, or what of it fits.
-    pub fn message(&self, event: &OrderEvent, json: &str, occasion: Occasion) -> Result<Message, PublishError> {
-        let mut attributes = attributes(event);
+    /// The message for `event`, whose JSON is `json`, if that may be a message: exactly that, or what of it fits.
+    pub fn message(
+        &self,
+        event: OrderEvent,
+        json: Option<String>,
+        occasion: Occasion,
+    ) -> Result<Message, PublishError> {
+        let mut attributes = attributes(&event);
         if occasion == Occasion::Replay {
             attributes.push(("replay", "true".to_owned()));
         }
@@ -162,12 +167,11 @@ impl Publisher {
             .map(|(name, value)| name.len() + "String".len() + value.len())
             .sum();
         let room = MESSAGE_LIMIT - attributes_size;
-        let text = if self.publishes_unmapped && json.len() <= room {
-            json.to_owned()
-        } else {
-            let too_large = || format!("the event is over {MESSAGE_LIMIT} bytes whatever is left out");
-            reduced(event, room).ok_or_else(|| PublishError::Message(too_large()))?
-        };
+        let whole = json.filter(|json| self.publishes_unmapped && json.len() <= room);
+        let text = whole.or_else(|| reduced(event, room)).ok_or_else(|| {
+            let too_large = format!("the event is over {MESSAGE_LIMIT} bytes whatever is left out");
+            PublishError::Message(too_large)
+        })?;
         let attribute = |value: String| {
             MessageAttributeValue::builder()
                 .data_type("String")
@@ -256,8 +260,7 @@ fn attributes(event: &OrderEvent) -> Vec<(&'static str, String)> {
 }
 
 /// The event's JSON without `unmapped`, and with as little more left out as makes it fit into `room` bytes; `None` if nothing does.
-fn reduced(event: &OrderEvent, room: usize) -> Option<String> {
-    let mut event = event.clone();
+fn reduced(mut event: OrderEvent, room: usize) -> Option<String> {
     OMISSIONS.iter().find_map(|omission| {
         omission.apply(&mut event);
         event.to_json_within(room)
@@ -360,7 +363,7 @@ mod tests {
     }
 
     fn omitted(event: &OrderEvent) -> Option<Vec<String>> {
-        let message = reduced(event, MESSAGE_LIMIT)?;
+        let message = reduced(event.clone(), MESSAGE_LIMIT)?;
         assert!(message.len() <= MESSAGE_LIMIT);
         let read: OrderEvent = serde_json::from_str(&message).expect("an event");
         assert_eq!((&read.id, &read.data.order.id), (&event.id, &event.data.order.id));
@@ -380,7 +383,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_no_longer_named_as_assumed() {
-        let message = reduced(&event(10, MESSAGE_LIMIT, 10), MESSAGE_LIMIT).expect("a message");
+        let message = reduced(event(10, MESSAGE_LIMIT, 10), MESSAGE_LIMIT).expect("a message");
         let read: OrderEvent = serde_json::from_str(&message).expect("an event");
         assert_eq!(read.data.assumed, ["/time"]);
     }

@@ -15,7 +15,7 @@ use crate::provider::{Provider, Verifies};
 use crate::publisher::{Publisher, Stored};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
-use crate::store::{AttemptId, Content, Entry, Head, Put, State, Store, StoreError};
+use crate::store::{AttemptId, Content, Entry, EventJson, Head, Put, State, Store, StoreError};
 use crate::understanding::{Meaning, Understanding, understand};
 use crate::verification::Verified;
 
@@ -153,7 +153,7 @@ impl<P: Provider> Receiver<P> {
         mut event: Box<OrderEvent>,
         deadline: Instant,
     ) -> Result<(Outcome, Publication), Refusal> {
-        let json = event.to_json();
+        let json = EventJson::of(&event);
         // A message holds all of the JSON or, without this, a part of the event.
         event.data.unmapped = None;
         let entry = Entry {
@@ -187,7 +187,7 @@ impl<P: Provider> Receiver<P> {
                 }
             },
         }
-        let publication = self.publish(id, &event, &json, deadline).await;
+        let publication = self.publish(id, *event, json.into_text(), deadline).await;
         Ok((Outcome::Accepted, publication))
     }
 
@@ -232,7 +232,7 @@ impl<P: Provider> Receiver<P> {
     async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
         let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
         let cause = match timeout_at(before, self.take_over(id, head, attempt)).await {
-            Ok(Ok(Some(stored))) => return self.publish(id, &stored.event, &stored.json, deadline).await,
+            Ok(Ok(Some(stored))) => return self.publish(id, stored.event, Some(stored.json), deadline).await,
             Ok(Ok(None)) => return Publication::Settled,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no time left".to_owned(),
@@ -259,7 +259,7 @@ impl<P: Provider> Receiver<P> {
     }
 
     /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
-    async fn publish(&self, id: &EventId, event: &OrderEvent, json: &str, deadline: Instant) -> Publication {
+    async fn publish(&self, id: &EventId, event: OrderEvent, json: Option<String>, deadline: Instant) -> Publication {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
         let cause = match timeout_at(until, self.publisher.publish(event, json)).await {
             Ok(Ok(())) => None,

@@ -28,11 +28,13 @@ use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
 mod backlog;
+mod compressed;
 mod erasure;
 mod history;
 mod outbox;
 mod written;
 
+pub use compressed::EventJson;
 pub use history::Hour;
 pub use outbox::{Place, SHARDS, With};
 use written::Written;
@@ -140,7 +142,7 @@ pub struct Entry<'a> {
 #[derive(Clone, Copy)]
 pub enum Content<'a> {
     /// An order event and its JSON: written as pending.
-    Order(&'a OrderEvent, &'a str),
+    Order(&'a OrderEvent, &'a EventJson),
     /// No order event.
     Unsupported,
     /// Not understood.

@@ -191,7 +191,7 @@ impl Outbox {
     /// The message of a stored event.
     async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
         match self.store.event(id, head).await {
-            Ok(stored) => self.publisher.message(&stored.event, &stored.json, occasion),
+            Ok(stored) => self.publisher.message(stored.event, Some(stored.json), occasion),
             Err(error @ StoreError::Damaged(_)) => Err(PublishError::Message(error.to_string())),
             Err(error) => Err(PublishError::Unavailable(error.to_string())),
         }

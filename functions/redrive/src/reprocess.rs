@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::store::{AttemptId, Content, Entry, Head, Place, State, StoreError, With};
+use shared::store::{AttemptId, Content, Entry, EventJson, Head, Place, State, StoreError, With};
 use shared::understanding::Meaning;
 use tokio::time::Instant;
 
@@ -109,7 +109,7 @@ impl Outbox {
         };
         match &understanding.meaning {
             Meaning::Order(event) => {
-                let json = event.to_json();
+                let json = EventJson::of(event);
                 let entry = Entry {
                     id: &understanding.id,
                     provider,

@@ -1,14 +1,13 @@
 //! How an event is written: its head, and the parts that its large values are kept in.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use jiff::Timestamp;
 
+use super::compressed::gzip;
 use super::{AttemptId, Content, Entry, FIRST_REDRIVE_AFTER, Hour, Item};
 use crate::delivery::Delivery;
 use crate::identity::sha256_hex;
@@ -63,7 +62,7 @@ impl Written {
                 if let Some(order) = &order_event.data.order.id {
                     written.order(entry, order, &received_at);
                 }
-                event = Some(gzip(json.as_bytes()));
+                event = Some(json.compressed().to_vec());
             }
             Content::Quarantined(reason) => written.text("reason", reason.as_str()),
             Content::Unsupported => {}
@@ -142,56 +141,4 @@ fn request(delivery: &Delivery) -> Item {
 /// A time whose text sorts as the time does: always milliseconds.
 pub(super) fn sortable(time: Timestamp) -> String {
     format!("{time:.3}")
-}
-
-thread_local! {
-    /// Kept, because setting one up takes several times as long as compressing an order.
-    static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
-}
-
-/// `bytes` as a gzip file (RFC 1952) without name and time: the same for the same bytes.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
-    // Little: `compress_vec` fills all the room there is with zeros first.
-    let mut file = Vec::with_capacity(bytes.len() / 4 + 64);
-    file.extend_from_slice(&HEADER);
-    DEFLATE.with_borrow_mut(|deflate| {
-        deflate.reset();
-        loop {
-            let read = usize::try_from(deflate.total_in()).expect("a body has a few MB");
-            let status = deflate.compress_vec(&bytes[read..], &mut file, FlushCompress::Finish);
-            match status.expect("compressing to memory does not fail") {
-                Status::StreamEnd => break,
-                Status::Ok | Status::BufError => file.reserve(file.len()),
-            }
-        }
-    });
-    let mut crc = Crc::new();
-    crc.update(bytes);
-    file.extend_from_slice(&crc.sum().to_le_bytes());
-    file.extend_from_slice(&crc.amount().to_le_bytes());
-    file.shrink_to_fit();
-    file
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-
-    use flate2::read::GzDecoder;
-
-    use super::*;
-
-    #[test]
-    fn what_is_compressed_reads_back_whatever_was_compressed_before() {
-        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(700_000).collect();
-        let repetitive = br#"{"id":"1906","quantity":1}"#.repeat(10_000);
-        for bytes in [b"".as_slice(), b"{}", &noise, &repetitive, b"{}", &noise] {
-            let file = gzip(bytes);
-            let mut read = Vec::new();
-            GzDecoder::new(&file[..]).read_to_end(&mut read).expect("a gzip file");
-            assert!(read == bytes, "{} bytes", bytes.len());
-            assert_eq!(file, gzip(bytes));
-        }
-    }
 }

@@ -1,0 +1,186 @@
+//! How large values are kept: as gzip files (RFC 1952) without name and time, the same for the same bytes.
+
+use std::cell::Cell;
+use std::io::{self, Write};
+
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+
+use crate::event::OrderEvent;
+use crate::publisher::MESSAGE_LIMIT;
+
+thread_local! {
+    /// Kept, because setting one up takes several times as long as compressing an order.
+    static DEFLATE: Cell<Option<Compress>> = const { Cell::new(None) };
+}
+
+/// The JSON of an event, written once: compressed, as it is stored, and as a text only where that may be a message.
+pub struct EventJson {
+    compressed: Vec<u8>,
+    text: Option<String>,
+}
+
+impl EventJson {
+    /// Writes `event`. No more than one message's worth of its text is in memory at once.
+    pub fn of(event: &OrderEvent) -> Self {
+        let mut writing = Writing {
+            text: Vec::new(),
+            gzip: None,
+        };
+        event
+            .write_json(&mut writing)
+            .expect("an event has string keys and finite numbers, and memory takes them");
+        let Writing { text, gzip } = writing;
+        let is_whole = gzip.is_none();
+        Self {
+            compressed: gzip.unwrap_or_else(Gzip::new).finish(&text),
+            text: is_whole.then(|| String::from_utf8(text).expect("JSON is UTF-8")),
+        }
+    }
+
+    /// As it is stored.
+    pub(super) fn compressed(&self) -> &[u8] {
+        &self.compressed
+    }
+
+    /// Its text, where that may be a message.
+    pub fn into_text(self) -> Option<String> {
+        self.text
+    }
+}
+
+/// The text so far, or, once it is too large for a message, what of it is not compressed yet.
+struct Writing {
+    text: Vec<u8>,
+    gzip: Option<Gzip>,
+}
+
+impl Write for Writing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len() + bytes.len() > MESSAGE_LIMIT {
+            let gzip = self.gzip.get_or_insert_with(Gzip::new);
+            gzip.add(&self.text);
+            self.text.clear();
+            if bytes.len() > MESSAGE_LIMIT {
+                gzip.add(bytes);
+                return Ok(bytes.len());
+            }
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `bytes` as a gzip file.
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    Gzip::new().finish(bytes)
+}
+
+/// A gzip file that is being written.
+struct Gzip {
+    file: Vec<u8>,
+    deflate: Compress,
+    crc: Crc,
+}
+
+impl Gzip {
+    fn new() -> Self {
+        const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
+        let mut deflate = DEFLATE
+            .take()
+            .unwrap_or_else(|| Compress::new(Compression::fast(), false));
+        deflate.reset();
+        Self {
+            file: HEADER.to_vec(),
+            deflate,
+            crc: Crc::new(),
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.compress(bytes, FlushCompress::None);
+    }
+
+    fn finish(mut self, bytes: &[u8]) -> Vec<u8> {
+        self.compress(bytes, FlushCompress::Finish);
+        self.file.extend_from_slice(&self.crc.sum().to_le_bytes());
+        self.file.extend_from_slice(&self.crc.amount().to_le_bytes());
+        self.file.shrink_to_fit();
+        DEFLATE.set(Some(self.deflate));
+        self.file
+    }
+
+    fn compress(&mut self, bytes: &[u8], flush: FlushCompress) {
+        self.crc.update(bytes);
+        // Little: `compress_vec` fills all the room there is with zeros first.
+        self.file.reserve(bytes.len() / 4 + 64);
+        let mut rest = bytes;
+        loop {
+            let before = self.deflate.total_in();
+            let status = self.deflate.compress_vec(rest, &mut self.file, flush);
+            let read = usize::try_from(self.deflate.total_in() - before).expect("a body has a few MB");
+            rest = &rest[read..];
+            match (status.expect("compressing to memory does not fail"), flush) {
+                (Status::StreamEnd, _) => break,
+                (Status::Ok | Status::BufError, FlushCompress::None) if rest.is_empty() => break,
+                (Status::Ok | Status::BufError, _) => self.file.reserve(self.file.len()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+    use crate::event::Order;
+    use crate::event::tests::sample;
+
+    fn unzipped(file: &[u8]) -> Vec<u8> {
+        let mut read = Vec::new();
+        GzDecoder::new(file).read_to_end(&mut read).expect("a gzip file");
+        read
+    }
+
+    #[test]
+    fn what_is_compressed_reads_back_whatever_was_compressed_before() {
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(700_000).collect();
+        let repetitive = br#"{"id":"1906","quantity":1}"#.repeat(10_000);
+        for bytes in [b"".as_slice(), b"{}", &noise, &repetitive, b"{}", &noise] {
+            let file = gzip(bytes);
+            assert!(unzipped(&file) == bytes, "{} bytes", bytes.len());
+            assert_eq!(file, gzip(bytes));
+            // One that was given up on the way leaves nothing behind.
+            Gzip::new().add(b"given up");
+        }
+    }
+
+    #[test]
+    fn an_event_is_stored_whole_and_is_a_text_only_where_that_may_be_a_message() {
+        let text = |letters| "x\u{ffff}".repeat(letters);
+        for (note, id) in [
+            (0, 7),
+            (30_000, 7),
+            (100_000, 7),
+            (1_000, 700_000),
+            (MESSAGE_LIMIT, MESSAGE_LIMIT),
+        ] {
+            let event = sample(Order {
+                id: Some(text(id)),
+                note: Some(text(note)),
+                ..Order::default()
+            });
+            let json = EventJson::of(&event);
+            let expected = event.to_json();
+            assert!(unzipped(json.compressed()) == expected.as_bytes(), "{note} {id}");
+            let may_be_a_message = expected.len() <= MESSAGE_LIMIT;
+            assert_eq!(json.into_text(), may_be_a_message.then_some(expected));
+        }
+    }
+}
