@@ -95,9 +95,10 @@ pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
     [
         ("TABLE_NAME", NAME.to_owned()),
         ("TOPIC_ARN", TOPIC_ARN.to_owned()),
-        // The template's defaults. Whoever reads a kept delivery anew needs them as its provider's function does.
+        // As in the template. Whoever reads a kept delivery anew needs them as its provider's function does.
         ("CARTUM_TIME_ZONE", "Europe/Kyiv".to_owned()),
         ("DEEPLE_CURRENCY", "THB".to_owned()),
+        ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=524288".to_owned()),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_DEFAULT_REGION", REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", AWS_KEY.to_owned()),
