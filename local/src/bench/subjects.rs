@@ -27,24 +27,26 @@ const ORDERS: [(&str, &str); 5] = [
     ("snipcart", "order-completed"),
 ];
 
-/// Builds the functions and the floor with the profile that is deployed; the compiler is shown at its work.
+/// Builds the functions and the floor as `sam build` does, which is by cargo-lambda; the compiler is shown at its work.
 pub fn build(root: &Path) -> Result<PathBuf, Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(root)
-        .args(["build", "--locked", "--release", "--bins"]);
+        .args(["lambda", "build", "--locked", "--release"]);
     for function in functions().chain([FLOOR]) {
-        command.args(["--package", function]);
+        command.args(["--bin", function]);
     }
     let built = command.stdin(Stdio::null()).status();
     if !built.is_ok_and(|status| status.success()) {
         return Err(Error::Build(
-            "the functions do not build: the compiler says above where.".to_owned(),
+            "the functions do not build: it is said above why. cargo-lambda does it (pip install cargo-lambda ziglang); \
+             what is built already is given by --binaries."
+                .to_owned(),
         ));
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(root.join(target).join("release"))
+    Ok(root.join(target).join("lambda"))
 }
 
 /// The names of all functions.
@@ -52,11 +54,15 @@ pub fn functions() -> impl Iterator<Item = &'static str> {
     ORDERS.into_iter().map(|(function, _)| function).chain([REDRIVE])
 }
 
-/// The binary of `function` in `folder`: as cargo builds it, or as `sam build` leaves it.
+/// The binary of `function` in `folder`: as cargo leaves it, cargo-lambda, or `sam build`.
 pub fn binary(folder: &Path, function: &str) -> Option<PathBuf> {
     let mut name = function.to_owned();
     name[..1].make_ascii_uppercase();
-    let built = [folder.join(function), folder.join(format!("{name}Function/bootstrap"))];
+    let built = [
+        folder.join(function),
+        folder.join(function).join("bootstrap"),
+        folder.join(format!("{name}Function/bootstrap")),
+    ];
     built.into_iter().find(|path| path.is_file())
 }
 
