@@ -21,6 +21,8 @@ pub mod delivery;
 pub mod event;
 #[cfg(feature = "receiver")]
 mod function;
+#[cfg(feature = "receiver")]
+mod http;
 pub mod identity;
 pub mod money;
 #[cfg(feature = "receiver")]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::Provider;
 use shared::answer::{Reason, Refusal};
-use shared::callback::{Callback, Confirmation};
+use shared::callback::{self, Confirmation};
 use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
@@ -28,7 +28,6 @@ const VALIDATION_BUDGET: Duration = Duration::from_secs(5);
 /// Snipcart.
 pub struct Snipcart {
     api_url: String,
-    callback: Callback,
 }
 
 /// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
@@ -52,12 +51,11 @@ impl Provider for Snipcart {
         let api_url = settings.optional("SNIPCART_API_URL");
         Ok(Self {
             api_url: api_url.unwrap_or_else(|| "https://app.snipcart.com/api".to_owned()),
-            callback: Callback::new(),
         })
     }
 
     async fn connect(&self) {
-        self.callback.connect(&self.api_url).await;
+        callback::connect(&self.api_url).await;
     }
 
     async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
@@ -74,7 +72,7 @@ impl Provider for Snipcart {
         // One budget for all keys: what is left of the time is for storing.
         let until = Instant::now() + VALIDATION_BUDGET;
         for key in secrets.api_keys.iter() {
-            match self.callback.ask(&url, key, until).await {
+            match callback::ask(&url, key, until).await {
                 Confirmation::Confirmed(proof) => return Ok(proof),
                 Confirmation::Refused(status) => match status.as_u16() {
                     // Our key is wrong, or of the other mode: another live one may do.
