@@ -14,6 +14,7 @@ use lambda_http::{Adapter, Body, Context, Error, IntoResponse, Request, RequestE
 use metrics::Unit;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -73,10 +74,11 @@ struct HttpEvent(ApiGatewayV2httpRequest);
 impl<'de> Deserialize<'de> for HttpEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // What serde says may quote the event.
-        let error = |_| D::Error::custom("the event is none of API Gateway's HTTP API, payload format 2.0");
-        ApiGatewayV2httpRequest::deserialize(deserializer)
-            .map(Self)
-            .map_err(error)
+        const NOT_OURS: &str = "the event is none of API Gateway's HTTP API, payload format 2.0";
+        // Taken as it is first: the runtime would note the path to each field as it is read, for its error alone.
+        let event = <&RawValue>::deserialize(deserializer).map_err(|_| D::Error::custom(NOT_OURS))?;
+        let event = serde_json::from_str(event.get()).map_err(|_| D::Error::custom(NOT_OURS))?;
+        Ok(Self(event))
     }
 }
 
