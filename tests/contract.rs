@@ -9,6 +9,7 @@ use jsonschema::Validator;
 use lambda_http::http::Method;
 use local::NAME;
 use local::binaries::workspace;
+use local::settings::{TUNABLES, TUNABLES_NAME};
 use local::tap::{Fault, Rule, Service};
 use local::template;
 use serde_json::{Value, json};
@@ -331,6 +332,12 @@ async fn asyncapi_has_the_attributes_that_messages_really_carry() {
         met.iter().map(String::as_str).collect::<BTreeSet<_>>(),
         names(&headers["properties"])
     );
+}
+
+#[test]
+fn the_local_stack_and_the_bench_run_functions_with_the_templates_allocator() {
+    let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
+    assert!(template.contains(&format!("\n        {TUNABLES_NAME}: {TUNABLES}\n")));
 }
 
 #[test]

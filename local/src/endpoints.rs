@@ -181,11 +181,15 @@ async fn pass_message(tap: &Tap, messages: Messages, elsewhere: Option<Upstream>
 /// The caller is known by its session token, which is the environment's id.
 fn call(service: Service, operation: String, headers: &HeaderMap, body: &Bytes) -> Call {
     let header = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
+    // Such as `attempt=1; max=3`.
+    let attempt = header("amz-sdk-request");
+    let attempt = attempt.iter().flat_map(|request| request.split("; "));
+    let attempt = attempt.filter_map(|part| part.strip_prefix("attempt=")?.parse::<u32>().ok());
     Call {
         service,
         operation,
         caller: header("x-amz-security-token"),
-        invocation: header("amz-sdk-invocation-id"),
+        is_retry: attempt.max().is_some_and(|attempt| attempt > 1),
         body: body.clone(),
     }
 }

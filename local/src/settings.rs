@@ -26,6 +26,11 @@ pub const SNIPCART_API_URL: &str = "https://app.snipcart.com/api";
 /// The access key and the secret key for the AWS endpoints, which check neither.
 pub const AWS_KEY: &str = "local";
 
+/// How glibc's allocator is set, as in the template.
+pub const TUNABLES_NAME: &str = "GLIBC_TUNABLES";
+/// A block of half a megabyte goes back to the system at once.
+pub const TUNABLES: &str = "glibc.malloc.mmap_threshold=524288";
+
 /// Where the parts of the stack are.
 #[derive(Debug, Clone)]
 pub struct Urls {
@@ -98,7 +103,7 @@ pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
         // As in the template. Whoever reads a kept delivery anew needs them as its provider's function does.
         ("CARTUM_TIME_ZONE", "Europe/Kyiv".to_owned()),
         ("DEEPLE_CURRENCY", "THB".to_owned()),
-        ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=524288".to_owned()),
+        (TUNABLES_NAME, TUNABLES.to_owned()),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_DEFAULT_REGION", REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", AWS_KEY.to_owned()),

@@ -2,7 +2,7 @@
 //!
 //! It is the only switch for faults. The functions know nothing of it: they are made to fail from outside, as on AWS.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -37,8 +37,8 @@ pub struct Call {
     pub operation: String,
     /// The execution environment that makes it, if a function does.
     pub caller: Option<String>,
-    /// What the SDK calls it: an attempt that follows one without an answer has the same name.
-    pub invocation: Option<String>,
+    /// Whether the SDK tries it again by itself, because an earlier attempt was not answered.
+    pub is_retry: bool,
     /// The request's body.
     pub body: Bytes,
 }
@@ -176,29 +176,13 @@ struct InForce {
 /// Decides over every call that no rule is for.
 type Plan = Arc<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
 
-/// The calls of an operation, however often an SDK tries each of them.
-#[derive(Debug, Default)]
-struct Counted {
-    calls: usize,
-    invocations: HashSet<String>,
-}
-
-impl Counted {
-    fn add(&mut self, call: &Call) {
-        let invocation = call.invocation.clone();
-        if invocation.is_none_or(|invocation| self.invocations.insert(invocation)) {
-            self.calls += 1;
-        }
-    }
-}
-
 /// The tap.
 #[derive(Clone)]
 pub struct Tap {
     environments: Environments,
     plan: Arc<Mutex<Option<Plan>>>,
     faults: Arc<Mutex<Vec<InForce>>>,
-    counts: Arc<Mutex<HashMap<(Service, String), Counted>>>,
+    counts: Arc<Mutex<HashMap<(Service, String), usize>>>,
 }
 
 impl Tap {
@@ -245,9 +229,7 @@ impl Tap {
     /// How many calls of an operation have come so far. What an SDK tries again by itself, because an answer was late, is one.
     pub fn count(&self, service: Service, operation: &str) -> usize {
         let counts = lock(&self.counts);
-        counts
-            .get(&(service, operation.to_owned()))
-            .map_or(0, |counted| counted.calls)
+        counts.get(&(service, operation.to_owned())).copied().unwrap_or(0)
     }
 
     /// Lets one call pass, or not. `carry_out` is given the body to carry out.
@@ -256,10 +238,11 @@ impl Tap {
         F: Future<Output = Response<Bytes>> + Send + 'static,
     {
         let body = call.body.clone();
-        lock(&self.counts)
-            .entry((call.service, call.operation.clone()))
-            .or_default()
-            .add(&call);
+        if !call.is_retry {
+            *lock(&self.counts)
+                .entry((call.service, call.operation.clone()))
+                .or_default() += 1;
+        }
         let Some(found) = self.fault(&call) else {
             return Some(carried_out(carry_out(body)).await);
         };

@@ -10,9 +10,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::aws::Aws;
+use super::subjects::functions;
 use crate::Error;
 use crate::environment::{Recipe, command};
 use crate::runtime_api::{Invocation, Outcome, RuntimeApi};
+use crate::settings::TUNABLES_NAME;
 
 /// The most that anything here is waited for: an interpreter under a busy machine starts in far less.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -55,6 +57,10 @@ impl Subject {
     /// The command, with `wrapper` (such as a tracer and its flags) before it.
     pub(super) async fn start(&self, aws: &Aws, wrapper: &[String]) -> Result<Process, Error> {
         let mut variables = aws.variables(&self.settings);
+        if !functions().any(|function| function == self.name) {
+            // Of our template alone.
+            variables.remove(TUNABLES_NAME);
+        }
         variables.extend(self.variables.iter().cloned());
         let (program, arguments) = match wrapper {
             [] => (self.program.clone(), self.arguments.clone()),

@@ -27,23 +27,22 @@ const ORDERS: [(&str, &str); 5] = [
     ("snipcart", "order-completed"),
 ];
 
-/// Builds the functions and the floor as `sam build` does, which is by cargo-lambda; the compiler is shown at its work.
+/// Builds the functions and the floor as `sam build` does: by cargo-lambda, and each for itself, so that none has what another part of
+/// the workspace asks of a crate. The compiler is shown at its work.
 pub fn build(root: &Path) -> Result<PathBuf, Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(root)
-        .args(["lambda", "build", "--locked", "--release"]);
     for function in functions().chain([FLOOR]) {
-        command.args(["--bin", function]);
-    }
-    let built = command.stdin(Stdio::null()).status();
-    if !built.is_ok_and(|status| status.success()) {
-        return Err(Error::Build(
-            "the functions do not build: it is said above why. cargo-lambda does it (pip install cargo-lambda ziglang); \
-             what is built already is given by --binaries."
-                .to_owned(),
-        ));
+        let built = Command::new(&cargo)
+            .current_dir(root)
+            .args(["lambda", "build", "--locked", "--release", "--package", function])
+            .stdin(Stdio::null())
+            .status();
+        if !built.is_ok_and(|status| status.success()) {
+            return Err(Error::Build(format!(
+                "{function} does not build: it is said above why. cargo-lambda does it (pip install cargo-lambda ziglang); \
+                 what is built already is given by --binaries."
+            )));
+        }
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(root.join(target).join("lambda"))

@@ -115,7 +115,7 @@ mod tests {
             service: Service::DynamoDb,
             operation: operation.to_owned(),
             caller: Some("cartum-1".to_owned()),
-            invocation: None,
+            is_retry: false,
             body: Bytes::from(body.to_owned()),
         }
     }
