@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 use std::{env, fs};
 
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
@@ -26,9 +25,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-/// How long a connection may take to come about, without its TLS: the limits of the calls are for all.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Where the authorities that a system trusts are, in one file.
 const AUTHORITIES: [&str; 4] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -40,9 +36,9 @@ const AUTHORITIES: [&str; 4] = [
 /// What requests are sent with.
 pub(crate) type HttpClient = Client<HttpsConnector<connect::HttpConnector>, SdkBody>;
 
+/// It waits for as long as it is waited for: every call has a limit of its own.
 static CLIENT: LazyLock<HttpClient> = LazyLock::new(|| {
     let mut tcp = connect::HttpConnector::new();
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
     let tls = HttpsConnectorBuilder::new()
@@ -86,6 +82,9 @@ fn authorities(named: Option<OsString>) -> RootCertStore {
     if let Some(bundle) = files.into_iter().find_map(|file| fs::read(file).ok()) {
         // One that cannot be read is left out: it vouches for nobody.
         store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
+    }
+    if store.is_empty() {
+        tracing::warn!("there are no authorities to trust: TLS will fail (SSL_CERT_FILE names a file of them)");
     }
     store
 }
@@ -140,6 +139,7 @@ mod tests {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
     use crate::aws;
