@@ -1,6 +1,7 @@
 //! `cargo local` as a developer uses it: the command itself, in processes of its own.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -472,4 +473,28 @@ async fn list_names_every_event_and_event_prints_one() {
         jiff::Timestamp::now().as_millisecond() - signed < 60_000,
         "it is signed now"
     );
+}
+
+#[tokio::test]
+async fn the_bench_runs_a_function_over_tls_too() {
+    let command = local_command();
+    let binaries = Path::new(command.as_std().get_program()).parent().expect("its folder");
+    let report = std::env::temp_dir().join(format!("order-webhooks-{}.json", uuid()));
+    let bench = run(&[
+        "bench",
+        "--only=snipcart",
+        "--quick",
+        "--runs=1",
+        "--events=10",
+        &format!("--binaries={}", binaries.display()),
+        &format!("--json={}", report.display()),
+    ])
+    .await;
+    assert!(bench.status.success(), "{}", String::from_utf8_lossy(&bench.stderr));
+    let measured: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    fs::remove_file(&report).unwrap();
+    for endpoints in ["plain", "tls"] {
+        let calls = &measured[endpoints]["snipcart"]["calls_per_event"];
+        assert_eq!(calls, 4.0, "{endpoints}: the validation, and three of the AWS SDK");
+    }
 }
