@@ -37,7 +37,7 @@ pub struct Call {
     pub operation: String,
     /// The execution environment that makes it, if a function does.
     pub caller: Option<String>,
-    /// Whether the SDK tries it again by itself, because an earlier attempt was not answered.
+    /// Whether the SDK tries it again by itself, because an earlier attempt was not answered, or with a fault.
     pub is_retry: bool,
     /// The request's body.
     pub body: Bytes,
@@ -226,7 +226,7 @@ impl Tap {
         *lock(&self.plan) = None;
     }
 
-    /// How many calls of an operation have come so far. What an SDK tries again by itself, because an answer was late, is one.
+    /// How many calls of an operation have come so far. What an SDK tries again by itself is one.
     pub fn count(&self, service: Service, operation: &str) -> usize {
         let counts = lock(&self.counts);
         counts.get(&(service, operation.to_owned())).copied().unwrap_or(0)
