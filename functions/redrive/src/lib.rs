@@ -5,6 +5,7 @@
 //! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
 //! deadline and says where it goes on.
 
+mod by_hour;
 mod dismiss;
 mod drain;
 mod erase;

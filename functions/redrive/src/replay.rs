@@ -1,13 +1,14 @@
 //! `{"replay":{...}}`: publishing exactly the stored events again. They keep their ids; the attribute `replay` tells.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::publisher::{Occasion, PublishError};
-use shared::store::{Hour, SHARDS, State, StoreError, With};
+use shared::store::{State, StoreError, With};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Outbox, PAGE, TaskError, TimeLeft};
+use crate::by_hour::Place;
+use crate::{Outbox, TaskError, TimeLeft};
 
 /// Which events: those of a provider that were received in a time, and of them those of a shop and of some types.
 #[derive(Debug, Deserialize)]
@@ -29,23 +30,9 @@ pub struct Replay {
     cursor: Option<Place>,
 }
 
-/// A place in the index: an hour, a shard of it, and the event that was the last.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Place {
-    hour: Timestamp,
-    shard: u8,
-    after: Option<(String, String)>,
-}
-
 impl Outbox {
     pub(crate) async fn replay(&self, replay: Replay, time: TimeLeft) -> Result<Value, TaskError> {
-        let first = Place {
-            hour: Hour::containing(replay.from).start(),
-            shard: 0,
-            after: None,
-        };
-        let mut place = replay.cursor.clone().unwrap_or(first);
+        let mut place = replay.cursor.clone().unwrap_or_else(|| Place::at(replay.from));
         let mut replayed = 0;
         while place.hour < replay.to {
             if Instant::now() >= time.stop_at {
@@ -69,11 +56,7 @@ impl Outbox {
     }
 
     async fn replay_page(&self, replay: &Replay, place: &Place, until: Instant) -> Result<Page, StoreError> {
-        let hour = Hour::containing(place.hour);
-        let (ids, last) = self
-            .store
-            .of_hour(&replay.provider, hour, place.shard, PAGE, place.after.as_ref())
-            .await?;
+        let (ids, last) = self.received(&replay.provider, place).await?;
         let wanted = self
             .store
             .heads(&ids, With::Event)
@@ -102,24 +85,7 @@ impl Outbox {
                 }
             }
         }
-        let next = match (last, place.shard) {
-            (Some(last), shard) => Place {
-                hour: place.hour,
-                shard,
-                after: Some(last),
-            },
-            (None, shard) if shard + 1 < SHARDS => Place {
-                hour: place.hour,
-                shard: shard + 1,
-                after: None,
-            },
-            (None, _) => Place {
-                hour: hour.next().start(),
-                shard: 0,
-                after: None,
-            },
-        };
-        Ok(Page::Published(count, next))
+        Ok(Page::Published(count, place.next(last)))
     }
 }
 
