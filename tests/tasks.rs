@@ -353,3 +353,60 @@ async fn an_erased_order_leaves_a_tombstone_that_still_knows_its_event() {
     assert!(stack.messages().await.is_empty());
     assert_eq!(stack.ask(task(false)).await["erased"], 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compare_shows_what_todays_mapping_would_change() {
+    let stack = Stack::start().await;
+    let begun = Timestamp::now() - SignedDuration::from_millis(1);
+    let changed = stack.deliver("cartum", "order-created").await.event_id("accepted");
+    stack
+        .deliver("cartum", "order-created-coupon")
+        .await
+        .event_id("accepted");
+    stack.deliver("cartum", "unknown-event").await.event_id("quarantined");
+    stack.deliver("cartum", "user-signup").await.event_id("unsupported");
+    let compare = |values: bool| {
+        let to = Timestamp::now() + SignedDuration::from_secs(1);
+        json!({"compare": {"provider": "cartum", "from": begun, "to": to, "values": values}})
+    };
+    let same = stack.ask(compare(false)).await;
+    assert_eq!((&same["compared"], &same["changed"]), (&4.into(), &0.into()), "{same}");
+    assert_eq!((&same["done"], &same["events"]), (&true.into(), &json!([])));
+
+    // As if an older mapping had written the event.
+    let mut event = stack.stored_event(&changed).await;
+    event["data"]["order"]["note"] = "a note that only the customer may read".into();
+    event["data"]["order"]["items"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("sku");
+    stack.put_stored_event(&changed, &event).await;
+    stack.messages().await;
+    let masked = stack.ask(compare(false)).await;
+    assert_eq!(
+        (&masked["compared"], &masked["changed"]),
+        (&4.into(), &1.into()),
+        "{masked}"
+    );
+    let [found] = masked["events"].as_array().unwrap().as_slice() else {
+        panic!("{masked}")
+    };
+    assert_eq!(
+        (&found["event_id"], &found["today"]),
+        (&json!(changed), &json!("order.created"))
+    );
+    let pointers: Vec<_> = found["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| found["pointer"].as_str().unwrap())
+        .collect();
+    assert_eq!(pointers, ["/data/order/items/0/sku", "/data/order/note"]);
+    assert_eq!(masked["pointers"]["/data/order/items/*/sku"], 1);
+    assert!(!masked.to_string().contains("only the customer"), "{masked}");
+
+    let shown = stack.ask(compare(true)).await;
+    assert!(shown.to_string().contains("only the customer"), "{shown}");
+    assert!(stack.messages().await.is_empty(), "nothing is published");
+    assert_eq!(stack.stored_event(&changed).await, event, "nothing is written");
+}

@@ -289,6 +289,8 @@ async fn ask_everything(stack: &Stack) {
         let hour = SignedDuration::from_hours(1);
         let replay = json!({"provider": provider, "from": now - hour, "to": now + hour});
         stack.ask(json!({"replay": replay})).await;
+        let compare = json!({"provider": provider, "from": now - hour, "to": now + hour, "values": true});
+        stack.ask(json!({"compare": compare})).await;
         stack.ask(json!({"erase": of_order})).await;
     }
     let dismiss = json!({"dismiss": {"event_id": "0".repeat(64)}});

@@ -34,6 +34,7 @@ Examples:
   cargo local redrive                           publish what is due now, and not in a minute
   cargo local get snipcart main ORDER           all events of an order, whole
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
+  cargo local compare cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local requeue --stack order-webhooks    the same tasks on a deployed stack, by the AWS CLI
   cargo local chaos --events 20000 --seed 1     are none lost, and none twice?
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
@@ -84,6 +85,9 @@ enum Command {
     Dismiss(outbox::Dismiss),
     /// Erase what is known of an order
     Erase(outbox::Erase),
+    /// Show what today's mapping would change in stored events; nothing is written or published
+    #[command(after_help = EXAMPLES)]
+    Compare(outbox::Compare),
     /// Send events through random faults and kills in a stack of its own, and count what became of them
     Chaos(storm::Options),
     /// Send new orders at a steady rate in a stack of its own, and say how long each took
@@ -173,6 +177,7 @@ fn main() -> ExitCode {
         Command::Reprocess(options) => run(outbox::reprocess(options)),
         Command::Dismiss(options) => run(outbox::dismiss(options)),
         Command::Erase(options) => run(outbox::erase(options)),
+        Command::Compare(options) => run(outbox::compare(options)),
         Command::Chaos(options) => run(storm::chaos(options)),
         Command::Load(options) => run(measure::load(options)),
         Command::Backlog(options) => run(measure::backlog(options)),

@@ -1,5 +1,6 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss` and `erase`: what an operator asks of the function `redrive`, here or deployed.
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `erase` and `compare`: what an operator asks of the function `redrive`, here or deployed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -113,6 +114,27 @@ pub(crate) struct Erase {
     place: Place,
 }
 
+/// `cargo local compare`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The provider
+    provider: String,
+    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long)]
+    from: Timestamp,
+    /// Events that were received before this time
+    #[arg(long)]
+    to: Timestamp,
+    /// Only those of this shop
+    #[arg(long)]
+    shop: Option<String>,
+    /// Show the values that differ, which are customers' data. Without this only their JSON types are shown
+    #[arg(long)]
+    values: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// Publishes what is due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
@@ -185,6 +207,22 @@ pub(crate) async fn dismiss(dismiss: Dismiss) -> Result<(), Error> {
     Ok(())
 }
 
+/// Shows what today's mapping would change in stored events.
+pub(crate) async fn compare(compare: Compare) -> Result<(), Error> {
+    let mut parameters = json!({
+        "provider": compare.provider,
+        "from": compare.from,
+        "to": compare.to,
+        "values": compare.values,
+    });
+    if let Some(shop) = compare.shop {
+        parameters["shop"] = shop.into();
+    }
+    let task = Task::new("compare", parameters, compare.place).await?;
+    print(&task.compared().await?);
+    Ok(())
+}
+
 /// Erases an order.
 pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
     let parameters = json!({
@@ -212,6 +250,34 @@ struct Answer {
     events: Vec<Box<RawValue>>,
     done: bool,
     cursor: Value,
+}
+
+/// What `compare` has found.
+#[derive(Default, Serialize, Deserialize)]
+struct Compared {
+    compared: u64,
+    changed: u64,
+    unreadable: u64,
+    pointers: BTreeMap<String, u64>,
+    events: Vec<Value>,
+    #[serde(skip_serializing)]
+    done: bool,
+    #[serde(skip_serializing)]
+    cursor: Value,
+    #[serde(skip_serializing)]
+    outage: Option<String>,
+}
+
+impl Compared {
+    fn add(&mut self, page: Self) {
+        self.compared += page.compared;
+        self.changed += page.changed;
+        self.unreadable += page.unreadable;
+        for (pointer, count) in page.pointers {
+            *self.pointers.entry(pointer).or_default() += count;
+        }
+        self.events.extend(page.events);
+    }
 }
 
 /// An invocation, or as many as it takes.
@@ -260,6 +326,29 @@ impl Task {
                 return Ok(Events { events });
             }
             self.parameters["cursor"] = answer.cursor;
+        }
+    }
+
+    /// The counts and the changed events of as many answers as it takes.
+    async fn compared(mut self) -> Result<Value, Error> {
+        let line = ProgressBar::new_spinner();
+        line.enable_steady_tick(Duration::from_millis(200));
+        let mut total = Compared::default();
+        loop {
+            let mut answer: Compared = self.once().await?;
+            let (done, cursor, outage) = (answer.done, answer.cursor.take(), answer.outage.take());
+            total.add(answer);
+            line.set_message(format!("{} compared, {} changed", total.compared, total.changed));
+            if done {
+                line.finish_and_clear();
+                return Ok(json!(total));
+            }
+            if let Some(cause) = outage {
+                line.finish_and_clear();
+                let said = [format!("{} compared", total.compared)];
+                return Err(self.stopped(&format!("it was stopped ({cause})"), &said));
+            }
+            self.parameters["cursor"] = cursor;
         }
     }
 

@@ -6,6 +6,7 @@
 //! deadline and says where it goes on.
 
 mod by_hour;
+mod compare;
 mod dismiss;
 mod drain;
 mod erase;
@@ -62,6 +63,8 @@ pub enum Task {
     Dismiss(dismiss::Dismiss),
     /// Remove what is known of an order.
     Erase(erase::Erase),
+    /// Show what today's mapping would change in stored events.
+    Compare(compare::Compare),
 }
 
 /// What is answered to a task.
@@ -144,6 +147,7 @@ impl Outbox {
             Task::Reprocess(reprocess) => self.reprocess(&reprocess, time.stop_at).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
             Task::Erase(erase) => self.erase(erase).await,
+            Task::Compare(compare) => self.compare(compare, time).await,
         };
         report.map(Answer::Report)
     }
