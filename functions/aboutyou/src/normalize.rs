@@ -140,7 +140,7 @@ fn item(index: usize, fields: &Fields<'_>, currency: Option<Currency>, assumed: 
 
 /// An item has no place for a word beside ours: one that has no mapping stays in `unmapped`.
 fn item_status(fields: &Fields<'_>) -> Option<Status> {
-    let status = status(fields.look("status", Value::as_str)?);
+    let status = status(fields.look("status", Value::as_text)?);
     if status != Status::Unknown {
         fields.take("status");
     }

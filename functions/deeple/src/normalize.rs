@@ -82,7 +82,7 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
 
 /// Whether prices include the tax, where a word that is documented nowhere says so; any other word stays in `unmapped`.
 fn tax_included(root: &Fields<'_>) -> Option<bool> {
-    let included = included(root.look("vatOptions", Value::as_str)?)?;
+    let included = included(root.look("vatOptions", Value::as_text)?)?;
     root.take("vatOptions");
     Some(included)
 }
