@@ -93,18 +93,14 @@ fn one_thing_wrong_costs_that_thing_and_an_order_only_where_it_names_none() {
     let outcome = runner().run(&strategy, |(payload, at, damage)| {
         let (payload, pointer) = damage.inflict(&payload, at);
         let (event, number) = (payload.get("event"), payload.pointer("/message/order_number"));
-        let text = |value: Option<&Value>| {
-            value
-                .and_then(Value::as_str)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
-        let whole = |value: Option<&Value>| {
-            value.is_some_and(|value| value.is_u64() || value.as_str().is_some_and(|text| !text.is_empty()))
+        let text = |value: Option<&Value>| match value? {
+            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
         };
         let expected = match text(event).as_deref() {
             None => Some(Reason::NoDiscriminator),
-            Some("order.created") if whole(number) => None,
+            Some("order.created") if text(number).is_some() => None,
             Some("order.created") => Some(Reason::NoOrderId),
             Some(_) => Some(Reason::UnknownEvent),
         };

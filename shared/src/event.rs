@@ -84,6 +84,8 @@ vocabulary! {
         ItemsReturned = "order.items_returned",
         /// The delivery, not the order, was cancelled.
         DeliveryCancelled = "order.delivery_cancelled",
+        /// The customer asked to withdraw from the purchase; the shop has not decided yet.
+        WithdrawalRequested = "order.withdrawal_requested",
     }
 }
 
@@ -98,6 +100,8 @@ vocabulary! {
         Processing = "processing",
         /// On its way.
         Shipped = "shipped",
+        /// Some of the items are on their way, others are not.
+        PartiallyShipped = "partially_shipped",
         /// With the customer.
         Delivered = "delivered",
         /// Cancelled.
@@ -122,8 +126,12 @@ vocabulary! {
         Authorized = "authorized",
         /// Paid.
         Paid = "paid",
+        /// A part is paid, the rest is outstanding.
+        PartiallyPaid = "partially_paid",
         /// Paid back.
         Refunded = "refunded",
+        /// Paid, and a part of it paid back.
+        PartiallyRefunded = "partially_refunded",
         /// Failed or expired.
         Failed = "failed",
         /// Cancelled.
@@ -131,6 +139,34 @@ vocabulary! {
         /// Charged back or disputed.
         Disputed = "disputed",
         /// The provider said a word that has no mapping; it stands beside this one.
+        Unknown = "unknown",
+    }
+}
+
+vocabulary! {
+    /// What a line of an order is. It says which lines add up: the parts of a set have prices of their own, and so has the set.
+    ItemKind {
+        /// A product sold by itself.
+        Product = "product",
+        /// A gift that comes with the order.
+        Gift = "gift",
+        /// A set of products, sold as one.
+        Set = "set",
+        /// A part of a set that is another line of the order.
+        SetItem = "set_item",
+        /// The provider used a word that has no mapping; it is kept in `unmapped`.
+        Unknown = "unknown",
+    }
+}
+
+vocabulary! {
+    /// Why an amount was added to or taken from an order after it was placed.
+    AdjustmentKind {
+        /// Money went back to the customer.
+        Refund = "refund",
+        /// The customer withdrew from the purchase, or asked to.
+        Withdrawal = "withdrawal",
+        /// The provider used a word that has no mapping; it is kept in `unmapped`.
         Unknown = "unknown",
     }
 }
@@ -204,6 +240,12 @@ pub struct Order {
     pub number: Option<String>,
     /// The sales channel the order came from, in the provider's words, where the provider sells on several.
     pub channel: Option<String>,
+    /// The provider's key of the order that this one follows from: the first order of a subscription whose renewal this is.
+    pub parent_id: Option<String>,
+    /// The order's page at the provider, a URL as it came: it may be relative to the provider's or the shop's site.
+    pub url: Option<String>,
+    /// The language of the order, as the provider writes it: `en`, `fr-CA`.
+    pub locale: Option<String>,
     /// Where the order stands; null: not said.
     pub status: Option<Status>,
     /// The provider's word for `status`, as it came.
@@ -212,6 +254,8 @@ pub struct Order {
     pub payment_status: Option<PaymentStatus>,
     /// The provider's word for `payment_status`, as it came.
     pub provider_payment_status: Option<String>,
+    /// Why the order was cancelled or rejected, as it came; null: not cancelled, or not said.
+    pub cancel_reason: Option<String>,
     /// Currency of every amount that does not name its own, by the provider; by the operator's setting where the provider names none (then named in `data.assumed`).
     pub currency: Option<Currency>,
     /// Sums, as the provider states them.
@@ -220,6 +264,8 @@ pub struct Order {
     pub discounts: Option<Vec<Discount>>,
     /// Taxes on the order; null: not said.
     pub tax_lines: Option<Vec<TaxLine>>,
+    /// Refunds and withdrawals since the order was placed; null: not said.
+    pub adjustments: Option<Vec<Adjustment>>,
     /// Who ordered.
     pub customer: Option<Customer>,
     /// Who pays.
@@ -234,10 +280,16 @@ pub struct Order {
     pub payment: Payment,
     /// The customer's note, as it came.
     pub note: Option<String>,
+    /// Fields that the shop added to its checkout, with what the customer entered; null: not said.
+    pub custom_fields: Option<Vec<CustomField>>,
     /// When the order was placed, RFC 3339 in UTC, by the provider's clock.
     pub placed_at: Option<Timestamp>,
     /// When the order last changed, RFC 3339 in UTC, by the provider's clock: order a consumer's view by this, never by arrival.
     pub updated_at: Option<Timestamp>,
+    /// When the order was completed, RFC 3339 in UTC, by the provider's clock.
+    pub completed_at: Option<Timestamp>,
+    /// When the order was cancelled or rejected, RFC 3339 in UTC, by the provider's clock.
+    pub cancelled_at: Option<Timestamp>,
 }
 
 /// Sums of an order in its currency, each as the provider states it.
@@ -252,12 +304,18 @@ pub struct Totals {
     pub subtotal: Option<Amount>,
     /// Shipping, in the order's currency.
     pub shipping: Option<Amount>,
+    /// Tax on shipping, in the order's currency.
+    pub shipping_tax: Option<Amount>,
     /// All taxes together, in the order's currency.
     pub tax: Option<Amount>,
     /// What the customer pays, without taxes, in the order's currency.
     pub total_net: Option<Amount>,
     /// What the customer pays, in the order's currency.
     pub total: Option<Amount>,
+    /// What was paid back so far, in the order's currency.
+    pub refunded: Option<Amount>,
+    /// What is still to be paid, in the order's currency.
+    pub outstanding: Option<Amount>,
 }
 
 /// A discount on the order.
@@ -268,6 +326,10 @@ pub struct Discount {
     pub code: Option<String>,
     /// Its name.
     pub name: Option<String>,
+    /// The kind of discount, in the provider's words: `coupon`, `Rate`.
+    pub kind: Option<String>,
+    /// Its rate in percent, where it is one: `25`.
+    pub rate: Option<Amount>,
     /// What it saved, in the order's currency.
     pub amount: Option<Amount>,
 }
@@ -276,6 +338,8 @@ pub struct Discount {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TaxLine {
+    /// The number under which the tax is registered, as it is printed on invoices, or the provider's key of the tax.
+    pub id: Option<String>,
     /// Its name.
     pub name: Option<String>,
     /// Its rate in percent: `19`.
@@ -284,6 +348,36 @@ pub struct TaxLine {
     pub amount: Option<Amount>,
     /// Whether the prices include it.
     pub included: Option<bool>,
+}
+
+/// A refund of the order or a withdrawal from it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Adjustment {
+    /// The provider's key of the adjustment.
+    pub id: Option<String>,
+    /// The number that people see: the confirmation number of a withdrawal.
+    pub number: Option<String>,
+    /// What it is: a refund or a withdrawal.
+    pub kind: Option<AdjustmentKind>,
+    /// How much goes back to the customer, in the adjustment's own `currency`.
+    pub amount: Option<Amount>,
+    /// The currency of `amount`, by the provider; null: the order's.
+    pub currency: Option<Currency>,
+    /// Why, as the provider has it.
+    pub reason: Option<String>,
+    /// What was decided, in the provider's words; null: not said.
+    pub resolution: Option<String>,
+    /// Whether it concerns a part of the order only; null: not said.
+    pub partial: Option<bool>,
+    /// Whether the customer asked after the end of the withdrawal period; null: not said.
+    pub outside_period: Option<bool>,
+    /// Whether the provider told the customer; null: not said.
+    pub customer_notified: Option<bool>,
+    /// The lines that it concerns; null: not said.
+    pub items: Option<Vec<ItemReference>>,
+    /// When it was made, RFC 3339 in UTC, by the provider's clock.
+    pub created_at: Option<Timestamp>,
 }
 
 /// Who ordered.
@@ -310,6 +404,8 @@ pub struct Customer {
 pub struct Address {
     /// Full name.
     pub name: Option<String>,
+    /// Salutation or title, as the provider writes it.
+    pub salutation: Option<String>,
     /// First name.
     pub first_name: Option<String>,
     /// Last name.
@@ -328,12 +424,20 @@ pub struct Address {
     pub city: Option<String>,
     /// State, province or region.
     pub region: Option<String>,
+    /// Code of the state, province or region, as the provider writes it: `CA`.
+    pub region_code: Option<String>,
     /// Postal code.
     pub postal_code: Option<String>,
     /// Country, ISO 3166-1 alpha-2, upper case.
     pub country: Option<String>,
     /// Telephone number as the provider writes it.
     pub phone: Option<String>,
+    /// E-mail address; some providers mask it.
+    pub email: Option<String>,
+    /// Tax or VAT number of the person or company at this address, as it came.
+    pub tax_id: Option<String>,
+    /// The customer's instructions for the delivery to this address, as they came.
+    pub instructions: Option<String>,
 }
 
 /// An item of the order.
@@ -342,8 +446,14 @@ pub struct Address {
 pub struct Item {
     /// The provider's key of this line.
     pub id: Option<String>,
+    /// `id` of the line that this one belongs to: the set that it is a part of.
+    pub parent_id: Option<String>,
+    /// What the line is: a product, a gift, a set or a part of one; null: not said.
+    pub kind: Option<ItemKind>,
     /// The provider's key of the product.
     pub product_id: Option<String>,
+    /// The provider's key of the product's variant: its size, its colour.
+    pub variant_id: Option<String>,
     /// Stock-keeping unit.
     pub sku: Option<String>,
     /// The product's name.
@@ -356,6 +466,10 @@ pub struct Item {
     pub unit_price: Option<Amount>,
     /// Price of one without tax, in the order's currency.
     pub unit_price_net: Option<Amount>,
+    /// Price of one before discounts, in the order's currency.
+    pub original_unit_price: Option<Amount>,
+    /// What discounts saved on the line, in the order's currency.
+    pub discount: Option<Amount>,
     /// Price of the line, in the order's currency.
     pub total: Option<Amount>,
     /// Tax, in the order's currency, as the provider states it.
@@ -364,13 +478,17 @@ pub struct Item {
     pub tax_rate: Option<Amount>,
     /// Where the item stands; null: not said.
     pub status: Option<Status>,
+    /// Whether the item is shipped; false for downloads, services and the like; null: not said.
+    pub requires_shipping: Option<bool>,
+    /// Weight of one piece, in grams.
+    pub weight: Option<Quantity>,
     /// Tracking number of its parcel.
     pub tracking_number: Option<String>,
     /// Tracking number of its return.
     pub return_tracking_number: Option<String>,
-    /// The product's page, a URL.
+    /// The product's page, a URL as it came: it may be relative to the shop's site.
     pub url: Option<String>,
-    /// The product's picture, a URL.
+    /// The product's picture, a URL as it came: it may be relative to the shop's site.
     pub image_url: Option<String>,
 }
 
@@ -384,6 +502,16 @@ pub struct ItemOption {
     pub value: Option<String>,
 }
 
+/// A field that the shop added to its checkout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CustomField {
+    /// The field's name or label: `Gift message`.
+    pub name: Option<String>,
+    /// What the customer entered or chose, as text.
+    pub value: Option<String>,
+}
+
 /// How the order travels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -394,12 +522,42 @@ pub struct Shipping {
     pub carrier: Option<String>,
     /// Tracking number at the carrier.
     pub tracking_number: Option<String>,
-    /// Tracking page, a URL.
+    /// Tracking page, a URL as it came: it may be relative to the provider's site.
     pub tracking_url: Option<String>,
-    /// Delivery note or label, a URL.
+    /// Delivery note or label, a URL as it came: it may be relative to the provider's site.
     pub document_url: Option<String>,
     /// The pick-up point the parcel goes to, instead of an address.
     pub pickup_point: Option<PickupPoint>,
+    /// The parcels, where the provider tells of them; null: not said. The fields above say the same of an order that travels as one.
+    pub fulfillments: Option<Vec<Fulfillment>>,
+}
+
+/// A parcel of the order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Fulfillment {
+    /// The lines in it; null: not said.
+    pub items: Option<Vec<ItemReference>>,
+    /// The carrier, in the provider's words.
+    pub carrier: Option<String>,
+    /// Tracking number at the carrier.
+    pub tracking_number: Option<String>,
+    /// Tracking page, a URL as it came: it may be relative to the provider's site.
+    pub tracking_url: Option<String>,
+    /// Tracking number of its return.
+    pub return_tracking_number: Option<String>,
+    /// Where the parcel stands; null: not said.
+    pub status: Option<Status>,
+}
+
+/// A line of the order, or some of its pieces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ItemReference {
+    /// `id` of the line in `order.items`.
+    pub id: Option<String>,
+    /// How many of it: pieces, or the unit that the shop sells in; null: not said.
+    pub quantity: Option<Quantity>,
 }
 
 /// A parcel shop or locker.
@@ -412,16 +570,38 @@ pub struct PickupPoint {
     pub r#type: Option<String>,
     /// Its name.
     pub name: Option<String>,
+    /// The number that people know it by: of a branch or a locker.
+    pub number: Option<String>,
+    /// Its key in the carrier's own directory, where that is not `id`.
+    pub r#ref: Option<String>,
+    /// The customer's own number at the carrier, without which some lockers take no parcel.
+    pub customer_number: Option<String>,
 }
 
 /// How the order is paid.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Payment {
-    /// The method or gateway, in the provider's words.
+    /// The method, in the provider's words; the gateway where the provider names nothing else.
     pub method: Option<String>,
+    /// The provider's key of the method; it may differ from shop to shop.
+    pub method_id: Option<String>,
+    /// The gateway or processor that takes the payment, in the provider's words.
+    pub gateway: Option<String>,
     /// The provider's key of the payment.
     pub id: Option<String>,
+    /// The card that it is paid with.
+    pub card: Option<Card>,
+}
+
+/// A payment card, as far as it may be shown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Card {
+    /// The brand, as the provider writes it: `Visa`.
+    pub brand: Option<String>,
+    /// The last four digits of its number.
+    pub last4: Option<String>,
 }
 
 /// A step from one word of the provider to another.

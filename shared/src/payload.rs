@@ -3,6 +3,9 @@
 //! A field is *taken* when the mapping reads it and it has the documented type. What was not taken is the event's
 //! `unmapped`. A field that was asked for and has another type is not taken, reads as absent and is named in the
 //! event's `warnings`: one odd field never costs an order. `null` and `""` count as absent.
+//!
+//! Providers that write JSON by looking at a value (PHP's `JSON_NUMERIC_CHECK`) send a text of digits as a number: a phone
+//! number, a name, a coupon code. So wherever text is expected, a number is read as its digits.
 
 mod tree;
 
@@ -136,21 +139,21 @@ impl<'p> Fields<'p> {
         self.object.is_some()
     }
 
-    /// Text.
+    /// Text, or a number as the digits that it came in.
     pub fn text(&self, name: &str) -> Option<String> {
-        self.read(name, |value| value.as_str().map(str::to_owned))
+        self.read(name, |value| value.as_text().map(str::to_owned))
     }
 
-    /// A key, a code or a number that people see: text, or an integer as text.
+    /// A key, a code or a number that people see. Providers write these as text or as a number; both are read as [`text`](Self::text) reads them.
     pub fn id(&self, name: &str) -> Option<String> {
-        self.read(name, id_of)
+        self.text(name)
     }
 
     /// A value of any scalar type, as text.
     pub fn scalar(&self, name: &str) -> Option<String> {
         self.read(name, |value| match value.as_bool() {
             Some(is_true) => Some(is_true.to_string()),
-            None => value.as_str().or_else(|| value.as_number()).map(str::to_owned),
+            None => value.as_text().map(str::to_owned),
         })
     }
 
@@ -353,16 +356,6 @@ fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
         at += taken;
     }
     found.then_some(mended)
-}
-
-fn id_of(value: Value<'_>) -> Option<String> {
-    let whole = || value.as_number().filter(|number| is_whole(number));
-    value.as_str().or_else(whole).map(str::to_owned)
-}
-
-fn is_whole(number: &str) -> bool {
-    let digits = number.strip_prefix('-').unwrap_or(number);
-    digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]

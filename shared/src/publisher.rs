@@ -287,7 +287,7 @@ impl Omission {
 
 /// In the order in which a consumer can best do without them. After the items only oddities remain: the last steps are
 /// there because an order that cannot be published as it is must still be announced.
-const OMISSIONS: [Omission; 4] = [
+const OMISSIONS: [Omission; 5] = [
     Omission {
         pointers: &["/data/unmapped"],
         leave_out: |event| event.data.unmapped = None,
@@ -295,6 +295,17 @@ const OMISSIONS: [Omission; 4] = [
     Omission {
         pointers: &["/data/order/items"],
         leave_out: |event| event.data.order.items = None,
+    },
+    Omission {
+        pointers: &[
+            "/data/order/shipping/fulfillments",
+            "/data/order/adjustments",
+            "/data/order/custom_fields",
+        ],
+        leave_out: |event| {
+            let order = &mut event.data.order;
+            (order.shipping.fulfillments, order.adjustments, order.custom_fields) = (None, None, None);
+        },
     },
     Omission {
         pointers: &["/data/warnings"],
@@ -313,6 +324,8 @@ const OMISSIONS: [Omission; 4] = [
             "/data/order/shipping",
             "/data/order/payment",
             "/data/order/note",
+            "/data/order/url",
+            "/data/order/cancel_reason",
         ],
         leave_out: |event| {
             (event.data.notification, event.data.change, event.data.refund) = (None, None, None);
@@ -321,6 +334,8 @@ const OMISSIONS: [Omission; 4] = [
                 id: order.id,
                 number: order.number,
                 channel: order.channel,
+                parent_id: order.parent_id,
+                locale: order.locale,
                 status: order.status,
                 provider_status: order.provider_status,
                 payment_status: order.payment_status,
@@ -329,6 +344,8 @@ const OMISSIONS: [Omission; 4] = [
                 totals: order.totals,
                 placed_at: order.placed_at,
                 updated_at: order.updated_at,
+                completed_at: order.completed_at,
+                cancelled_at: order.cancelled_at,
                 ..Order::default()
             };
         },

@@ -39,7 +39,6 @@ fn order(message: &Fields<'_>, assumed: &mut Assumed) -> Order {
     Order {
         number: id.clone(),
         id,
-        channel: None,
         status: status_word.as_deref().map(status),
         provider_status: status_word,
         payment_status: None,
@@ -70,16 +69,18 @@ fn order(message: &Fields<'_>, assumed: &mut Assumed) -> Order {
                 id: message.id("shipping_collection_point_key"),
                 r#type: message.text("shipping_collection_point_type"),
                 name: message.text("shipping_collection_point_description"),
+                ..PickupPoint::default()
             }),
             ..Shipping::default()
         },
         payment: Payment {
             method: message.text("payment_method"),
-            id: None,
+            ..Payment::default()
         },
         note: None,
         placed_at: time(message, "created_at"),
         updated_at: time(message, "updated_at"),
+        ..Order::default()
     }
 }
 
@@ -139,7 +140,7 @@ fn item(index: usize, fields: &Fields<'_>, currency: Option<Currency>, assumed: 
 
 /// An item has no place for a word beside ours: one that has no mapping stays in `unmapped`.
 fn item_status(fields: &Fields<'_>) -> Option<Status> {
-    let status = status(fields.look("status", Value::as_str)?);
+    let status = status(fields.look("status", Value::as_text)?);
     if status != Status::Unknown {
         fields.take("status");
     }

@@ -26,7 +26,6 @@ fn order(root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Orde
     Order {
         number: id.clone(),
         id,
-        channel: None,
         status: status_word.as_deref().map(status),
         provider_status: status_word,
         payment_status: payment_word.as_deref().map(payment_status),
@@ -67,11 +66,12 @@ fn order(root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Orde
         },
         payment: Payment {
             method: root.object("payment_type").text("title"),
-            id: None,
+            ..Payment::default()
         },
         note: root.text("comment"),
         placed_at: assumed.note("/data/order/placed_at", root.time_in("stat_created", time_zone)),
         updated_at: None,
+        ..Order::default()
     }
 }
 
@@ -90,8 +90,8 @@ fn discounts(root: &Fields<'_>) -> Option<Vec<Discount>> {
     if code.is_some() || coupon.is_some_and(|amount| amount != Amount::ZERO) {
         discounts.push(Discount {
             code,
-            name: None,
             amount: root.amount("coupon_discount_value"),
+            ..Discount::default()
         });
     }
     (own.is_some() || !discounts.is_empty()).then_some(discounts)

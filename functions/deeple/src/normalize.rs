@@ -44,6 +44,7 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
             rate: assumed.note("/data/order/tax_lines/0/rate", root.amount("vatValue")),
             amount: root.amount("vatPrice"),
             included: assumed.note("/data/order/tax_lines/0/included", tax_included(root)),
+            ..TaxLine::default()
         })
         .map(|line| vec![line]),
         customer: unless_empty(Customer {
@@ -75,12 +76,13 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
         note: root.text("note"),
         placed_at: root.time("createdAt"),
         updated_at: root.time("updatedAt"),
+        ..Order::default()
     }
 }
 
 /// Whether prices include the tax, where a word that is documented nowhere says so; any other word stays in `unmapped`.
 fn tax_included(root: &Fields<'_>) -> Option<bool> {
-    let included = included(root.look("vatOptions", Value::as_str)?)?;
+    let included = included(root.look("vatOptions", Value::as_text)?)?;
     root.take("vatOptions");
     Some(included)
 }

@@ -30,7 +30,6 @@ fn order(root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order
     Order {
         number: basket.id("label").or_else(|| id.clone()),
         id,
-        channel: None,
         status,
         provider_status: status_word,
         payment_status: payment_word.as_deref().map(payment_status),
@@ -66,10 +65,12 @@ fn order(root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order
         payment: Payment {
             method: basket.text("payment_type"),
             id: basket.id("payment_id"),
+            ..Payment::default()
         },
         note: None,
         placed_at: basket.time("created_at"),
         updated_at: basket.time("updated_at"),
+        ..Order::default()
     }
 }
 

@@ -60,7 +60,6 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
     Order {
         number: content.id("invoiceNumber").or_else(|| id.clone()),
         id,
-        channel: None,
         status: status_word.as_deref().map(status),
         provider_status: status_word,
         payment_status: payment_word.as_deref().map(payment_status),
@@ -72,8 +71,8 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
             subtotal: content.amount("subtotal"),
             shipping: content.amount("shippingFees"),
             tax: content.amount("taxesTotal"),
-            total_net: None,
             total: content.amount("grandTotal"),
+            ..Totals::default()
         },
         discounts: content
             .objects("discounts")
@@ -99,10 +98,12 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         payment: Payment {
             method: content.text("paymentMethod"),
             id: content.id("paymentTransactionId"),
+            ..Payment::default()
         },
         note: None,
         placed_at: content.time("creationDate"),
         updated_at: content.time("modificationDate"),
+        ..Order::default()
     }
 }
 
@@ -121,6 +122,7 @@ fn discount(fields: &Fields<'_>) -> Discount {
         code: fields.text("code"),
         name: fields.text("name"),
         amount: fields.amount("amountSaved"),
+        ..Discount::default()
     }
 }
 
@@ -130,6 +132,7 @@ fn tax_line(fields: &Fields<'_>) -> TaxLine {
         rate: fields.fraction("taxRate"),
         amount: fields.amount("amount"),
         included: fields.flag("includedInPrice"),
+        ..TaxLine::default()
     }
 }
 

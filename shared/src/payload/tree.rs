@@ -141,6 +141,11 @@ impl<'t> Value<'t> {
         (self.node.kind == Kind::Text).then(|| self.tree.text(self.node.holds))
     }
 
+    /// The text of a text, or of a number the digits that it came in.
+    pub fn as_text(self) -> Option<&'t str> {
+        self.as_str().or_else(|| self.as_number())
+    }
+
     /// The text of a number.
     pub(super) fn as_number(self) -> Option<&'t str> {
         (self.node.kind == Kind::Number).then(|| self.tree.text(self.node.holds))
@@ -157,7 +162,7 @@ impl<'t> Value<'t> {
 
     /// An amount: a number, or a text that holds one. Providers send both.
     pub fn as_amount(self) -> Option<Amount> {
-        Amount::parse(self.as_number().or_else(|| self.as_str())?)
+        Amount::parse(self.as_text()?)
     }
 
     /// `null` and `""` say nothing.
