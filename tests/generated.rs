@@ -184,7 +184,7 @@ async fn the_function_answers_generated_orders_as_they_are_understood() {
 fn meaning(payload: &Value) -> Result<Meaning, TestCaseError> {
     let provider = aboutyou::AboutYou::from_settings(&Settings::from_table::<&str, &str>([])).expect("the defaults");
     let body = payload.to_string().into_bytes();
-    let understanding = understand(&provider, &authentic::delivery(Method::POST, &[], body.clone()));
+    let understanding = understand(&provider, &authentic::delivery(Method::POST, &[], body.clone()), None);
     authentic::check(&body, &understanding).map_err(TestCaseError::fail)?;
     Ok(understanding.meaning)
 }

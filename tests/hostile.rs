@@ -332,7 +332,7 @@ fn an_order_may_have_many_items<P: Provider>() {
     let items = (0..100_000).map(|number| json!({"id": number, "?": [number]}));
     *body.pointer_mut(pointer).expect("items") = items.collect();
     let delivery = authentic::delivery(Method::POST, &[], body.to_string().into_bytes());
-    let Meaning::Order(event) = understand(&reader.provider, &delivery).meaning else {
+    let Meaning::Order(event) = understand(&reader.provider, &delivery, None).meaning else {
         panic!("it is no order")
     };
     let unmapped = Value::from(event.data.unmapped.unwrap_or_default().fields().expect("fields"));
@@ -435,7 +435,11 @@ impl<P: Provider> Reader<P> {
     /// What an authentic delivery with this body means, and whether all holds that must; a panic is a fault too.
     fn read(&self, body: &[u8]) -> Result<Meaning, String> {
         let understanding = catch_unwind(AssertUnwindSafe(|| {
-            understand(&self.provider, &authentic::delivery(Method::POST, &[], body.to_vec()))
+            understand(
+                &self.provider,
+                &authentic::delivery(Method::POST, &[], body.to_vec()),
+                None,
+            )
         }));
         let understanding = understanding.map_err(|_| "it panics".to_owned())?;
         authentic::check(body, &understanding)?;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::answer::{Outcome, Reason, Refusal};
+use crate::drift::Drift;
 use crate::identity::{EventId, Shop};
 use crate::provider::Provider;
 use crate::receiver::{Publication, Receipt, Receiver};
@@ -29,10 +30,11 @@ use crate::telemetry::Telemetry;
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
 /// What is counted of each delivery.
-const UNITS: [(&str, Unit); 12] = [
+const UNITS: [(&str, Unit); 13] = [
     ("Accepted", Unit::Count),
     ("Conflicts", Unit::Count),
     ("Deliveries", Unit::Count),
+    ("Drift", Unit::Count),
     ("Duplicates", Unit::Count),
     ("Invalid", Unit::Count),
     ("MappingFailed", Unit::Count),
@@ -130,6 +132,9 @@ struct Line<'a> {
     /// Stored, and waiting in the outbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     unpublished: Option<bool>,
+    /// Where the payload is not as the mapping knows it: by pointer and type, never by value.
+    #[serde(skip_serializing_if = "<[Drift]>::is_empty")]
+    drift: &'a [Drift],
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
     /// The secret that is at fault, by its name.
@@ -204,6 +209,9 @@ impl<P: Provider> Function<P> {
         if waits {
             metrics::counter!("Unpublished").increment(1);
         }
+        if !receipt.drift.is_empty() {
+            metrics::counter!("Drift").increment(receipt.drift.len() as u64);
+        }
         let line = Line {
             event_id: Some(&receipt.id),
             r#type: receipt.event_type,
@@ -213,6 +221,7 @@ impl<P: Provider> Function<P> {
                 _ => None,
             },
             unpublished: waits.then_some(true),
+            drift: &receipt.drift,
             ..line
         };
         self.telemetry.write(Level::INFO, "delivery", &line);

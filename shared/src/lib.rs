@@ -18,6 +18,8 @@ mod aws;
 pub mod callback;
 #[cfg(feature = "receiver")]
 pub mod delivery;
+#[cfg(feature = "receiver")]
+pub mod drift;
 pub mod event;
 #[cfg(feature = "receiver")]
 mod function;

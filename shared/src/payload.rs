@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use crate::drift::{Agreeing, Drifts, Known};
 use crate::event::Unmapped;
 use crate::money::{Amount, Currency, Quantity};
 use tree::Tree;
@@ -105,6 +106,14 @@ impl<'b> Payload<'b> {
     pub(crate) fn forget_reads(&self) {
         self.tree.forget_reads();
         self.warnings.borrow_mut().clear();
+    }
+
+    /// Adds to `found` the fields that were not taken and are not known to stay in `unmapped`.
+    pub(crate) fn drift(&self, known: &Known, found: &mut Drifts) {
+        let root = self.tree.root();
+        if root.settle() && root.is_object() {
+            root.drift(&Agreeing::root(known), &mut String::new(), found);
+        }
     }
 
     /// Everything that was not taken, at its own place; and JSON pointers to the fields that were not as documented.

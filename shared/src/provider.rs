@@ -25,6 +25,10 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// Whether a delivery that was verified once can be verified again.
     const VERIFIES: Verifies = Verifies::AnyNumberOfTimes;
 
+    /// JSON pointers to the fields of its payloads that are known to stay in `unmapped`, as [`Known`](crate::drift::Known) reads
+    /// them. What stays there beside these is reported as drift.
+    const UNMAPPED: &'static [&'static str] = &[];
+
     /// What one shop's deliveries are verified with.
     type Secrets: DeserializeOwned + Send + Sync;
 

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Outcome, Reason, Refusal};
 use crate::delivery::{BodyLimit, Delivery};
+use crate::drift::{Drift, Known, Reported};
 use crate::event::OrderEvent;
 use crate::identity::EventId;
 use crate::provider::{Provider, Verifies};
@@ -33,6 +34,9 @@ pub struct Receiver<P: Provider> {
     store: Store,
     publisher: Publisher,
     body_limit: BodyLimit,
+    /// The fields that are known to stay in `unmapped`.
+    known: Known,
+    reported: Reported,
 }
 
 /// An event and what became of its delivery.
@@ -45,6 +49,8 @@ pub struct Receipt {
     pub outcome: Outcome,
     /// Whether its event waits.
     pub publication: Publication,
+    /// Where its payload is not as the mapping knows it, as far as this execution environment has not reported it before.
+    pub drift: Vec<Drift>,
 }
 
 /// What became of an event's publication.
@@ -66,6 +72,8 @@ impl<P: Provider> Receiver<P> {
             store: Store::from_settings(settings)?,
             publisher: Publisher::from_settings(settings)?,
             body_limit: BodyLimit::new(limit),
+            known: Known::new(P::UNMAPPED),
+            reported: Reported::default(),
         })
     }
 
@@ -101,7 +109,7 @@ impl<P: Provider> Receiver<P> {
     pub async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
         let delivery = self.verify(delivery).await?;
-        let Understanding { id, meaning } = understand(&self.provider, &delivery);
+        let Understanding { id, meaning, drift } = understand(&self.provider, &delivery, Some(&self.known));
         let (event_type, (outcome, publication)) = match meaning {
             Meaning::Order(event) => (
                 Some(event.r#type.as_str()),
@@ -122,6 +130,7 @@ impl<P: Provider> Receiver<P> {
             event_type,
             outcome,
             publication,
+            drift: self.reported.news(drift),
         })
     }
 

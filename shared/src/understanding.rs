@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::answer::Reason;
 use crate::delivery::Delivery;
+use crate::drift::{Drift, Drifts, Known};
 use crate::event::{Data, OrderEvent};
 use crate::identity::{EventId, Identity, sha256_hex};
 use crate::payload::{NotJson, Payload};
@@ -18,6 +19,8 @@ pub struct Understanding {
     pub id: EventId,
     /// What is to be done with it.
     pub meaning: Meaning,
+    /// Where an order's payload is not as the mapping knows it. Empty unless [`understand`] was given what is known.
+    pub drift: Vec<Drift>,
 }
 
 /// What is to be done with an authentic delivery.
@@ -33,8 +36,10 @@ pub enum Meaning {
 /// Identifies and normalizes a delivery. Whatever is in it, there is an answer: an authentic delivery is always kept, even one
 /// that our code panics over: it is read anew when the code is mended. Until then it is known by its body, whatever its id would
 /// have been: another body of the same event is then not taken for a repeat of this one.
-pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understanding {
-    let understood = catch_unwind(AssertUnwindSafe(|| read(provider, delivery)));
+///
+/// With `known`, the provider's fields that are known to stay in `unmapped`, it reports drift too.
+pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Understanding {
+    let understood = catch_unwind(AssertUnwindSafe(|| read(provider, delivery, known)));
     understood.unwrap_or_else(|_| Understanding {
         id: EventId::new(
             P::NAME,
@@ -43,10 +48,11 @@ pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> U
             delivery.body(),
         ),
         meaning: Meaning::Quarantined(Reason::MappingFailed),
+        drift: Vec::new(),
     })
 }
 
-fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understanding {
+fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Understanding {
     let id_of = |identity| EventId::new(P::NAME, delivery.shop(), &identity, delivery.body());
     let (payload, identified) = match identify(provider, delivery) {
         Ok(identified) => identified,
@@ -58,15 +64,24 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understandi
             return Understanding {
                 id: id_of(identity_of_unknown(delivery)),
                 meaning,
+                drift: Vec::new(),
             };
         }
     };
     let id = id_of(identified.identity);
     let normalized = provider.normalize(identified.event, &payload);
+    let mut found = Drifts::default();
+    if let Some(known) = known {
+        payload.drift(known, &mut found);
+    }
     let event = complete::<P>(id.clone(), delivery, normalized, payload);
+    if known.is_some() {
+        found.add_words(&event);
+    }
     Understanding {
         id,
         meaning: Meaning::Order(Box::new(event)),
+        drift: found.into_drifts(),
     }
 }
 
@@ -193,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_order_that_our_code_panics_over_is_kept_and_known_again() {
-        let [first, repeat, another] = ["{}", "{}", "[]"].map(|body| understand(&Faulty, &delivery(body)));
+        let [first, repeat, another] = ["{}", "{}", "[]"].map(|body| understand(&Faulty, &delivery(body), None));
         for understanding in [&first, &repeat, &another] {
             assert!(matches!(
                 understanding.meaning,

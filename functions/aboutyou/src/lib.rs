@@ -43,6 +43,7 @@ fn default_signature_header() -> String {
 
 impl Provider for AboutYou {
     const NAME: &'static str = "aboutyou";
+    const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
 
     type Secrets = Secrets;
     type Event = Event;

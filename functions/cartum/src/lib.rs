@@ -40,6 +40,7 @@ pub struct OrderCreated;
 
 impl Provider for Cartum {
     const NAME: &'static str = "cartum";
+    const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
     /// PUT is documented, POST was seen; DELETE tells that the subscription was removed.
     const METHODS: &'static [Method] = &[Method::PUT, Method::POST, Method::DELETE];
 

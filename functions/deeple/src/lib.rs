@@ -44,6 +44,7 @@ pub struct OrderChanged;
 
 impl Provider for Deeple {
     const NAME: &'static str = "deeple";
+    const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
 
     type Secrets = Secrets;
     type Event = OrderChanged;

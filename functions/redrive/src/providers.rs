@@ -37,11 +37,11 @@ impl Providers {
         delivery: &Verified<Delivery>,
     ) -> Option<(&'static str, Understanding)> {
         match provider {
-            Selldone::NAME => Some((Selldone::NAME, understand(&self.selldone, delivery))),
-            Cartum::NAME => Some((Cartum::NAME, understand(&self.cartum, delivery))),
-            Deeple::NAME => Some((Deeple::NAME, understand(&self.deeple, delivery))),
-            AboutYou::NAME => Some((AboutYou::NAME, understand(&self.aboutyou, delivery))),
-            Snipcart::NAME => Some((Snipcart::NAME, understand(&self.snipcart, delivery))),
+            Selldone::NAME => Some((Selldone::NAME, understand(&self.selldone, delivery, None))),
+            Cartum::NAME => Some((Cartum::NAME, understand(&self.cartum, delivery, None))),
+            Deeple::NAME => Some((Deeple::NAME, understand(&self.deeple, delivery, None))),
+            AboutYou::NAME => Some((AboutYou::NAME, understand(&self.aboutyou, delivery, None))),
+            Snipcart::NAME => Some((Snipcart::NAME, understand(&self.snipcart, delivery, None))),
             _ => None,
         }
     }

@@ -33,6 +33,7 @@ pub struct Secrets {
 
 impl Provider for Selldone {
     const NAME: &'static str = "selldone";
+    const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
 
     type Secrets = Secrets;
     type Event = Action;

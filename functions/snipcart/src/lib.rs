@@ -43,6 +43,7 @@ pub struct Secrets {
 
 impl Provider for Snipcart {
     const NAME: &'static str = "snipcart";
+    const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
     /// Whether a request token validates a second time is not documented.
     const VERIFIES: Verifies = Verifies::Once;
 

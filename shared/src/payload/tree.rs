@@ -12,6 +12,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde::ser::{Error as _, Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 use serde_json::value::RawValue;
 
+use crate::drift::{self, Agreeing, Drifts};
 use crate::money::Amount;
 
 /// A document.
@@ -210,6 +211,44 @@ impl<'t> Value<'t> {
             }
         }
         self.node.read.get() != Read::Taken
+    }
+
+    /// Adds to `found` what was not taken of a settled value and is not known. `pointer` leads to the value.
+    pub(super) fn drift(self, known: &Agreeing<'_>, pointer: &mut String, found: &mut Drifts) {
+        if known.cover_all_below() && self.node.parts().is_some() || found.is_full() {
+            return;
+        }
+        if !self.has_parts() {
+            if !known.cover_value() {
+                found.add(pointer.clone(), self.type_name());
+            }
+            return;
+        }
+        let is_list = self.node.kind == Kind::List;
+        for part in self.parts().filter(|part| part.node.read.get() != Read::Taken) {
+            // Positions in a list are known by `*` alone.
+            let name = if is_list { "*" } else { part.name() };
+            let length = pointer.len();
+            pointer.push('/');
+            pointer.push_str(drift::step(name));
+            part.drift(&known.below(name), pointer, found);
+            pointer.truncate(length);
+        }
+    }
+
+    fn has_parts(self) -> bool {
+        self.node.parts().is_some_and(|parts| !parts.is_empty())
+    }
+
+    fn type_name(self) -> &'static str {
+        match self.node.kind {
+            Kind::Null => "null",
+            Kind::False | Kind::True => "boolean",
+            Kind::Number => "number",
+            Kind::Text => "string",
+            Kind::List => "array",
+            Kind::Object => "object",
+        }
     }
 
     fn name(self) -> &'t str {

@@ -59,7 +59,7 @@ impl<P: Provider> Target<P> {
     }
 
     fn hold(&self, body: &[u8], delivery: &Verified<Delivery>) {
-        if let Err(broken) = authentic::check(body, &understand(&self.provider, delivery)) {
+        if let Err(broken) = authentic::check(body, &understand(&self.provider, delivery, None)) {
             panic!("{broken}");
         }
     }
