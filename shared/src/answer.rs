@@ -114,8 +114,8 @@ pub enum Refusal {
         limit: usize,
     },
     /// 401: not known to come from the provider. The answer is the same for every reason.
-    #[error("{0}")]
-    Unauthorized(&'static str),
+    #[error(transparent)]
+    Unauthorized(#[from] Unverified),
     /// 500: our own configuration or secret is wrong.
     #[error("{0}")]
     Misconfigured(String),
@@ -124,7 +124,30 @@ pub enum Refusal {
     Unavailable(String),
 }
 
+/// Why a delivery could not be verified. Operators tell the two kinds apart by their metrics; callers cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    /// The shop is not configured, or the request carries nothing that looks like the provider's credentials. Every public
+    /// address receives such requests.
+    #[error("{0}")]
+    NoCredentials(&'static str),
+    /// The shop is configured and the request carries what looks like the provider's credentials, but they do not pass. After a
+    /// failed rotation, every genuine delivery is refused like this.
+    #[error("{0}")]
+    WrongCredentials(&'static str),
+}
+
 impl Refusal {
+    /// 401 for [`Unverified::NoCredentials`].
+    pub fn no_credentials(cause: &'static str) -> Self {
+        Self::Unauthorized(Unverified::NoCredentials(cause))
+    }
+
+    /// 401 for [`Unverified::WrongCredentials`].
+    pub fn wrong_credentials(cause: &'static str) -> Self {
+        Self::Unauthorized(Unverified::WrongCredentials(cause))
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -147,13 +170,14 @@ impl Refusal {
         }
     }
 
-    /// The metric that counts it.
-    pub(crate) fn metric(&self) -> &'static str {
+    /// The metrics that count the refusal.
+    pub(crate) fn metrics(&self) -> &'static [&'static str] {
         match self {
-            Self::MethodNotAllowed(_) | Self::TooLarge { .. } => "Invalid",
-            Self::Unauthorized(_) => "Refused",
-            Self::Misconfigured(_) => "Misconfigured",
-            Self::Unavailable(_) => "Unavailable",
+            Self::MethodNotAllowed(_) | Self::TooLarge { .. } => &["Invalid"],
+            Self::Unauthorized(Unverified::NoCredentials(_)) => &["Refused"],
+            Self::Unauthorized(Unverified::WrongCredentials(_)) => &["Refused", "WrongCredentials"],
+            Self::Misconfigured(_) => &["Misconfigured"],
+            Self::Unavailable(_) => &["Unavailable"],
         }
     }
 
@@ -238,7 +262,8 @@ mod tests {
                 Some(("allow", "POST, PUT")),
             ),
             (Refusal::TooLarge { limit: 5 }, 413, None),
-            (Refusal::Unauthorized("inside"), 401, None),
+            (Refusal::no_credentials("inside"), 401, None),
+            (Refusal::wrong_credentials("inside"), 401, None),
             (Refusal::Misconfigured("inside".into()), 500, None),
             (Refusal::Unavailable("inside".into()), 503, Some(("retry-after", "30"))),
         ] {
@@ -255,6 +280,24 @@ mod tests {
             );
             assert!(!body.to_string().contains("inside"));
         }
+    }
+
+    #[test]
+    fn both_kinds_of_401_have_the_same_answer() {
+        let answers = [Refusal::no_credentials("one"), Refusal::wrong_credentials("another")].map(|refusal| {
+            let answer = refusal.into_response("request-1");
+            (answer.headers().clone(), body(&answer))
+        });
+        assert_eq!(answers[0], answers[1]);
+    }
+
+    #[test]
+    fn wrong_credentials_count_as_refused_too() {
+        assert_eq!(Refusal::no_credentials("").metrics(), ["Refused"]);
+        assert_eq!(
+            Refusal::wrong_credentials("").metrics(),
+            ["Refused", "WrongCredentials"]
+        );
     }
 
     #[test]
