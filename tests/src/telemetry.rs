@@ -50,15 +50,13 @@ impl Line {
     /// The sets of dimensions that its metrics are published under.
     pub fn dimensions(&self) -> Vec<Vec<&str>> {
         let directives = self.json["_aws"]["CloudWatchMetrics"].as_array();
-        let sets = directives
+        let lists = directives
             .into_iter()
             .flatten()
             .filter_map(|d| d["Dimensions"].as_array());
-        let names = |set: &'_ Value| {
-            set.as_array()
-                .map(|names| names.iter().filter_map(Value::as_str).collect())
-        };
-        sets.flatten().filter_map(names).collect()
+        let sets = lists.flatten().filter_map(Value::as_array);
+        sets.map(|names| names.iter().filter_map(Value::as_str).collect())
+            .collect()
     }
 
     /// The one value of a metric.
