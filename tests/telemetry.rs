@@ -525,7 +525,7 @@ const DEEPLE_REFUSED: &[(Attack, bool)] = &[
 const SNIPCART_REFUSED: &[(Attack, bool)] = &[
     (
         ("an unknown request token", |f| {
-            request_token(f, "an-unknown-request-token")
+            request_token(f, "an-unknown-request-token");
         }),
         true,
     ),
