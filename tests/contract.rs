@@ -15,8 +15,11 @@ use local::template;
 use serde_json::{Value, json};
 use shared::Provider;
 use shared::answer::{Outcome, Reason, Refusal};
+use tests::telemetry::documented;
 use tests::{Answer, Stack};
 use yaml_rust2::{Yaml, YamlLoader};
+
+const PROVIDERS: [&str; 5] = ["selldone", "cartum", "deeple", "aboutyou", "snipcart"];
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/schema")
@@ -129,7 +132,7 @@ fn openapi_has_every_answer_and_no_other() {
     assert_eq!(words(&schemas["Kept"]["properties"]["reason"]["enum"]), reasons);
 
     let refusals = [
-        Refusal::Unauthorized(""),
+        Refusal::no_credentials(""),
         Refusal::MethodNotAllowed(&[]),
         Refusal::TooLarge { limit: 0 },
         Refusal::Misconfigured(String::new()),
@@ -332,6 +335,138 @@ async fn asyncapi_has_the_attributes_that_messages_really_carry() {
         met.iter().map(String::as_str).collect::<BTreeSet<_>>(),
         names(&headers["properties"])
     );
+}
+
+fn resources() -> Value {
+    let text = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
+    let yaml = YamlLoader::load_from_str(&text).expect("YAML").swap_remove(0);
+    json_of(&yaml["Resources"])
+}
+
+/// The properties of the template's alarms, by their logical ids.
+fn alarms() -> Vec<(String, Value)> {
+    let Value::Object(resources) = resources() else {
+        panic!("no resources")
+    };
+    let alarms = resources
+        .into_iter()
+        .filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm");
+    alarms
+        .map(|(id, mut resource)| (id, resource["Properties"].take()))
+        .collect()
+}
+
+/// The provider that an alarm's metric is of; `None` where its dimensions name no provider.
+fn provider_of(alarm: &Value) -> Option<&str> {
+    let dimensions = alarm["Dimensions"].as_array()?;
+    let provider = dimensions.iter().find(|dimension| dimension["Name"] == "provider")?;
+    provider["Value"].as_str()
+}
+
+#[test]
+fn every_alarm_watches_a_documented_metric() {
+    let (of_deliveries, of_runs) = documented();
+    let mut ours = 0;
+    for (id, alarm) in alarms() {
+        let namespace = alarm["Namespace"].as_str().expect("a namespace");
+        if namespace.starts_with("AWS/") {
+            continue;
+        }
+        ours += 1;
+        let metric = alarm["MetricName"].as_str().expect("a metric");
+        let known = match provider_of(&alarm) {
+            Some(_) => &of_deliveries,
+            None => &of_runs,
+        };
+        assert!(known.contains(metric), "{id}: {metric} is not in {known:?}");
+    }
+    assert!(ours > 40, "{ours} alarms are not all");
+}
+
+#[test]
+fn every_provider_has_the_same_alarms() {
+    let watched = [
+        "Conflicts",
+        "Deliveries",
+        "MappingFailed",
+        "Misconfigured",
+        "Quarantined",
+        "Refused",
+        "Unavailable",
+        "WrongCredentials",
+    ];
+    let alarms = alarms();
+    for provider in PROVIDERS {
+        let of_provider = alarms.iter().filter(|(_, alarm)| provider_of(alarm) == Some(provider));
+        let metrics: BTreeSet<_> = of_provider
+            .filter_map(|(_, alarm)| alarm["MetricName"].as_str())
+            .collect();
+        assert_eq!(metrics, watched.into(), "{provider}");
+    }
+}
+
+#[test]
+fn a_single_wrong_credential_rings_the_alarm() {
+    for (id, alarm) in alarms() {
+        if alarm["MetricName"] == "WrongCredentials" {
+            assert_eq!(
+                (&alarm["Threshold"], &alarm["Statistic"]),
+                (&json!(0), &json!("Sum")),
+                "{id}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_503_rings_at_once_where_no_repeat_is_documented() {
+    let alarms = alarms();
+    let mut at_once = Vec::new();
+    for provider in PROVIDERS {
+        let readme = workspace().join("functions").join(provider).join("README.md");
+        let readme = fs::read_to_string(readme).expect("the README");
+        let alarm = alarms
+            .iter()
+            .find(|(_, alarm)| alarm["MetricName"] == "Unavailable" && provider_of(alarm) == Some(provider));
+        let (_, alarm) = alarm.expect("an alarm");
+        let period = alarm["Period"].as_u64().expect("seconds");
+        if readme.contains("Not documented: any automatic retry") {
+            assert_eq!(alarm["Threshold"], 0, "{provider}");
+            assert!(period <= 300, "{provider}");
+            at_once.push(provider);
+        } else {
+            assert_eq!(alarm["Threshold"], "UnavailableThreshold", "{provider}");
+            assert_eq!(period, 24 * 60 * 60, "{provider}");
+        }
+    }
+    assert_eq!(at_once, ["snipcart"]);
+}
+
+#[test]
+fn every_alarm_is_described_and_on_the_dashboard() {
+    let resources = resources();
+    let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
+    for (id, alarm) in alarms() {
+        let description = alarm["AlarmDescription"].as_str().expect("a description");
+        // CloudWatch takes 1024 characters.
+        assert!((80..=1024).contains(&description.len()), "{id}: {description}");
+        assert!(description.ends_with('.'), "{id}: {description}");
+        let words = description.split(|character: char| !character.is_alphanumeric());
+        for group in words.filter(|word| word.ends_with("Logs")) {
+            let known = group == "Logs" || resources[group]["Type"] == "AWS::Logs::LogGroup";
+            assert!(known, "{id}: there is no {group}");
+        }
+        let shown = template.contains(&format!("\"${{{id}.Arn}}\""));
+        assert!(shown, "{id} is not on the dashboard");
+    }
+}
+
+#[test]
+fn dead_letters_are_kept_longer_than_messages() {
+    let resources = resources();
+    let kept = |queue: &str| resources[queue]["Properties"]["MessageRetentionPeriod"].as_u64();
+    let (queue, dead_letters) = (kept("OrderEventsQueue"), kept("OrderEventsDeadLetterQueue"));
+    assert!(queue.is_some() && queue < dead_letters, "{queue:?} {dead_letters:?}");
 }
 
 #[test]

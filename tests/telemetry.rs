@@ -16,10 +16,30 @@ use shared::event::EventType;
 use shared::identity::EventId;
 use tests::attacks::{
     ABOUT_YOU_ATTACKS, Attack, CLIENT_SECRET, DEEPLE_ATTACKS, OTHER_TOKEN, SIGNATURE_HEADER,
-    SNIPCART_TOKENS_THAT_ARE_NONE, TOKEN_ATTACKS, about_you_sign, request_token,
+    SNIPCART_TOKENS_THAT_ARE_NONE, TOKEN_ATTACKS, about_you_sign, from_now, query, request_token, sign_at, token,
 };
-use tests::telemetry::{Line, NAMESPACE, lines, sums};
+use tests::telemetry::{Line, NAMESPACE, documented, lines, sums};
 use tests::{Answer, ORDERS, Stack, order_of};
+
+/// The shops that a provider's secret names in these tests.
+fn configured(provider: &str) -> &[&str] {
+    match provider {
+        "aboutyou" => &["main", "other", SIGNED_SHOP],
+        "snipcart" => &["main"],
+        _ => &["main", "other"],
+    }
+}
+
+/// The metrics of a delivery are by provider, and by shop too if the secret names the shop; no other shop is a dimension.
+fn assert_dimensions(line: &Line) {
+    let by_provider = vec!["provider"];
+    let expected = if configured(&line.function).contains(&line.said("shop")) {
+        vec![by_provider, vec!["provider", "shop"]]
+    } else {
+        vec![by_provider]
+    };
+    assert_eq!(line.dimensions(), expected, "{line:?}");
+}
 
 /// The shop of ABOUT YOU that demands a signature.
 const SIGNED_SHOP: &str = "signed";
@@ -382,7 +402,20 @@ async fn every_delivery_has_one_line_and_nothing_secret_or_personal_is_in_any() 
         );
     }
     let counted: Vec<Line> = deliveries.iter().map(|line| (*line).clone()).collect();
-    assert_eq!(sums(&counted), expected);
+    let mut counted = sums(&counted);
+    // The answer does not say which of the refused these were.
+    for (provider, _) in ORDERS {
+        let key = |metric: &str| (provider.to_owned(), metric.to_owned());
+        let wrong = counted.remove(&key("WrongCredentials")).unwrap_or_default();
+        let refused = expected[&key("Refused")];
+        assert!((1..refused).contains(&wrong), "{provider}: {wrong} of {refused}");
+    }
+    assert_eq!(counted, expected);
+    deliveries.iter().copied().for_each(assert_dimensions);
+    let mut counted: BTreeSet<String> = counted.into_keys().map(|(_, metric)| metric).collect();
+    // Our code panics over nothing that is sent here.
+    counted.extend(["MappingFailed", "WrongCredentials"].map(str::to_owned));
+    assert_eq!(counted, documented().0, "the README's table");
 
     assert_clean(&stack, &sent, &lines);
 }
@@ -450,6 +483,131 @@ fn assert_clean(stack: &Stack, sent: &Sent, lines: &[Line]) {
         .any(|after| after.len() >= 32 && after.bytes().take(32).all(|byte| byte.is_ascii_hexdigit()))
     });
     assert!(tokens.is_none(), "{tokens:?}");
+}
+
+/// A token as a secret may have held it once.
+const RETIRED: &str = "a-token-that-was-live-once";
+
+/// What is sent for a provider with a token in the URL, and whether it counts as wrong credentials.
+const TOKENS_REFUSED: &[(Attack, bool)] = &[
+    (("a retired token", |f| token(f, RETIRED)), true),
+    (("another shop's token", |f| token(f, OTHER_TOKEN)), true),
+    (
+        ("a retired token as the password", |f| {
+            query(f, &[]);
+            f.set_header(
+                "authorization",
+                format!("Basic {}", STANDARD.encode(format!(":{RETIRED}"))),
+            );
+        }),
+        true,
+    ),
+    (("no token", |f| query(f, &[])), false),
+    (("a short guess", |f| token(f, "admin")), false),
+    (
+        ("a guess of another form", |f| token(f, "' OR token LIKE '%' --")),
+        false,
+    ),
+    (("an unknown shop", |f| f.set_shop("shop-of-a-scanner")), false),
+    (("a malformed shop", |f| f.set_shop("%2e%2e")), false),
+];
+
+const DEEPLE_REFUSED: &[(Attack, bool)] = &[
+    (
+        ("another signature", |f| f.set_header("signature", "0".repeat(64))),
+        true,
+    ),
+    (("another PID", |f| f.set_header("pid", "other-pid")), true),
+    (("an old timestamp", |f| sign_at(f, &from_now(-200_000))), true),
+    (("no signature", |f| f.remove_header("signature")), false),
+    (("an empty signature", |f| f.set_header("signature", "")), false),
+    (("an unknown shop", |f| f.set_shop("shop-of-a-scanner")), false),
+];
+
+const SNIPCART_REFUSED: &[(Attack, bool)] = &[
+    (
+        ("an unknown request token", |f| {
+            request_token(f, "an-unknown-request-token");
+        }),
+        true,
+    ),
+    (("a malformed request token", |f| request_token(f, "..")), false),
+    (("an unknown shop", |f| f.set_shop("shop-of-a-scanner")), false),
+];
+
+/// For the shop of ABOUT YOU that demands a signature besides the token.
+const SIGNATURES_REFUSED: &[(Attack, bool)] = &[
+    (("the token without a signature", |f| f.set_shop(SIGNED_SHOP)), true),
+    (
+        ("the token with another signature", |f| {
+            f.set_shop(SIGNED_SHOP);
+            f.set_header(SIGNATURE_HEADER, "0".repeat(64));
+        }),
+        true,
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_counted_apart_from_noise() {
+    let stack = stack().await;
+    let mut expected = BTreeMap::<&str, Vec<(&str, bool)>>::new();
+    for (provider, refused) in [
+        ("selldone", TOKENS_REFUSED),
+        ("cartum", TOKENS_REFUSED),
+        ("aboutyou", TOKENS_REFUSED),
+        ("aboutyou", SIGNATURES_REFUSED),
+        ("deeple", DEEPLE_REFUSED),
+        ("snipcart", SNIPCART_REFUSED),
+    ] {
+        for ((what, make), is_wrong) in refused {
+            let mut fixture = stack.signed(provider, order_of(provider));
+            make(&mut fixture);
+            let answer = stack.send(&fixture).await;
+            assert_eq!(answer.status, 401, "{provider}, {what}: {answer:?}");
+            expected.entry(provider).or_default().push((what, *is_wrong));
+        }
+    }
+    let lines = lines(&stack).await;
+    for (provider, expected) in expected {
+        let of_provider = lines
+            .iter()
+            .filter(|line| line.is_delivery() && line.function == provider);
+        let of_provider: Vec<_> = of_provider.collect();
+        assert_eq!(of_provider.len(), expected.len(), "{provider}");
+        for (line, (what, is_wrong)) in of_provider.into_iter().zip(expected) {
+            assert_eq!(line.metric("Refused"), Some(1.0), "{what}: {line:?}");
+            assert_eq!(
+                line.metric("WrongCredentials"),
+                is_wrong.then_some(1.0),
+                "{what}: {line:?}"
+            );
+            assert_dimensions(line);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_creates_no_metrics() {
+    let stack = stack().await;
+    for (provider, order) in ORDERS {
+        for shop in ["a", "shop-of-a-scanner", "main2"] {
+            let mut genuine = stack.signed(provider, order);
+            genuine.set_shop(shop);
+            assert_eq!(stack.send(&genuine).await.status, 401);
+            let mut other_method = genuine.clone();
+            other_method.event["requestContext"]["http"]["method"] = Method::GET.as_str().into();
+            assert_eq!(stack.send(&other_method).await.status, 405);
+            let mut large = genuine.clone();
+            large.set_body("x".repeat(1_000_001));
+            assert_eq!(stack.send(&large).await.status, 413);
+        }
+    }
+    let lines = lines(&stack).await;
+    let deliveries: Vec<_> = lines.iter().filter(|line| line.is_delivery()).collect();
+    assert_eq!(deliveries.len(), ORDERS.len() * 9);
+    for line in deliveries {
+        assert_eq!(line.dimensions(), [["provider"]], "{line:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -616,6 +774,8 @@ async fn a_run_of_redrive_measures_the_outbox_whatever_it_comes_to() {
         ("Redriven", "Count"),
     ];
     assert_eq!(units, expected.into());
+    let names: BTreeSet<String> = expected.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names, documented().1, "the README's table");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,7 @@
-//! What a provider is told. The operator is told more, in the log: the two messages are kept apart.
+//! The answers to providers: outcomes of stored deliveries, and refusals.
+//!
+//! A refusal has two audiences. Its message is for the operator and goes to the log; the provider receives the status and a
+//! fixed text, which reveal nothing about secrets or configuration.
 
 use lambda_http::http::{Method, StatusCode, header};
 use lambda_http::{Body, Response};
@@ -6,24 +9,24 @@ use serde_json::json;
 
 use crate::identity::EventId;
 
-/// How soon a provider should send again after a 503, in seconds.
+/// Seconds after which a provider should repeat a delivery that was answered 503.
 const RETRY_AFTER: &str = "30";
 
-/// What became of an authentic delivery. It is kept, and answered 200.
+/// The outcome of an authentic delivery, which is stored and answered 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A new event, stored; published or waiting in the outbox.
+    /// The event is new. It is stored, and published or waiting in the outbox.
     Accepted,
-    /// The same event again.
+    /// The event was stored before.
     Duplicate,
-    /// A known event that is no order event.
+    /// The event is known and is not an order event.
     Unsupported,
-    /// Stored, not understood.
+    /// The delivery was not understood.
     Quarantined(Reason),
 }
 
 impl Outcome {
-    /// The word in the answer, and in the log.
+    /// The `status` in the answer and the `outcome` in the log.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -33,8 +36,8 @@ impl Outcome {
         }
     }
 
-    /// The metric that counts it. A conflict is not counted as quarantined: nothing is to be done about one. Nor is a fault of the
-    /// code, which is a reason to take back a deployment.
+    /// The metric that counts the outcome. A conflict does not count as quarantined, because no new mapping resolves it. Nor
+    /// does a panic of the mapping, which is a reason to roll a deployment back.
     pub(crate) fn metric(&self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
@@ -55,25 +58,25 @@ impl Outcome {
     }
 }
 
-/// Why an authentic delivery is not understood.
+/// Why an authentic delivery was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The body is not JSON.
     NotJson,
-    /// The payload does not say which event it is.
+    /// The payload does not name its event.
     NoDiscriminator,
-    /// The payload names an order event that is not known.
+    /// The payload names an event that is not known.
     UnknownEvent,
-    /// The payload names no order.
+    /// The payload does not identify its order.
     NoOrderId,
-    /// The event is known already, with another body.
+    /// The event is already stored with another body.
     Conflict,
-    /// Our own code panicked over it.
+    /// The mapping panicked on the payload.
     MappingFailed,
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 6] = [
         Self::NotJson,
         Self::NoDiscriminator,
@@ -83,7 +86,7 @@ impl Reason {
         Self::MappingFailed,
     ];
 
-    /// The word in the answer, in the store and in the log.
+    /// The `reason` in the answer, in the table and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotJson => "not_json",
@@ -95,16 +98,16 @@ impl Reason {
         }
     }
 
-    /// The reason that `word` stands for.
+    /// The reason that is written as `word`.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 }
 
-/// Why a delivery is not kept. The message is for the operator; the provider is told the status and little else.
+/// Why a delivery is not stored. The message is for the operator; the provider receives the status and a fixed text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// 405: the route takes other methods.
+    /// 405: the route accepts other methods.
     #[error("the method is not allowed")]
     MethodNotAllowed(&'static [Method]),
     /// 413: the body is over the limit.
@@ -113,18 +116,41 @@ pub enum Refusal {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// 401: not known to come from the provider. The answer is the same for every reason.
-    #[error("{0}")]
-    Unauthorized(&'static str),
-    /// 500: our own configuration or secret is wrong.
+    /// 401: the delivery could not be verified. The answer is the same for every reason.
+    #[error(transparent)]
+    Unauthorized(#[from] Unverified),
+    /// 500: the configuration or the secret is wrong.
     #[error("{0}")]
     Misconfigured(String),
-    /// 503: something that is needed cannot be reached; the provider should send again.
+    /// 503: a service that is needed cannot be used; the provider should repeat the delivery.
     #[error("{0}")]
     Unavailable(String),
 }
 
+/// Why a delivery could not be verified. Operators tell the two kinds apart by their metrics; callers cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    /// The shop is not configured, or the request carries nothing that looks like the provider's credentials. Every public
+    /// address receives such requests.
+    #[error("{0}")]
+    NoCredentials(&'static str),
+    /// The shop is configured and the request carries what looks like the provider's credentials, but they do not pass. After a
+    /// failed rotation, every genuine delivery is refused like this.
+    #[error("{0}")]
+    WrongCredentials(&'static str),
+}
+
 impl Refusal {
+    /// 401 for [`Unverified::NoCredentials`].
+    pub fn no_credentials(cause: &'static str) -> Self {
+        Self::Unauthorized(Unverified::NoCredentials(cause))
+    }
+
+    /// 401 for [`Unverified::WrongCredentials`].
+    pub fn wrong_credentials(cause: &'static str) -> Self {
+        Self::Unauthorized(Unverified::WrongCredentials(cause))
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -136,7 +162,7 @@ impl Refusal {
         }
     }
 
-    /// The word in the log, and at the end of the problem's type.
+    /// The `outcome` in the log, and the end of the problem's type.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::MethodNotAllowed(_) => "method_not_allowed",
@@ -147,17 +173,18 @@ impl Refusal {
         }
     }
 
-    /// The metric that counts it.
-    pub(crate) fn metric(&self) -> &'static str {
+    /// The metrics that count the refusal.
+    pub(crate) fn metrics(&self) -> &'static [&'static str] {
         match self {
-            Self::MethodNotAllowed(_) | Self::TooLarge { .. } => "Invalid",
-            Self::Unauthorized(_) => "Refused",
-            Self::Misconfigured(_) => "Misconfigured",
-            Self::Unavailable(_) => "Unavailable",
+            Self::MethodNotAllowed(_) | Self::TooLarge { .. } => &["Invalid"],
+            Self::Unauthorized(Unverified::NoCredentials(_)) => &["Refused"],
+            Self::Unauthorized(Unverified::WrongCredentials(_)) => &["Refused", "WrongCredentials"],
+            Self::Misconfigured(_) => &["Misconfigured"],
+            Self::Unavailable(_) => &["Unavailable"],
         }
     }
 
-    /// A problem of RFC 9457.
+    /// The answer: a problem as of RFC 9457.
     pub(crate) fn into_response(self, request_id: &str) -> Response<Body> {
         let detail = match &self {
             Self::MethodNotAllowed(methods) => format!("this route takes {}", names(methods)),
@@ -238,7 +265,8 @@ mod tests {
                 Some(("allow", "POST, PUT")),
             ),
             (Refusal::TooLarge { limit: 5 }, 413, None),
-            (Refusal::Unauthorized("inside"), 401, None),
+            (Refusal::no_credentials("inside"), 401, None),
+            (Refusal::wrong_credentials("inside"), 401, None),
             (Refusal::Misconfigured("inside".into()), 500, None),
             (Refusal::Unavailable("inside".into()), 503, Some(("retry-after", "30"))),
         ] {
@@ -255,6 +283,24 @@ mod tests {
             );
             assert!(!body.to_string().contains("inside"));
         }
+    }
+
+    #[test]
+    fn both_kinds_of_401_have_the_same_answer() {
+        let answers = [Refusal::no_credentials("one"), Refusal::wrong_credentials("another")].map(|refusal| {
+            let answer = refusal.into_response("request-1");
+            (answer.headers().clone(), body(&answer))
+        });
+        assert_eq!(answers[0], answers[1]);
+    }
+
+    #[test]
+    fn wrong_credentials_count_as_refused_too() {
+        assert_eq!(Refusal::no_credentials("").metrics(), ["Refused"]);
+        assert_eq!(
+            Refusal::wrong_credentials("").metrics(),
+            ["Refused", "WrongCredentials"]
+        );
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Delivery {
             return Err(Refusal::TooLarge { limit });
         }
         let shop = request.path_parameters().first("shop").and_then(Shop::parse);
-        let shop = shop.ok_or(Refusal::Unauthorized("the path names no shop"))?;
+        let shop = shop.ok_or(Refusal::no_credentials("the path names no shop"))?;
         let query = request.query_string_parameters();
         let (head, body) = request.into_parts();
         let body = match body {

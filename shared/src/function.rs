@@ -11,7 +11,6 @@ use lambda_http::lambda_runtime::{self, LambdaEvent};
 use lambda_http::request::LambdaRequest;
 use lambda_http::tower::ServiceExt as _;
 use lambda_http::{Adapter, Body, Context, Error, IntoResponse, Request, RequestExt as _, Response, service_fn};
-use metrics::Unit;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -24,27 +23,16 @@ use crate::identity::{EventId, Shop};
 use crate::provider::Provider;
 use crate::receiver::{Publication, Receipt, Receiver};
 use crate::settings::{SettingError, Settings};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Dimensions, Telemetry};
 
 /// Kept free before the function's own deadline, for the answer.
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
-/// What is counted of each delivery.
-const UNITS: [(&str, Unit); 13] = [
-    ("Accepted", Unit::Count),
-    ("Conflicts", Unit::Count),
-    ("Deliveries", Unit::Count),
-    ("Drift", Unit::Count),
-    ("Duplicates", Unit::Count),
-    ("Invalid", Unit::Count),
-    ("MappingFailed", Unit::Count),
-    ("Misconfigured", Unit::Count),
-    ("Quarantined", Unit::Count),
-    ("Refused", Unit::Count),
-    ("Unavailable", Unit::Count),
-    ("Unpublished", Unit::Count),
-    ("Unsupported", Unit::Count),
-];
+/// Metrics of a request for a shop that is not configured. Each set of values is billed as a metric of its own, so whoever
+/// invents shop names must not create any.
+const BY_PROVIDER: &Dimensions = &[&["provider"]];
+/// Metrics of a delivery for a configured shop.
+const BY_PROVIDER_AND_SHOP: &Dimensions = &[&["provider"], &["provider", "shop"]];
 
 /// Runs the function of one provider.
 ///
@@ -55,7 +43,7 @@ const UNITS: [(&str, Unit); 13] = [
 pub async fn run<P: Provider>() -> Result<(), Error> {
     log_to_standard_output();
     let settings = Settings::from_environment();
-    let telemetry = Telemetry::from_settings(&settings, Some(("provider", P::NAME)), &UNITS);
+    let telemetry = Telemetry::from_settings(&settings);
     let function = Function::<P>::new(&settings, telemetry);
     // Boxed, so that what init holds is gone when it is over.
     Box::pin(function.prepare()).await;
@@ -120,6 +108,7 @@ struct Function<P: Provider> {
 /// The line of a delivery.
 #[derive(Clone, Copy, Default, Serialize)]
 struct Line<'a> {
+    provider: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     shop: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +165,14 @@ impl<P: Provider> Function<P> {
             }
         };
         let received = AssertUnwindSafe(received).catch_unwind().await;
+        let known = shop.as_ref().zip(self.receiver.as_ref().ok());
+        let dimensions = if known.is_some_and(|(shop, receiver)| receiver.knows(shop)) {
+            BY_PROVIDER_AND_SHOP
+        } else {
+            BY_PROVIDER
+        };
         let line = Line {
+            provider: P::NAME,
             shop: shop.as_ref().map(Shop::as_str),
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             cold_start: !self.has_answered.swap(true, Ordering::Relaxed),
@@ -185,32 +181,32 @@ impl<P: Provider> Function<P> {
         };
         match received {
             Ok(Ok(receipt)) => {
-                self.tell_receipt(&receipt, line);
+                self.tell_receipt(&receipt, line, dimensions);
                 Ok(receipt.outcome.into_response(&receipt.id))
             }
             Ok(Err(refusal)) => {
-                self.tell_refusal(&refusal, line);
+                self.tell_refusal(&refusal, line, dimensions);
                 Ok(refusal.into_response(&context.request_id))
             }
             Err(_) => {
                 let outcome = "panicked";
                 self.telemetry
-                    .write(Level::ERROR, "delivery", &Line { outcome, ..line });
+                    .write(Level::ERROR, "delivery", &Line { outcome, ..line }, dimensions);
                 Err("the delivery met a fault of the code".into())
             }
         }
     }
 
-    fn tell_receipt(&self, receipt: &Receipt, line: Line<'_>) {
+    fn tell_receipt(&self, receipt: &Receipt, line: Line<'_>, dimensions: &Dimensions) {
         let outcome = &receipt.outcome;
-        metrics::counter!("Deliveries").increment(1);
-        metrics::counter!(outcome.metric()).increment(1);
+        telemetry::count("Deliveries");
+        telemetry::count(outcome.metric());
         let waits = receipt.publication == Publication::Waits;
         if waits {
-            metrics::counter!("Unpublished").increment(1);
+            telemetry::count("Unpublished");
         }
         if !receipt.drift.is_empty() {
-            metrics::counter!("Drift").increment(receipt.drift.len() as u64);
+            telemetry::count("Drift");
         }
         let line = Line {
             event_id: Some(&receipt.id),
@@ -224,11 +220,11 @@ impl<P: Provider> Function<P> {
             drift: &receipt.drift,
             ..line
         };
-        self.telemetry.write(Level::INFO, "delivery", &line);
+        self.telemetry.write(Level::INFO, "delivery", &line, dimensions);
     }
 
-    fn tell_refusal(&self, refusal: &Refusal, line: Line<'_>) {
-        metrics::counter!(refusal.metric()).increment(1);
+    fn tell_refusal(&self, refusal: &Refusal, line: Line<'_>, dimensions: &Dimensions) {
+        refusal.metrics().iter().copied().for_each(telemetry::count);
         let (level, secret) = match (refusal, &self.receiver) {
             (Refusal::Misconfigured(_), Ok(receiver)) => (Level::ERROR, Some(receiver.secret())),
             (Refusal::Misconfigured(_) | Refusal::Unavailable(_), _) => (Level::ERROR, None),
@@ -241,7 +237,7 @@ impl<P: Provider> Function<P> {
             secret,
             ..line
         };
-        self.telemetry.write(level, "delivery", &line);
+        self.telemetry.write(level, "delivery", &line, dimensions);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::answer::{Outcome, Reason, Refusal};
 use crate::delivery::{BodyLimit, Delivery};
 use crate::drift::{Drift, Known, Reported};
 use crate::event::OrderEvent;
-use crate::identity::EventId;
+use crate::identity::{EventId, Shop};
 use crate::provider::{Provider, Verifies};
 use crate::publisher::{Publisher, Stored};
 use crate::secrets::Secrets;
@@ -102,6 +102,11 @@ impl<P: Provider> Receiver<P> {
         self.secrets.name()
     }
 
+    /// Whether the secret names `shop`, as far as it was read.
+    pub(crate) fn knows(&self, shop: &Shop) -> bool {
+        self.secrets.has_shop(shop)
+    }
+
     /// Takes a delivery the whole way, until `deadline` at most.
     ///
     /// # Errors
@@ -136,7 +141,7 @@ impl<P: Provider> Receiver<P> {
 
     /// Verifies with the live secrets; after a failure once more, if they have been read anew: a rotation costs no delivery.
     async fn verify(&self, delivery: Delivery) -> Result<Verified<Delivery>, Refusal> {
-        let unknown = Refusal::Unauthorized("the shop is not configured");
+        let unknown = Refusal::no_credentials("the shop is not configured");
         let first = match self.secrets.of(delivery.shop()).await? {
             Some(secrets) => self.provider.verify(&delivery, &secrets).await,
             None => Err(unknown),

@@ -28,6 +28,12 @@ const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(30);
 pub struct Token(SecretString);
 
 impl Token {
+    /// Whether `text` has the form that every token has.
+    pub(crate) fn is_well_formed(text: &[u8]) -> bool {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        (20..=128).contains(&text.len()) && text.iter().all(plain)
+    }
+
     pub(crate) fn expose(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()
     }
@@ -36,10 +42,7 @@ impl Token {
 impl<'de> Deserialize<'de> for Token {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let plain = text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-        if plain && (20..=128).contains(&text.len()) {
+        if Self::is_well_formed(text.as_bytes()) {
             Ok(Self(text.into()))
         } else {
             Err(D::Error::custom("a token is not [A-Za-z0-9_-]{20,128}"))
@@ -229,6 +232,12 @@ impl<S: DeserializeOwned> Secrets<S> {
             Some(shops) => of_shop(shops, shop),
             None => Ok(None),
         })
+    }
+
+    /// Whether the secret, as it was last read, names `shop`.
+    pub(crate) fn has_shop(&self, shop: &Shop) -> bool {
+        let shop = shop.as_str();
+        self.cached(|cache| cache.shops.as_ref().is_some_and(|shops| shops.contains_key(shop)))
     }
 
     /// Reads the secrets ahead of their first use.

@@ -1,15 +1,16 @@
-//! What a function tells of its work: one line of JSON for each piece of it, which is log and metrics in one.
+//! The lines of JSON that a function writes about its work: each is log and metrics in one.
 //!
-//! `CloudWatch` reads the metrics out of the line (the embedded metric format): they cost no call, are written before the
-//! answer is, and cannot disagree with the log. What is counted goes through the facade `metrics`; the next line carries it.
+//! `CloudWatch` extracts the metrics from the line (the embedded metric format), so they cost no call, are written before the
+//! answer is sent, and cannot disagree with the log. [`count`] and [`measure`] may be called anywhere; the next line carries
+//! what they noted. Lambda gives a function one event at a time, so that is the line of the event being handled.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use metrics::Unit;
-use metrics_cloudwatch_embedded::{Builder, Collector};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tracing::Level;
 
 use crate::settings::Settings;
@@ -17,55 +18,98 @@ use crate::settings::Settings;
 /// Where lines go.
 type Sink = Box<dyn Fn(&[u8]) + Send + Sync>;
 
-/// The lines of one function.
+/// The sets of dimensions that metrics are published under, once for each set. A dimension is a member of the line, by its
+/// name.
+pub type Dimensions = [&'static [&'static str]];
+
+/// The unit of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Unit {
+    /// A number of things.
+    Count,
+    /// A time.
+    Seconds,
+}
+
+type Metrics = BTreeMap<&'static str, (Unit, Value)>;
+
+/// What was counted and measured since the last line.
+static NOTED: Mutex<Metrics> = Mutex::new(BTreeMap::new());
+
+/// Counts one more of `name` in the next line.
+pub fn count(name: &'static str) {
+    add(&mut NOTED.lock().unwrap_or_else(PoisonError::into_inner), name);
+}
+
+/// Puts a measured value into the next line.
+pub fn measure(name: &'static str, unit: Unit, value: impl Into<Value>) {
+    let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
+    noted.insert(name, (unit, value.into()));
+}
+
+fn add(metrics: &mut Metrics, name: &'static str) {
+    let (_, value) = metrics.entry(name).or_insert((Unit::Count, 0.into()));
+    *value = value.as_u64().map_or(1, |before| before + 1).into();
+}
+
+/// Writes the lines of one function.
 pub struct Telemetry {
-    dimension: Option<(&'static str, &'static str)>,
-    metrics: Option<&'static Collector>,
+    namespace: Option<String>,
     sink: Sink,
 }
 
 impl Telemetry {
-    /// Metrics go to the namespace `METRICS_NAMESPACE`, under `dimension`, each with the unit it has in `units`. Without a
-    /// namespace there are none.
-    pub fn from_settings(
-        settings: &Settings,
-        dimension: Option<(&'static str, &'static str)>,
-        units: &[(&'static str, Unit)],
-    ) -> Self {
+    /// Lines go to standard output. Their metrics go to the namespace `METRICS_NAMESPACE`; without one, lines carry no
+    /// metrics.
+    pub fn from_settings(settings: &Settings) -> Self {
         Self {
-            dimension,
-            metrics: settings
-                .optional("METRICS_NAMESPACE")
-                .and_then(|namespace| collector(namespace, dimension, units)),
+            namespace: settings.optional("METRICS_NAMESPACE"),
             sink: Box::new(|line| {
-                // Standard output is a pipe to the Lambda service: without it there is nobody to tell.
+                // Standard output is a pipe to the Lambda service. If that is gone, nobody is left to read an error.
                 let _ = std::io::stdout().lock().write_all(line);
             }),
         }
     }
 
-    /// Writes a line: when and how grave, `message`, the members of `fields`, and the metrics counted since the last line.
-    pub fn write(&self, level: Level, message: &'static str, fields: &impl Serialize) {
-        (self.sink)(&self.line(level, message, fields));
+    /// Writes a line: time, level, `message`, the members of `fields`, and the metrics noted since the last line.
+    ///
+    /// Each set of `dimensions` names members of `fields` that hold text: `CloudWatch` drops the metrics of a line that lacks
+    /// one.
+    pub fn write(&self, level: Level, message: &'static str, fields: &impl Serialize, dimensions: &Dimensions) {
+        let noted = std::mem::take(&mut *NOTED.lock().unwrap_or_else(PoisonError::into_inner));
+        (self.sink)(&self.line(level, message, fields, dimensions, noted));
     }
 
-    fn line(&self, level: Level, message: &'static str, fields: &impl Serialize) -> Vec<u8> {
+    fn line(
+        &self,
+        level: Level,
+        message: &'static str,
+        fields: &impl Serialize,
+        dimensions: &Dimensions,
+        metrics: Metrics,
+    ) -> Vec<u8> {
+        let now = Timestamp::now();
         let mut members = match serde_json::to_value(fields) {
             Ok(Value::Object(members)) => members,
             _ => Map::new(),
         };
-        members.insert("timestamp".to_owned(), format!("{:.6}", Timestamp::now()).into());
+        members.insert("timestamp".to_owned(), format!("{now:.6}").into());
         members.insert("level".to_owned(), level.as_str().into());
         members.insert("message".to_owned(), message.into());
-        let mut line = self
-            .metrics
-            .map_or_else(Vec::new, |metrics| with_metrics(metrics, &members));
-        // Nothing was counted.
-        if line.is_empty() {
-            members.extend(self.dimension.map(|(name, value)| (name.to_owned(), value.into())));
-            line = Value::Object(members).to_string().into_bytes();
-            line.push(b'\n');
+        if let Some(namespace) = self.namespace.as_deref().filter(|_| !metrics.is_empty()) {
+            let definition = |(name, (unit, _)): (&&str, &(Unit, Value))| json!({"Name": name, "Unit": unit});
+            let directive = json!({
+                "Namespace": namespace,
+                "Dimensions": dimensions,
+                "Metrics": metrics.iter().map(definition).collect::<Vec<_>>(),
+            });
+            let aws = json!({"Timestamp": now.as_millisecond(), "CloudWatchMetrics": [directive]});
+            members.insert("_aws".to_owned(), aws);
+            let values = metrics.into_iter().map(|(name, (_, value))| (name.to_owned(), value));
+            members.extend(values);
         }
+        let mut line = Value::Object(members).to_string().into_bytes();
+        line.push(b'\n');
         line
     }
 }
@@ -75,63 +119,70 @@ impl Telemetry {
     /// Without metrics, into `sink`.
     pub(crate) fn into(sink: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
         Self {
-            dimension: None,
-            metrics: None,
+            namespace: None,
             sink: Box::new(sink),
         }
     }
 }
 
-fn collector(
-    namespace: String,
-    dimension: Option<(&'static str, &'static str)>,
-    units: &[(&'static str, Unit)],
-) -> Option<&'static Collector> {
-    let mut builder = Builder::new().cloudwatch_namespace(namespace);
-    if let Some((name, value)) = dimension {
-        builder = builder.with_dimension(name, value);
-    }
-    let collector = builder
-        .init()
-        .inspect_err(|error| tracing::error!(cause = %error, "there are no metrics"))
-        .ok()?;
-    for (name, unit) in units {
-        metrics::describe_histogram!(*name, *unit, "");
-    }
-    Some(collector)
-}
-
-/// The line with all that was counted; empty where nothing was.
-fn with_metrics(metrics: &Collector, members: &Map<String, Value>) -> Vec<u8> {
-    for (name, value) in members {
-        metrics.set_property(name.clone(), value.clone());
-    }
-    let mut line = Vec::new();
-    // Writing to memory does not fail.
-    let _ = metrics.flush(&mut line);
-    // The next line has members of its own.
-    for name in members.keys() {
-        metrics.remove_property(name.as_str());
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
+    fn line(namespace: &str, dimensions: &Dimensions, metrics: Metrics) -> Value {
+        let telemetry = Telemetry::from_settings(&Settings::from_table([("METRICS_NAMESPACE", namespace)]));
+        let fields = json!({"provider": "cartum", "shop": "main"});
+        let line = telemetry.line(Level::ERROR, "delivery", &fields, dimensions, metrics);
+        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+        serde_json::from_slice(&line).expect("JSON")
+    }
+
+    fn metrics() -> Metrics {
+        let mut metrics = Metrics::new();
+        for name in ["Deliveries", "Refused", "Deliveries"] {
+            add(&mut metrics, name);
+        }
+        metrics.insert("OutboxAge", (Unit::Seconds, 1.5.into()));
+        metrics
+    }
+
     #[test]
-    fn without_a_namespace_a_line_is_log_alone() {
-        let settings = Settings::from_table([("METRICS_NAMESPACE", "")]);
-        let telemetry = Telemetry::from_settings(&settings, Some(("provider", "cartum")), &[]);
-        let line = telemetry.line(Level::ERROR, "delivery", &json!({"shop": "main"}));
-        let line: Value = serde_json::from_slice(&line).expect("JSON");
+    fn without_a_namespace_a_line_has_no_metrics() {
+        let line = line("", &[&["provider"]], metrics());
+        assert_eq!((&line["provider"], &line["shop"]), (&json!("cartum"), &json!("main")));
+        assert!(line.get("_aws").is_none() && line.get("Deliveries").is_none(), "{line}");
+    }
+
+    #[test]
+    fn a_line_without_metrics_has_no_directive() {
+        let line = line("ours", &[&["provider"]], Metrics::new());
+        assert_eq!(line["message"], "delivery");
+        assert!(line.get("_aws").is_none(), "{line}");
+    }
+
+    #[test]
+    fn metrics_are_published_under_each_set_of_dimensions() {
+        let line = line("ours", &[&[], &["provider"], &["provider", "shop"]], metrics());
         assert_eq!(
-            (line["provider"].as_str(), line["shop"].as_str()),
-            (Some("cartum"), Some("main"))
+            line["_aws"]["CloudWatchMetrics"],
+            json!([{
+                "Namespace": "ours",
+                "Dimensions": [[], ["provider"], ["provider", "shop"]],
+                "Metrics": [
+                    {"Name": "Deliveries", "Unit": "Count"},
+                    {"Name": "OutboxAge", "Unit": "Seconds"},
+                    {"Name": "Refused", "Unit": "Count"},
+                ],
+            }])
         );
-        assert!(line.get("_aws").is_none());
+        assert_eq!(
+            ["Deliveries", "OutboxAge", "Refused"].map(|name| &line[name]),
+            [&json!(2), &json!(1.5), &json!(1)]
+        );
+        let written_at = line["timestamp"]
+            .as_str()
+            .and_then(|time| time.parse::<Timestamp>().ok());
+        let millisecond = written_at.map(Timestamp::as_millisecond);
+        assert_eq!(line["_aws"]["Timestamp"].as_i64(), millisecond);
     }
 }

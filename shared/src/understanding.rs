@@ -180,7 +180,7 @@ mod tests {
         }
 
         async fn verify(&self, _: &Delivery, (): &()) -> Result<Proof, Refusal> {
-            Err(Refusal::Unauthorized("nothing is verified here"))
+            Err(Refusal::no_credentials("nothing is verified here"))
         }
 
         fn identify(&self, _: &Verified<Delivery>, _: &Payload) -> Result<Identified<()>, NoOrderEvent> {

@@ -75,18 +75,21 @@ impl<T> std::ops::Deref for Verified<T> {
 pub fn url_token(delivery: &Delivery, tokens: &[Token]) -> Result<Proof, Refusal> {
     let in_query = delivery
         .parameter("token")
-        .map_err(|_| Refusal::Unauthorized("the token is given more than once"))?;
+        .map_err(|_| Refusal::no_credentials("the token is given more than once"))?;
     let in_header = delivery.header("authorization").and_then(basic_password);
     let given = in_query.map(str::as_bytes).or(in_header.as_deref());
-    let given = given.ok_or(Refusal::Unauthorized("no token is given"))?;
+    let given = given.ok_or(Refusal::no_credentials("no token is given"))?;
     // Every live token is compared: the time tells nothing of which one matched.
     let matched = tokens
         .iter()
         .fold(Choice::from(0), |matched, token| matched | token.expose().ct_eq(given));
     if matched.into() {
         Ok(Proof(()))
+    } else if Token::is_well_formed(given) {
+        Err(Refusal::wrong_credentials("the token is wrong"))
     } else {
-        Err(Refusal::Unauthorized("the token is wrong"))
+        // No secret can hold it, so it is no token that was live once.
+        Err(Refusal::no_credentials("the token is wrong"))
     }
 }
 
@@ -135,7 +138,7 @@ pub fn hmac_sha256(
     if matched.into() {
         Ok(Proof(()))
     } else {
-        Err(Refusal::Unauthorized("the signature is wrong"))
+        Err(Refusal::wrong_credentials("the signature is wrong"))
     }
 }
 
@@ -157,10 +160,10 @@ impl Window {
         let age = now.duration_since(sent_at);
         let limit = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
         if age > limit(self.max_age) {
-            return Err(Refusal::Unauthorized("the timestamp is too old"));
+            return Err(Refusal::wrong_credentials("the timestamp is too old"));
         }
         if -age > limit(self.max_ahead) {
-            return Err(Refusal::Unauthorized("the timestamp is in the future"));
+            return Err(Refusal::wrong_credentials("the timestamp is in the future"));
         }
         Ok(())
     }
@@ -169,6 +172,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answer::Unverified;
 
     const TOKEN: &str = "local-development-token";
 
@@ -176,9 +180,9 @@ mod tests {
         serde_json::from_str(&format!(r#"["an-older-token-still-live","{TOKEN}"]"#)).expect("tokens")
     }
 
-    fn refused(result: Result<Proof, Refusal>) -> &'static str {
+    fn refused(result: Result<Proof, Refusal>) -> Unverified {
         match result {
-            Err(Refusal::Unauthorized(reason)) => reason,
+            Err(Refusal::Unauthorized(unverified)) => unverified,
             other => panic!("{other:?}"),
         }
     }
@@ -222,8 +226,32 @@ mod tests {
         }
         assert_eq!(
             refused(url_token(&Delivery::sample("token=", &[], ""), &[])),
-            "the token is wrong"
+            Unverified::NoCredentials("the token is wrong")
         );
+    }
+
+    #[test]
+    fn only_what_could_be_a_token_counts_as_wrong_credentials() {
+        let basic = |password: &str| format!("Basic {}", STANDARD.encode(format!(":{password}")));
+        let retired = "a-token-that-was-live-once";
+        for (token, is_wrong) in [
+            (retired, true),
+            (&retired[..20], true),
+            (&"x".repeat(128), true),
+            (&retired[..19], false),
+            (&"x".repeat(129), false),
+            ("a.token.that.was.live.once", false),
+            ("admin", false),
+            ("", false),
+        ] {
+            let in_query = Delivery::sample(&format!("token={token}"), &[], "");
+            let in_header = Delivery::sample("", &[("authorization", &basic(token))], "");
+            for delivery in [in_query, in_header] {
+                let unverified = refused(url_token(&delivery, &tokens()));
+                let wrong = matches!(unverified, Unverified::WrongCredentials(_));
+                assert_eq!(wrong, is_wrong, "{token}: {unverified:?}");
+            }
+        }
     }
 
     #[test]

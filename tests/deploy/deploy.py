@@ -53,8 +53,10 @@ WRONG = [
     ("SilenceHours", "169"),
     ("SilenceHours", "1.5"),
     ("RefusedThreshold", "0"),
+    ("UnavailableThreshold", "-1"),
     ("SlowMilliseconds", "99"),
     ("OutboxAgeSeconds", "1"),
+    ("QueueAgeSeconds", "9"),
     ("ThrottlingRate", "0"),
     ("ThrottlingBurst", "0"),
     ("MaxBodyBytes", "5 MB"),
@@ -242,7 +244,7 @@ def deployed_as_described(deployment: Deployment) -> None:
     indexes = {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
     check("the table's indexes", indexes ^ {"by_order", "work", "by_hour"})
     alarms = deployment.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
-    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused misconfigured quarantined mapping-failed conflicts silence".split()}
+    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused wrong-credentials misconfigured unavailable quarantined mapping-failed conflicts silence".split()}
     whole = {f"{STACK}-{a}" for a in "api-5xx outbox-age failed quarantined dead-letters redrive-errors redrive-dead-letters".split()}
     check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ (per_provider | whole))
     mute = [a["AlarmName"] for a in alarms if a["AlarmActions"] != [deployment.outputs["AlarmTopic"]] or len(a.get("AlarmDescription", "")) < 80]
@@ -370,6 +372,8 @@ def told(deployment: Deployment, resources: dict[str, str]) -> None:
         deliveries = sum("Deliveries" in line for line in metrics)
         namespaces = {m["Namespace"] for line in metrics for m in line["_aws"]["CloudWatchMetrics"]}
         check(f"{provider} tells of its deliveries in the stack's namespace", None if deliveries and namespaces == {f"order-webhooks/{STACK}"} else (len(lines), namespaces))
+        sets = {tuple(map(tuple, m["Dimensions"])) for line in metrics if "Deliveries" in line for m in line["_aws"]["CloudWatchMetrics"]}
+        check(f"{provider} counts deliveries by provider and by shop", sets ^ {(("provider",), ("provider", "shop"))})
         check(f"{provider} tells no token", [line for line in lines if "local-development-token" in line or "local-key" in line or "local-secret" in line])
 
 
@@ -477,11 +481,12 @@ def main() -> int:
             check("a second deploy changes nothing", None if "No changes to deploy" in said else said[-2000:])
             refused(deployment)
             arn = deployment.outputs["CartumSecret"]
-            deployment.deploy(EnableDeeple="false", SilenceHours="0", SelldoneSecretArn=arn)
+            deployment.deploy(EnableDeeple="false", SilenceHours="0", QueueAgeSeconds="3600", SelldoneSecretArn=arn)
             left = deployment.resources()
             check("a provider that is not enabled has no resource", [name for name in left if name.startswith("Deeple")])
             check("nor an output", [name for name in deployment.outputs if name.startswith("Deeple")])
             check("without SilenceHours nothing watches for silence", [name for name in left if name.endswith("Silence")])
+            check("with QueueAgeSeconds the queue's age is watched", None if "QueueAge" in left else sorted(left))
             given = deployment.outputs["SelldoneSecret"] == arn and "SelldoneSecret" not in left
             check("a secret that exists is used", None if given else deployment.outputs["SelldoneSecret"])
             settings = deployment.client("lambda").get_function_configuration(FunctionName=left["SelldoneFunctionAliaslive"])

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use local::binaries::workspace;
 use serde_json::Value;
 
 use crate::Stack;
@@ -46,6 +47,18 @@ impl Line {
         metrics.collect()
     }
 
+    /// The sets of dimensions that its metrics are published under.
+    pub fn dimensions(&self) -> Vec<Vec<&str>> {
+        let directives = self.json["_aws"]["CloudWatchMetrics"].as_array();
+        let lists = directives
+            .into_iter()
+            .flatten()
+            .filter_map(|d| d["Dimensions"].as_array());
+        let sets = lists.flatten().filter_map(Value::as_array);
+        sets.map(|names| names.iter().filter_map(Value::as_str).collect())
+            .collect()
+    }
+
     /// The one value of a metric.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let metrics = self.metrics();
@@ -79,6 +92,28 @@ pub async fn lines(stack: &Stack) -> Vec<Line> {
         }
     }
     lines
+}
+
+/// The metrics that the README documents: those of deliveries, and those of a run of `redrive`.
+///
+/// # Panics
+/// Where the README has no such tables.
+pub fn documented() -> (BTreeSet<String>, BTreeSet<String>) {
+    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("the README");
+    let names = |header: &str| {
+        let (_, rows) = readme.split_once(header).unwrap_or_else(|| panic!("no table {header}"));
+        let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let cells = rows.filter_map(|row| row.split('|').nth(1).map(str::to_owned));
+        let names = cells.flat_map(|cell| {
+            let names = cell.split('`').skip(1).step_by(2).map(str::to_owned);
+            names.collect::<Vec<_>>()
+        });
+        names.collect()
+    };
+    (
+        names("\n| metric of a delivery |"),
+        names("\n| metric of a run of `redrive` |"),
+    )
 }
 
 /// The units that CloudWatch knows.

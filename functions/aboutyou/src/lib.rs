@@ -58,7 +58,8 @@ impl Provider for AboutYou {
             return Ok(proof);
         };
         let signature = delivery.header(&secrets.signature_header);
-        let signature = signature.ok_or(Refusal::Unauthorized("the signature is missing"))?;
+        // The token was right, so this is no stranger's request.
+        let signature = signature.ok_or(Refusal::wrong_credentials("the signature is missing"))?;
         let signature = signature.strip_prefix("sha256=").unwrap_or(signature);
         hmac_sha256(delivery, signature, Signed::default(), keys)
     }

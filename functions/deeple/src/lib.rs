@@ -70,16 +70,19 @@ impl Provider for Deeple {
 
     async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
         // The hook's page names the bare headers, the API's pages the prefixed ones.
-        let header = |bare, prefixed| delivery.header(bare).or_else(|| delivery.header(prefixed));
-        let pid = header("pid", "x-deeple-pid").ok_or(Refusal::Unauthorized("the PID is missing"))?;
+        let header = |bare, prefixed| {
+            let value = delivery.header(bare).or_else(|| delivery.header(prefixed));
+            value.filter(|value| !value.is_empty())
+        };
+        let pid = header("pid", "x-deeple-pid").ok_or(Refusal::no_credentials("the PID is missing"))?;
         let timestamp =
-            header("timestamp", "x-deeple-timestamp").ok_or(Refusal::Unauthorized("the timestamp is missing"))?;
+            header("timestamp", "x-deeple-timestamp").ok_or(Refusal::no_credentials("the timestamp is missing"))?;
         let signature =
-            header("signature", "x-deeple-signature").ok_or(Refusal::Unauthorized("the signature is missing"))?;
+            header("signature", "x-deeple-signature").ok_or(Refusal::no_credentials("the signature is missing"))?;
         if !secrets.pid.matches(pid.as_bytes()) {
-            return Err(Refusal::Unauthorized("the PID is another project's"));
+            return Err(Refusal::wrong_credentials("the PID is another project's"));
         }
-        let sent_at = epoch_milliseconds(timestamp).ok_or(Refusal::Unauthorized("the timestamp is no time"))?;
+        let sent_at = epoch_milliseconds(timestamp).ok_or(Refusal::wrong_credentials("malformed timestamp"))?;
         self.window.check(sent_at, delivery.received_at())?;
         let prefix = format!("{}\r\n{timestamp}\r\n", delivery.method());
         let signed = Signed {
@@ -114,6 +117,7 @@ fn epoch_milliseconds(text: &str) -> Option<Timestamp> {
 mod tests {
     use lambda_http::RequestExt as _;
     use lambda_http::http::Request;
+    use shared::answer::Unverified;
     use shared::delivery::BodyLimit;
 
     use super::*;
@@ -165,7 +169,12 @@ mod tests {
         ] {
             let headers = [("pid", pid), ("timestamp", timestamp), ("signature", signature)];
             let refusal = verify(&headers, body).await.expect_err("refused");
-            assert!(matches!(refusal, Refusal::Unauthorized(_)), "{refusal:?}");
+            let complete = headers.iter().all(|(_, value)| !value.is_empty());
+            match refusal {
+                Refusal::Unauthorized(Unverified::WrongCredentials(_)) if complete => {}
+                Refusal::Unauthorized(Unverified::NoCredentials(_)) if !complete => {}
+                other => panic!("{headers:?}: {other:?}"),
+            }
         }
     }
 

@@ -129,7 +129,7 @@ impl Outbox {
         Ok(Self {
             store: Store::from_settings(settings)?,
             publisher: Publisher::from_settings(settings)?,
-            telemetry: Telemetry::from_settings(settings, None, &report::UNITS),
+            telemetry: Telemetry::from_settings(settings),
             reading: Mutex::default(),
             providers: Providers::from_settings(settings),
         })

@@ -3,21 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use metrics::Unit;
 use serde::Serialize;
 use shared::store::{State, StoreError};
+use shared::telemetry::{self, Unit};
 use tokio::time::{Instant, timeout_at};
 use tracing::Level;
 
 use crate::Outbox;
-
-/// What is measured of each run.
-pub(crate) const UNITS: [(&str, Unit); 4] = [
-    ("FailedEvents", Unit::Count),
-    ("OutboxAge", Unit::Seconds),
-    ("QuarantinedEvents", Unit::Count),
-    ("Redriven", Unit::Count),
-];
 
 /// How long counting may take: it is never what a run fails by.
 const COUNTING_BUDGET: Duration = Duration::from_secs(3);
@@ -49,15 +41,15 @@ impl Outbox {
         if let Some(oldest) = oldest {
             let age = oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
             // Another machine's clock may be ahead.
-            metrics::histogram!("OutboxAge").record((age.max(0.0) * 1e3).round() / 1e3);
+            telemetry::measure("OutboxAge", Unit::Seconds, (age.max(0.0) * 1e3).round() / 1e3);
         }
         for (name, count) in [
             ("FailedEvents", failed),
             ("QuarantinedEvents", quarantined),
             ("Redriven", Some(run.published)),
         ] {
-            if let Some(count) = count.and_then(|count| u32::try_from(count).ok()) {
-                metrics::histogram!(name).record(count);
+            if let Some(count) = count {
+                telemetry::measure(name, Unit::Count, count);
             }
         }
         let level = if run.outage.is_some() {
@@ -65,7 +57,8 @@ impl Outbox {
         } else {
             Level::INFO
         };
-        self.telemetry.write(level, "redrive", run);
+        // They are the whole stack's: without a dimension.
+        self.telemetry.write(level, "redrive", run, &[&[]]);
     }
 }
 

@@ -65,11 +65,16 @@ impl Provider for Snipcart {
         if let Some(tokens) = &secrets.tokens {
             url_token(delivery, tokens)?;
         }
+        // A caller who knows the URL's token is no stranger.
+        let refuse = match secrets.tokens {
+            Some(_) => Refusal::wrong_credentials,
+            None => Refusal::no_credentials,
+        };
         let token = delivery.header("x-snipcart-requesttoken");
-        let token = token.ok_or(Refusal::Unauthorized("the request token is missing"))?;
+        let token = token.ok_or_else(|| refuse("the request token is missing"))?;
         // It becomes a part of a URL: `..` would ask another endpoint.
         if !is_request_token(token) {
-            return Err(Refusal::Unauthorized("the request token is none"));
+            return Err(refuse("malformed request token"));
         }
         let url = format!("{}/requestvalidation/{token}", self.api_url.trim_end_matches('/'));
         // One budget for all keys: what is left of the time is for storing.
@@ -80,7 +85,7 @@ impl Provider for Snipcart {
                 Confirmation::Refused(status) => match status.as_u16() {
                     // Our key is wrong, or of the other mode: another live one may do.
                     401 | 403 => {}
-                    404 => return Err(Refusal::Unauthorized("Snipcart does not know the request token")),
+                    404 => return Err(Refusal::wrong_credentials("Snipcart does not know the request token")),
                     status => return Err(Refusal::Unavailable(format!("Snipcart's validation answers {status}"))),
                 },
                 Confirmation::Unreachable(cause) => {
