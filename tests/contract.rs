@@ -388,6 +388,7 @@ fn every_provider_has_the_same_alarms() {
     let watched = [
         "Conflicts",
         "Deliveries",
+        "Drift",
         "MappingFailed",
         "Misconfigured",
         "Quarantined",

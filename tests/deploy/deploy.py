@@ -244,7 +244,7 @@ def deployed_as_described(deployment: Deployment) -> None:
     indexes = {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
     check("the table's indexes", indexes ^ {"by_order", "work", "by_hour"})
     alarms = deployment.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
-    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused wrong-credentials misconfigured unavailable quarantined mapping-failed conflicts silence".split()}
+    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused wrong-credentials misconfigured unavailable quarantined mapping-failed conflicts drift silence".split()}
     whole = {f"{STACK}-{a}" for a in "api-5xx outbox-age failed quarantined dead-letters redrive-errors redrive-dead-letters".split()}
     check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ (per_provider | whole))
     mute = [a["AlarmName"] for a in alarms if a["AlarmActions"] != [deployment.outputs["AlarmTopic"]] or len(a.get("AlarmDescription", "")) < 80]
