@@ -142,12 +142,12 @@ pub enum Unverified {
 
 impl Refusal {
     /// 401 for [`Unverified::NoCredentials`].
-    pub fn no_credentials(cause: &'static str) -> Self {
+    pub const fn no_credentials(cause: &'static str) -> Self {
         Self::Unauthorized(Unverified::NoCredentials(cause))
     }
 
     /// 401 for [`Unverified::WrongCredentials`].
-    pub fn wrong_credentials(cause: &'static str) -> Self {
+    pub const fn wrong_credentials(cause: &'static str) -> Self {
         Self::Unauthorized(Unverified::WrongCredentials(cause))
     }
 
