@@ -126,6 +126,14 @@ fn open(value: Value<'_>) -> Option<Value<'_>> {
     })
 }
 
+/// An element of a list.
+pub enum Element<'p> {
+    /// An object.
+    Object(Fields<'p>),
+    /// Anything else.
+    Other(Value<'p>),
+}
+
 /// The fields of one object of the payload. An object that is not there has no fields.
 pub struct Fields<'p> {
     payload: &'p Payload<'p>,
@@ -240,8 +248,18 @@ impl<'p> Fields<'p> {
         }
     }
 
-    /// The objects of a list; `None` where there is no list. An element that is no object is left out and warned of.
+    /// The objects of a list; `None` where there is no list, or one that holds no object although it holds something: an empty list would
+    /// say that there is nothing. An element that is no object is left out and warned of.
     pub fn objects(&self, name: &str) -> Option<Vec<Fields<'p>>> {
+        self.list(name, |element| match element {
+            Element::Object(fields) => Some(fields),
+            Element::Other(_) => None,
+        })
+    }
+
+    /// The elements of a list that `convert` understands, as [`objects`](Self::objects) reads them. An element that is no object is taken
+    /// if it is understood.
+    pub fn list<T>(&self, name: &str, mut convert: impl FnMut(Element<'p>) -> Option<T>) -> Option<Vec<T>> {
         let value = self.get(name)?;
         let Some(elements) = value.elements() else {
             self.warn(name);
@@ -253,18 +271,24 @@ impl<'p> Fields<'p> {
             object: None,
             pointer: self.pointer_to(name),
         };
-        let open = |(index, element): (usize, Value<'p>)| {
-            let object = open(element);
-            if object.is_none() {
-                list.warn(&index.to_string());
+        let mut is_empty = true;
+        let mut converted = Vec::new();
+        for (index, element) in elements.enumerate() {
+            is_empty = false;
+            let read = match open(element) {
+                None => convert(Element::Other(element)).inspect(|_| element.take()),
+                object => convert(Element::Object(Fields {
+                    payload: self.payload,
+                    object,
+                    pointer: list.pointer_to(&index.to_string()),
+                })),
+            };
+            match read {
+                Some(read) => converted.push(read),
+                None => list.warn(&index.to_string()),
             }
-            object.map(|_| Fields {
-                payload: self.payload,
-                object,
-                pointer: list.pointer_to(&index.to_string()),
-            })
-        };
-        Some(elements.enumerate().filter_map(open).collect())
+        }
+        (is_empty || !converted.is_empty()).then_some(converted)
     }
 
     /// What `objects` or `text` would find, without taking it: to decide which of two fields to read.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{NotJson, Payload, TimeZone, without_lone_surrogates};
+use super::{Element, NotJson, Payload, TimeZone, without_lone_surrogates};
 
 /// The payload of a value, for as long as the test runs.
 fn payload(value: &Value) -> Payload<'static> {
@@ -50,6 +50,40 @@ fn a_number_is_read_where_text_is_expected() {
         assert_eq!(rest.fields().expect("fields").is_empty(), read.is_some(), "{value}");
         assert_eq!(warnings.is_empty(), read.is_some(), "{value}");
     }
+}
+
+#[test]
+fn a_list_that_was_not_read_is_not_empty() {
+    let body = json!({"none": [], "skus": ["A"], "mixed": ["A", {"sku": "B"}]});
+    let payload = payload(&body);
+    let order = payload.root();
+    let count = |name: &str| order.objects(name).map(|objects| objects.len());
+    assert_eq!(
+        ["none", "skus", "mixed", "missing"].map(count),
+        [Some(0), None, Some(1), None]
+    );
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(
+        Value::Object(rest.fields().expect("fields")),
+        json!({"skus": ["A"], "mixed": ["A", {"sku": "B"}]})
+    );
+    assert_eq!(warnings, ["/mixed/0", "/skus/0"]);
+}
+
+#[test]
+fn a_list_may_hold_objects_and_bare_keys() {
+    let payload = payload(&json!({"items": [5119, {"id": "5120"}, true, "5121"]}));
+    let ids = payload.root().list("items", |element| match element {
+        Element::Object(fields) => fields.id("id"),
+        Element::Other(value) => value.as_text().map(str::to_owned),
+    });
+    assert_eq!(ids.expect("a list"), ["5119", "5120", "5121"]);
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(
+        Value::Object(rest.fields().expect("fields")),
+        json!({"items": [{}, {}, true, {}]})
+    );
+    assert_eq!(warnings, ["/items/2"]);
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl<'t> Value<'t> {
     }
 
     /// A truth value.
-    pub(super) fn as_bool(self) -> Option<bool> {
+    pub fn as_bool(self) -> Option<bool> {
         match self.node.kind {
             Kind::False => Some(false),
             Kind::True => Some(true),
