@@ -49,6 +49,11 @@ macro_rules! for_each_provider {
             }
 
             #[test]
+            fn every_field_left_unmapped_has_a_reason() {
+                super::every_field_left_unmapped_has_a_reason::<$provider>(::$name::UNMAPPED);
+            }
+
+            #[test]
             fn every_field_that_is_read_stands_in_some_event() {
                 super::every_field_that_is_read_is_tried(<$provider as shared::Provider>::NAME);
             }
@@ -113,6 +118,80 @@ fn the_table_is_true<P: Provider>() {
         readme[begin..end] == table,
         "the mapping has changed: run this test with UPDATE_GOLDEN=1, then read the difference: {differs:?}"
     );
+}
+
+/// The providers whose list of reasons is not written yet.
+const WITHOUT_REASONS: [&str; 5] = ["selldone", "cartum", "deeple", "aboutyou", "snipcart"];
+
+/// Each field that stays in `unmapped` is there on purpose: the provider's list names it and says why. A field that is not as
+/// documented is named in the event's warnings instead.
+fn every_field_left_unmapped_has_a_reason<P: Provider>(list: &[(&str, &str)]) {
+    let reader = Reader::<P>::new();
+    let mut without_reason = BTreeSet::new();
+    let mut unused: BTreeSet<_> = list.iter().map(|(pattern, _)| *pattern).collect();
+    assert_eq!(unused.len(), list.len(), "a pointer is listed twice");
+    for (name, body) in events(P::NAME, &INVENTED) {
+        let event = reader.event(&body).expect("the event is published");
+        for (pointer, value) in leaves(&event["data"]["unmapped"]) {
+            // An element that was read leaves an empty object, so that the others keep their places.
+            if warns_of(&event, &pointer) || *value == json!({}) {
+                continue;
+            }
+            let patterns = list.iter().map(|(pattern, _)| *pattern);
+            let matching: Vec<_> = patterns.filter(|pattern| is_matched(pattern, &pointer)).collect();
+            if matching.is_empty() {
+                without_reason.insert(format!("{name}: {pointer}"));
+            }
+            unused.retain(|pattern| !matching.contains(pattern));
+        }
+    }
+    for (pattern, reason) in list {
+        assert!(reason.split(' ').count() > 2, "{pattern}: {reason:?} is no reason");
+    }
+    let without_reason: Vec<_> = without_reason.into_iter().collect();
+    if WITHOUT_REASONS.contains(&P::NAME) {
+        assert!(
+            !without_reason.is_empty(),
+            "the list is written: {} is one of WITHOUT_REASONS no more",
+            P::NAME
+        );
+        return;
+    }
+    assert!(
+        without_reason.is_empty(),
+        "map these fields, or say in functions/{}/src/unmapped.rs why not:\n{}",
+        P::NAME,
+        without_reason.join("\n")
+    );
+    assert!(unused.is_empty(), "no event leaves these in unmapped: {unused:?}");
+}
+
+/// Whether `pattern` covers `pointer`: `*` is any one part, `**` at the end is everything below.
+fn is_matched(pattern: &str, pointer: &str) -> bool {
+    let mut parts = pointer.split('/');
+    for expected in pattern.split('/') {
+        match (expected, parts.next()) {
+            ("**", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (expected, Some(part)) if expected == part => {}
+            _ => return false,
+        }
+    }
+    parts.next().is_none()
+}
+
+#[test]
+fn a_pattern_matches_one_part_by_a_star_and_the_rest_by_two() {
+    for (pattern, pointer, matches) in [
+        ("/a/*/b", "/a/0/b", true),
+        ("/a/*/b", "/a/0/1/b", false),
+        ("/a/*", "/a/0/b", false),
+        ("/a/**", "/a/0/b", true),
+        ("/a/**", "/a", false),
+        ("/a", "/a/b", false),
+    ] {
+        assert_eq!(is_matched(pattern, pointer), matches, "{pattern} {pointer}");
+    }
 }
 
 /// The table can only know of fields that stand in some event.

@@ -5,6 +5,7 @@
 
 mod normalize;
 mod payload;
+mod unmapped;
 
 use serde::Deserialize;
 use shared::Provider;
@@ -18,6 +19,7 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signed, Verified, hmac_sha256, url_token};
 
 pub use payload::Event;
+pub use unmapped::UNMAPPED;
 
 /// ABOUT YOU Seller Center.
 pub struct AboutYou;

@@ -5,6 +5,7 @@
 
 mod normalize;
 mod payload;
+mod unmapped;
 
 use jiff::tz::TimeZone;
 use lambda_http::http::Method;
@@ -18,6 +19,8 @@ use shared::provider::{Identified, NoOrderEvent, Normalized};
 use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
+
+pub use unmapped::UNMAPPED;
 
 /// Cartum.
 pub struct Cartum {

@@ -5,6 +5,7 @@
 
 mod normalize;
 mod payload;
+mod unmapped;
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use shared::provider::{Identified, NoOrderEvent, Normalized};
 use shared::secrets::{Live, SigningKey};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signed, Verified, Window, hmac_sha256};
+
+pub use unmapped::UNMAPPED;
 
 /// Deeple.
 pub struct Deeple {

@@ -5,6 +5,7 @@
 
 mod normalize;
 mod payload;
+mod unmapped;
 
 use serde::Deserialize;
 use shared::Provider;
@@ -18,6 +19,7 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
 
 pub use payload::Action;
+pub use unmapped::UNMAPPED;
 
 /// Selldone.
 pub struct Selldone;

@@ -5,6 +5,7 @@
 
 mod normalize;
 mod payload;
+mod unmapped;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use shared::verification::{Proof, Verified, url_token};
 use tokio::time::Instant;
 
 pub use payload::Event;
+pub use unmapped::UNMAPPED;
 
 const VALIDATION_BUDGET: Duration = Duration::from_secs(5);
 
