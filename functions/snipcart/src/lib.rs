@@ -97,11 +97,19 @@ impl Provider for Snipcart {
         let word = root
             .text("eventName")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoDiscriminator))?;
-        if payload::is_no_order_event(&word) {
+        let content = root.object("content");
+        let renewal = Event::of_invoice(&word, &content);
+        if renewal.is_none() && payload::is_no_order_event(&word) {
             return Err(NoOrderEvent::Unsupported);
         }
-        let event = Event::from_word(&word).ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
-        let order = root.object("content").id(event.order_field());
+        let event = renewal.or_else(|| Event::from_word(&word));
+        let event = event.ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
+        let names_order = if event.is_renewal() {
+            content.object("order")
+        } else {
+            content
+        };
+        let order = names_order.id(event.order_field());
         let order = order.ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
         // Without its time, an event of an order could not be told from the next one of its kind.
         let identity = match root.text("createdOn") {
