@@ -80,8 +80,15 @@ impl Provider for AboutYou {
         if !names_its_subject {
             return Err(NoOrderEvent::Quarantined(Reason::NoOrderId));
         }
-        // Other versions of the webhook have no `id`.
-        let identity = root.id("id").map_or(Identity::Body, |id| Identity::of([id]));
+        let identity = match (root.id("id"), event) {
+            // Other versions of the webhook have no `id`.
+            (None, _) => Identity::Body,
+            // Versions before this one took the id alone for the identity. It stays so for new orders: a repeat that comes after an
+            // upgrade is then no second order.
+            (Some(id), Event::OrderCreated) => Identity::of([id]),
+            // Whether two events may have the same id is not documented.
+            (Some(id), _) => Identity::of([word, id]),
+        };
         Ok(Identified { event, identity })
     }
 

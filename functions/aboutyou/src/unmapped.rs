@@ -4,4 +4,53 @@
 /// index, `**` at its end for all that is below.
 ///
 /// The functions refer to the pointers at most: the reasons are for people and tests, and are not linked.
-pub const UNMAPPED: &[(&str, &str)] = &[];
+pub const UNMAPPED: &[(&str, &str)] = &[
+    ("/id", "the delivery's key, of which the event's `id` is made"),
+    (
+        "/message/cost_with_tax",
+        "an amount without a currency: how many decimal places it has is not known",
+    ),
+    (
+        "/message/cost_without_tax",
+        "an amount without a currency: how many decimal places it has is not known",
+    ),
+    ("/message/custom_data", "data of the seller's own, of any shape"),
+    ("/message/custom_data/**", "data of the seller's own, of any shape"),
+    (
+        "/message/fulfillment_type",
+        "who ships, in words that are not documented",
+    ),
+    ("/message/items/*/custom_data", "data of the seller's own, of any shape"),
+    (
+        "/message/items/*/price_with_tax",
+        "an amount without a currency: the events of items name none",
+    ),
+    (
+        "/message/items/*/price_without_tax",
+        "an amount without a currency: the events of items name none",
+    ),
+    (
+        "/message/order_items/*/custom_data",
+        "data of the seller's own, of any shape",
+    ),
+    (
+        "/message/order_items/*/custom_data/**",
+        "data of the seller's own, of any shape",
+    ),
+    (
+        "/message/order_items/*/price_with_tax",
+        "an amount without a currency: how many decimal places it has is not known",
+    ),
+    (
+        "/message/order_items/*/price_without_tax",
+        "an amount without a currency: how many decimal places it has is not known",
+    ),
+    (
+        "/message/order_items/*/status",
+        "a word without a mapping; an item has no place for it beside `unknown`",
+    ),
+    (
+        "/subscription_id",
+        "the subscription to these deliveries, nothing of the order",
+    ),
+];
