@@ -86,8 +86,9 @@ fn no_field_is_lost<P: Provider>() {
             }
             let mut values = variations(value);
             values.extend(seen[&field_name(&pointer)].iter().cloned());
-            let found = reader.destinations(body, &said, &pointer, &values);
-            if found.is_empty() {
+            // One value that makes a difference is enough.
+            let mut found = values.chunks(1).map(|value| reader.destinations(body, &said, &pointer, value));
+            if found.all(|found| found.is_empty()) {
                 lost.push(format!("{name}: {pointer} says {value}, and the event does not"));
             }
         }
@@ -121,7 +122,7 @@ fn the_table_is_true<P: Provider>() {
 }
 
 /// The providers whose list of reasons is not written yet.
-const WITHOUT_REASONS: [&str; 5] = ["selldone", "cartum", "deeple", "aboutyou", "snipcart"];
+const WITHOUT_REASONS: [&str; 2] = ["selldone", "cartum"];
 
 /// Each field that stays in `unmapped` is there on purpose: the provider's list names it and says why. A field that is not as
 /// documented is named in the event's warnings instead.
