@@ -25,6 +25,8 @@ const NOT_PUBLISHED: &[(&str, &[&str])] = &[
             "selldone/inventory",
             "selldone/ping",
             "cartum/user-signup",
+            "cartum/user-update",
+            "cartum/comments-created",
             "cartum/request-call-me",
             "cartum/delete-unsubscribed",
             "cartum/ping",
@@ -63,9 +65,13 @@ const NOT_PUBLISHED: &[(&str, &[&str])] = &[
         &[
             "selldone/order-id-missing",
             "selldone/basket-not-an-object",
+            // The dashboard's "Send test data" has no order in it.
+            "selldone/dashboard-test",
             "cartum/order-id-missing",
             "cartum/order-id-null",
             "cartum/not-an-object",
+            // An order in a list is not one that Cartum is known to send: it is kept.
+            "cartum/array-of-one-order",
             "deeple/order-number-missing",
             "deeple/empty-object",
             "aboutyou/order-number-missing",
@@ -81,6 +87,7 @@ const NOT_PUBLISHED: &[(&str, &[&str])] = &[
         &[
             "selldone/not-json",
             "cartum/not-json",
+            "cartum/form-encoded",
             "deeple/not-json",
             "aboutyou/not-json",
             "snipcart/not-json",
@@ -128,7 +135,7 @@ async fn check<P: Provider>(overrides: &[(&str, &str)]) {
             .verify(&delivery, &secrets)
             .await
             .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
-        let Understanding { id, meaning } = understand(&provider, &Verified::new(delivery, proof));
+        let Understanding { id, meaning, .. } = understand(&provider, &Verified::new(delivery, proof));
         // All bodies without content are the same ping.
         if let Some(other) = ids.insert(id, name.clone())
             && ![&name, &other]

@@ -101,7 +101,7 @@ impl<P: Provider> Receiver<P> {
     pub async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
         let delivery = self.verify(delivery).await?;
-        let Understanding { id, meaning } = understand(&self.provider, &delivery);
+        let Understanding { id, meaning, order } = understand(&self.provider, &delivery);
         let (event_type, (outcome, publication)) = match meaning {
             Meaning::Order(event) => (
                 Some(event.r#type.as_str()),
@@ -113,7 +113,7 @@ impl<P: Provider> Receiver<P> {
             ),
             Meaning::Quarantined(reason) => (
                 None,
-                self.set_aside(&id, &delivery, Content::Quarantined(reason), deadline)
+                self.set_aside(&id, &delivery, Content::Quarantined(reason, order.as_deref()), deadline)
                     .await?,
             ),
         };
@@ -200,7 +200,7 @@ impl<P: Provider> Receiver<P> {
         deadline: Instant,
     ) -> Result<(Outcome, Publication), Refusal> {
         let outcome_of_new = match content {
-            Content::Quarantined(reason) => Outcome::Quarantined(reason),
+            Content::Quarantined(reason, _) => Outcome::Quarantined(reason),
             _ => Outcome::Unsupported,
         };
         let entry = Entry {

@@ -18,6 +18,8 @@ pub struct Understanding {
     pub id: EventId,
     /// What is to be done with it.
     pub meaning: Meaning,
+    /// The order that a quarantined delivery names, where its body is clearly an order.
+    pub order: Option<String>,
 }
 
 /// What is to be done with an authentic delivery.
@@ -43,6 +45,7 @@ pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> U
             delivery.body(),
         ),
         meaning: Meaning::Quarantined(Reason::MappingFailed),
+        order: order_of_unknown::<P>(delivery),
     })
 }
 
@@ -55,9 +58,14 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understandi
                 NoOrderEvent::Unsupported => Meaning::Unsupported,
                 NoOrderEvent::Quarantined(reason) => Meaning::Quarantined(reason),
             };
+            let order = match meaning {
+                Meaning::Quarantined(_) => order_of_unknown::<P>(delivery),
+                _ => None,
+            };
             return Understanding {
                 id: id_of(identity_of_unknown(delivery)),
                 meaning,
+                order,
             };
         }
     };
@@ -67,7 +75,13 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understandi
     Understanding {
         id,
         meaning: Meaning::Order(Box::new(event)),
+        order: None,
     }
+}
+
+/// The order that a delivery names which is not understood: whoever asks for the order, or erases it, must find the delivery.
+fn order_of_unknown<P: Provider>(delivery: &Verified<Delivery>) -> Option<String> {
+    P::ORDER.order_id(&delivery.payload().ok()?)
 }
 
 /// The body, and the query where there is one beside the token: it may be what says which event it is.
@@ -149,6 +163,7 @@ mod tests {
     use super::*;
     use crate::answer::Refusal;
     use crate::identity::Shop;
+    use crate::provider::OrderPlace;
     use crate::settings::{SettingError, Settings};
     use crate::verification::Proof;
 
@@ -157,6 +172,11 @@ mod tests {
 
     impl Provider for Faulty {
         const NAME: &'static str = "faulty";
+        const ORDER: OrderPlace = OrderPlace {
+            object: Some("order"),
+            id: "id",
+            items: "lines",
+        };
         type Secrets = ();
         type Event = ();
 
@@ -202,5 +222,20 @@ mod tests {
         }
         assert_eq!(first.id, repeat.id);
         assert_ne!(first.id, another.id);
+    }
+
+    #[test]
+    fn the_order_is_found_where_the_body_is_clearly_one() {
+        for (body, order) in [
+            (r#"{"order":{"id":7,"lines":[]}}"#, Some("7")),
+            (r#"{"order":{"id":"7","lines":[{"sku":"A"}]}}"#, Some("7")),
+            (r#"{"order":{"id":7}}"#, None),
+            (r#"{"order":{"id":7,"lines":{}}}"#, None),
+            (r#"{"order":{"id":null,"lines":[]}}"#, None),
+            (r#"{"id":7,"lines":[]}"#, None),
+            (r#"[{"order":{"id":7,"lines":[]}}]"#, None),
+        ] {
+            assert_eq!(understand(&Faulty, &delivery(body)).order.as_deref(), order, "{body}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
-use shared::provider::{Identified, NoOrderEvent, Normalized};
+use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, SigningKey, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signed, Verified, hmac_sha256, url_token};
@@ -43,6 +43,12 @@ fn default_signature_header() -> String {
 
 impl Provider for AboutYou {
     const NAME: &'static str = "aboutyou";
+
+    const ORDER: OrderPlace = OrderPlace {
+        object: Some("message"),
+        id: "order_number",
+        items: "order_items",
+    };
 
     type Secrets = Secrets;
     type Event = Event;

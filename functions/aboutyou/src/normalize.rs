@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
 use shared::event::{
-    Address, Customer, Fulfillment, Item, ItemReference, Order, Payment, PickupPoint, Shipping, Status, Totals,
-    unless_empty,
+    Address, CustomField, Customer, Fulfillment, Item, ItemOption, ItemReference, Order, Payment, PickupPoint,
+    Shipping, Status, Totals, unless_empty,
 };
 use shared::money::{Currency, Quantity};
 use shared::payload::{Element, Fields, Payload, Value};
@@ -47,6 +47,8 @@ fn order(message: &Fields<'_>, assumed: &mut Assumed) -> Order {
     let currency = message.currency("currency_code");
     let items = items(message, "order_items", currency, assumed);
     let carrier = message.id("carrier_key");
+    let custom_fields = custom_data(message, |name, value| CustomField { name, value });
+    let custom_fields = Some(custom_fields).filter(|fields| !fields.is_empty());
     Order {
         number: id.clone(),
         id,
@@ -98,7 +100,7 @@ fn order(message: &Fields<'_>, assumed: &mut Assumed) -> Order {
             method: message.text("payment_method"),
             ..Payment::default()
         },
-        note: None,
+        custom_fields: assumed.note("/data/order/custom_fields", custom_fields),
         placed_at: time(message, "created_at"),
         updated_at: time(message, "updated_at"),
         ..Order::default()
@@ -207,6 +209,9 @@ fn items(message: &Fields<'_>, name: &str, currency: Option<Currency>, assumed: 
         };
         // An item is one piece; the payload does not say so.
         let quantity = assumed.note(at("quantity"), Some(Quantity::ONE));
+        if !item.options.is_empty() {
+            assumed.note(at("options"), Some(()));
+        }
         index += 1;
         Some(Item { quantity, ..item })
     })
@@ -217,6 +222,8 @@ fn item(fields: &Fields<'_>, currency: Option<Currency>) -> Item {
         id: fields.id("id"),
         variant_id: fields.id("product_variant"),
         sku: fields.id("sku"),
+        // What the seller's shop passed on, an engraving perhaps.
+        options: custom_data(fields, |name, value| ItemOption { name, value }),
         unit_price: fields.minor_units("price_with_tax", currency),
         unit_price_net: fields.minor_units("price_without_tax", currency),
         tax_rate: fields.amount("vat"),
@@ -225,6 +232,12 @@ fn item(fields: &Fields<'_>, currency: Option<Currency>) -> Item {
         return_tracking_number: fields.id("return_tracking_key"),
         ..Item::default()
     }
+}
+
+/// The seller's own data: its texts, numbers and truth values. Lists and objects in it stay in `unmapped`.
+fn custom_data<T>(fields: &Fields<'_>, field: impl Fn(Option<String>, Option<String>) -> T) -> Vec<T> {
+    let scalars = fields.object("custom_data").scalars().into_iter();
+    scalars.map(|(name, value)| field(Some(name), Some(value))).collect()
 }
 
 /// An item has no place for a word beside ours: one that has no mapping stays in `unmapped`.

@@ -14,13 +14,11 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "/message/cost_without_tax",
         "an amount without a currency: how many decimal places it has is not known",
     ),
-    ("/message/custom_data", "data of the seller's own, of any shape"),
-    ("/message/custom_data/**", "data of the seller's own, of any shape"),
+    ("/message/custom_data/**", "a list or an object of the seller's own"),
     (
         "/message/fulfillment_type",
         "who ships, in words that are not documented",
     ),
-    ("/message/items/*/custom_data", "data of the seller's own, of any shape"),
     (
         "/message/items/*/price_with_tax",
         "an amount without a currency: the events of items name none",
@@ -30,12 +28,8 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "an amount without a currency: the events of items name none",
     ),
     (
-        "/message/order_items/*/custom_data",
-        "data of the seller's own, of any shape",
-    ),
-    (
         "/message/order_items/*/custom_data/**",
-        "data of the seller's own, of any shape",
+        "a list or an object of the seller's own",
     ),
     (
         "/message/order_items/*/price_with_tax",
@@ -48,6 +42,10 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     (
         "/message/order_items/*/status",
         "a word without a mapping; an item has no place for it beside `unknown`",
+    ),
+    (
+        "/message/return_tracking_key",
+        "a return number beside those that each of the items has",
     ),
     (
         "/subscription_id",

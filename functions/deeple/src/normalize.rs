@@ -37,17 +37,17 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
         provider_status: state_word,
         currency: assumed.note("/data/order/currency", Some(currency)),
         totals: Totals {
-            items: root.amount("totalPrice"),
-            discount: root.amount("discountTotalPrice"),
-            tax: root.amount("vatPrice"),
-            total: root.amount("grandTotal"),
+            items: root.price("totalPrice"),
+            discount: root.price("discountTotalPrice"),
+            tax: root.price("vatPrice"),
+            total: root.price("grandTotal"),
             ..Totals::default()
         },
         tax_lines: unless_empty(TaxLine {
             name: None,
             // Not documented as a percentage, but `number(1)` has room for no other reading.
             rate: assumed.note("/data/order/tax_lines/0/rate", root.amount("vatValue")),
-            amount: root.amount("vatPrice"),
+            amount: root.price("vatPrice"),
             included: assumed.note("/data/order/tax_lines/0/included", tax_included(root)),
             ..TaxLine::default()
         })
@@ -134,9 +134,9 @@ fn item(likely: &mut Likely<'_, '_>) -> Item {
         sku: likely.first("sku", &["sku", "skuCode", "productSku"], Fields::id),
         name: likely.first("name", &["name", "productName", "itemName", "title"], Fields::text),
         quantity: likely.first("quantity", &["quantity", "qty"], Fields::quantity),
-        unit_price: likely.first("unit_price", &["unitPrice", "price"], Fields::amount),
-        original_unit_price: likely.first("original_unit_price", &["originalPrice"], Fields::amount),
-        total: likely.first("total", &["totalPrice", "total"], Fields::amount),
+        unit_price: likely.first("unit_price", &["unitPrice", "price"], Fields::price),
+        original_unit_price: likely.first("original_unit_price", &["originalPrice"], Fields::price),
+        total: likely.first("total", &["totalPrice", "total"], Fields::price),
         image_url: likely.first("image_url", &["imageUrl", "image"], Fields::text),
         ..Item::default()
     }

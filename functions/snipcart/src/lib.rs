@@ -16,7 +16,7 @@ use shared::callback::{self, Confirmation};
 use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
-use shared::provider::{Identified, NoOrderEvent, Normalized, Verifies};
+use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace, Verifies};
 use shared::secrets::{Live, SigningKey, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
@@ -45,6 +45,12 @@ impl Provider for Snipcart {
     const NAME: &'static str = "snipcart";
     /// Whether a request token validates a second time is not documented.
     const VERIFIES: Verifies = Verifies::Once;
+
+    const ORDER: OrderPlace = OrderPlace {
+        object: Some("content"),
+        id: "token",
+        items: "items",
+    };
 
     type Secrets = Secrets;
     type Event = Event;

@@ -72,15 +72,15 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         provider_payment_status: payment_word,
         currency: content.currency("currency"),
         totals: Totals {
-            items: content.amount("itemsTotal"),
+            items: content.price("itemsTotal"),
             // `rebateAmount` is the name before version 3.
-            discount: content.amount("rebateAmount").or_else(|| content.amount("savedAmount")),
-            subtotal: content.amount("subtotal"),
+            discount: content.price("rebateAmount").or_else(|| content.price("savedAmount")),
+            subtotal: content.price("subtotal"),
             shipping: content
-                .amount("shippingFees")
-                .or_else(|| shipping_information.amount("cost")),
+                .price("shippingFees")
+                .or_else(|| shipping_information.price("cost")),
             tax: content.amount("taxesTotal"),
-            total: content.amount("grandTotal").or_else(|| content.amount("total")),
+            total: content.price("grandTotal").or_else(|| content.price("total")),
             refunded: content.amount("refundsAmount"),
             ..Totals::default()
         },
@@ -247,7 +247,7 @@ fn discount(fields: &Fields<'_>) -> Discount {
         name: fields.text("name"),
         kind: fields.text("type"),
         rate: fields.amount("rate"),
-        amount: fields.amount("amountSaved"),
+        amount: fields.price("amountSaved"),
     }
 }
 
@@ -339,7 +339,7 @@ fn items(fields: &Fields<'_>) -> Option<Vec<Item>> {
 fn item(fields: &Fields<'_>) -> Item {
     let product = fields.id("id");
     // `price` leaves the options out.
-    let unit_price = fields.amount("unitPrice");
+    let unit_price = fields.price("unitPrice");
     let is_net = fields.look("hasTaxesIncluded", Value::as_bool) == Some(false);
     if is_net {
         fields.take("hasTaxesIncluded");
@@ -358,9 +358,9 @@ fn item(fields: &Fields<'_>) -> Item {
         quantity: fields.quantity("quantity"),
         unit_price,
         unit_price_net: unit_price.filter(|_| is_net),
-        original_unit_price: fields.amount("originalPrice"),
-        total: fields.amount("totalPrice"),
-        total_net: fields.amount("totalPriceWithoutTaxes"),
+        original_unit_price: fields.price("originalPrice"),
+        total: fields.price("totalPrice"),
+        total_net: fields.price("totalPriceWithoutTaxes"),
         requires_shipping: fields.flag("shippable"),
         weight: fields.quantity("weight"),
         url: fields.text("url"),
