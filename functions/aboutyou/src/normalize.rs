@@ -107,9 +107,12 @@ fn order(message: &Fields<'_>, assumed: &mut Assumed) -> Order {
     }
 }
 
+/// The list of an event of items.
+const ITEMS: &str = "items";
+
 /// The events of items name neither their order nor a currency.
 fn items_only(message: &Fields<'_>, assumed: &mut Assumed) -> Order {
-    let items = items(message, "items", None, assumed);
+    let items = items(message, ITEMS, None, assumed);
     let return_key = message.look("return_tracking_key", |value| value.as_text().map(str::to_owned));
     let parcel = Fulfillment {
         carrier: message.id("carrier_key"),
@@ -202,10 +205,11 @@ fn items(message: &Fields<'_>, name: &str, currency: Option<Currency>, assumed: 
         let at = |field: &str| format!("/data/order/items/{index}/{field}");
         let item = match element {
             Element::Object(fields) => item(&fields, currency),
-            Element::Other(value) => Item {
+            Element::Other(value) if name == ITEMS => Item {
                 id: assumed.note(at("id"), Some(value.as_text()?.to_owned())),
                 ..Item::default()
             },
+            Element::Other(_) => return None,
         };
         // An item is one piece; the payload does not say so.
         let quantity = assumed.note(at("quantity"), Some(Quantity::ONE));

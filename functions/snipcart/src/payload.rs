@@ -52,9 +52,8 @@ impl Event {
         };
         match step {
             "payment.succeeded" => Some(Self::RenewalPaid),
-            _ if order.id("token").is_none() => None,
             "payment.failed" => Some(Self::RenewalFailed),
-            _ => is_paid().then_some(Self::RenewalPaid),
+            _ => (order.id("token").is_some() && is_paid()).then_some(Self::RenewalPaid),
         }
     }
 
