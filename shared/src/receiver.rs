@@ -187,7 +187,7 @@ impl<P: Provider> Receiver<P> {
                 }
             },
         }
-        let publication = self.publish(id, *event, json.into_text(), deadline).await;
+        let publication = self.publish(id, event, json.into_text(), deadline).await;
         Ok((Outcome::Accepted, publication))
     }
 
@@ -232,7 +232,11 @@ impl<P: Provider> Receiver<P> {
     async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
         let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
         let cause = match timeout_at(before, self.take_over(id, head, attempt)).await {
-            Ok(Ok(Some(stored))) => return self.publish(id, stored.event, Some(stored.json), deadline).await,
+            Ok(Ok(Some(stored))) => {
+                return self
+                    .publish(id, Box::new(stored.event), Some(stored.json), deadline)
+                    .await;
+            }
             Ok(Ok(None)) => return Publication::Settled,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no time left".to_owned(),
@@ -259,7 +263,13 @@ impl<P: Provider> Receiver<P> {
     }
 
     /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
-    async fn publish(&self, id: &EventId, event: OrderEvent, json: Option<String>, deadline: Instant) -> Publication {
+    async fn publish(
+        &self,
+        id: &EventId,
+        event: Box<OrderEvent>,
+        json: Option<String>,
+        deadline: Instant,
+    ) -> Publication {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
         let cause = match timeout_at(until, self.publisher.publish(event, json)).await {
             Ok(Ok(())) => None,
