@@ -122,8 +122,11 @@ fn items_only(message: &Fields<'_>, assumed: &mut Assumed) -> Order {
     };
     let fulfillments = parcels(items.as_deref(), &parcel);
     // Where each item has a return number of its own, this one may have no place: it stays in `unmapped` then.
-    let mut parcels = fulfillments.iter().flatten();
-    if parcels.any(|known| known.return_tracking_number == parcel.return_tracking_number) {
+    let is_used = |number: &String| {
+        let mut parcels = fulfillments.iter().flatten();
+        parcels.any(|parcel| parcel.return_tracking_number.as_ref() == Some(number))
+    };
+    if parcel.return_tracking_number.as_ref().is_some_and(is_used) {
         message.take("return_tracking_key");
     }
     Order {
