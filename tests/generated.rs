@@ -208,7 +208,9 @@ fn table() -> BTreeMap<String, Vec<String>> {
     let table: BTreeMap<_, _> = rows
         .map(|(field, rest)| {
             let places = rest.split(" | ").next().unwrap_or_default().split(", ");
-            let pointers = places.filter(|place| *place != "unmapped").map(|place| {
+            // A parcel gathers what several items say, each of which says it itself.
+            let places = places.filter(|place| *place != "unmapped" && !place.contains("fulfillments"));
+            let pointers = places.map(|place| {
                 let place = place.split(" (").next().unwrap_or_default().replace('.', "/");
                 let at_the_top = ["type", "time"].contains(&place.as_str());
                 format!("{}/{place}", if at_the_top { "" } else { "/data" })
@@ -258,6 +260,18 @@ fn every_value_is_found(
             || value.is_array()
             || event["data"]["unmapped"].pointer(&pointer) == Some(value)
         {
+            continue;
+        }
+        if let Some((owner, name)) = pointer.split_once("/custom_data/") {
+            let list = match owner.strip_prefix("/message/order_items/") {
+                Some(_) => format!("/data/order/items/{}/options", index_in(payload, owner)),
+                None => "/data/order/custom_fields".to_owned(),
+            };
+            let name = name.replace("~1", "/").replace("~0", "~");
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let fields = event.pointer(&list).and_then(Value::as_array);
+            let found = fields.is_some_and(|fields| fields.contains(&json!({"name": name, "value": text})));
+            prop_assert!(found, "{} says {}, and the event does not", pointer, value);
             continue;
         }
         let places = table.get(&general(&pointer)).into_iter().flatten();

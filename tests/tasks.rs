@@ -410,3 +410,46 @@ async fn compare_shows_what_todays_mapping_would_change() {
     assert!(stack.messages().await.is_empty(), "nothing is published");
     assert_eq!(stack.stored_event(&changed).await, event, "nothing is written");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_order_is_found_and_erased_by_its_order() {
+    let stack = Stack::start().await;
+    for (provider, name, order) in [
+        ("selldone", "unknown-action", "/basket/id"),
+        ("cartum", "unknown-event", "/order_id"),
+        ("aboutyou", "unknown-event", "/message/order_number"),
+        ("snipcart", "unknown-event", "/content/token"),
+    ] {
+        let fixture = stack.signed(provider, name);
+        let body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+        let order = match body.pointer(order).expect("an order id") {
+            Value::String(order) => order.clone(),
+            number => number.to_string(),
+        };
+        let event_id = stack.send(&fixture).await.event_id("quarantined");
+        let place = json!({"provider": provider, "shop": "main", "order": order});
+        let shown = stack.ask(json!({"get": place})).await;
+        let [event] = shown["events"].as_array().expect("a list").as_slice() else {
+            panic!("{provider}: {shown}")
+        };
+        assert_eq!(
+            (&event["event_id"], &event["state"]),
+            (&json!(event_id), &json!("quarantined"))
+        );
+        assert_eq!(
+            (&event["reason"], &event["event"]),
+            (&json!("unknown_event"), &Value::Null)
+        );
+
+        let mut erase = place.clone();
+        erase["dry_run"] = false.into();
+        assert_eq!(stack.ask(json!({"erase": erase})).await["erased"], 1, "{provider}");
+        assert_eq!(
+            stack.ask(json!({"get": place})).await["events"],
+            json!([]),
+            "{provider}"
+        );
+        // A late repeat is not kept again.
+        stack.send(&stack.signed(provider, name)).await.event_id("duplicate");
+    }
+}

@@ -472,6 +472,8 @@ pub struct Item {
     pub discount: Option<Amount>,
     /// Price of the line, in the order's currency.
     pub total: Option<Amount>,
+    /// Price of the line without tax, in the order's currency.
+    pub total_net: Option<Amount>,
     /// Tax, in the order's currency, as the provider states it.
     pub tax: Option<Amount>,
     /// Tax rate in percent: `19`.

@@ -258,7 +258,7 @@ mod tests {
     use super::*;
     use crate::delivery::Delivery;
     use crate::payload::Payload;
-    use crate::provider::{Identified, NoOrderEvent, Normalized};
+    use crate::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
     use crate::verification::{Proof, Verified};
 
     const BODY: &str = "a body that nobody may see";
@@ -271,6 +271,11 @@ mod tests {
 
     impl Provider for Faulty {
         const NAME: &'static str = "faulty";
+        const ORDER: OrderPlace = OrderPlace {
+            object: None,
+            id: "id",
+            items: "items",
+        };
         type Secrets = NoSecrets;
         type Event = ();
 

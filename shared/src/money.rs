@@ -18,8 +18,6 @@ pub struct Amount(Decimal);
 impl Amount {
     /// 0.
     pub const ZERO: Self = Self(Decimal::ZERO);
-    /// -1.
-    pub const MINUS_ONE: Self = Self(Decimal::NEGATIVE_ONE);
 
     /// Reads a decimal as JSON writes it (`-12.50`, `1.5e3`); `None` if it is none or does not fit exactly.
     pub fn parse(text: &str) -> Option<Self> {

@@ -135,6 +135,23 @@ fn open(value: Value<'_>) -> Option<Value<'_>> {
     })
 }
 
+/// An element of a list.
+pub enum Element<'p> {
+    /// An object.
+    Object(Fields<'p>),
+    /// Anything else.
+    Other(Value<'p>),
+}
+
+/// How the zone of a time is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zone {
+    /// The time names its offset from UTC.
+    Stated,
+    /// The time names none, and was read in the zone that the caller gave.
+    Assumed,
+}
+
 /// The fields of one object of the payload. An object that is not there has no fields.
 pub struct Fields<'p> {
     payload: &'p Payload<'p>,
@@ -160,10 +177,7 @@ impl<'p> Fields<'p> {
 
     /// A value of any scalar type, as text.
     pub fn scalar(&self, name: &str) -> Option<String> {
-        self.read(name, |value| match value.as_bool() {
-            Some(is_true) => Some(is_true.to_string()),
-            None => value.as_text().map(str::to_owned),
-        })
+        self.read(name, |value| value.as_scalar().map(Cow::into_owned))
     }
 
     /// A truth value.
@@ -171,22 +185,34 @@ impl<'p> Fields<'p> {
         self.read(name, Value::as_bool)
     }
 
-    /// An amount in the currency's main unit.
+    /// An amount in the currency's main unit, of either sign.
     pub fn amount(&self, name: &str) -> Option<Amount> {
         self.read(name, Value::as_amount)
     }
 
-    /// An amount in the smallest unit of `currency`. Without a currency it cannot be told, and stays where it is.
-    pub fn minor_units(&self, name: &str, currency: Option<Currency>) -> Option<Amount> {
-        let currency = currency?;
-        self.read(name, |value| Amount::of_minor_units(value.as_amount()?, currency))
+    /// A price, a fee or a sum in the currency's main unit, which is never below zero.
+    ///
+    /// Providers write a negative number where they mean something else: "by the carrier's tariff", "paid on delivery". It is
+    /// no amount, so it reads as absent and stays where it is.
+    pub fn price(&self, name: &str) -> Option<Amount> {
+        self.price_by(name, Value::as_amount)
     }
 
-    /// An amount in the currency's main unit. One that equals `nothing` says that there is none, and stays where it is.
-    pub fn amount_unless(&self, name: &str, nothing: Amount) -> Option<Amount> {
-        let amount = self.look(name, Value::as_amount).filter(|amount| *amount != nothing)?;
-        self.take(name);
-        Some(amount)
+    /// A price, as [`price`](Self::price) reads it, in the smallest unit of `currency`. Without a currency it cannot be told, and
+    /// stays where it is.
+    pub fn minor_units(&self, name: &str, currency: Option<Currency>) -> Option<Amount> {
+        let currency = currency?;
+        self.price_by(name, |value| Amount::of_minor_units(value.as_amount()?, currency))
+    }
+
+    fn price_by(&self, name: &str, convert: impl FnOnce(Value<'p>) -> Option<Amount>) -> Option<Amount> {
+        let value = self.get(name)?;
+        let price = self.convert(name, value, convert)?;
+        if price < Amount::ZERO {
+            return None;
+        }
+        value.take();
+        Some(price)
     }
 
     /// A rate as a fraction of one, read as percent.
@@ -219,11 +245,17 @@ impl<'p> Fields<'p> {
 
     /// A time that says no zone, in `zone`. A time that names its offset is read by that.
     pub fn time_in(&self, name: &str, zone: &TimeZone) -> Option<Timestamp> {
+        self.zoned_time_in(name, zone).map(|(time, _)| time)
+    }
+
+    /// The same, and whether the time names its offset or is read in `zone`.
+    pub fn zoned_time_in(&self, name: &str, zone: &TimeZone) -> Option<(Timestamp, Zone)> {
         self.read(name, |value| {
             let text = value.as_str()?;
-            text.parse().ok().or_else(|| {
+            let stated = text.parse().ok().map(|time| (time, Zone::Stated));
+            stated.or_else(|| {
                 let civil: DateTime = text.parse().ok()?;
-                zone.to_timestamp(civil).ok()
+                Some((zone.to_timestamp(civil).ok()?, Zone::Assumed))
             })
         })
     }
@@ -245,12 +277,23 @@ impl<'p> Fields<'p> {
         Fields {
             payload: self.payload,
             object,
-            pointer: self.pointer_to(name),
+            // Nothing is warned of in an object that is not there.
+            pointer: object.map(|_| self.pointer_to(name)).unwrap_or_default(),
         }
     }
 
-    /// The objects of a list; `None` where there is no list. An element that is no object is left out and warned of.
+    /// The objects of a list; `None` where there is no list, or one that holds no object although it holds something: an empty list would
+    /// say that there is nothing. An element that is no object is left out and warned of.
     pub fn objects(&self, name: &str) -> Option<Vec<Fields<'p>>> {
+        self.list(name, |element| match element {
+            Element::Object(fields) => Some(fields),
+            Element::Other(_) => None,
+        })
+    }
+
+    /// The elements of a list that `convert` understands, as [`objects`](Self::objects) reads them. An element that is no object is taken
+    /// if it is understood.
+    pub fn list<T>(&self, name: &str, mut convert: impl FnMut(Element<'p>) -> Option<T>) -> Option<Vec<T>> {
         let value = self.get(name)?;
         let Some(elements) = value.elements() else {
             self.warn(name);
@@ -262,23 +305,29 @@ impl<'p> Fields<'p> {
             object: None,
             pointer: self.pointer_to(name),
         };
-        let open = |(index, element): (usize, Value<'p>)| {
-            let object = open(element);
-            if object.is_none() {
-                list.warn(&index.to_string());
+        let mut is_empty = true;
+        let mut converted = Vec::new();
+        for (index, element) in elements.enumerate() {
+            is_empty = false;
+            let read = match open(element) {
+                None => convert(Element::Other(element)).inspect(|_| element.take()),
+                object => convert(Element::Object(Fields {
+                    payload: self.payload,
+                    object,
+                    pointer: list.pointer_to(&index.to_string()),
+                })),
+            };
+            match read {
+                Some(read) => converted.push(read),
+                None => list.warn(&index.to_string()),
             }
-            object.map(|_| Fields {
-                payload: self.payload,
-                object,
-                pointer: list.pointer_to(&index.to_string()),
-            })
-        };
-        Some(elements.enumerate().filter_map(open).collect())
+        }
+        (is_empty || !converted.is_empty()).then_some(converted)
     }
 
     /// What `objects` or `text` would find, without taking it: to decide which of two fields to read.
     pub fn has(&self, name: &str) -> bool {
-        self.field(name).is_some_and(|value| !value.is_absent())
+        self.peek(name).is_some()
     }
 
     /// Takes a field if `convert` understands it.
@@ -287,6 +336,32 @@ impl<'p> Fields<'p> {
         let converted = self.convert(name, value, convert)?;
         value.take();
         Some(converted)
+    }
+
+    /// The fields that hold a text, a number or a truth value, each with its value as text; takes them. Lists and objects
+    /// are not taken.
+    pub fn scalars(&self) -> Vec<(String, String)> {
+        let fields = self.object.map(Value::fields).unwrap_or_default();
+        let scalar = |(name, value): (&str, Value<'p>)| {
+            if value.is_absent() {
+                value.take();
+                return None;
+            }
+            let text = value.as_scalar()?;
+            value.take();
+            Some((name.to_owned(), text.into_owned()))
+        };
+        fields.into_iter().filter_map(scalar).collect()
+    }
+
+    /// Whether a field holds a list.
+    pub(crate) fn has_list(&self, name: &str) -> bool {
+        self.field(name).is_some_and(Value::is_list)
+    }
+
+    /// A field's value, without taking it and without a warning: to decide how to read it. An absent value is `None`.
+    pub fn peek(&self, name: &str) -> Option<Value<'p>> {
+        self.field(name).filter(|value| !value.is_absent())
     }
 
     /// Takes a field whose place in the event was found by other means.

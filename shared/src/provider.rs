@@ -29,6 +29,10 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// them. What stays there beside these is reported as drift.
     const UNMAPPED: &'static [&'static str] = &[];
 
+    /// Where a body that is an order has the order's id and its lines. By these, a delivery that is not understood is still
+    /// found by its order.
+    const ORDER: OrderPlace;
+
     /// What one shop's deliveries are verified with.
     type Secrets: DeserializeOwned + Send + Sync;
 
@@ -59,6 +63,29 @@ pub trait Provider: Sized + Send + Sync + 'static {
 
     /// Puts the event into our words, field by field.
     fn normalize(&self, event: Self::Event, payload: &Payload) -> Normalized;
+}
+
+/// The fields by which a body is recognized as an order, whatever event it reports.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderPlace {
+    /// The field whose object is the order; `None` where the body itself is.
+    pub object: Option<&'static str>,
+    /// The order's field with its id.
+    pub id: &'static str,
+    /// The order's field with the list of its lines.
+    pub items: &'static str,
+}
+
+impl OrderPlace {
+    /// The order's id, if the body is clearly an order: it has an id and a list of lines.
+    pub(crate) fn order_id(&self, payload: &Payload) -> Option<String> {
+        let root = payload.root();
+        let order = match self.object {
+            Some(name) => root.object(name),
+            None => root,
+        };
+        order.has_list(self.items).then(|| order.id(self.id))?
+    }
 }
 
 /// Whether verification can be repeated when the provider sends again.
@@ -142,6 +169,11 @@ impl Assumed {
             self.0.push(pointer.into());
         }
         value
+    }
+
+    /// Whether the value at `pointer` is named.
+    pub fn names(&self, pointer: &str) -> bool {
+        self.0.iter().any(|named| named == pointer)
     }
 
     /// The pointers.

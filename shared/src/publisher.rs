@@ -73,8 +73,8 @@ impl Publisher {
     }
 
     /// Publishes `event`, whose JSON is `json`, if that may be a message: exactly that, or what of it fits.
-    pub async fn publish(&self, event: OrderEvent, json: Option<String>) -> Result<(), PublishError> {
-        self.publish_message(self.message(event, json, Occasion::News)?).await
+    pub async fn publish(&self, event: Box<OrderEvent>, json: Option<String>) -> Result<(), PublishError> {
+        self.publish_message(self.message(*event, json, Occasion::News)?).await
     }
 
     /// Publishes many messages in as few calls as SNS allows; one result for each, in their order. After an outage the rest

@@ -114,7 +114,12 @@ impl<P: Provider> Receiver<P> {
     pub async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
         let delivery = self.verify(delivery).await?;
-        let Understanding { id, meaning, drift } = understand(&self.provider, &delivery, Some(&self.known));
+        let Understanding {
+            id,
+            meaning,
+            drift,
+            order,
+        } = understand(&self.provider, &delivery, Some(&self.known));
         let (event_type, (outcome, publication)) = match meaning {
             Meaning::Order(event) => (
                 Some(event.r#type.as_str()),
@@ -126,7 +131,7 @@ impl<P: Provider> Receiver<P> {
             ),
             Meaning::Quarantined(reason) => (
                 None,
-                self.set_aside(&id, &delivery, Content::Quarantined(reason), deadline)
+                self.set_aside(&id, &delivery, Content::Quarantined(reason, order.as_deref()), deadline)
                     .await?,
             ),
         };
@@ -201,7 +206,7 @@ impl<P: Provider> Receiver<P> {
                 }
             },
         }
-        let publication = self.publish(id, *event, json.into_text(), deadline).await;
+        let publication = self.publish(id, event, json.into_text(), deadline).await;
         Ok((Outcome::Accepted, publication))
     }
 
@@ -214,7 +219,7 @@ impl<P: Provider> Receiver<P> {
         deadline: Instant,
     ) -> Result<(Outcome, Publication), Refusal> {
         let outcome_of_new = match content {
-            Content::Quarantined(reason) => Outcome::Quarantined(reason),
+            Content::Quarantined(reason, _) => Outcome::Quarantined(reason),
             _ => Outcome::Unsupported,
         };
         let entry = Entry {
@@ -246,7 +251,11 @@ impl<P: Provider> Receiver<P> {
     async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
         let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
         let cause = match timeout_at(before, self.take_over(id, head, attempt)).await {
-            Ok(Ok(Some(stored))) => return self.publish(id, stored.event, Some(stored.json), deadline).await,
+            Ok(Ok(Some(stored))) => {
+                return self
+                    .publish(id, Box::new(stored.event), Some(stored.json), deadline)
+                    .await;
+            }
             Ok(Ok(None)) => return Publication::Settled,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no time left".to_owned(),
@@ -273,7 +282,13 @@ impl<P: Provider> Receiver<P> {
     }
 
     /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
-    async fn publish(&self, id: &EventId, event: OrderEvent, json: Option<String>, deadline: Instant) -> Publication {
+    async fn publish(
+        &self,
+        id: &EventId,
+        event: Box<OrderEvent>,
+        json: Option<String>,
+        deadline: Instant,
+    ) -> Publication {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
         let cause = match timeout_at(until, self.publisher.publish(event, json)).await {
             Ok(Ok(())) => None,

@@ -145,8 +145,8 @@ pub enum Content<'a> {
     Order(&'a OrderEvent, &'a EventJson),
     /// No order event.
     Unsupported,
-    /// Not understood.
-    Quarantined(Reason),
+    /// Not understood; with the order's id, where the body is clearly an order.
+    Quarantined(Reason, Option<&'a str>),
 }
 
 impl Content<'_> {
@@ -154,7 +154,7 @@ impl Content<'_> {
         match self {
             Self::Order(..) => State::Pending,
             Self::Unsupported => State::Unsupported,
-            Self::Quarantined(_) => State::Quarantined,
+            Self::Quarantined(..) => State::Quarantined,
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Understanding {
     pub meaning: Meaning,
     /// Where an order's payload is not as the mapping knows it. Empty unless [`understand`] was given what is known.
     pub drift: Vec<Drift>,
+    /// The order that a quarantined delivery names, where its body is clearly an order.
+    pub order: Option<String>,
 }
 
 /// What is to be done with an authentic delivery.
@@ -49,6 +51,7 @@ pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>, know
         ),
         meaning: Meaning::Quarantined(Reason::MappingFailed),
         drift: Vec::new(),
+        order: order_of_unknown::<P>(delivery),
     })
 }
 
@@ -61,10 +64,15 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
                 NoOrderEvent::Unsupported => Meaning::Unsupported,
                 NoOrderEvent::Quarantined(reason) => Meaning::Quarantined(reason),
             };
+            let order = match meaning {
+                Meaning::Quarantined(_) => order_of_unknown::<P>(delivery),
+                _ => None,
+            };
             return Understanding {
                 id: id_of(identity_of_unknown(delivery)),
                 meaning,
                 drift: Vec::new(),
+                order,
             };
         }
     };
@@ -82,7 +90,13 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
         id,
         meaning: Meaning::Order(Box::new(event)),
         drift: found.into_drifts(),
+        order: None,
     }
+}
+
+/// The order that a delivery names which is not understood: whoever asks for the order, or erases it, must find the delivery.
+fn order_of_unknown<P: Provider>(delivery: &Verified<Delivery>) -> Option<String> {
+    P::ORDER.order_id(&delivery.payload().ok()?)
 }
 
 /// The body, and the query where there is one beside the token: it may be what says which event it is.
@@ -164,6 +178,7 @@ mod tests {
     use super::*;
     use crate::answer::Refusal;
     use crate::identity::Shop;
+    use crate::provider::OrderPlace;
     use crate::settings::{SettingError, Settings};
     use crate::verification::Proof;
 
@@ -172,6 +187,11 @@ mod tests {
 
     impl Provider for Faulty {
         const NAME: &'static str = "faulty";
+        const ORDER: OrderPlace = OrderPlace {
+            object: Some("order"),
+            id: "id",
+            items: "lines",
+        };
         type Secrets = ();
         type Event = ();
 
@@ -217,5 +237,24 @@ mod tests {
         }
         assert_eq!(first.id, repeat.id);
         assert_ne!(first.id, another.id);
+    }
+
+    #[test]
+    fn the_order_is_found_where_the_body_is_clearly_one() {
+        for (body, order) in [
+            (r#"{"order":{"id":7,"lines":[]}}"#, Some("7")),
+            (r#"{"order":{"id":"7","lines":[{"sku":"A"}]}}"#, Some("7")),
+            (r#"{"order":{"id":7}}"#, None),
+            (r#"{"order":{"id":7,"lines":{}}}"#, None),
+            (r#"{"order":{"id":null,"lines":[]}}"#, None),
+            (r#"{"id":7,"lines":[]}"#, None),
+            (r#"[{"order":{"id":7,"lines":[]}}]"#, None),
+        ] {
+            assert_eq!(
+                understand(&Faulty, &delivery(body), None).order.as_deref(),
+                order,
+                "{body}"
+            );
+        }
     }
 }

@@ -73,7 +73,7 @@ SENT = [
 # Published once more by an operator, with the attribute `replay`.
 REPLAYED = {"selldone": 5, "snipcart": 7}
 EXPECTED = {
-    "/selldone/main/1001": "status=delivered payment=paid total=451.16 USD events=5",
+    "/selldone/main/1001": "status=delivered payment=paid total=- USD events=5",
     "/snipcart/main/1912e4c1-d008-4c15-ab12-fe21a76d30d4": "status=delivered payment=paid total=330 CAD events=3",
     "/snipcart/main/to-the-tick": "status=delivered payment=paid total=330 CAD events=3",
     "/aboutyou/main/ayou-139-48213": "status=shipped payment=- total=119.8 EUR events=2",

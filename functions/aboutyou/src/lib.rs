@@ -13,7 +13,7 @@ use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
-use shared::provider::{Identified, NoOrderEvent, Normalized};
+use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, SigningKey, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signed, Verified, hmac_sha256, url_token};
@@ -44,6 +44,12 @@ fn default_signature_header() -> String {
 impl Provider for AboutYou {
     const NAME: &'static str = "aboutyou";
     const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
+
+    const ORDER: OrderPlace = OrderPlace {
+        object: Some("message"),
+        id: "order_number",
+        items: "order_items",
+    };
 
     type Secrets = Secrets;
     type Event = Event;
@@ -82,8 +88,15 @@ impl Provider for AboutYou {
         if !names_its_subject {
             return Err(NoOrderEvent::Quarantined(Reason::NoOrderId));
         }
-        // Other versions of the webhook have no `id`.
-        let identity = root.id("id").map_or(Identity::Body, |id| Identity::of([id]));
+        let identity = match (root.id("id"), event) {
+            // Other versions of the webhook have no `id`.
+            (None, _) => Identity::Body,
+            // Versions before this one took the id alone for the identity. It stays so for new orders: a repeat that comes after an
+            // upgrade is then no second order.
+            (Some(id), Event::OrderCreated) => Identity::of([id]),
+            // Whether two events may have the same id is not documented.
+            (Some(id), _) => Identity::of([word, id]),
+        };
         Ok(Identified { event, identity })
     }
 

@@ -42,16 +42,13 @@ impl Event {
     }
 
     /// Our word; for an update the order's status tells what it was.
-    pub(crate) fn event_type(self, status: Option<Status>) -> EventType {
-        match (self, status) {
-            (Self::OrderCreated, _) => EventType::Created,
-            (Self::ItemsShipped, _) => EventType::ItemsShipped,
-            (Self::ItemsCancelled, _) => EventType::ItemCancelled,
-            (Self::ItemsReturned, _) => EventType::ItemsReturned,
-            (Self::OrderUpdated, Some(Status::Shipped)) => EventType::Shipped,
-            (Self::OrderUpdated, Some(Status::Cancelled)) => EventType::Cancelled,
-            (Self::OrderUpdated, Some(Status::Returned)) => EventType::Returned,
-            (Self::OrderUpdated, _) => EventType::Updated,
+    pub(crate) fn event_type(self, status_word: Option<&str>) -> EventType {
+        match self {
+            Self::OrderCreated => EventType::Created,
+            Self::OrderUpdated => status_word.map_or(EventType::Updated, |word| status(word).1),
+            Self::ItemsShipped => EventType::ItemsShipped,
+            Self::ItemsCancelled => EventType::ItemCancelled,
+            Self::ItemsReturned => EventType::ItemsReturned,
         }
     }
 }
@@ -61,14 +58,14 @@ pub(crate) fn is_no_order_event(word: &str) -> bool {
     word == "stock.updated" || word.starts_with("product_master.")
 }
 
-/// Our word for the status of an order or an item.
-pub(crate) fn status(word: &str) -> Status {
+/// Our word for the status of an order or an item, and the type of an update of the order to it.
+pub(crate) fn status(word: &str) -> (Status, EventType) {
     match word {
-        "open" => Status::Pending,
-        "shipped" => Status::Shipped,
-        "cancelled" => Status::Cancelled,
-        "returned" => Status::Returned,
-        "mixed" => Status::Mixed,
-        _ => Status::Unknown,
+        "open" => (Status::Pending, EventType::Updated),
+        "shipped" => (Status::Shipped, EventType::Shipped),
+        "cancelled" => (Status::Cancelled, EventType::Cancelled),
+        "returned" => (Status::Returned, EventType::Returned),
+        "mixed" => (Status::Mixed, EventType::Updated),
+        _ => (Status::Unknown, EventType::Updated),
     }
 }

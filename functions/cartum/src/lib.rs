@@ -1,4 +1,4 @@
-//! Cartum's (Horoshop's) `order_created` webhook.
+//! Cartum's (Horoshop's) order webhooks.
 //!
 //! Cartum documents no signature, so the URL carries a token. Its body names no event: `?event=` does, by default
 //! `order_created`.
@@ -15,11 +15,12 @@ use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
-use shared::provider::{Identified, NoOrderEvent, Normalized};
+use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
 
+pub use payload::Event;
 pub use unmapped::UNMAPPED;
 
 /// Cartum.
@@ -35,17 +36,20 @@ pub struct Secrets {
     tokens: Live<Token>,
 }
 
-/// The one order event: an order was placed.
-pub struct OrderCreated;
-
 impl Provider for Cartum {
     const NAME: &'static str = "cartum";
     const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
     /// PUT is documented, POST was seen; DELETE tells that the subscription was removed.
     const METHODS: &'static [Method] = &[Method::PUT, Method::POST, Method::DELETE];
 
+    const ORDER: OrderPlace = OrderPlace {
+        object: None,
+        id: "order_id",
+        items: "products",
+    };
+
     type Secrets = Secrets;
-    type Event = OrderCreated;
+    type Event = Event;
 
     fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         const NAME: &str = "CARTUM_TIME_ZONE";
@@ -61,32 +65,31 @@ impl Provider for Cartum {
         url_token(delivery, &secrets.tokens)
     }
 
-    fn identify(
-        &self,
-        delivery: &Verified<Delivery>,
-        payload: &Payload,
-    ) -> Result<Identified<OrderCreated>, NoOrderEvent> {
+    fn identify(&self, delivery: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Event>, NoOrderEvent> {
         let unknown = NoOrderEvent::Quarantined(Reason::UnknownEvent);
         let event = delivery.parameter("event").map_err(|_| unknown)?;
-        let event = event.filter(|event| !event.is_empty()).unwrap_or(payload::ORDER_EVENT);
-        if delivery.method() == Method::DELETE || payload::OTHER_EVENTS.contains(&event) {
+        let word = event
+            .filter(|event| !event.is_empty())
+            .unwrap_or(Event::OrderCreated.as_str());
+        if delivery.method() == Method::DELETE || payload::OTHER_EVENTS.contains(&word) {
             return Err(NoOrderEvent::Unsupported);
         }
-        if event != payload::ORDER_EVENT {
-            return Err(unknown);
-        }
+        let event = Event::from_word(word).ok_or(unknown)?;
         let order = payload
             .root()
             .id("order_id")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
-        Ok(Identified {
-            event: OrderCreated,
-            identity: Identity::of([event.to_owned(), order]),
-        })
+        let words = [word.to_owned(), order];
+        let identity = match event {
+            Event::OrderCreated => Identity::of(words),
+            // An order is paid or changes more than once, and the body has no time of the change.
+            Event::OrderPaid | Event::OrderUpdate => Identity::PartsAndBody(words.into()),
+        };
+        Ok(Identified { event, identity })
     }
 
-    fn normalize(&self, _: OrderCreated, payload: &Payload) -> Normalized {
-        normalize::normalize(payload, &self.time_zone)
+    fn normalize(&self, event: Event, payload: &Payload) -> Normalized {
+        normalize::normalize(event, payload, &self.time_zone)
     }
 }
 

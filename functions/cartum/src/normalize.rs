@@ -1,48 +1,66 @@
 //! Cartum's order in our words.
 
 use jiff::tz::TimeZone;
-use shared::event::{Address, Customer, Discount, EventType, Item, Order, Payment, Shipping, Totals, unless_empty};
+use shared::event::{
+    Address, Customer, Discount, Fulfillment, Item, ItemKind, Order, Payment, PaymentStatus, PickupPoint, Shipping,
+    Totals, unless_empty,
+};
 use shared::money::Amount;
 use shared::payload::{Fields, Payload, Value};
 use shared::provider::{Assumed, Normalized};
 
-use crate::payload::{BY_CARRIERS_TARIFF, ORDER_EVENT, payment_status, status};
+use crate::payload::{CANCELED, Event, item_kind, payment_status, status};
 
-pub(crate) fn normalize(payload: &Payload, time_zone: &TimeZone) -> Normalized {
+pub(crate) fn normalize(event: Event, payload: &Payload, time_zone: &TimeZone) -> Normalized {
     let root = payload.root();
     let mut assumed = Assumed::default();
-    let order = order(&root, time_zone, &mut assumed);
+    let order = order(event, &root, time_zone, &mut assumed);
+    // The body has the time at which the order was placed, and no time of a later change: then the time of receipt is closer.
+    let time = order.placed_at.filter(|_| event == Event::OrderCreated);
     Normalized {
-        time: assumed.note("/time", order.placed_at),
+        time: assumed.note("/time", time),
         assumed: assumed.into_pointers(),
-        ..Normalized::new(EventType::Created, ORDER_EVENT, order)
+        ..Normalized::new(
+            event.event_type(order.provider_status.as_deref()),
+            event.as_str(),
+            order,
+        )
     }
 }
 
-fn order(root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Order {
+fn order(event: Event, root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Order {
     let id = root.id("order_id");
     let status_word = root.id("stat_status");
+    let mut status = status_word.as_deref().map(status);
+    if status_word.as_deref() == Some(CANCELED) {
+        status = assumed.note("/data/order/status", status);
+    }
     let payment_word = root.id("payed");
+    let mut payment_status = payment_word.as_deref().map(payment_status);
+    // The event says that the order is paid; where the body says otherwise, it may be older than the payment.
+    if event == Event::OrderPaid && payment_status != Some(PaymentStatus::Paid) {
+        payment_status = assumed.note("/data/order/payment_status", Some(PaymentStatus::Paid));
+    }
     Order {
         number: id.clone(),
         id,
-        status: status_word.as_deref().map(status),
+        status,
         provider_status: status_word,
-        payment_status: payment_word.as_deref().map(payment_status),
+        payment_status,
         provider_payment_status: payment_word,
         currency: root.currency("currency"),
         // `total_sum` leaves shipping out, so there is no total.
         totals: Totals {
-            items: root.amount("total_default"),
-            subtotal: root.amount("total_sum"),
-            shipping: root.amount_unless("delivery_price", BY_CARRIERS_TARIFF),
+            items: root.price("total_default"),
+            subtotal: root.price("total_sum"),
+            // -1 says "by the carrier's tariff".
+            shipping: root.price("delivery_price"),
             ..Totals::default()
         },
         discounts: discounts(root),
         tax_lines: None,
         customer: unless_empty(Customer {
-            // "Unique for each user": hardly the key of a customer, but nothing else is.
-            id: assumed.note("/data/order/customer/id", root.id("user")),
+            // `user` is another one for nearly every order: it identifies no customer.
             name: root.text("delivery_name"),
             email: root.text("delivery_email"),
             phone: root.text("delivery_phone"),
@@ -60,14 +78,8 @@ fn order(root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Orde
         items: root
             .objects("products")
             .map(|products| products.iter().map(item).collect()),
-        shipping: Shipping {
-            method: root.object("delivery_type").text("title"),
-            ..Shipping::default()
-        },
-        payment: Payment {
-            method: root.object("payment_type").text("title"),
-            ..Payment::default()
-        },
+        shipping: shipping(root),
+        payment: payment(&root.object("payment_type")),
         note: root.text("comment"),
         placed_at: assumed.note("/data/order/placed_at", root.time_in("stat_created", time_zone)),
         updated_at: None,
@@ -75,35 +87,106 @@ fn order(root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Orde
     }
 }
 
-/// A discount of 0 is none, and stays in `unmapped`.
+/// The flat fields name the same waybill as the one parcel: an order has no more.
+fn shipping(root: &Fields<'_>) -> Shipping {
+    let waybill = root.object("delivery_data").id("tnNumber");
+    let branch = root.object("delivery_branch");
+    Shipping {
+        method: root.object("delivery_type").text("title"),
+        tracking_number: waybill.clone(),
+        pickup_point: unless_empty(PickupPoint {
+            number: branch.id("number"),
+            r#ref: branch.id("ref"),
+            ..PickupPoint::default()
+        }),
+        fulfillments: waybill.map(|waybill| {
+            vec![Fulfillment {
+                tracking_number: Some(waybill),
+                ..Fulfillment::default()
+            }]
+        }),
+        ..Shipping::default()
+    }
+}
+
+fn payment(payment_type: &Fields<'_>) -> Payment {
+    Payment {
+        method: payment_type.text("title"),
+        method_id: payment_type.id("id"),
+        ..Payment::default()
+    }
+}
+
+/// The shop's own discount, the coupon's, and the one that a manager gave. One of 0 is none, and stays in `unmapped`.
 fn discounts(root: &Fields<'_>) -> Option<Vec<Discount>> {
-    let own = root.look("discount_value", Value::as_amount);
-    let coupon = root.look("coupon_discount_value", Value::as_amount);
+    let saved = |name: &str| root.look(name, Value::as_amount);
+    let is_some = |amount: Option<Amount>| amount.is_some_and(|amount| amount != Amount::ZERO);
+    let (own, coupon, manager) = (
+        saved("discount_value"),
+        saved("coupon_discount_value"),
+        saved("manager_discount"),
+    );
     let code = root.text("coupon_code");
     let mut discounts = Vec::new();
-    if own.is_some_and(|amount| amount != Amount::ZERO) {
+    if is_some(own) {
         discounts.push(Discount {
+            rate: rate(root, "discount_percent"),
             amount: root.amount("discount_value"),
             ..Discount::default()
         });
     }
-    if code.is_some() || coupon.is_some_and(|amount| amount != Amount::ZERO) {
+    if code.is_some() || is_some(coupon) {
         discounts.push(Discount {
             code,
+            kind: Some("coupon".to_owned()),
+            rate: rate(root, "coupon_percent"),
             amount: root.amount("coupon_discount_value"),
             ..Discount::default()
         });
     }
-    (own.is_some() || !discounts.is_empty()).then_some(discounts)
+    if is_some(manager) {
+        discounts.push(Discount {
+            name: root.text("manager_discount_title"),
+            kind: Some("manager".to_owned()),
+            amount: root.amount("manager_discount"),
+            ..Discount::default()
+        });
+    }
+    // An empty list says that there is none. A manager's discount was not seen in a delivery yet, so where there is no field for
+    // it the sums must agree too.
+    let sums_agree = || {
+        let sum = saved("total_sum");
+        sum.is_some() && sum == saved("total_default")
+    };
+    let is_known =
+        own.is_some() && coupon.is_some() && (manager.is_some() || (!root.has("manager_discount") && sums_agree()));
+    (is_known || !discounts.is_empty()).then_some(discounts)
+}
+
+/// A rate of 0 says that the discount is a fixed amount.
+fn rate(root: &Fields<'_>, name: &str) -> Option<Amount> {
+    let rate = root.look(name, Value::as_amount).filter(|rate| *rate > Amount::ZERO)?;
+    root.take(name);
+    Some(rate)
+}
+
+/// A word that is not known stays in `unmapped`.
+fn kind(fields: &Fields<'_>) -> Option<ItemKind> {
+    let kind = item_kind(fields.look("type", Value::as_text)?);
+    if kind.is_some() {
+        fields.take("type");
+    }
+    Some(kind.unwrap_or(ItemKind::Unknown))
 }
 
 fn item(fields: &Fields<'_>) -> Item {
     Item {
+        kind: kind(fields),
         sku: fields.id("article"),
         name: fields.text("title"),
         quantity: fields.quantity("quantity"),
-        unit_price: fields.amount("price"),
-        total: fields.amount("total_price"),
+        unit_price: fields.price("price"),
+        total: fields.price("total_price"),
         url: fields.text("url"),
         image_url: fields.text("photo_url"),
         ..Item::default()

@@ -4,4 +4,47 @@
 /// index, `**` at its end for all that is below.
 ///
 /// The functions refer to the pointers at most: the reasons are for people and tests, and are not linked.
-pub const UNMAPPED: &[(&str, &str)] = &[];
+pub const UNMAPPED: &[(&str, &str)] = &[
+    (
+        "/user",
+        "Another number for nearly every order: it identifies no customer.",
+    ),
+    ("/total_quantity", "A sum over the lines, which say their quantities."),
+    (
+        "/order_without_callback",
+        "Whether the customer wants to be called to confirm the order: a matter of the shop's own staff.",
+    ),
+    (
+        "/payment_price",
+        "A fee for the kind of payment, not seen in a delivery yet: whether a sum includes it is not known.",
+    ),
+    (
+        "/delivery_price",
+        "-1 says that the carrier's tariff applies: it is no amount.",
+    ),
+    (
+        "/delivery_type/id",
+        "A key that differs from shop to shop: the title says the same.",
+    ),
+    ("/coupon_type", "A number without a documented meaning."),
+    (
+        "/coupon_percent",
+        "0 says that the coupon has no rate, or that there is none.",
+    ),
+    ("/coupon_discount_value", "0 says that no coupon was used."),
+    (
+        "/discount_percent",
+        "0 says that the discount has no rate, or that there is none.",
+    ),
+    ("/discount_value", "0 says that there is no discount."),
+    ("/manager_discount", "0 says that no manager gave a discount."),
+    ("/manager_discount_title", "The title of a discount that is 0."),
+    (
+        "/products/*/discount_marker",
+        "Which of the shop's rules made the price: the price is the one after it.",
+    ),
+    (
+        "/products/*/type",
+        "A kind of line that is not known: the event says unknown.",
+    ),
+];

@@ -17,7 +17,7 @@ use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::money::Currency;
 use shared::payload::Payload;
-use shared::provider::{Identified, NoOrderEvent, Normalized};
+use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, SigningKey};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signed, Verified, Window, hmac_sha256};
@@ -45,6 +45,12 @@ pub struct OrderChanged;
 impl Provider for Deeple {
     const NAME: &'static str = "deeple";
     const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
+
+    const ORDER: OrderPlace = OrderPlace {
+        object: None,
+        id: "orderNumber",
+        items: "items",
+    };
 
     type Secrets = Secrets;
     type Event = OrderChanged;

@@ -5,21 +5,11 @@ use shared::event::{EventType, Status};
 /// Our name for the one event; Deeple gives it none.
 pub(crate) const ORDER_CHANGED: &str = "order changed";
 
-const PREPARE_TO_SHIPPING: &str = "PREPARE_TO_SHIPPING";
-
-/// What happened, by the order's `state`. One state is documented.
-pub(crate) fn event_type(state: Option<&str>) -> EventType {
-    match state {
-        Some(PREPARE_TO_SHIPPING) => EventType::Processing,
-        _ => EventType::Updated,
-    }
-}
-
-/// Our word for a `state`.
-pub(crate) fn status(state: &str) -> Status {
-    match state {
-        PREPARE_TO_SHIPPING => Status::Processing,
-        _ => Status::Unknown,
+/// Our word for a `state`, and the type of an event that reports it. One state is documented.
+pub(crate) fn state(word: &str) -> (Status, EventType) {
+    match word {
+        "PREPARE_TO_SHIPPING" => (Status::Processing, EventType::Processing),
+        _ => (Status::Unknown, EventType::Updated),
     }
 }
 

@@ -13,7 +13,7 @@ use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
-use shared::provider::{Identified, NoOrderEvent, Normalized};
+use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
@@ -34,6 +34,12 @@ pub struct Secrets {
 impl Provider for Selldone {
     const NAME: &'static str = "selldone";
     const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
+
+    const ORDER: OrderPlace = OrderPlace {
+        object: Some("basket"),
+        id: "id",
+        items: "items",
+    };
 
     type Secrets = Secrets;
     type Event = Action;

@@ -1,47 +1,59 @@
 //! Selldone's order in our words.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use shared::event::{
-    Address, Customer, Discount, Item, Order, Payment, Shipping, Status, TaxLine, Totals, unless_empty,
+    Address, Customer, Discount, Item, ItemOption, Order, Payment, PaymentStatus, PickupPoint, Shipping, Status,
+    TaxLine, Totals, unless_empty,
 };
 use shared::money::{Amount, Quantity};
-use shared::payload::{Fields, Payload};
+use shared::payload::{Fields, Payload, Value, Zone};
 use shared::provider::{Assumed, Normalized};
 
-use crate::payload::{Action, CANCELED, TO_CUSTOMER, payment_status, status};
+use crate::payload::{Action, CANCELED, TO_CUSTOMER, payment_status, requires_shipping, status};
 
 pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
     let root = payload.root();
     let basket = root.object("basket");
     let mut assumed = Assumed::default();
-    let order = order(&root, &basket, &mut assumed);
+    let order = order(action, &root, &basket, &mut assumed);
     root.take("action");
+    let time = order.updated_at;
+    if assumed.names("/data/order/updated_at") {
+        assumed.note("/time", time);
+    }
     Normalized {
-        time: order.updated_at,
+        time,
         assumed: assumed.into_pointers(),
         ..Normalized::new(action.event_type(), action.as_str(), order)
     }
 }
 
-fn order(root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order {
+fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order {
     let id = basket.id("id");
     let payment_word = basket.text("status");
-    let (discount, tax) = (basket.amount("discount"), basket.amount("tax"));
+    let (discount, tax) = (basket.price("discount"), basket.price("tax"));
+    let tax_included = basket.flag("tax_included");
     let (status, status_word) = status_of(basket, payment_word.as_deref(), assumed);
+    let payment_status = payment_status_of(action, payment_word.as_deref(), assumed);
     Order {
         number: basket.id("label").or_else(|| id.clone()),
         id,
+        channel: basket.text("channel"),
+        locale: basket.text("language"),
         status,
         provider_status: status_word,
-        payment_status: payment_word.as_deref().map(payment_status),
+        payment_status,
         provider_payment_status: payment_word,
+        cancel_reason: basket.text("reject"),
         currency: basket.currency("currency"),
         totals: Totals {
             discount,
-            shipping: basket.amount("delivery_price"),
+            // A negative one says "paid on delivery", or later.
+            shipping: basket.price("delivery_price"),
+            shipping_tax: basket.price("tax_shipping"),
             tax,
-            // The documentation does not say what `price` is the price of.
-            total: assumed.note("/data/order/totals/total", basket.amount("price")),
-            ..Totals::default()
+            ..price(basket, tax, tax_included, assumed)
         },
         discounts: discount.map(|amount| {
             let discount = Discount {
@@ -53,11 +65,12 @@ fn order(root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order
         tax_lines: tax.map(|amount| {
             let line = TaxLine {
                 amount: Some(amount),
+                included: tax_included,
                 ..TaxLine::default()
             };
             unless_zero(amount, line)
         }),
-        customer: customer(root),
+        customer: customer(root, basket),
         billing_address: address("billing", basket, assumed),
         shipping_address: address("receiver_info", basket, assumed),
         items: items(basket, assumed),
@@ -68,9 +81,48 @@ fn order(root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order
             ..Payment::default()
         },
         note: None,
-        placed_at: basket.time("created_at"),
-        updated_at: basket.time("updated_at"),
+        // `created_at` is when the cart was opened.
+        placed_at: if basket.has("reserved_at") {
+            time(basket, "reserved_at", "placed_at", assumed)
+        } else {
+            time(basket, "created_at", "placed_at", assumed)
+        },
+        updated_at: time(basket, "updated_at", "updated_at", assumed),
+        cancelled_at: time(basket, "reject_at", "cancelled_at", assumed),
         ..Order::default()
+    }
+}
+
+/// What the customer pays is `price`, and the taxes unless it includes them: `price` is the total where nothing is added to it, and
+/// else what the customer pays without taxes. The shop's own pages take a missing `tax_included` for false.
+fn price(basket: &Fields<'_>, tax: Option<Amount>, tax_included: Option<bool>, assumed: &mut Assumed) -> Totals {
+    let price = basket.price("price");
+    let shipping_tax = basket.peek("tax_shipping").and_then(Value::as_amount);
+    let shipping_is_taxed = shipping_tax.is_some_and(|tax| tax != Amount::ZERO);
+    let mut totals = Totals::default();
+    if tax_included == Some(true) {
+        totals.total = price;
+        if shipping_is_taxed {
+            assumed.note("/data/order/totals/total", price);
+        }
+        return totals;
+    }
+    totals.total_net = price;
+    if tax_included.is_none() {
+        assumed.note("/data/order/totals/total_net", price);
+    }
+    if tax == Some(Amount::ZERO) && !shipping_is_taxed {
+        totals.total = assumed.note("/data/order/totals/total", price);
+    }
+    totals
+}
+
+/// A time; where it names no zone it is taken for UTC, which the provider's framework writes by default.
+fn time(basket: &Fields<'_>, name: &str, place: &str, assumed: &mut Assumed) -> Option<Timestamp> {
+    let (time, zone) = basket.zoned_time_in(name, &TimeZone::UTC)?;
+    match zone {
+        Zone::Stated => Some(time),
+        Zone::Assumed => assumed.note(format!("/data/order/{place}"), Some(time)),
     }
 }
 
@@ -100,18 +152,33 @@ fn status_of(
     (status, word)
 }
 
-/// The customer, or where there is none the account that ordered. E-mail and phone may come masked.
-fn customer(root: &Fields<'_>) -> Option<Customer> {
+/// An action that reports a payment contradicts an order that is to be paid on delivery: then the action says the newer.
+fn payment_status_of(action: Action, word: Option<&str>, assumed: &mut Assumed) -> Option<PaymentStatus> {
+    let status = word.map(payment_status);
+    if action == Action::PaymentOrder && status == Some(PaymentStatus::Unpaid) {
+        return assumed.note("/data/order/payment_status", Some(PaymentStatus::Paid));
+    }
+    status
+}
+
+/// The customer, or where there is none the account that ordered, or where there is none the guest. E-mail and phone may come
+/// masked.
+fn customer(root: &Fields<'_>, basket: &Fields<'_>) -> Option<Customer> {
     let customer = root.object("customer");
     let person = if customer.exist() {
         customer
     } else {
         root.object("user")
     };
+    let guest_email = || basket.text("guest_email");
     unless_empty(Customer {
         id: person.id("id"),
         name: person.text("name"),
-        email: person.text("email"),
+        email: if person.exist() {
+            person.text("email")
+        } else {
+            guest_email()
+        },
         phone: person.text("phone"),
         ..Customer::default()
     })
@@ -134,9 +201,13 @@ fn address(name: &str, basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Add
         line2: assumed.note(format!("/data/order/{place}/line2"), line2),
         city: fields.text("city"),
         region: fields.text("state"),
+        region_code: fields.text("state_code"),
         postal_code: fields.id("postal"),
         country: fields.country("country"),
         phone: fields.text("phone"),
+        email: fields.text("email"),
+        tax_id: fields.id("tax_id"),
+        instructions: fields.text("message"),
         ..Address::default()
     })
 }
@@ -146,34 +217,97 @@ fn shipping(basket: &Fields<'_>, assumed: &mut Assumed) -> Shipping {
     let delivery = basket.object("delivery_info");
     let pointer = |field: &str| format!("/data/order/shipping/{field}");
     Shipping {
+        method: delivery.text("type"),
         tracking_number: assumed.note(pointer("tracking_number"), delivery.id("tracking_code")),
         tracking_url: assumed.note(pointer("tracking_url"), delivery.text("tracking_url")),
+        pickup_point: pickup(&basket.object("receiver_info"), assumed),
         ..Shipping::default()
     }
 }
 
+/// The customer fetches the order from the shop: nothing says where.
+fn pickup(receiver: &Fields<'_>, assumed: &mut Assumed) -> Option<PickupPoint> {
+    let is_fetched = receiver.peek("pickup").and_then(Value::as_bool)?;
+    let word = is_fetched.then(|| {
+        receiver.take("pickup");
+        "pickup".to_owned()
+    });
+    unless_empty(PickupPoint {
+        r#type: assumed.note("/data/order/shipping/pickup_point/type", word),
+        ..PickupPoint::default()
+    })
+}
+
 fn items(basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Item>> {
     let items = basket.objects("items")?;
+    let requires_shipping = requires_shipping(basket.peek("type").and_then(Value::as_text));
+    if requires_shipping.is_some() && !items.is_empty() {
+        basket.take("type");
+    }
     Some(
         items
             .iter()
             .enumerate()
-            .map(|(index, fields)| item(index, fields, assumed))
+            .map(|(index, fields)| item(index, fields, requires_shipping, assumed))
             .collect(),
     )
 }
 
-fn item(index: usize, fields: &Fields<'_>, assumed: &mut Assumed) -> Item {
+/// A product's name and its key in the warehouse stand in objects that not every delivery has.
+fn item(index: usize, fields: &Fields<'_>, requires_shipping: Option<bool>, assumed: &mut Assumed) -> Item {
     let pointer = |field: &str| format!("/data/order/items/{index}/{field}");
     // The sample has no count; the shop's own models do. One that cannot be read is no reason to assume another.
     let count = fields.quantity("count");
     let assume_one = (!fields.has("count")).then_some(Quantity::ONE);
+    let (product, variant, tax) = (fields.object("product"), fields.object("variant"), fields.object("tax"));
     Item {
         id: fields.id("id"),
         product_id: fields.id("product_id"),
+        variant_id: fields.id("variant_id"),
+        sku: variant.id("sku").or_else(|| product.id("sku")),
+        name: product.text("title"),
+        options: [
+            variant_title(&variant),
+            options(fields, "preferences"),
+            options(fields, "message"),
+        ]
+        .concat(),
         quantity: count.or_else(|| assumed.note(pointer("quantity"), assume_one)),
-        unit_price: assumed.note(pointer("unit_price"), fields.amount("price")),
-        tax: fields.object("tax").amount("amount"),
+        unit_price: assumed.note(pointer("unit_price"), fields.price("price")),
+        // Whether it is the discount on one or on the line is not documented.
+        discount: fields
+            .price("dis")
+            .and_then(|amount| assumed.note(pointer("discount"), Some(amount))),
+        tax: tax.price("amount"),
+        tax_rate: tax.fraction("tax_rate"),
+        requires_shipping,
         ..Item::default()
     }
+}
+
+/// The title of a variant tells it from the product's others: `Silver, 17`.
+fn variant_title(variant: &Fields<'_>) -> Vec<ItemOption> {
+    let option = |title| ItemOption {
+        name: Some("variant".to_owned()),
+        value: Some(title),
+    };
+    variant.text("title").map(option).into_iter().collect()
+}
+
+/// What the customer chose or wrote: a text to engrave, a size. What is nested in it stays in `unmapped`.
+fn options(fields: &Fields<'_>, name: &str) -> Vec<ItemOption> {
+    let chosen = if fields.peek(name).and_then(Value::as_text).is_some() {
+        fields
+            .text(name)
+            .map(|text| (name.to_owned(), text))
+            .into_iter()
+            .collect()
+    } else {
+        fields.object(name).scalars()
+    };
+    let option = |(name, value)| ItemOption {
+        name: Some(name),
+        value: Some(value),
+    };
+    chosen.into_iter().map(option).collect()
 }

@@ -106,6 +106,15 @@ pub(crate) fn status(delivery_state: &str) -> Status {
     }
 }
 
+/// Whether the items of an order of this `type` are shipped; `None` where that is not known.
+pub(crate) fn requires_shipping(r#type: Option<&str>) -> Option<bool> {
+    match r#type? {
+        "PHYSICAL" => Some(true),
+        "VIRTUAL" | "FILE" => Some(false),
+        _ => None,
+    }
+}
+
 /// Our word for a `status`, which speaks of the payment.
 pub(crate) fn payment_status(status: &str) -> PaymentStatus {
     match status {

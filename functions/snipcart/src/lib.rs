@@ -16,7 +16,7 @@ use shared::callback::{self, Confirmation};
 use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
-use shared::provider::{Identified, NoOrderEvent, Normalized, Verifies};
+use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace, Verifies};
 use shared::secrets::{Live, SigningKey, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
@@ -46,6 +46,12 @@ impl Provider for Snipcart {
     const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
     /// Whether a request token validates a second time is not documented.
     const VERIFIES: Verifies = Verifies::Once;
+
+    const ORDER: OrderPlace = OrderPlace {
+        object: Some("content"),
+        id: "token",
+        items: "items",
+    };
 
     type Secrets = Secrets;
     type Event = Event;
@@ -103,11 +109,19 @@ impl Provider for Snipcart {
         let word = root
             .text("eventName")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoDiscriminator))?;
-        if payload::is_no_order_event(&word) {
+        let content = root.object("content");
+        let renewal = Event::of_invoice(&word, &content);
+        if renewal.is_none() && payload::is_no_order_event(&word) {
             return Err(NoOrderEvent::Unsupported);
         }
-        let event = Event::from_word(&word).ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
-        let order = root.object("content").id(event.order_field());
+        let event = renewal.or_else(|| Event::from_word(&word));
+        let event = event.ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
+        let names_order = if event.is_renewal() {
+            content.object("order")
+        } else {
+            content
+        };
+        let order = names_order.id(event.order_field());
         let order = order.ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
         // Without its time, an event of an order could not be told from the next one of its kind.
         let identity = match root.text("createdOn") {

@@ -1,11 +1,11 @@
 //! Snipcart's order in our words.
 
 use shared::event::{
-    Address, Change, Customer, Discount, Item, ItemOption, Notification, Order, Payment, Refund, Shipping, TaxLine,
-    Totals, unless_empty,
+    Address, Adjustment, AdjustmentKind, Card, Change, CustomField, Customer, Discount, Fulfillment, Item, ItemOption,
+    ItemReference, Notification, Order, Payment, PaymentStatus, Refund, Shipping, TaxLine, Totals, unless_empty,
 };
-use shared::payload::{Fields, Payload};
-use shared::provider::Normalized;
+use shared::payload::{Fields, Payload, Value};
+use shared::provider::{Assumed, Normalized};
 
 use crate::payload::{Event, is_test, payment_status, status};
 
@@ -20,18 +20,19 @@ pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
         })
         .and_then(unless_empty);
     let to = change.as_ref().and_then(|change| change.to.as_deref());
-    let partial = matches!(event, Event::RefundCreated | Event::NotificationCreated);
-    let order = if partial {
-        order_named_only(event, &content)
-    } else {
-        order(event, to, &root, &content)
+    let mut assumed = Assumed::default();
+    let order = match event {
+        Event::RefundCreated => refunded_order(&content),
+        Event::NotificationCreated => named_order(&content),
+        Event::WithdrawalCreated => withdrawn_order(&content, &mut assumed),
+        Event::RenewalPaid | Event::RenewalFailed => renewed_order(event, &root, &content, &mut assumed),
+        _ => order(event, to, &root, &content),
     };
     let event_type = event.event_type(to);
-    root.take("eventName");
     Normalized {
         time: root.time("createdOn"),
         test: root.read("mode", is_test).unwrap_or(false),
-        partial,
+        partial: event.names_order_only(),
         change,
         refund: (event == Event::RefundCreated)
             .then(|| refund(&content))
@@ -39,7 +40,8 @@ pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
         notification: (event == Event::NotificationCreated)
             .then(|| notification(&content))
             .and_then(unless_empty),
-        ..Normalized::new(event_type, event.as_str(), order)
+        assumed: assumed.into_pointers(),
+        ..Normalized::new(event_type, root.text("eventName").unwrap_or_default(), order)
     }
 }
 
@@ -57,21 +59,29 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
     };
     let status_word = word(Event::StatusChanged, "status");
     let payment_word = word(Event::PaymentStatusChanged, "paymentStatus");
+    // The order of a renewal has its shipping in an object of its own.
+    let shipping_information = content.object("shippingInformation");
     Order {
         number: content.id("invoiceNumber").or_else(|| id.clone()),
         id,
-        status: status_word.as_deref().map(status),
+        parent_id: content.id("parentToken"),
+        locale: content.text("lang"),
+        status: status_word.as_deref().map(|word| status(word).0),
         provider_status: status_word,
-        payment_status: payment_word.as_deref().map(payment_status),
+        payment_status: payment_word.as_deref().map(|word| payment_status(word).0),
         provider_payment_status: payment_word,
         currency: content.currency("currency"),
         totals: Totals {
-            items: content.amount("itemsTotal"),
-            discount: content.amount("rebateAmount"),
-            subtotal: content.amount("subtotal"),
-            shipping: content.amount("shippingFees"),
+            items: content.price("itemsTotal"),
+            // `rebateAmount` is the name before version 3.
+            discount: content.price("rebateAmount").or_else(|| content.price("savedAmount")),
+            subtotal: content.price("subtotal"),
+            shipping: content
+                .price("shippingFees")
+                .or_else(|| shipping_information.price("cost")),
             tax: content.amount("taxesTotal"),
-            total: content.amount("grandTotal"),
+            total: content.price("grandTotal").or_else(|| content.price("total")),
+            refunded: content.amount("refundsAmount"),
             ..Totals::default()
         },
         discounts: content
@@ -80,36 +90,42 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         tax_lines: content
             .objects("taxes")
             .map(|taxes| taxes.iter().map(tax_line).collect()),
+        // An empty list would say that there is no withdrawal either, which an order does not tell.
+        adjustments: content
+            .objects("refunds")
+            .filter(|refunds| !refunds.is_empty())
+            .map(|refunds| refunds.iter().map(adjustment).collect()),
         customer: unless_empty(Customer {
-            id: content.object("user").id("id"),
+            id: content.object("user").id("id").or_else(|| content.id("userId")),
             email: content.text("email"),
             ..Customer::default()
         }),
-        billing_address: address(&content.object("billingAddress")),
-        shipping_address: address(&content.object("shippingAddress")),
-        items: content.objects("items").map(|items| items.iter().map(item).collect()),
-        shipping: Shipping {
-            method: content.text("shippingMethod"),
-            carrier: content.text("shippingProvider"),
-            tracking_number: tracking.id("trackingNumber"),
-            tracking_url: tracking.text("trackingUrl"),
-            ..Shipping::default()
-        },
+        billing_address: address(&content.object("billingAddress")).or_else(|| flat_address(content, "billingAddress")),
+        shipping_address: address(&content.object("shippingAddress"))
+            .or_else(|| flat_address(content, "shippingAddress")),
+        items: items(content),
+        shipping: shipping(content, &shipping_information, tracking),
         payment: Payment {
             method: content.text("paymentMethod"),
+            gateway: content.text("paymentGatewayUsed"),
             id: content.id("paymentTransactionId"),
+            card: card(content),
             ..Payment::default()
         },
-        note: None,
+        note: content.text("notes"),
+        custom_fields: content
+            .objects("customFields")
+            .map(|fields| fields.iter().map(custom_field).collect()),
         placed_at: content.time("creationDate"),
         updated_at: content.time("modificationDate"),
+        completed_at: content.time("completionDate"),
         ..Order::default()
     }
 }
 
-/// Refunds and notifications know their order by its token alone.
-fn order_named_only(event: Event, content: &Fields<'_>) -> Order {
-    let id = content.id(event.order_field());
+/// An order that is known by its token alone.
+fn named_order(content: &Fields<'_>) -> Order {
+    let id = content.id("orderToken");
     Order {
         number: id.clone(),
         id,
@@ -117,45 +133,217 @@ fn order_named_only(event: Event, content: &Fields<'_>) -> Order {
     }
 }
 
+fn refunded_order(content: &Fields<'_>) -> Order {
+    Order {
+        adjustments: Some(vec![adjustment(content)]),
+        ..named_order(content)
+    }
+}
+
+/// The order that a customer withdraws from, and the lines that it is about. The shape of the lines is not documented.
+fn withdrawn_order(content: &Fields<'_>, assumed: &mut Assumed) -> Order {
+    let named = named_order(content);
+    // A withdrawal from the order as a whole may come with an empty list: it does not say that there are no lines.
+    let items: Option<Vec<Item>> = content
+        .objects("items")
+        .filter(|items| !items.is_empty())
+        .map(|items| items.iter().map(item).collect());
+    let items = assumed.note("/data/order/items", items);
+    let references = |items: &Vec<Item>| items.iter().map(reference).collect();
+    Order {
+        number: content.id("orderInvoiceNumber").or_else(|| named.number.clone()),
+        customer: unless_empty(Customer {
+            name: content.text("customerName"),
+            ..Customer::default()
+        }),
+        adjustments: Some(vec![Adjustment {
+            id: content.id("id"),
+            number: content.id("confirmationNumber"),
+            kind: Some(AdjustmentKind::Withdrawal),
+            amount: content.amount("refundAmount"),
+            resolution: content.text("resolution"),
+            partial: content.flag("isPartial"),
+            outside_period: content.flag("isOutsideWithdrawalPeriod"),
+            items: items.as_ref().map(references),
+            created_at: content.time("requestedAt"),
+            ..Adjustment::default()
+        }]),
+        items,
+        ..named
+    }
+}
+
+fn reference(item: &Item) -> ItemReference {
+    ItemReference {
+        id: item.id.clone(),
+        quantity: item.quantity,
+    }
+}
+
+/// The order that renews a subscription. What it does not say itself, the subscription and the event's name say.
+fn renewed_order(event: Event, root: &Fields<'_>, content: &Fields<'_>, assumed: &mut Assumed) -> Order {
+    let subscription = content.object("subscription");
+    let mut renewed = order(event, None, root, &content.object("order"));
+    if renewed.parent_id.is_none() {
+        renewed.parent_id = subscription.object("initialOrder").id("token");
+    }
+    if renewed.items.is_none() {
+        renewed.items = assumed.note("/data/order/items", items(&subscription));
+    }
+    if renewed.payment_status.is_none() {
+        let by_name = if event == Event::RenewalPaid {
+            PaymentStatus::Paid
+        } else {
+            PaymentStatus::Failed
+        };
+        renewed.payment_status = assumed.note("/data/order/payment_status", Some(by_name));
+    }
+    if renewed.payment.card.is_none() {
+        let card = subscription.object("card");
+        renewed.payment.card = unless_empty(Card {
+            brand: card.text("brand"),
+            last4: card.id("last4"),
+        });
+    }
+    renewed
+}
+
+fn shipping(content: &Fields<'_>, shipping_information: &Fields<'_>, tracking: &Fields<'_>) -> Shipping {
+    let shipping = Shipping {
+        method: content
+            .text("shippingMethod")
+            .or_else(|| shipping_information.text("method")),
+        carrier: content.text("shippingProvider"),
+        tracking_number: tracking.id("trackingNumber"),
+        tracking_url: tracking.text("trackingUrl"),
+        ..Shipping::default()
+    };
+    // Snipcart tracks the order as a whole: it is one parcel as soon as it has a number.
+    let is_tracked = shipping.tracking_number.is_some() || shipping.tracking_url.is_some();
+    let parcel = is_tracked.then(|| Fulfillment {
+        carrier: shipping.carrier.clone(),
+        tracking_number: shipping.tracking_number.clone(),
+        tracking_url: shipping.tracking_url.clone(),
+        ..Fulfillment::default()
+    });
+    Shipping {
+        fulfillments: parcel.map(|parcel| vec![parcel]),
+        ..shipping
+    }
+}
+
+/// The card that paid. Orders that no card paid name a brand all the same, but no digits.
+fn card(content: &Fields<'_>) -> Option<Card> {
+    let last4 = content.id("creditCardLast4Digits")?;
+    Some(Card {
+        brand: content.text("cardType"),
+        last4: Some(last4),
+    })
+}
+
 fn discount(fields: &Fields<'_>) -> Discount {
     Discount {
         code: fields.text("code"),
         name: fields.text("name"),
-        amount: fields.amount("amountSaved"),
-        ..Discount::default()
+        kind: fields.text("type"),
+        rate: fields.amount("rate"),
+        amount: fields.price("amountSaved"),
     }
 }
 
+/// A tax; in the order of a renewal its fields have shorter names.
 fn tax_line(fields: &Fields<'_>) -> TaxLine {
     TaxLine {
-        name: fields.text("taxName"),
-        rate: fields.fraction("taxRate"),
+        id: fields.id("numberForInvoice"),
+        name: fields.text("taxName").or_else(|| fields.text("name")),
+        rate: fields.fraction("taxRate").or_else(|| fields.fraction("rate")),
         amount: fields.amount("amount"),
         included: fields.flag("includedInPrice"),
-        ..TaxLine::default()
     }
 }
 
 fn address(fields: &Fields<'_>) -> Option<Address> {
+    if !fields.exist() {
+        return None;
+    }
+    let [full, first, last] = names(fields.text("fullName"), fields.text("firstName"), fields.text("name"));
     unless_empty(Address {
-        name: fields.text("fullName"),
-        first_name: fields.text("firstName"),
-        // `name` is the last name: the whole one is `fullName`.
-        last_name: fields.text("name"),
+        name: full,
+        first_name: first,
+        last_name: last,
         company: fields.text("company"),
         line1: fields.text("address1"),
         line2: fields.text("address2"),
         city: fields.text("city"),
+        region_code: fields.look("province", Value::as_text).and_then(region_code),
         region: fields.text("province"),
         postal_code: fields.id("postalCode"),
         country: fields.country("country"),
-        phone: fields.text("phone"),
+        phone: fields.text("phone").or_else(|| fields.text("phoneNumber")),
+        tax_id: fields.id("vatNumber"),
         ..Address::default()
     })
 }
 
+/// The copy of an address in fields of the order. It is read where the address itself is absent.
+fn flat_address(content: &Fields<'_>, prefix: &str) -> Option<Address> {
+    let name = |field: &str| format!("{prefix}{field}");
+    let text = |field: &str| content.text(&name(field));
+    let [full, first, last] = names(None, text("FirstName"), text("Name"));
+    unless_empty(Address {
+        name: full,
+        first_name: first,
+        last_name: last,
+        company: text("CompanyName"),
+        line1: text("Address1"),
+        line2: text("Address2"),
+        city: text("City"),
+        region_code: content.look(&name("Province"), Value::as_text).and_then(region_code),
+        region: text("Province"),
+        postal_code: content.id(&name("PostalCode")),
+        country: content.country(&name("Country")),
+        phone: text("Phone"),
+        ..Address::default()
+    })
+}
+
+/// The full, first and last name. `name` is the last name beside a first one; alone, or equal to the full name, it is the full name.
+fn names(full: Option<String>, first: Option<String>, name: Option<String>) -> [Option<String>; 3] {
+    let is_full = if full.is_none() { first.is_none() } else { full == name };
+    if is_full {
+        [name, first, None]
+    } else {
+        [full, first, name]
+    }
+}
+
+/// A province that is a code: the part of an ISO 3166-2 code behind the country.
+fn region_code(province: &str) -> Option<String> {
+    let is_code = province
+        .bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    (is_code && (1..=3).contains(&province.len())).then(|| province.to_owned())
+}
+
+/// The lines of an order; `None` where there are none but plans. What a plan holds is not documented, so an empty list would say that
+/// nothing was ordered.
+fn items(fields: &Fields<'_>) -> Option<Vec<Item>> {
+    let items: Vec<Item> = fields.objects("items")?.iter().map(item).collect();
+    let has_plans = || fields.objects("plans").is_some_and(|plans| !plans.is_empty());
+    if items.is_empty() && has_plans() {
+        return None;
+    }
+    Some(items)
+}
+
 fn item(fields: &Fields<'_>) -> Item {
     let product = fields.id("id");
+    // `price` leaves the options out.
+    let unit_price = fields.price("unitPrice");
+    let is_net = unit_price.is_some() && fields.look("hasTaxesIncluded", Value::as_bool) == Some(false);
+    if is_net {
+        fields.take("hasTaxesIncluded");
+    }
     Item {
         id: fields.id("uniqueId"),
         sku: product.clone(),
@@ -168,9 +356,13 @@ fn item(fields: &Fields<'_>) -> Item {
             .map(option)
             .collect(),
         quantity: fields.quantity("quantity"),
-        // `price` leaves the options out.
-        unit_price: fields.amount("unitPrice"),
-        total: fields.amount("totalPrice"),
+        unit_price,
+        unit_price_net: unit_price.filter(|_| is_net),
+        original_unit_price: fields.price("originalPrice"),
+        total: fields.price("totalPrice"),
+        total_net: fields.price("totalPriceWithoutTaxes"),
+        requires_shipping: fields.flag("shippable"),
+        weight: fields.quantity("weight"),
         url: fields.text("url"),
         image_url: fields.text("image"),
         ..Item::default()
@@ -184,12 +376,34 @@ fn option(fields: &Fields<'_>) -> ItemOption {
     }
 }
 
+fn custom_field(fields: &Fields<'_>) -> CustomField {
+    CustomField {
+        name: fields.text("name"),
+        value: fields.scalar("value"),
+    }
+}
+
 fn refund(content: &Fields<'_>) -> Refund {
     Refund {
         amount: content.amount("amount"),
         currency: content.currency("currency"),
         reason: content.text("comment"),
         customer_notified: content.flag("notifiedCustomerByEmail"),
+    }
+}
+
+/// A refund among what changed an order after it was placed.
+fn adjustment(fields: &Fields<'_>) -> Adjustment {
+    let refund = refund(fields);
+    Adjustment {
+        id: fields.id("id"),
+        kind: Some(AdjustmentKind::Refund),
+        amount: refund.amount,
+        currency: refund.currency,
+        reason: refund.reason,
+        customer_notified: refund.customer_notified,
+        created_at: fields.time("creationDate"),
+        ..Adjustment::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Snipcart's words, and ours for them.
 
 use shared::event::{EventType, PaymentStatus, Status};
-use shared::payload::Value;
+use shared::payload::{Fields, Value};
 
 /// The events that report orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,62 +18,80 @@ pub enum Event {
     RefundCreated,
     /// `order.notification.created`
     NotificationCreated,
+    /// `order.withdrawal.created`
+    WithdrawalCreated,
+    /// `v3/subscription.invoice.payment.succeeded`, or another event of an invoice with a paid order.
+    RenewalPaid,
+    /// `v3/subscription.invoice.payment.failed`
+    RenewalFailed,
 }
 
 impl Event {
-    const ALL: [Self; 6] = [
-        Self::Completed,
-        Self::StatusChanged,
-        Self::PaymentStatusChanged,
-        Self::TrackingNumberChanged,
-        Self::RefundCreated,
-        Self::NotificationCreated,
-    ];
-
-    /// The event that `word` names.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.as_str() == word)
-    }
-
-    /// Snipcart's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "order.completed",
-            Self::StatusChanged => "order.status.changed",
-            Self::PaymentStatusChanged => "order.paymentStatus.changed",
-            Self::TrackingNumberChanged => "order.trackingNumber.changed",
-            Self::RefundCreated => "order.refund.created",
-            Self::NotificationCreated => "order.notification.created",
+    /// The event that `word` names, unless it is one of a subscription.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "order.completed" => Some(Self::Completed),
+            "order.status.changed" => Some(Self::StatusChanged),
+            "order.paymentStatus.changed" => Some(Self::PaymentStatusChanged),
+            "order.trackingNumber.changed" => Some(Self::TrackingNumberChanged),
+            "order.refund.created" => Some(Self::RefundCreated),
+            "order.notification.created" => Some(Self::NotificationCreated),
+            "order.withdrawal.created" => Some(Self::WithdrawalCreated),
+            _ => None,
         }
     }
 
-    /// The field of `content` that names the order: refunds and notifications hold no order of their own.
+    /// The event that a subscription's invoice reports. Only renewals have one: the first order comes as `order.completed`.
+    pub(crate) fn of_invoice(word: &str, content: &Fields<'_>) -> Option<Self> {
+        let word = word.strip_prefix("v3/").unwrap_or(word);
+        let step = word.strip_prefix("subscription.invoice.")?;
+        let order = content.object("order");
+        let is_paid = || {
+            let word = order.look("paymentStatus", Value::as_text);
+            word.is_some_and(|word| payment_status(word).0 == PaymentStatus::Paid)
+        };
+        match step {
+            "payment.succeeded" => Some(Self::RenewalPaid),
+            "payment.failed" => Some(Self::RenewalFailed),
+            _ => (order.id("token").is_some() && is_paid()).then_some(Self::RenewalPaid),
+        }
+    }
+
+    /// Whether the event reports the renewal of a subscription, with the new order inside of its content.
+    pub(crate) fn is_renewal(self) -> bool {
+        matches!(self, Self::RenewalPaid | Self::RenewalFailed)
+    }
+
+    /// Whether the event names its order and holds nothing else of it.
+    pub(crate) fn names_order_only(self) -> bool {
+        matches!(
+            self,
+            Self::RefundCreated | Self::NotificationCreated | Self::WithdrawalCreated
+        )
+    }
+
+    /// The field that names the order.
     pub(crate) fn order_field(self) -> &'static str {
-        match self {
-            Self::RefundCreated | Self::NotificationCreated => "orderToken",
-            _ => "token",
-        }
+        if self.names_order_only() { "orderToken" } else { "token" }
     }
 
-    /// Our word; for a change, `to` tells what it was.
+    /// Our word for the event; a change is told by the word that it leads to.
     pub(crate) fn event_type(self, to: Option<&str>) -> EventType {
         match (self, to) {
-            (Self::Completed, _) => EventType::Created,
-            (Self::StatusChanged, Some("Processed")) => EventType::Confirmed,
-            (Self::StatusChanged, Some("Shipped" | "Dispatched")) => EventType::Shipped,
-            (Self::StatusChanged, Some("Delivered")) => EventType::Delivered,
-            (Self::StatusChanged, Some("Cancelled")) => EventType::Cancelled,
-            (Self::StatusChanged, _) => EventType::Updated,
-            (Self::PaymentStatusChanged, Some("Paid")) => EventType::Paid,
-            (Self::PaymentStatusChanged, Some("Refunded")) | (Self::RefundCreated, _) => EventType::Refunded,
-            (Self::PaymentStatusChanged, _) => EventType::PaymentUpdated,
+            (Self::Completed | Self::RenewalPaid, _) => EventType::Created,
+            (Self::StatusChanged, Some(to)) => status(to).1,
+            (Self::StatusChanged, None) => EventType::Updated,
+            (Self::PaymentStatusChanged, Some(to)) => payment_status(to).1,
+            (Self::PaymentStatusChanged, None) | (Self::RenewalFailed, _) => EventType::PaymentUpdated,
             (Self::TrackingNumberChanged, _) => EventType::TrackingUpdated,
+            (Self::RefundCreated, _) => EventType::Refunded,
             (Self::NotificationCreated, _) => EventType::NotificationCreated,
+            (Self::WithdrawalCreated, _) => EventType::WithdrawalRequested,
         }
     }
 }
 
-/// Whether `word` names an event of the same webhook that reports no order.
+/// Whether `word` names an event of the same webhook that reports no order. An invoice of a subscription may report one.
 pub(crate) fn is_no_order_event(word: &str) -> bool {
     let families = ["subscription.", "v3/subscription.", "customauth:"];
     ["shippingrates.fetch", "taxes.calculate"].contains(&word) || families.iter().any(|family| word.starts_with(family))
@@ -88,30 +106,30 @@ pub(crate) fn is_test(mode: Value<'_>) -> Option<bool> {
     }
 }
 
-/// Our word for a `status`.
-pub(crate) fn status(word: &str) -> Status {
+/// Our word for a `status`, and the type of an event that reports the step to it.
+pub(crate) fn status(word: &str) -> (Status, EventType) {
     match word {
-        "Pending" | "InProgress" => Status::Pending,
-        "Processed" => Status::Confirmed,
-        "Shipped" | "Dispatched" => Status::Shipped,
-        "Delivered" => Status::Delivered,
-        "Cancelled" => Status::Cancelled,
-        "Returned" => Status::Returned,
-        "Disputed" => Status::Disputed,
-        _ => Status::Unknown,
+        "Pending" | "InProgress" => (Status::Pending, EventType::Updated),
+        "Processed" => (Status::Confirmed, EventType::Confirmed),
+        "Shipped" | "Dispatched" => (Status::Shipped, EventType::Shipped),
+        "Delivered" => (Status::Delivered, EventType::Delivered),
+        "Cancelled" => (Status::Cancelled, EventType::Cancelled),
+        "Returned" => (Status::Returned, EventType::Returned),
+        "Disputed" => (Status::Disputed, EventType::Updated),
+        _ => (Status::Unknown, EventType::Updated),
     }
 }
 
-/// Our word for a `paymentStatus`.
-pub(crate) fn payment_status(word: &str) -> PaymentStatus {
+/// Our word for a `paymentStatus`, and the type of an event that reports the step to it.
+pub(crate) fn payment_status(word: &str) -> (PaymentStatus, EventType) {
     match word {
-        "Paid" | "PaidDeferred" | "Paidout" => PaymentStatus::Paid,
-        "Authorized" => PaymentStatus::Authorized,
-        "Deferred" | "Pending" | "Open" => PaymentStatus::Unpaid,
-        "Refunded" => PaymentStatus::Refunded,
-        "Failed" | "Expired" => PaymentStatus::Failed,
-        "Cancelled" => PaymentStatus::Cancelled,
-        "ChargedBack" => PaymentStatus::Disputed,
-        _ => PaymentStatus::Unknown,
+        "Paid" | "PaidDeferred" | "Paidout" => (PaymentStatus::Paid, EventType::Paid),
+        "Refunded" => (PaymentStatus::Refunded, EventType::Refunded),
+        "Authorized" => (PaymentStatus::Authorized, EventType::PaymentUpdated),
+        "Deferred" | "Pending" | "Open" => (PaymentStatus::Unpaid, EventType::PaymentUpdated),
+        "Failed" | "Expired" => (PaymentStatus::Failed, EventType::PaymentUpdated),
+        "Cancelled" => (PaymentStatus::Cancelled, EventType::PaymentUpdated),
+        "ChargedBack" => (PaymentStatus::Disputed, EventType::PaymentUpdated),
+        _ => (PaymentStatus::Unknown, EventType::PaymentUpdated),
     }
 }

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{NotJson, Payload, TimeZone, without_lone_surrogates};
+use super::{Element, NotJson, Payload, TimeZone, Zone, without_lone_surrogates};
+use crate::money::Currency;
 
 /// The payload of a value, for as long as the test runs.
 fn payload(value: &Value) -> Payload<'static> {
@@ -53,6 +54,40 @@ fn a_number_is_read_where_text_is_expected() {
 }
 
 #[test]
+fn a_list_that_was_not_read_is_not_empty() {
+    let body = json!({"none": [], "skus": ["A"], "mixed": ["A", {"sku": "B"}]});
+    let payload = payload(&body);
+    let order = payload.root();
+    let count = |name: &str| order.objects(name).map(|objects| objects.len());
+    assert_eq!(
+        ["none", "skus", "mixed", "missing"].map(count),
+        [Some(0), None, Some(1), None]
+    );
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(
+        Value::Object(rest.fields().expect("fields")),
+        json!({"skus": ["A"], "mixed": ["A", {"sku": "B"}]})
+    );
+    assert_eq!(warnings, ["/mixed/0", "/skus/0"]);
+}
+
+#[test]
+fn a_list_may_hold_objects_and_bare_keys() {
+    let payload = payload(&json!({"items": [5119, {"id": "5120"}, true, "5121"]}));
+    let ids = payload.root().list("items", |element| match element {
+        Element::Object(fields) => fields.id("id"),
+        Element::Other(value) => value.as_text().map(str::to_owned),
+    });
+    assert_eq!(ids.expect("a list"), ["5119", "5120", "5121"]);
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(
+        Value::Object(rest.fields().expect("fields")),
+        json!({"items": [{}, {}, true, {}]})
+    );
+    assert_eq!(warnings, ["/items/2"]);
+}
+
+#[test]
 fn an_odd_field_is_absent_warned_of_and_kept() {
     let payload = payload(&json!({"a/b": [1], "address": "x", "items": ["y", {"sku": true}], "ok": "z"}));
     let order = payload.root();
@@ -68,6 +103,49 @@ fn an_odd_field_is_absent_warned_of_and_kept() {
         json!({"a/b": [1], "address": "x", "items": ["y", {"sku": true}]})
     );
     assert_eq!(warnings, ["/address", "/a~1b", "/items/0", "/items/1/sku"]);
+}
+
+#[test]
+fn a_negative_price_is_a_sentinel_and_stays() {
+    let payload = payload(&json!({"price": -1, "fee": "-0.5", "cents": -100, "zero": 0, "discount": -1, "odd": true}));
+    let root = payload.root();
+    assert_eq!(root.price("price"), None);
+    assert_eq!(root.price("fee"), None);
+    assert_eq!(root.minor_units("cents", Currency::parse("EUR")), None);
+    assert_eq!(root.price("zero").expect("a price").to_string(), "0");
+    assert_eq!(root.price("odd"), None);
+    assert_eq!(root.amount("discount").expect("an amount").to_string(), "-1");
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(
+        Value::Object(rest.fields().expect("fields")),
+        json!({"price": -1, "fee": "-0.5", "cents": -100, "odd": true})
+    );
+    assert_eq!(warnings, ["/odd"]);
+}
+
+#[test]
+fn scalars_are_taken_and_what_is_nested_stays() {
+    let body = br#"{"o":{"b":"x","a":1.50,"b":"y","c":true,"d":[1],"e":null,"f":{"g":1},"d":[2]}}"#;
+    let payload = Payload::parse(body).expect("JSON");
+    let scalars = payload.root().object("o").scalars();
+    let scalars: Vec<_> = scalars
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(scalars, [("b", "y"), ("a", "1.50"), ("c", "true")]);
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(rest.as_json(), r#"{"o":{"d":[2],"f":{"g":1}}}"#);
+    assert!(warnings.is_empty());
+}
+
+#[test]
+fn a_peek_takes_nothing_and_warns_of_nothing() {
+    let payload = payload(&json!({"a": 1, "b": null}));
+    let root = payload.root();
+    assert!(root.peek("a").is_some() && root.peek("b").is_none() && root.peek("c").is_none());
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(rest.as_json(), r#"{"a":1,"b":null}"#);
+    assert!(warnings.is_empty());
 }
 
 #[test]
@@ -95,6 +173,14 @@ fn times_are_read_with_their_offset_or_in_the_given_zone() {
     assert_eq!(
         root.time_in("civil", &kyiv).expect("a time").to_string(),
         "2016-12-05T13:46:40Z"
+    );
+    assert_eq!(
+        root.zoned_time_in("offset", &kyiv).map(|(_, zone)| zone),
+        Some(Zone::Stated)
+    );
+    assert_eq!(
+        root.zoned_time_in("civil", &kyiv).map(|(_, zone)| zone),
+        Some(Zone::Assumed)
     );
     assert_eq!(
         root.time_in("summer", &kyiv).expect("a time").to_string(),

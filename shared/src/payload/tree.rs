@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -152,8 +153,16 @@ impl<'t> Value<'t> {
         (self.node.kind == Kind::Number).then(|| self.tree.text(self.node.holds))
     }
 
+    /// The text of a text, the digits of a number, or `true` or `false`.
+    pub(super) fn as_scalar(self) -> Option<Cow<'t, str>> {
+        match self.as_bool() {
+            Some(is_true) => Some(is_true.to_string().into()),
+            None => self.as_text().map(Cow::Borrowed),
+        }
+    }
+
     /// A truth value.
-    pub(super) fn as_bool(self) -> Option<bool> {
+    pub fn as_bool(self) -> Option<bool> {
         match self.node.kind {
             Kind::False => Some(false),
             Kind::True => Some(true),
@@ -171,8 +180,14 @@ impl<'t> Value<'t> {
         self.node.kind == Kind::Null || self.as_str() == Some("")
     }
 
-    pub(super) fn is_object(self) -> bool {
+    /// Whether it is an object.
+    pub fn is_object(self) -> bool {
         self.node.kind == Kind::Object
+    }
+
+    /// Whether it is a list.
+    pub(super) fn is_list(self) -> bool {
+        self.node.kind == Kind::List
     }
 
     /// The elements of a list.
@@ -187,6 +202,20 @@ impl<'t> Value<'t> {
             shadowed.take();
             field
         })
+    }
+
+    /// The fields of an object, in their order. A name that is there twice is handled as by [`field`](Self::field).
+    pub(super) fn fields(self) -> Vec<(&'t str, Self)> {
+        let mut places = HashMap::new();
+        let mut fields = Vec::new();
+        for field in self.is_object().then(|| self.parts()).into_iter().flatten() {
+            let place = *places.entry(field.name()).or_insert(fields.len());
+            match fields.get_mut(place) {
+                Some((_, shadowed)) => std::mem::replace(shadowed, field).take(),
+                None => fields.push((field.name(), field)),
+            }
+        }
+        fields
     }
 
     /// This value was read whole.

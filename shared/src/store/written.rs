@@ -64,7 +64,12 @@ impl Written {
                 }
                 event = Some(json.compressed().to_vec());
             }
-            Content::Quarantined(reason) => written.text("reason", reason.as_str()),
+            Content::Quarantined(reason, order) => {
+                written.text("reason", reason.as_str());
+                if let Some(order) = order {
+                    written.order(entry, order, &received_at);
+                }
+            }
             Content::Unsupported => {}
         }
         written.values(gzip(delivery.body()), event);
