@@ -173,8 +173,17 @@ fn known_events_report_no_drift<P: Provider>() {
     let reader = Reader::<P>::new();
     let mut drifts = Vec::new();
     for (name, body) in events(P::NAME, &INVENTED) {
-        // A word without a translation is drift, and some events have one on purpose.
-        let found = reader.drift(&body).into_iter().filter(|drift| drift.r#type != "word");
+        let event = reader.event(&body).expect("the event is published");
+        let warnings = event["data"]["warnings"].as_array().expect("a list").iter();
+        let warned: Vec<_> = warnings.filter_map(Value::as_str).map(as_reported).collect();
+        // Some events have a word without a translation, or a field that is not as documented, on purpose.
+        let found = reader.drift(&body).into_iter().filter(|drift| {
+            let is_warned = warned.iter().any(|warned| {
+                let below = drift.pointer.strip_prefix(warned.as_str());
+                below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+            });
+            drift.r#type != "word" && !is_warned
+        });
         drifts.extend(found.map(|drift| format!("{name}: {} ({})", drift.pointer, drift.r#type)));
     }
     assert!(drifts.is_empty(), "{}", drifts.join("\n"));
@@ -189,7 +198,8 @@ fn each_renamed_or_retyped_field_is_drift<P: Provider>(list: &[(&str, &str)]) {
     let mut tried = HashSet::new();
     for (name, body) in events(P::NAME, &INVENTED) {
         for (pointer, value) in leaves(&body) {
-            if !tried.insert(as_reported(&pointer)) {
+            // An empty list or object says nothing, wherever it is.
+            if !tried.insert(as_reported(&pointer)) || *value == json!({}) || *value == json!([]) {
                 continue;
             }
             let (parent, field) = pointer.rsplit_once('/').expect("a field");
@@ -222,7 +232,7 @@ fn each_renamed_or_retyped_field_is_drift<P: Provider>(list: &[(&str, &str)]) {
             }
         }
     }
-    assert!(changes > 100, "{changes} changes are too few to be all");
+    assert!(changes > 60, "{changes} changes are too few to be all");
     let missed: Vec<_> = missed.into_iter().collect();
     assert!(
         missed.is_empty(),

@@ -248,7 +248,8 @@ impl<'t> Value<'t> {
             return;
         }
         if !self.has_parts() {
-            if !known.cover_value() {
+            // An empty list or object says nothing yet.
+            if !known.cover_value() && self.node.parts().is_none() {
                 found.add(pointer.clone(), self.type_name());
             }
             return;
