@@ -273,6 +273,8 @@ async fn exercise_redrive(stack: &Stack) {
     assert!(stack.ask(json!({"replay": replay})).await["replayed"].as_u64() > Some(0));
     let compare = json!({"provider": "snipcart", "from": now - hour, "to": now + hour});
     assert!(stack.ask(json!({"compare": compare})).await["compared"].as_u64() > Some(0));
+    let audited = stack.ask(json!({"audit": {}})).await;
+    assert_eq!(audited["orphans"], json!([]));
     let mut erase = place;
     erase["dry_run"] = false.into();
     assert!(stack.ask(json!({"erase": erase})).await["erased"].as_u64() > Some(0));

@@ -88,6 +88,8 @@ enum Command {
     /// Show what today's mapping would change in stored events; nothing is written or published
     #[command(after_help = EXAMPLES)]
     Compare(outbox::Compare),
+    /// List parts of large deliveries that no event refers to
+    Audit(outbox::Audit),
     /// Send events through random faults and kills in a stack of its own, and count what became of them
     Chaos(storm::Options),
     /// Send new orders at a steady rate in a stack of its own, and say how long each took
@@ -178,6 +180,7 @@ fn main() -> ExitCode {
         Command::Dismiss(options) => run(outbox::dismiss(options)),
         Command::Erase(options) => run(outbox::erase(options)),
         Command::Compare(options) => run(outbox::compare(options)),
+        Command::Audit(options) => run(outbox::audit(options)),
         Command::Chaos(options) => run(storm::chaos(options)),
         Command::Load(options) => run(measure::load(options)),
         Command::Backlog(options) => run(measure::backlog(options)),

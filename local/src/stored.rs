@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 
 use crate::recorder::Stored;
+use crate::store::SHARDS;
 use crate::{Error, NAME};
 
 /// An item as the table has it.
@@ -103,7 +104,7 @@ pub async fn summaries(client: &Client, event_ids: &[String]) -> Result<BTreeMap
 pub async fn work(client: &Client) -> Result<[u64; 3], Error> {
     let mut counts = [0; 3];
     for (state, count) in WORK.iter().zip(&mut counts) {
-        for shard in 0..8 {
+        for shard in 0..SHARDS {
             let mut pages = client
                 .query()
                 .table_name(NAME)
@@ -136,7 +137,13 @@ async fn value(client: &Client, head: &Item, name: &str) -> Result<Option<Vec<u8
     } else if let Some(AttributeValue::L(parts)) = head.get(&format!("{name}_parts")) {
         let event_id = text(head, "pk").unwrap_or_default();
         for part in parts.iter().filter_map(|part| part.as_s().ok()) {
-            let part = item(client, event_id, part).await?.unwrap_or_default();
+            // The previous version kept parts in the event's own partition.
+            let part = if part.starts_with(&format!("part#{event_id}#")) {
+                item(client, part, "part").await?
+            } else {
+                item(client, event_id, part).await?
+            };
+            let part = part.unwrap_or_default();
             if let Some(AttributeValue::B(bytes)) = part.get("data") {
                 compressed.extend_from_slice(bytes.as_ref());
             }
