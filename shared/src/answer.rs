@@ -70,17 +70,20 @@ pub enum Reason {
     Conflict,
     /// Our own code panicked over it.
     MappingFailed,
+    /// The body unpacks to more than the limit.
+    TooLarge,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NotJson,
         Self::NoDiscriminator,
         Self::UnknownEvent,
         Self::NoOrderId,
         Self::Conflict,
         Self::MappingFailed,
+        Self::TooLarge,
     ];
 
     /// The word in the answer, in the store and in the log.
@@ -92,6 +95,7 @@ impl Reason {
             Self::NoOrderId => "no_order_id",
             Self::Conflict => "conflict",
             Self::MappingFailed => "mapping_failed",
+            Self::TooLarge => "too_large",
         }
     }
 
@@ -113,6 +117,9 @@ pub enum Refusal {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// 400: the request cannot be read.
+    #[error("{0}")]
+    Malformed(&'static str),
     /// 401: not known to come from the provider. The answer is the same for every reason.
     #[error("{0}")]
     Unauthorized(&'static str),
@@ -130,6 +137,7 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Misconfigured(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -141,6 +149,7 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::TooLarge { .. } => "body_too_large",
+            Self::Malformed(_) => "malformed_request",
             Self::Unauthorized(_) => "verification_failed",
             Self::Misconfigured(_) => "misconfigured",
             Self::Unavailable(_) => "unavailable",
@@ -150,7 +159,7 @@ impl Refusal {
     /// The metric that counts it.
     pub(crate) fn metric(&self) -> &'static str {
         match self {
-            Self::MethodNotAllowed(_) | Self::TooLarge { .. } => "Invalid",
+            Self::MethodNotAllowed(_) | Self::TooLarge { .. } | Self::Malformed(_) => "Invalid",
             Self::Unauthorized(_) => "Refused",
             Self::Misconfigured(_) => "Misconfigured",
             Self::Unavailable(_) => "Unavailable",
@@ -162,6 +171,7 @@ impl Refusal {
         let detail = match &self {
             Self::MethodNotAllowed(methods) => format!("this route takes {}", names(methods)),
             Self::TooLarge { limit } => format!("the body is over the limit of {limit} bytes"),
+            Self::Malformed(what) => (*what).to_owned(),
             Self::Unauthorized(_) => "the delivery could not be verified".to_owned(),
             Self::Misconfigured(_) => "the receiver is not set up correctly".to_owned(),
             Self::Unavailable(_) => "the delivery could not be handled now; send it again".to_owned(),
@@ -238,6 +248,7 @@ mod tests {
                 Some(("allow", "POST, PUT")),
             ),
             (Refusal::TooLarge { limit: 5 }, 413, None),
+            (Refusal::Malformed("the body cannot be decoded"), 400, None),
             (Refusal::Unauthorized("inside"), 401, None),
             (Refusal::Misconfigured("inside".into()), 500, None),
             (Refusal::Unavailable("inside".into()), 503, Some(("retry-after", "30"))),

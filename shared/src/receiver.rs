@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::{join, join3};
 use jiff::{SignedDuration, Timestamp};
-use lambda_http::Request;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Outcome, Reason, Refusal};
 use crate::delivery::{BodyLimit, Delivery};
 use crate::event::OrderEvent;
+use crate::http_event::HttpEvent;
 use crate::identity::EventId;
 use crate::provider::{Provider, Verifies};
 use crate::publisher::{Publisher, Stored};
@@ -98,8 +98,8 @@ impl<P: Provider> Receiver<P> {
     ///
     /// # Errors
     /// Where it is not kept: what the provider is answered then.
-    pub async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
-        let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
+    pub async fn receive(&self, event: HttpEvent, deadline: Instant) -> Result<Receipt, Refusal> {
+        let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, self.body_limit)?;
         let delivery = self.verify(delivery).await?;
         let Understanding { id, meaning } = understand(&self.provider, &delivery);
         let (event_type, (outcome, publication)) = match meaning {

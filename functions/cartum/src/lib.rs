@@ -19,6 +19,9 @@ use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
 
+/// The query parameter that names the event.
+const EVENT_PARAMETER: &str = "event";
+
 /// Cartum.
 pub struct Cartum {
     /// The zone of the shop's clock: `stat_created` names none.
@@ -39,6 +42,7 @@ impl Provider for Cartum {
     const NAME: &'static str = "cartum";
     /// PUT is documented, POST was seen; DELETE tells that the subscription was removed.
     const METHODS: &'static [Method] = &[Method::PUT, Method::POST, Method::DELETE];
+    const EVENT_PARAMETERS: &'static [&'static str] = &[EVENT_PARAMETER];
 
     type Secrets = Secrets;
     type Event = OrderCreated;
@@ -63,7 +67,7 @@ impl Provider for Cartum {
         payload: &Payload,
     ) -> Result<Identified<OrderCreated>, NoOrderEvent> {
         let unknown = NoOrderEvent::Quarantined(Reason::UnknownEvent);
-        let event = delivery.parameter("event").map_err(|_| unknown)?;
+        let event = delivery.parameter(EVENT_PARAMETER).map_err(|_| unknown)?;
         let event = event.filter(|event| !event.is_empty()).unwrap_or(payload::ORDER_EVENT);
         if delivery.method() == Method::DELETE || payload::OTHER_EVENTS.contains(&event) {
             return Err(NoOrderEvent::Unsupported);
