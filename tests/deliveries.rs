@@ -485,8 +485,10 @@ async fn a_wrapped_order_is_published_and_kept_as_it_came() {
     }
 }
 
+type Wrapping = (&'static str, fn(&[u8]) -> Vec<u8>);
+
 /// How a sender may wrap JSON.
-const WRAPPINGS: [(&str, fn(&[u8]) -> Vec<u8>); 5] = [
+const WRAPPINGS: [Wrapping; 5] = [
     ("as it is", <[u8]>::to_vec),
     ("a byte order mark", |body| [b"\xef\xbb\xbf", body].concat()),
     ("gzip", gzip),

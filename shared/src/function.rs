@@ -59,9 +59,10 @@ pub async fn run<P: Provider>() -> Result<(), Error> {
     // Boxed, so that what init holds is gone when it is over.
     Box::pin(function.prepare()).await;
     let function = &function;
-    let answer = service_fn(async |event: LambdaEvent<Incoming>| {
+    // Boxed, so that the runtime's own futures do not grow with what a delivery holds.
+    let answer = service_fn(|event: LambdaEvent<Incoming>| {
         let (Incoming(event), context) = event.into_parts();
-        function.answer(event, &context).await.map(for_gateway)
+        Box::pin(async move { function.answer(event, &context).await.map(for_gateway) })
     });
     lambda_runtime::run(answer).await
 }
