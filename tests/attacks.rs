@@ -1,6 +1,8 @@
 //! Deliveries that must not come through. Whatever is wrong with a request, the answer is the same, and nothing is stored or
 //! published.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use local::settings::{DEEPLE_PID, DEEPLE_SECRET, SNIPCART_KEY, TOKEN};
 use local::snipcart::Behaviour;
@@ -96,8 +98,30 @@ async fn a_wrong_about_you_signature_is_refused_where_one_is_demanded() {
     let mut fixture = stack.signed("aboutyou", "order-created");
     about_you_sign(&mut fixture);
     stack.send(&fixture).await.event_id("accepted");
-    about_you_signature(&mut fixture, |right| format!("sha256={right}"));
-    stack.send(&fixture).await.event_id("duplicate");
+    // Its encoding is not documented.
+    let encodings: [fn(&str) -> String; 4] = [
+        |right| format!("sha256={right}"),
+        str::to_uppercase,
+        |right| base64(right),
+        |right| format!("sha256={}", base64(right)),
+    ];
+    for encode in encodings {
+        about_you_sign(&mut fixture);
+        about_you_signature(&mut fixture, encode);
+        stack.send(&fixture).await.event_id("duplicate");
+    }
+}
+
+/// The bytes that are given in hex, in base64.
+fn base64(hex: &str) -> String {
+    let digits = hex
+        .as_bytes()
+        .chunks(2)
+        .map(|digits| std::str::from_utf8(digits).expect("ASCII"));
+    let bytes: Vec<u8> = digits
+        .map(|digits| u8::from_str_radix(digits, 16).expect("hex"))
+        .collect();
+    STANDARD.encode(bytes)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use shared::Provider;
 use shared::delivery::{BodyLimit, Delivery};
 use shared::event::OrderEvent;
+use shared::http_event::HttpEvent;
 use shared::settings::Settings;
 use shared::understanding::{Meaning, Understanding, understand};
 use shared::verification::Verified;
@@ -129,8 +130,9 @@ async fn check<P: Provider>(overrides: &[(&str, &str)]) {
     let mut wrong = Vec::new();
     let mut ids = HashMap::new();
     for (name, path) in events(P::NAME) {
-        let request = lambda_http::request::from_reader(fs::File::open(&path).expect("an event")).expect("an event");
-        let delivery = Delivery::read(request, P::METHODS, BodyLimit::new(BodyLimit::DEFAULT)).expect("a delivery");
+        let event = HttpEvent::read(&fs::read(&path).expect("an event")).expect("an event");
+        let limit = BodyLimit::new(BodyLimit::DEFAULT);
+        let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, limit).expect("a delivery");
         let proof = provider
             .verify(&delivery, &secrets)
             .await

@@ -4,8 +4,12 @@
 
 use std::cell::{Cell, LazyCell};
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
 use lambda_http::http::Method;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -13,7 +17,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use shared::Provider;
 use shared::answer::Reason;
+use shared::delivery::BodyLimit;
 use shared::event::OrderEvent;
+use shared::identity::EventId;
 use shared::settings::Settings;
 use shared::understanding::{Meaning, understand};
 use tests::authentic;
@@ -85,6 +91,16 @@ macro_rules! for_each_provider {
             #[test]
             fn what_is_no_json_is_quarantined() {
                 super::what_is_no_json_is_quarantined::<$provider>();
+            }
+
+            #[test]
+            fn a_wrapped_body_means_what_it_wraps() {
+                super::a_wrapped_body_means_what_it_wraps::<$provider>();
+            }
+
+            #[test]
+            fn a_query_that_names_no_event_makes_no_second_event() {
+                super::a_query_makes_no_second_event::<$provider>();
             }
 
             #[test]
@@ -463,6 +479,79 @@ fn what_is_no_json_is_quarantined<P: Provider>() {
             "{body} is understood"
         );
     }
+}
+
+fn a_wrapped_body_means_what_it_wraps<P: Provider>() {
+    let reader = Reader::<P>::new();
+    let meaning = |body: &[u8]| reader.read(body).unwrap_or_else(|fault| panic!("{fault}"));
+    let event_of = |name: &str, body: &[u8]| {
+        let Meaning::Order(mut event) = meaning(body) else {
+            panic!("{name} is no order")
+        };
+        // Without an id of the provider's own, the bytes are the identity.
+        event.id = EventId::parse(&"0".repeat(64)).expect("an id");
+        if event.time == event.data.received_at {
+            event.time = Timestamp::UNIX_EPOCH;
+        }
+        event.data.received_at = Timestamp::UNIX_EPOCH;
+        *event
+    };
+    for (name, body) in accepted(P::NAME) {
+        let plain = body.to_string().into_bytes();
+        let event = event_of(&name, &plain);
+        for (how, wrapped) in wrappings(&plain) {
+            assert_eq!(event_of(&name, &wrapped), event, "{name} in {how}");
+        }
+    }
+    for (how, wrapped) in wrappings(b" ") {
+        assert!(matches!(meaning(&wrapped), Meaning::Unsupported), "nothing in {how}");
+    }
+    for (how, wrapped) in wrappings(b"order=1") {
+        assert!(
+            matches!(meaning(&wrapped), Meaning::Quarantined(Reason::NotJson)),
+            "no JSON in {how}"
+        );
+    }
+    let too_large = gzip(&vec![b' '; BodyLimit::DEFAULT + 1]);
+    assert!(matches!(meaning(&too_large), Meaning::Quarantined(Reason::TooLarge)));
+    let twice = gzip(&gzip(b"{}"));
+    assert!(matches!(meaning(&twice), Meaning::Quarantined(Reason::NotJson)));
+}
+
+/// How a sender may wrap a body.
+fn wrappings(body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let marked = [b"\xef\xbb\xbf", body].concat();
+    let text = format!("\u{feff}{}", str::from_utf8(body).expect("text"));
+    let utf_16 = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect();
+    vec![
+        ("gzip", gzip(body)),
+        ("gzip with a byte order mark", gzip(&marked)),
+        ("UTF-8 with a byte order mark", marked),
+        ("UTF-16, little end first", utf_16(u16::to_le_bytes)),
+        ("UTF-16, big end first", utf_16(u16::to_be_bytes)),
+    ]
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn a_query_makes_no_second_event<P: Provider>() {
+    let reader = Reader::<P>::new();
+    let id = |query: &[(&str, &str)]| {
+        let body = b"not JSON".to_vec();
+        let delivery = authentic::delivery_with(Method::POST, query, P::EVENT_PARAMETERS, body);
+        understand(&reader.provider, &delivery, None).id
+    };
+    let ids: HashSet<_> = (0..1000)
+        .map(|number| id(&[("utm", &number.to_string()), (&format!("x{number}"), "")]))
+        .collect();
+    assert_eq!(ids, HashSet::from([id(&[])]));
+    // Where the query names the event, another event is another delivery.
+    let events: HashSet<_> = ["one", "two"].map(|event| id(&[("event", event)])).into();
+    assert_eq!(events.len(), P::EVENT_PARAMETERS.len() + 1);
 }
 
 fn an_order_may_have_many_items<P: Provider>() {

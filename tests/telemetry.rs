@@ -179,7 +179,7 @@ fn metrics_of(answer: &Answer) -> Vec<&'static str> {
         "verification_failed" => "Refused",
         "misconfigured" => "Misconfigured",
         "unavailable" => "Unavailable",
-        "method_not_allowed" | "body_too_large" => "Invalid",
+        "method_not_allowed" | "body_too_large" | "malformed_request" => "Invalid",
         other => panic!("{other}"),
     };
     let delivery = (answer.status == 200).then_some("Deliveries");

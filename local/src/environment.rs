@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::SignedDuration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
@@ -30,6 +31,8 @@ pub struct Recipe {
     pub variables: BTreeMap<String, String>,
     /// How long it may take for one event.
     pub timeout: Duration,
+    /// How far Lambda's clock is ahead of this machine's.
+    pub clock_ahead: SignedDuration,
 }
 
 /// How an event went.
@@ -235,7 +238,7 @@ impl Environment {
             what,
         };
         let (ready_sender, ready) = oneshot::channel();
-        let api = RuntimeApi::start(&recipe.name, recipe.timeout, ready_sender).await?;
+        let api = RuntimeApi::start(&recipe.name, recipe.timeout, recipe.clock_ahead, ready_sender).await?;
         let id = format!("{}-{}", recipe.name, uuid::Uuid::new_v4().simple());
         let mut child = command(recipe, &id, &api)
             .spawn()

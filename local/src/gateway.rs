@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::environment::{Function, Invoked};
@@ -32,6 +32,8 @@ pub struct Gateway {
     pub log: Log,
     /// Where each delivery is kept, if it is.
     pub recorder: Option<Recorder>,
+    /// How far API Gateway's clock is ahead of this machine's.
+    pub clock_ahead: SignedDuration,
 }
 
 impl Gateway {
@@ -94,7 +96,7 @@ impl Gateway {
         let (Some(found), Some(function)) = (found, function) else {
             return message(StatusCode::NOT_FOUND, "Not Found");
         };
-        let context = context(peer);
+        let context = context(peer, Timestamp::now() + self.clock_ahead);
         let event = event::from_request(&request, &found, &context).to_string();
         if event.len() > LAMBDA_PAYLOAD_LIMIT {
             return message(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
@@ -115,8 +117,7 @@ impl Gateway {
     }
 }
 
-fn context(peer: SocketAddr) -> Context {
-    let time = Timestamp::now();
+fn context(peer: SocketAddr, time: Timestamp) -> Context {
     let random = Uuid::new_v4().simple().to_string();
     Context {
         // The shape of API Gateway's own: 16 characters that end with "=".

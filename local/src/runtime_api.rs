@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,14 +48,21 @@ pub struct RuntimeApi {
 struct State {
     function_arn: String,
     timeout: Duration,
+    clock_ahead: SignedDuration,
     waiting: tokio::sync::Mutex<mpsc::UnboundedReceiver<Invocation>>,
     current: Mutex<Option<(String, oneshot::Sender<Outcome>)>>,
     ready: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl RuntimeApi {
-    /// Serves the API on a free port. `ready` is told when the function asks for its first event, which ends its start.
-    pub async fn start(function: &str, timeout: Duration, ready: oneshot::Sender<()>) -> Result<Self, Error> {
+    /// Serves the API on a free port. `ready` is told when the function asks for its first event, which ends its start. Deadlines are
+    /// times of a clock that is `clock_ahead` of this machine's.
+    pub async fn start(
+        function: &str,
+        timeout: Duration,
+        clock_ahead: SignedDuration,
+        ready: oneshot::Sender<()>,
+    ) -> Result<Self, Error> {
         let (invocations, waiting) = mpsc::unbounded_channel();
         let state = Arc::new(State {
             function_arn: format!(
@@ -64,6 +71,7 @@ impl RuntimeApi {
                 crate::ACCOUNT
             ),
             timeout,
+            clock_ahead,
             waiting: tokio::sync::Mutex::new(waiting),
             current: Mutex::new(None),
             ready: Mutex::new(Some(ready)),
@@ -113,7 +121,7 @@ impl State {
             let _ = ready.send(());
         }
         let invocation = self.waiting.lock().await.recv().await?;
-        let deadline = Timestamp::now() + self.timeout;
+        let deadline = Timestamp::now() + self.clock_ahead + self.timeout;
         let mut response = Response::new(invocation.event);
         for (name, value) in [
             ("content-type", "application/json"),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use jiff::SignedDuration;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub secrets: BTreeMap<String, Value>,
     /// The functions' timeout, in place of the template's.
     pub timeout: Option<Duration>,
+    /// How far the clock of API Gateway and Lambda is ahead of the functions': a wrong clock on their machine.
+    pub clock_ahead: SignedDuration,
     /// The most environments of one function.
     pub environments: usize,
     /// Host and port of an emulator of AWS in place of the built-in ones.
@@ -76,6 +80,7 @@ impl Config {
             variables: BTreeMap::new(),
             secrets: BTreeMap::new(),
             timeout: None,
+            clock_ahead: SignedDuration::ZERO,
             environments: 10,
             aws: None,
             table: None,
@@ -158,6 +163,7 @@ impl Stack {
                 binary: config.binaries.get(&function.name)?.to_path_buf(),
                 variables,
                 timeout: config.timeout.unwrap_or(function.timeout),
+                clock_ahead: config.clock_ahead,
             };
             let function = Function::new(recipe, config.environments, environments.clone(), log.clone());
             functions.push(Arc::new(function));
@@ -186,6 +192,7 @@ impl Stack {
             functions,
             log: log.clone(),
             recorder,
+            clock_ahead: config.clock_ahead,
         });
         let gateway = routes.serve(gateway, view);
         let tunnel = tunnel.map(|port| routes.serve(port, None));
@@ -214,6 +221,11 @@ impl Stack {
     /// Invokes a function, as Lambda does when it is asked to.
     pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Error> {
         self.functions.invoke(function, payload.to_string().into()).await
+    }
+
+    /// Invokes a function with bytes that need not be a document that can be made here.
+    pub async fn invoke_with(&self, function: &str, payload: Bytes) -> Result<Value, Error> {
+        self.functions.invoke(function, payload).await
     }
 
     /// Invokes what is to be invoked regularly, for as long as this is polled.

@@ -34,7 +34,7 @@ pub struct Schedule {
 pub struct Route {
     /// The method, upper case; `ANY` for all.
     pub method: String,
-    /// The path, with `{name}` for a segment that is a parameter.
+    /// The path, with `{name}` for a segment that is a parameter, and `{name+}` at its end for one that takes all that follows.
     pub path: String,
 }
 
@@ -54,6 +54,12 @@ impl Route {
         loop {
             match (ours.next(), theirs.next()) {
                 (None, None) => return Some(parameters),
+                (Some(ours), Some(first)) if is_greedy(ours) => {
+                    let all: Vec<String> = [first].into_iter().chain(theirs).map(decoded).collect();
+                    let name = parameter(ours)?.trim_end_matches('+');
+                    parameters.push((name.to_owned(), all.join("/")));
+                    return (!first.is_empty()).then_some(parameters);
+                }
                 (Some(ours), Some(theirs)) => match parameter(ours) {
                     // A parameter stands for exactly one segment, which is not empty.
                     Some(_) if theirs.is_empty() => return None,
@@ -66,14 +72,16 @@ impl Route {
         }
     }
 
-    /// Among routes that match, API Gateway takes the one with the most fixed segments, then one of a certain method.
-    fn rank(&self) -> (usize, bool) {
+    /// Among routes that match, API Gateway takes the one with the most fixed segments, then one whose last parameter is a single
+    /// segment, then one of a certain method.
+    fn rank(&self) -> (usize, bool, bool) {
         let fixed = self
             .path
             .split('/')
             .filter(|segment| parameter(segment).is_none())
             .count();
-        (fixed, self.method != "ANY")
+        let greedy = self.path.split('/').any(is_greedy);
+        (fixed, !greedy, self.method != "ANY")
     }
 }
 
@@ -188,9 +196,9 @@ fn routes(id: &str, events: &Yaml) -> Result<Vec<Route>, String> {
                 name.as_str().unwrap_or_default()
             ));
         };
-        if path.contains("+}") {
+        if path.strip_suffix("+}").unwrap_or(path).contains("+}") {
             return Err(format!(
-                "the local gateway does not know the route {path} of {id}: it has no greedy parameters"
+                "the route {path} of {id} goes on behind a greedy parameter, which API Gateway does not take"
             ));
         }
         let method = if method == "*" {
@@ -229,6 +237,10 @@ fn parameter(segment: &str) -> Option<&str> {
     segment.strip_prefix('{')?.strip_suffix('}')
 }
 
+fn is_greedy(segment: &str) -> bool {
+    parameter(segment).is_some_and(|name| name.ends_with('+'))
+}
+
 fn decoded(segment: &str) -> String {
     percent_encoding::percent_decode_str(segment)
         .decode_utf8_lossy()
@@ -259,6 +271,7 @@ Resources:
         Variables: {TOPIC_ARN: !Ref Topic, SECRETS: !Sub '${Secret}', TABLE: !GetAtt [Table, Arn]}
       Events:
         Webhook: {Type: HttpApi, Properties: {ApiId: !Ref Api, Path: '/webhooks/selldone/{shop}', Method: any}}
+        Slash: {Type: HttpApi, Properties: {ApiId: !Ref Api, Path: '/webhooks/selldone/{proxy+}', Method: any}}
   CartumFunction:
     Type: AWS::Serverless::Function
     Properties:
@@ -317,6 +330,16 @@ Resources:
                 Some(("ANY /webhooks/selldone/{shop}", Some("main"))),
             ),
             (
+                "POST",
+                "/webhooks/selldone/main/",
+                Some(("ANY /webhooks/selldone/{proxy+}", Some("main/"))),
+            ),
+            (
+                "POST",
+                "/webhooks/selldone/main/caf%C3%A9",
+                Some(("ANY /webhooks/selldone/{proxy+}", Some("main/café"))),
+            ),
+            (
                 "DELETE",
                 "/webhooks/cartum/caf%C3%A9",
                 Some(("ANY /webhooks/cartum/{shop}", Some("café"))),
@@ -333,7 +356,7 @@ Resources:
             ),
             ("POST", "/webhooks/selldone/", None),
             ("POST", "/webhooks/selldone", None),
-            ("POST", "/webhooks/selldone/main/", None),
+            ("POST", "/webhooks/cartum/main/", None),
             ("POST", "/webhooks/unknown/main", None),
         ];
         for (method, path, expected) in cases {
@@ -355,6 +378,10 @@ Resources:
             (
                 "Resources: {F: {Type: 'AWS::Serverless::Function', Properties: {CodeUri: f, Events: {A: {Type: HttpApi}}}}}",
                 "the event A of F has no Path and Method",
+            ),
+            (
+                "Resources: {F: {Type: 'AWS::Serverless::Function', Properties: {CodeUri: f, Events: {A: {Type: HttpApi, Properties: {Path: '/{a+}/b', Method: any}}}}}}",
+                "the route /{a+}/b of F goes on behind a greedy parameter, which API Gateway does not take",
             ),
         ] {
             assert_eq!(parse(template).unwrap_err(), fault);

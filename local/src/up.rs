@@ -180,7 +180,9 @@ fn description(
     let (url, endpoints) = (stack.url(), stack.endpoints());
     let (dynamodb, messages) = (endpoints.dynamodb_url(), endpoints.messages_url());
     let mut text = format!("\nDeliveries, live, in the browser: {url}/\n\nRoutes\n");
-    for route in functions.iter().flat_map(|function| &function.routes) {
+    let routes = functions.iter().flat_map(|function| &function.routes);
+    // One that takes what has a slash after the shop says nothing more.
+    for route in routes.filter(|route| !route.path.ends_with("+}")) {
         let _ = writeln!(text, "  {} {url}{}", route.method, route.path);
     }
     let _ = write!(

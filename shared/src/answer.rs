@@ -73,17 +73,20 @@ pub enum Reason {
     Conflict,
     /// The mapping panicked on the payload.
     MappingFailed,
+    /// The body unpacks to more than the limit.
+    TooLarge,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NotJson,
         Self::NoDiscriminator,
         Self::UnknownEvent,
         Self::NoOrderId,
         Self::Conflict,
         Self::MappingFailed,
+        Self::TooLarge,
     ];
 
     /// The `reason` in the answer, in the table and in the log.
@@ -95,6 +98,7 @@ impl Reason {
             Self::NoOrderId => "no_order_id",
             Self::Conflict => "conflict",
             Self::MappingFailed => "mapping_failed",
+            Self::TooLarge => "too_large",
         }
     }
 
@@ -116,6 +120,9 @@ pub enum Refusal {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// 400: the request cannot be read.
+    #[error("{0}")]
+    Malformed(&'static str),
     /// 401: the delivery could not be verified. The answer is the same for every reason.
     #[error(transparent)]
     Unauthorized(#[from] Unverified),
@@ -156,6 +163,7 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Misconfigured(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -167,6 +175,7 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::TooLarge { .. } => "body_too_large",
+            Self::Malformed(_) => "malformed_request",
             Self::Unauthorized(_) => "verification_failed",
             Self::Misconfigured(_) => "misconfigured",
             Self::Unavailable(_) => "unavailable",
@@ -176,7 +185,7 @@ impl Refusal {
     /// The metrics that count the refusal.
     pub(crate) fn metrics(&self) -> &'static [&'static str] {
         match self {
-            Self::MethodNotAllowed(_) | Self::TooLarge { .. } => &["Invalid"],
+            Self::MethodNotAllowed(_) | Self::TooLarge { .. } | Self::Malformed(_) => &["Invalid"],
             Self::Unauthorized(Unverified::NoCredentials(_)) => &["Refused"],
             Self::Unauthorized(Unverified::WrongCredentials(_)) => &["Refused", "WrongCredentials"],
             Self::Misconfigured(_) => &["Misconfigured"],
@@ -189,6 +198,7 @@ impl Refusal {
         let detail = match &self {
             Self::MethodNotAllowed(methods) => format!("this route takes {}", names(methods)),
             Self::TooLarge { limit } => format!("the body is over the limit of {limit} bytes"),
+            Self::Malformed(what) => (*what).to_owned(),
             Self::Unauthorized(_) => "the delivery could not be verified".to_owned(),
             Self::Misconfigured(_) => "the receiver is not set up correctly".to_owned(),
             Self::Unavailable(_) => "the delivery could not be handled now; send it again".to_owned(),
@@ -267,6 +277,7 @@ mod tests {
             (Refusal::TooLarge { limit: 5 }, 413, None),
             (Refusal::no_credentials("inside"), 401, None),
             (Refusal::wrong_credentials("inside"), 401, None),
+            (Refusal::Malformed("the body cannot be decoded"), 400, None),
             (Refusal::Misconfigured("inside".into()), 500, None),
             (Refusal::Unavailable("inside".into()), 503, Some(("retry-after", "30"))),
         ] {

@@ -1,17 +1,25 @@
 //! One HTTP request of a provider, before anything in it is believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use lambda_http::Body;
 use lambda_http::aws_lambda_events::query_map::QueryMap;
 use lambda_http::http::{HeaderMap, Method};
-use lambda_http::{Body, Request, RequestExt as _};
 
 use crate::answer::Refusal;
+use crate::http_event::{HttpEvent, UnreadableBody};
 use crate::identity::Shop;
 
 /// API Gateway hands over at most 6 MB, and base64 takes a third more than the body.
 const BASE64_BODY_LIMIT: usize = 4_500_000;
+
+/// How far API Gateway's clock and this one may be apart. An event that is further away was kept by somebody, who now invokes the
+/// function with it by hand.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(24);
+
+/// The query parameter that holds a credential.
+pub(crate) const TOKEN_PARAMETER: &str = "token";
 
 /// The largest body that is read, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +32,11 @@ impl BodyLimit {
     /// A limit of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(bytes)
+    }
+
+    /// The limit for a body that is read as text, in bytes.
+    pub(crate) fn bytes(self) -> usize {
+        self.0
     }
 
     fn for_body(self, body: &Body) -> usize {
@@ -44,37 +57,44 @@ pub struct Delivery {
     query: QueryMap,
     body: Vec<u8>,
     received_at: Timestamp,
+    body_limit: BodyLimit,
 }
 
 impl Delivery {
-    /// Reads a request of the route `/webhooks/{provider}/{shop}`.
+    /// Reads a request of the route `/webhooks/{provider}/{shop}`. Of its query, the token and the `event_parameters` are kept.
     ///
     /// # Errors
-    /// 405 for another method than `methods`, 413 for a body over the limit, 401 for a shop that is none: in this order.
-    pub fn read(request: Request, methods: &'static [Method], limit: BodyLimit) -> Result<Self, Refusal> {
-        if !methods.contains(request.method()) {
-            return Err(Refusal::MethodNotAllowed(methods));
+    /// In this order: 405 for another method than `methods`, 413 for a body over the limit or 400 for one that cannot be decoded,
+    /// 401 where the path names no shop.
+    pub fn read(
+        event: HttpEvent,
+        methods: &'static [Method],
+        event_parameters: &[&str],
+        limit: BodyLimit,
+    ) -> Result<Self, Refusal> {
+        let method = event.method.filter(|method| methods.contains(method));
+        let method = method.ok_or(Refusal::MethodNotAllowed(methods))?;
+        let unreadable = |UnreadableBody| Refusal::Malformed("the body cannot be decoded");
+        let body = event.body.map_err(unreadable)?;
+        let bytes = limit.for_body(&body);
+        if body.len() > bytes {
+            return Err(Refusal::TooLarge { limit: bytes });
         }
-        let limit = limit.for_body(request.body());
-        if request.body().len() > limit {
-            return Err(Refusal::TooLarge { limit });
-        }
-        let shop = request.path_parameters().first("shop").and_then(Shop::parse);
+        let shop = event.shop.as_deref().and_then(Shop::parse);
         let shop = shop.ok_or(Refusal::no_credentials("the path names no shop"))?;
-        let query = request.query_string_parameters();
-        let (head, body) = request.into_parts();
         let body = match body {
             Body::Text(text) => text.into_bytes(),
             Body::Binary(bytes) => bytes,
             _ => Vec::new(),
         };
         Ok(Self {
-            method: head.method,
+            method,
             shop,
-            headers: head.headers,
-            query,
+            headers: event.headers,
+            query: only(&event.query, event_parameters),
             body,
-            received_at: Timestamp::now(),
+            received_at: received_at(event.received_at),
+            body_limit: limit,
         })
     }
 
@@ -88,6 +108,7 @@ impl Delivery {
             query,
             body,
             received_at,
+            body_limit: BodyLimit(BodyLimit::DEFAULT),
         }
     }
 
@@ -101,7 +122,7 @@ impl Delivery {
         &self.shop
     }
 
-    /// When it was received.
+    /// When it was received: by API Gateway's clock, or by this machine's where the event does not say.
     pub fn received_at(&self) -> Timestamp {
         self.received_at
     }
@@ -130,7 +151,11 @@ impl Delivery {
     pub(crate) fn parameters_without_credentials(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut parameters = BTreeMap::<_, Vec<_>>::new();
         // The table takes no name that is empty, and one says nothing.
-        for (name, value) in self.query.iter().filter(|(name, _)| !["", "token"].contains(name)) {
+        for (name, value) in self
+            .query
+            .iter()
+            .filter(|(name, _)| !["", TOKEN_PARAMETER].contains(name))
+        {
             parameters.entry(name).or_default().push(value);
         }
         parameters
@@ -139,6 +164,29 @@ impl Delivery {
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
     }
+
+    /// The largest text that the body may unpack to.
+    pub(crate) fn body_limit(&self) -> BodyLimit {
+        self.body_limit
+    }
+}
+
+/// The query reduced to the token and `parameters`: no signature covers the others, and nobody reads them.
+fn only(query: &QueryMap, parameters: &[&str]) -> QueryMap {
+    let mut kept = HashMap::<String, Vec<String>>::new();
+    for (name, value) in query.iter() {
+        if name == TOKEN_PARAMETER || parameters.contains(&name) {
+            kept.entry(name.to_owned()).or_default().push(value.to_owned());
+        }
+    }
+    kept.into()
+}
+
+/// API Gateway's time, which does not depend on this machine's clock, if it is plausible.
+fn received_at(by_gateway: Option<Timestamp>) -> Timestamp {
+    let now = Timestamp::now();
+    let plausible = |time: &Timestamp| now.duration_since(*time).abs() <= CLOCKS_APART;
+    by_gateway.filter(plausible).unwrap_or(now)
 }
 
 /// A query parameter is given more than once.
@@ -165,6 +213,7 @@ impl Delivery {
             query: query.parse().expect("a query"),
             body: body.as_bytes().to_vec(),
             received_at: Timestamp::now(),
+            body_limit: BodyLimit::new(BodyLimit::DEFAULT),
         }
     }
 }

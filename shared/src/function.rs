@@ -5,20 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, ready};
-use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use jiff::Timestamp;
+use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use lambda_http::lambda_runtime::{self, LambdaEvent};
-use lambda_http::request::LambdaRequest;
-use lambda_http::tower::ServiceExt as _;
-use lambda_http::{Adapter, Body, Context, Error, IntoResponse, Request, RequestExt as _, Response, service_fn};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
+use lambda_http::{Body, Context, Error, Response, service_fn};
+use serde::Serialize;
 use tokio::time::Instant;
 use tracing::Level;
 
 use crate::answer::{Outcome, Reason, Refusal};
 use crate::drift::Drift;
+use crate::http_event::{HttpEvent, Incoming, NotAnHttpEvent};
 use crate::identity::{EventId, Shop};
 use crate::provider::Provider;
 use crate::receiver::{Publication, Receipt, Receiver};
@@ -34,6 +31,10 @@ const BY_PROVIDER: &Dimensions = &[&["provider"]];
 /// Metrics of a delivery for a configured shop.
 const BY_PROVIDER_AND_SHOP: &Dimensions = &[&["provider"], &["provider", "shop"]];
 
+/// What each delivery has at least, whatever the clocks say: enough to verify, store and publish it. Lambda invokes a function with
+/// its whole timeout ahead, which is longer; a deadline that is closer comes of a clock that is wrong.
+const LEAST_BUDGET: Duration = Duration::from_secs(8);
+
 /// Runs the function of one provider.
 ///
 /// Init never fails: a fault found there is answered as 500 to every delivery, and the provider sends again.
@@ -48,37 +49,23 @@ pub async fn run<P: Provider>() -> Result<(), Error> {
     // Boxed, so that what init holds is gone when it is over.
     Box::pin(function.prepare()).await;
     let function = &function;
-    let answer = Adapter::from(service_fn(async |request: Request| {
-        function.answer(request).await.map(Ready)
-    }));
-    let answer = answer.map_request(|event: LambdaEvent<HttpEvent>| {
-        let HttpEvent(request) = event.payload;
-        LambdaEvent::new(LambdaRequest::ApiGatewayV2(request), event.context)
+    // Boxed, so that the runtime's own futures do not grow with what a delivery holds.
+    let answer = service_fn(|event: LambdaEvent<Incoming>| {
+        let (Incoming(event), context) = event.into_parts();
+        Box::pin(async move { function.answer(event, &context).await.map(for_gateway) })
     });
     lambda_runtime::run(answer).await
 }
 
-/// An event of API Gateway's HTTP API. `lambda_http` finds out itself which kind an event is, for which it copies it whole.
-struct HttpEvent(ApiGatewayV2httpRequest);
-
-impl<'de> Deserialize<'de> for HttpEvent {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // What serde says may quote the event.
-        const NOT_OURS: &str = "the event is none of API Gateway's HTTP API, payload format 2.0";
-        // Taken as it is first: the runtime would note the path to each field as it is read, for its error alone.
-        let event = <&RawValue>::deserialize(deserializer).map_err(|_| D::Error::custom(NOT_OURS))?;
-        let event = serde_json::from_str(event.get()).map_err(|_| D::Error::custom(NOT_OURS))?;
-        Ok(Self(event))
-    }
-}
-
-/// An answer that is ready. Of a bare response `lambda_http` would find out the character set, and brings the tables of all there are.
-struct Ready(Response<Body>);
-
-impl IntoResponse for Ready {
-    fn into_response(self) -> BoxFuture<'static, Response<Body>> {
-        Box::pin(ready(self.0))
-    }
+/// The answer as API Gateway reads it.
+fn for_gateway(response: Response<Body>) -> ApiGatewayV2httpResponse {
+    let (head, body) = response.into_parts();
+    let mut answer = ApiGatewayV2httpResponse::default();
+    answer.status_code = head.status.as_u16().into();
+    answer.headers = head.headers;
+    answer.is_base64_encoded = matches!(body, Body::Binary(_));
+    answer.body = Some(body);
+    answer
 }
 
 /// One line of JSON on standard output for each thing that happened: what CloudWatch reads.
@@ -150,17 +137,35 @@ impl<P: Provider> Function<P> {
         }
     }
 
-    /// The answer to a request. Its line is written before: Lambda stops the process after the answer.
+    /// The answer to an event. Its line is written before: Lambda stops the process after the answer.
     ///
     /// # Errors
-    /// Where the code has panicked. The provider is answered 500 by API Gateway, and Lambda counts an error.
-    async fn answer(&self, request: Request) -> Result<Response<Body>, Error> {
+    /// Where the event is not an HTTP API's, or the code has panicked. API Gateway answers 500, and Lambda counts an error.
+    async fn answer(
+        &self,
+        event: Result<HttpEvent, NotAnHttpEvent>,
+        context: &Context,
+    ) -> Result<Response<Body>, Error> {
         let started = Instant::now();
-        let context = request.lambda_context();
-        let shop = request.path_parameters().first("shop").and_then(Shop::parse);
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                telemetry::count("Invalid");
+                let cause = error.to_string();
+                let line = Line {
+                    outcome: "not_an_http_event",
+                    cause: Some(&cause),
+                    ..self.line(None, started, context)
+                };
+                self.telemetry.write(Level::ERROR, "delivery", &line, BY_PROVIDER);
+                return Err(error.into());
+            }
+        };
+        let shop = event.shop.as_deref().and_then(Shop::parse);
+        let deadline = deadline(context, event.received_at);
         let received = async {
             match &self.receiver {
-                Ok(receiver) => receiver.receive(request, deadline(&context)).await,
+                Ok(receiver) => receiver.receive(event, deadline).await,
                 Err(error) => Err(Refusal::Misconfigured(error.to_string())),
             }
         };
@@ -171,14 +176,7 @@ impl<P: Provider> Function<P> {
         } else {
             BY_PROVIDER
         };
-        let line = Line {
-            provider: P::NAME,
-            shop: shop.as_ref().map(Shop::as_str),
-            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            cold_start: !self.has_answered.swap(true, Ordering::Relaxed),
-            request_id: &context.request_id,
-            ..Line::default()
-        };
+        let line = self.line(shop.as_ref(), started, context);
         match received {
             Ok(Ok(receipt)) => {
                 self.tell_receipt(&receipt, line, dimensions);
@@ -194,6 +192,18 @@ impl<P: Provider> Function<P> {
                     .write(Level::ERROR, "delivery", &Line { outcome, ..line }, dimensions);
                 Err("the delivery met a fault of the code".into())
             }
+        }
+    }
+
+    /// What every line holds.
+    fn line<'a>(&self, shop: Option<&'a Shop>, started: Instant, context: &'a Context) -> Line<'a> {
+        Line {
+            provider: P::NAME,
+            shop: shop.map(Shop::as_str),
+            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            cold_start: !self.has_answered.swap(true, Ordering::Relaxed),
+            request_id: &context.request_id,
+            ..Line::default()
         }
     }
 
@@ -242,18 +252,23 @@ impl<P: Provider> Function<P> {
 }
 
 /// When the answer must be on its way.
-fn deadline(context: &Context) -> Instant {
-    let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now() + left.saturating_sub(ANSWER_BUDGET)
+///
+/// Lambda's deadline is a time of Lambda's clock, and this machine's may be wrong. So the time left is counted from when API Gateway
+/// received the request too, which is a time of AWS as well; the shorter of the two counts, and it is never less than
+/// [`LEAST_BUDGET`]. From then on only the monotonic clock is looked at.
+fn deadline(context: &Context, received_at: Option<Timestamp>) -> Instant {
+    let until = |now: SystemTime| context.deadline().duration_since(now).unwrap_or_default();
+    let left = until(SystemTime::now());
+    let left = received_at.map_or(left, |received_at| left.min(until(received_at.into())));
+    Instant::now() + left.max(LEAST_BUDGET) - ANSWER_BUDGET
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use lambda_http::http::Method;
     use serde::Deserialize;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::delivery::Delivery;
@@ -298,6 +313,16 @@ mod tests {
 
     /// What a function with these settings answers to a delivery, and the lines that it writes meanwhile.
     async fn answer(more: &[(&str, &str)]) -> (Result<Response<Body>, Error>, Vec<Value>) {
+        let event = json!({
+            "requestContext": {"http": {"method": "POST"}}, "pathParameters": {"shop": "main"}, "body": BODY,
+        });
+        answer_to(HttpEvent::read(event.to_string().as_bytes()), more).await
+    }
+
+    async fn answer_to(
+        event: Result<HttpEvent, NotAnHttpEvent>,
+        more: &[(&str, &str)],
+    ) -> (Result<Response<Body>, Error>, Vec<Value>) {
         let settings = [
             ("TABLE_NAME", "order-events"),
             ("TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:order-events"),
@@ -314,13 +339,7 @@ mod tests {
             sink.lock().expect("no panic here").push(line);
         });
         let function = Function::<Faulty>::new(&settings, telemetry);
-        let shop = std::collections::HashMap::from([("shop".to_owned(), vec!["main".to_owned()])]);
-        let request = lambda_http::http::Request::builder().method(Method::POST);
-        let request = request.body(Body::from(BODY)).expect("a request");
-        let request = request
-            .with_path_parameters(shop)
-            .with_lambda_context(Context::default());
-        let answer = function.answer(request).await;
+        let answer = function.answer(event, &Context::default()).await;
         let lines = lines.lock().expect("no panic here").clone();
         (answer, lines)
     }
@@ -355,5 +374,43 @@ mod tests {
             (&"misconfigured".into(), &"SECRETS".into())
         );
         assert!(!line.to_string().contains("nobody-may-see"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_not_http_is_an_error_with_a_line() {
+        let (answer, lines) = answer_to(HttpEvent::read(b"{\"redrive\":{}}"), &[]).await;
+        answer.expect_err("there is nobody to answer");
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!(
+            (&line["outcome"], &line["level"]),
+            (&"not_an_http_event".into(), &"ERROR".into())
+        );
+        assert!(line["cause"].is_string() && line.get("shop").is_none(), "{line}");
+    }
+
+    #[test]
+    fn the_deadline_is_never_too_close_nor_beyond_the_timeout() {
+        // Seconds by which API Gateway's and Lambda's clock is ahead of ours, and the bounds of what is left of 15.
+        for (ahead, least, most) in [(0, 14, 15), (400, 14, 15), (-20, 7, 8), (-400, 7, 8)] {
+            let received_at = Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+            let deadline_ms = received_at.as_millisecond() + 15_000;
+            let mut context = Context::default();
+            context.deadline = u64::try_from(deadline_ms).expect("a time");
+            let left = deadline(&context, Some(received_at)).duration_since(Instant::now());
+            assert!(
+                Duration::from_secs(least) < left && left < Duration::from_secs(most),
+                "{ahead}: {left:?}"
+            );
+        }
+        // An event that was kept, and one without a time.
+        for received_at in [Some(Timestamp::UNIX_EPOCH), None] {
+            let mut context = Context::default();
+            context.deadline = u64::try_from(Timestamp::now().as_millisecond() + 15_000).expect("a time");
+            let left = deadline(&context, received_at).duration_since(Instant::now());
+            assert!(
+                left > Duration::from_secs(14) && left < Duration::from_secs(15),
+                "{left:?}"
+            );
+        }
     }
 }

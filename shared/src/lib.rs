@@ -25,6 +25,8 @@ pub mod event;
 mod function;
 #[cfg(feature = "receiver")]
 mod http;
+#[cfg(feature = "receiver")]
+pub mod http_event;
 pub mod identity;
 pub mod money;
 #[cfg(feature = "receiver")]

@@ -7,6 +7,7 @@
 //! Providers that write JSON by looking at a value (PHP's `JSON_NUMERIC_CHECK`) send a text of digits as a number: a phone
 //! number, a name, a coupon code. So wherever text is expected, a number is read as its digits.
 
+mod text;
 mod tree;
 
 use std::borrow::Cow;
@@ -46,6 +47,18 @@ pub enum NotJson {
     /// It is nested too deeply.
     #[error("the body is nested deeper than {DEPTH} levels")]
     TooDeep,
+    /// There is nothing in it.
+    #[error("the body is empty")]
+    Empty,
+    /// It begins as gzip does, and is not gzip to its end.
+    #[error("the body is gzip that cannot be unpacked")]
+    CorruptGzip,
+    /// It is gzip of more than may be read.
+    #[error("the body unpacks to more than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
 }
 
 impl NotJson {
@@ -66,19 +79,39 @@ const MOST_VALUES: usize = 600_000;
 const DEPTH: usize = 120;
 
 impl<'b> Payload<'b> {
-    /// Parses a body.
+    /// Reads a body as it was received: JSON in UTF-8, which may be compressed with gzip or begin with a byte order mark. UTF-16 is
+    /// read if it begins with one.
     ///
     /// # Errors
-    /// Where the body is not JSON in UTF-8, nested deeper than 120 levels, or made of more parts than memory holds. The error holds none of the body's text.
-    pub fn parse(body: &'b [u8]) -> Result<Self, NotJson> {
-        let values = values_at_most(body).ok_or(NotJson::TooDense)?;
-        let read = |body: Cow<'b, str>| Tree::parse(body, values);
-        let text = str::from_utf8(body).map_err(|error| NotJson::malformed_behind(&body[..error.valid_up_to()]))?;
-        let tree = read(text.into()).or_else(|error| {
+    /// As [`parse`](Self::parse), and where gzip cannot be unpacked or unpacks to more than `limit` bytes.
+    pub fn unwrap_and_parse(body: &'b [u8], limit: usize) -> Result<Self, NotJson> {
+        Self::parse(text::unwrapped(body, limit)?)
+    }
+
+    /// Parses JSON in UTF-8.
+    ///
+    /// # Errors
+    /// Where the text is empty, is not JSON in UTF-8, is nested deeper than 120 levels, or is made of more parts than memory holds.
+    /// The error holds none of the text.
+    pub fn parse(text: impl Into<Cow<'b, [u8]>>) -> Result<Self, NotJson> {
+        let bytes = text.into();
+        if bytes.trim_ascii().is_empty() {
+            return Err(NotJson::Empty);
+        }
+        let values = values_at_most(&bytes).ok_or(NotJson::TooDense)?;
+        let text: Cow<'b, str> = match bytes {
+            Cow::Borrowed(bytes) => str::from_utf8(bytes)
+                .map_err(|error| NotJson::malformed_behind(&bytes[..error.valid_up_to()]))?
+                .into(),
+            Cow::Owned(bytes) => String::from_utf8(bytes)
+                .map_err(|error| NotJson::malformed_behind(&error.as_bytes()[..error.utf8_error().valid_up_to()]))?
+                .into(),
+        };
+        let tree = Tree::parse(text.clone(), values).or_else(|error| {
             // A text cut in the middle of an emoji is no reason to lose the order it belongs to.
-            let mended = without_lone_surrogates(body).and_then(|mended| String::from_utf8(mended).ok());
+            let mended = without_lone_surrogates(text.as_bytes()).and_then(|mended| String::from_utf8(mended).ok());
             mended
-                .and_then(|text| read(text.into()).ok())
+                .and_then(|text| Tree::parse(text.into(), values).ok())
                 .ok_or(NotJson::Malformed {
                     line: error.line(),
                     column: error.column(),

@@ -22,6 +22,10 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// The methods that its deliveries come with.
     const METHODS: &'static [Method] = &[Method::POST];
 
+    /// The query parameters that say which event a delivery reports. They count towards the identity of a delivery that is not
+    /// understood; all others are ignored, since a signature need not cover them.
+    const EVENT_PARAMETERS: &'static [&'static str] = &[];
+
     /// Whether a delivery that was verified once can be verified again.
     const VERIFIES: Verifies = Verifies::AnyNumberOfTimes;
 

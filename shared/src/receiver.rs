@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::{join, join3};
 use jiff::{SignedDuration, Timestamp};
-use lambda_http::Request;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Outcome, Reason, Refusal};
 use crate::delivery::{BodyLimit, Delivery};
 use crate::drift::{Drift, Known, Reported};
 use crate::event::OrderEvent;
+use crate::http_event::HttpEvent;
 use crate::identity::{EventId, Shop};
 use crate::provider::{Provider, Verifies};
 use crate::publisher::{Publisher, Stored};
@@ -111,8 +111,8 @@ impl<P: Provider> Receiver<P> {
     ///
     /// # Errors
     /// Where it is not kept: what the provider is answered then.
-    pub async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
-        let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
+    pub async fn receive(&self, event: HttpEvent, deadline: Instant) -> Result<Receipt, Refusal> {
+        let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, self.body_limit)?;
         let mut delivery = self.verify(delivery).await?;
         match self.keep(&delivery, deadline).await {
             Err(Interrupted::Begun(first)) => {

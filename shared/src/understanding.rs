@@ -99,7 +99,7 @@ fn order_of_unknown<P: Provider>(delivery: &Verified<Delivery>) -> Option<String
     P::ORDER.order_id(&delivery.payload().ok()?)
 }
 
-/// The body, and the query where there is one beside the token: it may be what says which event it is.
+/// The body, and where the provider's query names the event, its parameters that do.
 fn identity_of_unknown(delivery: &Verified<Delivery>) -> Identity {
     let query = delivery.parameters_without_credentials();
     if query.is_empty() {
@@ -115,13 +115,15 @@ fn identify<'d, P: Provider>(
     provider: &P,
     delivery: &'d Verified<Delivery>,
 ) -> Result<(Payload<'d>, Identified<P::Event>), NoOrderEvent> {
-    // An empty body is a ping, or the farewell of a subscription.
-    if delivery.body().trim_ascii().is_empty() {
-        return Err(NoOrderEvent::Unsupported);
-    }
-    let payload = delivery.payload().map_err(|error: NotJson| {
+    let payload = delivery.payload().map_err(|error| {
+        let reason = match error {
+            // A ping, or the farewell of a subscription.
+            NotJson::Empty => return NoOrderEvent::Unsupported,
+            NotJson::TooLarge { .. } => Reason::TooLarge,
+            _ => Reason::NotJson,
+        };
         tracing::warn!(%error, "the body cannot be read");
-        NoOrderEvent::Quarantined(Reason::NotJson)
+        NoOrderEvent::Quarantined(reason)
     })?;
     let identified = provider.identify(delivery, &payload)?;
     payload.forget_reads();

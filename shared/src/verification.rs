@@ -19,8 +19,8 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::answer::Refusal;
-use crate::delivery::Delivery;
-use crate::identity::hex;
+use crate::delivery::{Delivery, TOKEN_PARAMETER};
+use crate::http_event::decode_base64;
 use crate::payload::{NotJson, Payload};
 use crate::secrets::{SigningKey, Token};
 
@@ -59,9 +59,9 @@ impl Verified<Delivery> {
         self.0.body()
     }
 
-    /// Parses the body.
+    /// Parses the body, which may be compressed with gzip or begin with a byte order mark.
     pub fn payload(&self) -> Result<Payload<'_>, NotJson> {
-        Payload::parse(self.body())
+        Payload::unwrap_and_parse(self.body(), self.body_limit().bytes())
     }
 }
 
@@ -79,7 +79,7 @@ impl<T> std::ops::Deref for Verified<T> {
 /// 401 where there is no token, a repeated one or a wrong one.
 pub fn url_token(delivery: &Delivery, tokens: &[Token]) -> Result<Proof, Refusal> {
     let in_query = delivery
-        .parameter("token")
+        .parameter(TOKEN_PARAMETER)
         .map_err(|_| Refusal::no_credentials("the token is given more than once"))?;
     let in_header = delivery.header("authorization").and_then(basic_password);
     let given = in_query.map(str::as_bytes).or(in_header.as_deref());
@@ -117,13 +117,55 @@ pub struct Signed<'a> {
     pub empty_body: &'a [u8],
 }
 
-/// The signature is the HMAC-SHA256 of the raw body under one of the live keys, in lower-case hex.
+/// An HMAC-SHA256 that came with a delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct Signature([u8; 32]);
+
+impl Signature {
+    /// Reads 64 lower-case hex digits.
+    ///
+    /// # Errors
+    /// 401 where `text` is anything else.
+    pub fn from_lower_hex(text: &str) -> Result<Self, Refusal> {
+        let is_upper = |byte: u8| byte.is_ascii_uppercase();
+        let bytes = hex_digits(text).filter(|_| !text.bytes().any(is_upper));
+        bytes.map(Self).ok_or(WRONG_SIGNATURE)
+    }
+
+    /// Reads hex of any case, or base64: for a provider that does not document which one it sends.
+    ///
+    /// # Errors
+    /// 401 where `text` is neither.
+    pub fn from_hex_or_base64(text: &str) -> Result<Self, Refusal> {
+        let base64 = || decode_base64(text)?.try_into().ok();
+        hex_digits(text).or_else(base64).map(Self).ok_or(WRONG_SIGNATURE)
+    }
+}
+
+const WRONG_SIGNATURE: Refusal = Refusal::wrong_credentials("the signature is wrong");
+
+fn hex_digits(text: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = [0; 32];
+    let (pairs, []) = text.as_bytes().as_chunks() else {
+        return None;
+    };
+    if pairs.len() != bytes.len() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+/// The signature is the HMAC-SHA256 of the raw body under one of the live keys.
 ///
 /// # Errors
 /// 401 where it is not.
 pub fn hmac_sha256(
     delivery: &Delivery,
-    signature: &str,
+    Signature(signature): Signature,
     signed: Signed<'_>,
     keys: &[SigningKey],
 ) -> Result<Proof, Refusal> {
@@ -136,14 +178,12 @@ pub fn hmac_sha256(
         let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
         mac.update(signed.prefix);
         mac.update(body);
-        let expected = hex(&mac.finalize().into_bytes());
-        // `ct_eq` looks at the lengths first: a shorter signature never matches.
-        matched | expected.as_bytes().ct_eq(signature.as_bytes())
+        matched | mac.finalize().into_bytes().as_slice().ct_eq(&signature)
     });
     if matched.into() {
         Ok(Proof(()))
     } else {
-        Err(Refusal::wrong_credentials("the signature is wrong"))
+        Err(WRONG_SIGNATURE)
     }
 }
 
@@ -178,6 +218,7 @@ impl Window {
 mod tests {
     use super::*;
     use crate::answer::Unverified;
+    use crate::identity::hex;
 
     const TOKEN: &str = "local-development-token";
 
@@ -262,34 +303,69 @@ mod tests {
     #[test]
     fn a_signature_is_checked_whole_and_over_the_raw_body() {
         let keys: Vec<SigningKey> = serde_json::from_str(r#"["retired","key"]"#).expect("keys");
-        // printf 'what do ya want for nothing?' | openssl dgst -sha256 -hmac key
         let body = "what do ya want for nothing?";
-        let right = {
-            let mut mac = Hmac::<Sha256>::new_from_slice(b"key").expect("a key");
-            mac.update(body.as_bytes());
-            hex(&mac.finalize().into_bytes())
-        };
+        let right = signature_of(body);
         let check = |body: &str, signature: &str| {
+            let signature = Signature::from_lower_hex(signature)?;
             hmac_sha256(&Delivery::sample("", &[], body), signature, Signed::default(), &keys)
         };
         check(body, &right).expect("the right signature");
         for signature in [
             "",
             &right[..63],
+            &right[..62],
             &format!("{right}0"),
+            &format!("{right}00"),
             &right.to_uppercase(),
             &"z".repeat(64),
+            &"+1".repeat(32),
             &"0".repeat(64),
+            &"é".repeat(32),
         ] {
             refused(check(body, signature));
         }
         refused(check("another body", &right));
         refused(hmac_sha256(
             &Delivery::sample("", &[], body),
-            &right,
+            Signature::from_lower_hex(&right).expect("hex"),
             Signed::default(),
             &[],
         ));
+    }
+
+    fn signature_of(body: &str) -> String {
+        // printf 'what do ya want for nothing?' | openssl dgst -sha256 -hmac key
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"key").expect("a key");
+        mac.update(body.as_bytes());
+        hex(&mac.finalize().into_bytes())
+    }
+
+    #[test]
+    fn a_signature_of_unknown_encoding_is_read_from_each() {
+        let right = signature_of("");
+        let Signature(bytes) = Signature::from_lower_hex(&right).expect("hex");
+        let base64 = STANDARD.encode(bytes);
+        let url_safe = base64.replace('+', "-").replace('/', "_");
+        for text in [
+            &right,
+            &right.to_uppercase(),
+            &base64,
+            base64.trim_end_matches('='),
+            &url_safe,
+        ] {
+            let Signature(read) = Signature::from_hex_or_base64(text).expect("an encoding");
+            assert_eq!(read, bytes, "{text}");
+        }
+        for text in [
+            "",
+            "=",
+            &right[..62],
+            &base64[..40],
+            &STANDARD.encode(&right),
+            &"z".repeat(64),
+        ] {
+            assert!(Signature::from_hex_or_base64(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -222,8 +222,8 @@ pub const ABOUT_YOU_ATTACKS: &[Attack] = &[
     ("a long signature", |f| {
         about_you_signature(f, |right| format!("{right}0"));
     }),
-    ("a signature in the wrong case", |f| {
-        about_you_signature(f, str::to_uppercase);
+    ("a signature in base64 of its hex", |f| {
+        about_you_signature(f, |right| STANDARD.encode(right));
     }),
     ("a signature that is not hex", |f| {
         about_you_signature(f, |_| "z".repeat(64));

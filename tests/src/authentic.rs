@@ -2,12 +2,15 @@
 //!
 //! The fuzz targets take this file as their own, so it needs nothing of the local stack.
 
-use lambda_http::http::{Method, Request};
-use lambda_http::{Body, RequestExt as _};
+use std::collections::HashMap;
+
+use lambda_http::Body;
+use lambda_http::http::{HeaderMap, Method};
 use serde_json::Value;
 use shared::answer::Reason;
 use shared::delivery::{BodyLimit, Delivery};
 use shared::event::OrderEvent;
+use shared::http_event::HttpEvent;
 use shared::identity::EventId;
 use shared::understanding::{Meaning, Understanding};
 use shared::verification::{Verified, url_token};
@@ -16,21 +19,32 @@ const TOKEN: &str = "a-token-for-these-tests";
 
 /// A delivery that counts as verified, whichever provider reads it: none looks at what a proof was found by.
 pub fn delivery(method: Method, query: &[(&str, &str)], body: Vec<u8>) -> Verified<Delivery> {
-    let parameters = |pairs: &[(&str, &str)]| -> std::collections::HashMap<String, Vec<String>> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]))
-            .collect()
+    delivery_with(method, query, &["event"], body)
+}
+
+/// The same, for a provider whose event is named by these parameters of the query.
+pub fn delivery_with(
+    method: Method,
+    query: &[(&str, &str)],
+    event_parameters: &[&str],
+    body: Vec<u8>,
+) -> Verified<Delivery> {
+    let parameters: HashMap<String, Vec<String>> = query
+        .iter()
+        .chain(&[("token", TOKEN)])
+        .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]))
+        .collect();
+    let event = HttpEvent {
+        method: Some(method),
+        shop: Some("main".to_owned()),
+        headers: HeaderMap::new(),
+        query: parameters.into(),
+        body: Ok(Body::Binary(body)),
+        received_at: None,
     };
-    let request = Request::builder()
-        .method(method)
-        .body(Body::Binary(body))
-        .expect("a request");
-    let request = request
-        .with_path_parameters(parameters(&[("shop", "main")]))
-        .with_query_string_parameters(parameters(&[query, &[("token", TOKEN)]].concat()));
     let every = &[Method::PUT, Method::POST, Method::DELETE];
-    let Ok(delivery) = Delivery::read(request, every, BodyLimit::new(BodyLimit::DEFAULT)) else {
+    let limit = BodyLimit::new(BodyLimit::DEFAULT);
+    let Ok(delivery) = Delivery::read(event, every, event_parameters, limit) else {
         panic!("the body is over the limit")
     };
     let tokens = serde_json::from_str::<Vec<_>>(&format!(r#"["{TOKEN}"]"#)).expect("tokens");

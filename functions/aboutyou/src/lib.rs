@@ -16,7 +16,7 @@ use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, SigningKey, Token};
 use shared::settings::{SettingError, Settings};
-use shared::verification::{Proof, Signed, Verified, hmac_sha256, url_token};
+use shared::verification::{Proof, Signature, Signed, Verified, hmac_sha256, url_token};
 
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
@@ -67,6 +67,7 @@ impl Provider for AboutYou {
         // The token was right, so this is no stranger's request.
         let signature = signature.ok_or(Refusal::wrong_credentials("the signature is missing"))?;
         let signature = signature.strip_prefix("sha256=").unwrap_or(signature);
+        let signature = Signature::from_hex_or_base64(signature)?;
         hmac_sha256(delivery, signature, Signed::default(), keys)
     }
 

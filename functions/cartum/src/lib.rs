@@ -23,6 +23,9 @@ use shared::verification::{Proof, Verified, url_token};
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
 
+/// The query parameter that names the event.
+const EVENT_PARAMETER: &str = "event";
+
 /// Cartum.
 pub struct Cartum {
     /// The zone of the shop's clock: `stat_created` names none.
@@ -41,6 +44,7 @@ impl Provider for Cartum {
     const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
     /// PUT is documented, POST was seen; DELETE tells that the subscription was removed.
     const METHODS: &'static [Method] = &[Method::PUT, Method::POST, Method::DELETE];
+    const EVENT_PARAMETERS: &'static [&'static str] = &[EVENT_PARAMETER];
 
     const ORDER: OrderPlace = OrderPlace {
         object: None,
@@ -67,7 +71,7 @@ impl Provider for Cartum {
 
     fn identify(&self, delivery: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Event>, NoOrderEvent> {
         let unknown = NoOrderEvent::Quarantined(Reason::UnknownEvent);
-        let event = delivery.parameter("event").map_err(|_| unknown)?;
+        let event = delivery.parameter(EVENT_PARAMETER).map_err(|_| unknown)?;
         let word = event
             .filter(|event| !event.is_empty())
             .unwrap_or(Event::OrderCreated.as_str());

@@ -20,7 +20,7 @@ use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, SigningKey};
 use shared::settings::{SettingError, Settings};
-use shared::verification::{Proof, Signed, Verified, Window, hmac_sha256};
+use shared::verification::{Proof, Signature, Signed, Verified, Window, hmac_sha256};
 
 pub use unmapped::UNMAPPED;
 
@@ -95,7 +95,12 @@ impl Provider for Deeple {
             prefix: prefix.as_bytes(),
             empty_body: b"{}",
         };
-        hmac_sha256(delivery, signature, signed, &secrets.secrets)
+        hmac_sha256(
+            delivery,
+            Signature::from_lower_hex(signature)?,
+            signed,
+            &secrets.secrets,
+        )
     }
 
     fn identify(&self, _: &Verified<Delivery>, payload: &Payload) -> Result<Identified<OrderChanged>, NoOrderEvent> {
@@ -121,10 +126,9 @@ fn epoch_milliseconds(text: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use lambda_http::RequestExt as _;
-    use lambda_http::http::Request;
     use shared::answer::Unverified;
     use shared::delivery::BodyLimit;
+    use shared::http_event::HttpEvent;
 
     use super::*;
 
@@ -134,14 +138,19 @@ mod tests {
     const TIMESTAMP: &str = "1608016559719";
 
     async fn verify(headers: &[(&str, &str)], body: &'static str) -> Result<(), Refusal> {
-        let mut request = Request::post("/webhooks/deeple/main");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let shop = [("shop".to_owned(), vec!["main".to_owned()])];
-        let request = request.body(lambda_http::Body::from(body)).expect("a request");
-        let request = request.with_path_parameters(std::collections::HashMap::from(shop));
-        let delivery = Delivery::read(request, Deeple::METHODS, BodyLimit::new(1000)).expect("a delivery");
+        let headers: serde_json::Map<_, _> = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+            .collect();
+        let event = serde_json::json!({
+            "requestContext": {"http": {"method": "POST"}},
+            "pathParameters": {"shop": "main"},
+            "headers": headers,
+            "body": body,
+        });
+        let event = HttpEvent::read(event.to_string().as_bytes()).expect("an event");
+        let limit = BodyLimit::new(1000);
+        let delivery = Delivery::read(event, Deeple::METHODS, Deeple::EVENT_PARAMETERS, limit).expect("a delivery");
         let settings = Settings::from_table([("TIMESTAMP_MAX_AGE_SECONDS", "3153600000")]);
         let deeple = Deeple::from_settings(&settings).expect("settings");
         let secrets = serde_json::from_str(SECRETS).expect("secrets");

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use jiff::SignedDuration;
 use tokio::process::Child;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -79,9 +80,10 @@ impl Subject {
             binary: program,
             variables,
             timeout: FUNCTION_TIMEOUT,
+            clock_ahead: SignedDuration::ZERO,
         };
         let (ready_sender, ready) = oneshot::channel();
-        let api = RuntimeApi::start(&self.settings, FUNCTION_TIMEOUT, ready_sender).await?;
+        let api = RuntimeApi::start(&self.settings, FUNCTION_TIMEOUT, recipe.clock_ahead, ready_sender).await?;
         let mut command = command(&recipe, "bench", &api);
         // Its log lines are written, and read by nobody: on Lambda reading them is not its work.
         command.args(arguments).stdout(Stdio::null());

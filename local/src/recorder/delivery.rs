@@ -195,7 +195,7 @@ pub(super) fn outcome(response: &Response<Bytes>) -> Said {
     let word = match (said["status"].as_str(), problem, response.status().as_u16()) {
         (Some(word), _, 200) => word,
         (_, Some("verification_failed"), _) => "refused",
-        (_, Some("method_not_allowed" | "body_too_large"), _) | (_, _, 413) => "invalid",
+        (_, Some("method_not_allowed" | "body_too_large" | "malformed_request"), _) | (_, _, 413) => "invalid",
         (_, Some(word @ ("misconfigured" | "unavailable")), _) => word,
         (_, None, 404) => "no_route",
         (_, None, 503) => "timed_out",

@@ -47,6 +47,7 @@ fn quarantined(reason: Option<&str>) -> String {
         Some("conflict") => {
             "the event is known already, with another body; the first one stays as it is, and this one is kept beside it"
         }
+        Some("too_large") => "the body is gzip that unpacks to more than the body limit",
         Some("mapping_failed") => "our own code panicked over it; the log says where",
         _ => "it is not understood",
     };

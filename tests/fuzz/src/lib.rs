@@ -1,15 +1,14 @@
-//! Fuzz targets: a provider's verification, and what follows it, over any bytes.
+//! Fuzz targets: a provider's verification, and what follows it, and the reading of an event, over any bytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use lambda_http::aws_lambda_events::query_map::QueryMap;
 use lambda_http::http::Method;
-use lambda_http::{Body, Request, RequestExt as _};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::Provider;
 use shared::delivery::{BodyLimit, Delivery};
+use shared::http_event::HttpEvent;
 use shared::settings::Settings;
 use shared::understanding::understand;
 use shared::verification::Verified;
@@ -46,11 +45,12 @@ impl<P: Provider> Target<P> {
     /// Takes the bytes for a body that is authentic, and for a whole request that may be.
     pub fn run(&self, bytes: &[u8]) {
         self.hold(bytes, &authentic::delivery(Method::POST, &[], bytes.to_vec()));
-        let Some(request) = serde_json::from_slice(bytes).ok().and_then(|event| request(&event)) else {
+        let Ok(event) = HttpEvent::read(bytes) else {
             return;
         };
-        let body = request.body().to_vec();
-        let Ok(delivery) = Delivery::read(request, P::METHODS, BodyLimit::new(BodyLimit::DEFAULT)) else {
+        let body = event.body.as_ref().map_or_else(|_| Vec::new(), |body| body.to_vec());
+        let limit = BodyLimit::new(BodyLimit::DEFAULT);
+        let Ok(delivery) = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, limit) else {
             return;
         };
         if let Ok(proof) = self.runtime.block_on(self.provider.verify(&delivery, &self.secrets)) {
@@ -65,19 +65,33 @@ impl<P: Provider> Target<P> {
     }
 }
 
-/// Read here and not by `lambda_http`, which takes it for granted that API Gateway's events are sound, and panics.
-fn request(event: &Value) -> Option<Request> {
-    let mut builder = lambda_http::http::Request::builder().method(event["requestContext"]["http"]["method"].as_str()?);
-    for (name, value) in event["headers"].as_object()? {
-        builder = builder.header(name, value.as_str()?);
+/// Reads the bytes as an event, and an event that holds them wherever it holds what came over HTTP: the second one is always an event.
+pub fn read_event(bytes: &[u8]) {
+    if let Ok(event) = HttpEvent::read(bytes) {
+        read_delivery(event);
     }
-    let request = builder
-        .body(Body::from(event["body"].as_str().unwrap_or_default()))
-        .ok()?;
-    let query: QueryMap = event["rawQueryString"].as_str().unwrap_or_default().parse().ok()?;
-    let shop = event["pathParameters"]["shop"].as_str()?.to_owned();
-    let path = HashMap::from([("shop".to_owned(), vec![shop])]);
-    Some(request.with_path_parameters(path).with_query_string_parameters(query))
+    let text = String::from_utf8_lossy(bytes);
+    let (name, value) = text.split_once('\n').unwrap_or(("x", &text));
+    for is_base64_encoded in [true, false] {
+        let event = json!({
+            "rawQueryString": text,
+            "headers": {name: value},
+            "requestContext": {"http": {"method": "POST"}},
+            "pathParameters": {"shop": value},
+            "body": text,
+            "isBase64Encoded": is_base64_encoded,
+        });
+        let event = HttpEvent::read(event.to_string().as_bytes()).expect("an event with a method is one");
+        assert!(is_base64_encoded || event.body.is_ok(), "text is a body");
+        read_delivery(event);
+    }
+}
+
+fn read_delivery(event: HttpEvent) {
+    let limit = BodyLimit::new(BodyLimit::DEFAULT);
+    if let Err(refusal) = Delivery::read(event, &[Method::POST], &["event"], limit) {
+        assert!(refusal.status().is_client_error(), "{refusal}");
+    }
 }
 
 fn events() -> PathBuf {
