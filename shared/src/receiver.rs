@@ -12,7 +12,7 @@ use crate::delivery::{BodyLimit, Delivery};
 use crate::event::OrderEvent;
 use crate::identity::EventId;
 use crate::provider::{Provider, Verifies};
-use crate::publisher::{Publisher, Stored};
+use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
 use crate::store::{AttemptId, Content, Entry, EventJson, Head, Put, State, Store, StoreError};
@@ -187,7 +187,8 @@ impl<P: Provider> Receiver<P> {
                 }
             },
         }
-        let publication = self.publish(id, *event, json.into_text(), deadline).await;
+        let message = self.publisher.new_message(*event, json.into_text());
+        let publication = self.publish(id, message, deadline).await;
         Ok((Outcome::Accepted, publication))
     }
 
@@ -232,7 +233,10 @@ impl<P: Provider> Receiver<P> {
     async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
         let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
         let cause = match timeout_at(before, self.take_over(id, head, attempt)).await {
-            Ok(Ok(Some(stored))) => return self.publish(id, stored.event, Some(stored.json), deadline).await,
+            Ok(Ok(Some(stored))) => {
+                let message = self.publisher.stored_message(stored, Occasion::News);
+                return self.publish(id, message, deadline).await;
+            }
             Ok(Ok(None)) => return Publication::Settled,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no time left".to_owned(),
@@ -259,9 +263,10 @@ impl<P: Provider> Receiver<P> {
     }
 
     /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
-    async fn publish(&self, id: &EventId, event: OrderEvent, json: Option<String>, deadline: Instant) -> Publication {
+    async fn publish(&self, id: &EventId, message: Result<Message, PublishError>, deadline: Instant) -> Publication {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
-        let cause = match timeout_at(until, self.publisher.publish(event, json)).await {
+        let published = async { self.publisher.publish(message?).await };
+        let cause = match timeout_at(until, published).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("no answer in time".to_owned()),

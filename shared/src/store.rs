@@ -31,11 +31,13 @@ mod backlog;
 mod compressed;
 mod erasure;
 mod history;
+mod lease;
 mod outbox;
 mod written;
 
 pub use compressed::EventJson;
 pub use history::Hour;
+pub use lease::BegunRun;
 pub use outbox::{Place, SHARDS, With};
 use written::Written;
 
@@ -64,6 +66,13 @@ pub enum StoreError {
     /// An item is not as this project writes it.
     #[error("the stored item is damaged: {0}")]
     Damaged(&'static str),
+}
+
+impl StoreError {
+    /// Whether DynamoDB asks for fewer calls.
+    pub fn is_throttling(&self) -> bool {
+        matches!(self, Self::DynamoDb(code) if aws::is_throttling(code))
+    }
 }
 
 /// Where an event stands.
@@ -175,6 +184,10 @@ pub struct Head {
     pub reason: Option<Reason>,
     /// How often SNS has blamed the event's message.
     pub attempts: u32,
+    /// How often the event was put off for an error that SNS does not blame on its message.
+    pub deferrals: u32,
+    /// How often in a row a run of redrive has leased the event and not come back.
+    pub leases: u32,
     payload_sha256: String,
     attempt_id: String,
     next_attempt_at: Option<Timestamp>,
@@ -184,14 +197,17 @@ pub struct Head {
 impl Head {
     fn read(item: Item) -> Result<Self, StoreError> {
         let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
+        let count = |name: &str| {
+            let count = item.get(name).and_then(|count| count.as_n().ok()?.parse().ok());
+            count.unwrap_or(0)
+        };
         let state = text("state").and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
         Ok(Self {
             state: state.ok_or(StoreError::Damaged("state"))?,
             reason: text("reason").and_then(Reason::from_word),
-            attempts: item
-                .get("attempts")
-                .and_then(|count| count.as_n().ok()?.parse().ok())
-                .unwrap_or(0),
+            attempts: count("attempts"),
+            deferrals: count("deferrals"),
+            leases: count("leases"),
             payload_sha256: text("payload_sha256")
                 .ok_or(StoreError::Damaged("payload_sha256"))?
                 .to_owned(),
@@ -247,9 +263,9 @@ impl Head {
         Some(self.next_attempt_at? - FIRST_REDRIVE_AFTER + LEASE)
     }
 
-    /// Whether SNS has blamed its message: it is redrive's then, at its own pace.
+    /// Whether redrive has put it off: redrive alone publishes it then, at its own pace.
     pub fn is_put_off(&self) -> bool {
-        self.attempts > 0
+        self.attempts > 0 || self.deferrals > 0 || self.leases > 0
     }
 }
 
@@ -371,12 +387,11 @@ impl Store {
         Ok(())
     }
 
-    /// The stored order event, with its JSON exactly as it was written.
+    /// The JSON of the stored order event exactly as it was written.
     pub async fn event(&self, id: &EventId, head: &Head) -> Result<Stored, StoreError> {
         let json = String::from_utf8(self.value(id, head, "event").await?);
         let json = json.map_err(|_| StoreError::Damaged("event"))?;
-        let event = serde_json::from_str(&json).map_err(|_| StoreError::Damaged("event"))?;
-        Ok(Stored { event, json })
+        Ok(Stored { json })
     }
 
     /// The delivery that an event came with.

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::answer::Reason;
 use shared::identity::EventId;
-use shared::publisher::Stored;
 use shared::store::{Head, StoreError, With};
 
 use crate::{Outbox, TaskError, event_id};
@@ -101,16 +100,14 @@ impl Outbox {
 
     /// An event, and how many bytes it adds to the answer.
     async fn describe(&self, id: &EventId, head: &Head) -> Result<(Described, usize), TaskError> {
-        let stored = if head.has_event() {
+        let json = if head.has_event() {
             self.readable_event(id, head).await?
         } else {
             None
         };
-        let bytes = stored.as_ref().map_or(0, |stored| stored.json.len());
+        let bytes = json.as_ref().map_or(0, |json| json.get().len());
         // Many tiny items become an event that is larger than any answer; it is left to whoever reads the table.
-        let event = stored.filter(|_| bytes <= ANSWER).map(|stored| stored.json);
-        let event = event.map(RawValue::from_string).transpose();
-        let event = event.map_err(|_| StoreError::Damaged("event"))?;
+        let event = json.filter(|_| bytes <= ANSWER);
         let size = event.as_ref().map_or(0, |_| bytes) + OVERHEAD;
         let described = Described {
             attempts: head.attempts,
@@ -124,9 +121,13 @@ impl Outbox {
     }
 
     /// One that cannot be read hides no other.
-    async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<Stored>, StoreError> {
-        match self.store.event(id, head).await {
-            Ok(stored) => Ok(Some(stored)),
+    async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<Box<RawValue>>, StoreError> {
+        let json = match self.store.event(id, head).await {
+            Ok(stored) => RawValue::from_string(stored.json).map_err(|_| StoreError::Damaged("event")),
+            Err(error) => Err(error),
+        };
+        match json {
+            Ok(json) => Ok(Some(json)),
             Err(error @ StoreError::Damaged(_)) => {
                 tracing::error!(event_id = %id, cause = %error, "a stored event cannot be read");
                 Ok(None)

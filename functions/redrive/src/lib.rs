@@ -9,11 +9,13 @@ mod dismiss;
 mod drain;
 mod erase;
 mod get;
+mod plan;
 mod providers;
 mod replay;
 mod report;
 mod reprocess;
 mod requeue;
+mod throttle;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -22,7 +24,7 @@ use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::identity::EventId;
-use shared::publisher::{Message, Occasion, PublishError, Publisher};
+use shared::publisher::{Evidence, Fault, Message, Occasion, PublishError, Publisher};
 use shared::settings::{SettingError, Settings};
 use shared::store::{Head, Store, StoreError};
 use shared::telemetry::Telemetry;
@@ -148,19 +150,21 @@ impl Outbox {
     }
 
     /// Publishes stored events; one result for each, in their order, as far as there was time for them until `stop_at`. One that
-    /// cannot be read holds up no other; after an outage nothing more is tried.
+    /// cannot be read holds up no other; once another call is not worth while, nothing more is tried.
     async fn publish(
         &self,
         heads: &[(EventId, Head)],
         occasion: Occasion,
         stop_at: Instant,
+        evidence: &Evidence,
     ) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(heads.len());
         let (mut chunk, mut size) = (Vec::new(), 0);
+        let mut ended_by: Option<PublishError> = None;
         for (id, head) in heads {
             // Nothing waits in the chunk then.
-            if let Some(outage @ Err(PublishError::Unavailable(_))) = results.last() {
-                results.push(outage.clone());
+            if let Some(error) = &ended_by {
+                results.push(Err(error.clone()));
                 continue;
             }
             // One is read at a time, however many pages are in hand: an event may be many times as large as its message.
@@ -179,23 +183,51 @@ impl Outbox {
                 Err(error) => Some(error),
             };
             if size >= CHUNK || unreadable.is_some() {
-                results.extend(self.publisher.publish_all(std::mem::take(&mut chunk)).await);
+                results.extend(self.publisher.publish_all(std::mem::take(&mut chunk), evidence).await);
                 size = 0;
+                ended_by = results.last().and_then(|result| ends(result, evidence));
             }
-            results.extend(unreadable.map(Err));
+            if let Some(error) = unreadable {
+                if matches!(error.fault, Fault::Store | Fault::Throttled) {
+                    ended_by = Some(error.clone());
+                }
+                results.push(Err(error));
+            }
         }
-        results.extend(self.publisher.publish_all(chunk).await);
+        results.extend(self.publisher.publish_all(chunk, evidence).await);
         results
     }
 
     /// The message of a stored event.
     async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
         match self.store.event(id, head).await {
-            Ok(stored) => self.publisher.message(stored.event, Some(stored.json), occasion),
-            Err(error @ StoreError::Damaged(_)) => Err(PublishError::Message(error.to_string())),
-            Err(error) => Err(PublishError::Unavailable(error.to_string())),
+            Ok(stored) => self.publisher.stored_message(stored, occasion),
+            Err(error @ StoreError::Damaged(_)) => Err(PublishError::unpublishable(error.to_string())),
+            Err(error) => Err(PublishError {
+                fault: if error.is_throttling() {
+                    Fault::Throttled
+                } else {
+                    Fault::Store
+                },
+                cause: error.to_string(),
+                is_alone: true,
+            }),
         }
     }
+}
+
+/// The error of what is not tried any more after this result.
+fn ends(result: &Result<(), PublishError>, evidence: &Evidence) -> Option<PublishError> {
+    let error = result.as_ref().err()?;
+    let ends = match error.fault {
+        Fault::Unpublishable => false,
+        Fault::Throttled | Fault::Store => true,
+        Fault::Refused | Fault::Outage | Fault::Unclear => !evidence.is_worth_a_call(),
+    };
+    ends.then(|| PublishError {
+        is_alone: false,
+        ..error.clone()
+    })
 }
 
 /// The event id that a task names.

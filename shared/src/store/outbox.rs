@@ -34,11 +34,13 @@ pub enum With {
 }
 
 /// What of a head says where its event stands, and which one it is.
-const STANDING: [&str; 11] = [
+const STANDING: [&str; 13] = [
     "pk",
     "state",
     "reason",
     "attempts",
+    "deferrals",
+    "leases",
     "payload_sha256",
     "attempt_id",
     "next_attempt_at",
@@ -66,6 +68,11 @@ impl Place {
     /// The shard.
     pub fn shard(&self) -> u8 {
         self.shard
+    }
+
+    /// Whether it is the beginning of its shard.
+    pub fn is_beginning(&self) -> bool {
+        self.after.is_none()
     }
 
     /// The place after a page: within the shard, in the next one, or none.
@@ -256,13 +263,30 @@ impl Store {
     }
 
     /// Puts a pending event off until `next`, after SNS blamed its message. False where somebody else changed it.
-    pub async fn put_off(&self, id: &EventId, head: &Head, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
-        self.blame(id, head, State::Pending, cause, next).await
+    pub async fn put_off(&self, id: &EventId, attempts: u32, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
+        self.blame(id, attempts, State::Pending, cause, next).await
     }
 
     /// Gives up on a pending event: SNS blames its message for good. It stays, as failed.
-    pub async fn give_up(&self, id: &EventId, head: &Head, cause: &str) -> Result<bool, StoreError> {
-        self.blame(id, head, State::Failed, cause, Timestamp::now()).await
+    pub async fn give_up(&self, id: &EventId, attempts: u32, cause: &str) -> Result<bool, StoreError> {
+        self.blame(id, attempts, State::Failed, cause, Timestamp::now()).await
+    }
+
+    /// Puts a pending event off until `next`, after an error that SNS does not blame on its message. False where it is no
+    /// longer pending.
+    pub async fn defer(&self, id: &EventId, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
+        self.update(
+            id,
+            "SET next_attempt_at = :next, last_error = :cause ADD deferrals :one REMOVE leases",
+            "#state = :pending",
+            [
+                (":next", AttributeValue::S(sortable(next))),
+                (":cause", AttributeValue::S(cause.to_owned())),
+                (":one", AttributeValue::N("1".to_owned())),
+                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
+            ],
+        )
+        .await
     }
 
     /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
@@ -374,7 +398,8 @@ impl Store {
 
     /// Moves a failed event back to pending, due at once. False where it is no longer failed.
     pub async fn requeue(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :pending, #work = :work, next_attempt_at = :now, attempts = :none";
+        let change =
+            "SET #state = :pending, #work = :work, next_attempt_at = :now, attempts = :none REMOVE deferrals, leases";
         let work = format!("{}#{}", State::Pending.as_str(), id.shard());
         self.update(
             id,
@@ -394,13 +419,12 @@ impl Store {
     async fn blame(
         &self,
         id: &EventId,
-        head: &Head,
+        attempts: u32,
         state: State,
         cause: &str,
         next: Timestamp,
     ) -> Result<bool, StoreError> {
-        let change =
-            "SET #state = :state, #work = :work, next_attempt_at = :next, last_error = :cause, attempts = :attempts";
+        let change = "SET #state = :state, #work = :work, next_attempt_at = :next, last_error = :cause, attempts = :attempts REMOVE leases";
         let text = |value: String| AttributeValue::S(value);
         let number = |value: u32| AttributeValue::N(value.to_string());
         self.update(
@@ -412,9 +436,9 @@ impl Store {
                 (":work", text(format!("{}#{}", state.as_str(), id.shard()))),
                 (":next", text(sortable(next))),
                 (":cause", text(cause.to_owned())),
-                (":attempts", number(head.attempts + 1)),
+                (":attempts", number(attempts + 1)),
                 (":pending", text(State::Pending.as_str().to_owned())),
-                (":seen", number(head.attempts)),
+                (":seen", number(attempts)),
             ],
         )
         .await
