@@ -4,20 +4,19 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use super::written::sortable;
-use super::{Head, State, Store, StoreError, describe};
+use super::{Head, State, Store, StoreError};
 use crate::identity::EventId;
 
 /// Everything that says more than that the event happened, but for what it is found by.
-const CONTENT: &str =
-    "payload, payload_parts, event, event_parts, #request, #hour, #work, next_attempt_at, last_error, reason";
-/// What it is found by goes last: an erasure that was cut short is found again, and finished.
-const PLACE: &str = "#order, order_key, order_sort";
+const CONTENT: &str = "payload, event, #request, #hour, #work, next_attempt_at, last_error, reason";
+/// What it is found by goes last, with the names of its parts: an erasure that was interrupted is found again, and finished.
+const LAST: &str = "payload_parts, event_parts, #order, order_key, order_sort";
 
 impl Store {
     /// Removes an event's content and leaves a tombstone, which keeps a late repeat from being a new event. False where the
     /// event has changed since `head` was read.
     ///
-    /// The head goes first: parts without a head are never read.
+    /// The head changes first: the parts of an erased event are never read.
     pub async fn erase(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
         let change = format!("SET #state = :erased, erased_at = :now REMOVE {CONTENT}");
         let values = [
@@ -31,45 +30,9 @@ impl Store {
         {
             return Ok(false);
         }
-        for sort_key in self.beside_head(id).await? {
-            let delete = self.client.delete_item().table_name(&self.table);
-            let delete = delete
-                .key("pk", AttributeValue::S(id.to_string()))
-                .key("sk", AttributeValue::S(sort_key));
-            delete
-                .send()
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-        }
+        self.delete_beside_head(id).await?;
         let values = [(":erased", AttributeValue::S(State::Erased.as_str().to_owned()))];
-        self.update(id, &format!("REMOVE {PLACE}"), "#state = :erased", values)
+        self.update(id, &format!("REMOVE {LAST}"), "#state = :erased", values)
             .await
-    }
-
-    /// The parts of an event, and other bodies that came under its id.
-    async fn beside_head(&self, id: &EventId) -> Result<Vec<String>, StoreError> {
-        let mut keys = Vec::new();
-        let mut start = None;
-        loop {
-            let query = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .key_condition_expression("pk = :id")
-                .expression_attribute_values(":id", AttributeValue::S(id.to_string()))
-                .projection_expression("sk")
-                .consistent_read(true)
-                .set_exclusive_start_key(start);
-            let page = query
-                .send()
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-            let sort_keys = page.items().iter().filter_map(|item| item.get("sk")?.as_s().ok());
-            keys.extend(sort_keys.filter(|key| *key != "head").cloned());
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                return Ok(keys);
-            }
-        }
     }
 }
