@@ -15,7 +15,7 @@ use crate::provider::{Provider, Verifies};
 use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
-use crate::store::{AttemptId, Content, Entry, EventJson, Head, Patience, Put, State, Store, StoreError};
+use crate::store::{AttemptId, Content, Entry, EventJson, Head, KeptConflict, Patience, Put, State, Store, StoreError};
 use crate::understanding::{Meaning, Understanding, understand};
 use crate::verification::Verified;
 
@@ -112,7 +112,7 @@ impl<P: Provider> Receiver<P> {
 
     /// Understands a delivery, stores it and publishes its event.
     async fn keep(&self, delivery: &Verified<Delivery>, deadline: Instant) -> Result<Receipt, Interrupted> {
-        let Understanding { id, meaning } = understand(&self.provider, delivery);
+        let Understanding { id, meaning, .. } = understand(&self.provider, delivery);
         let (event_type, (outcome, publication)) = match meaning {
             Meaning::Order(event) => (
                 Some(event.r#type.as_str()),
@@ -180,8 +180,11 @@ impl<P: Provider> Receiver<P> {
             Put::Begun(first) => return Err(Interrupted::Begun(first)),
             // What was erased on request is not kept again, under whatever body.
             Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
-                self.store.put_conflict(&entry, patience).await?;
-                return Ok((Outcome::Quarantined(Reason::Conflict), Publication::Settled));
+                let outcome = match self.store.put_conflict(&entry, patience).await? {
+                    KeptConflict::Kept => Outcome::Quarantined(Reason::Conflict),
+                    KeptConflict::Erased => Outcome::Duplicate,
+                };
+                return Ok((outcome, Publication::Settled));
             }
             Put::Existing(head) => match head.state {
                 State::Pending => {
@@ -191,8 +194,8 @@ impl<P: Provider> Receiver<P> {
                 State::Published | State::Failed | State::Superseded | State::Erased => {
                     return Ok((Outcome::Duplicate, Publication::Settled));
                 }
-                State::Unsupported => return Ok((Outcome::Unsupported, Publication::Settled)),
-                State::Quarantined => {
+                // It is understood now, whatever it was taken for before.
+                State::Quarantined | State::Unsupported => {
                     if !self.store.release(&entry, &attempt, patience).await? {
                         return Ok((Outcome::Duplicate, Publication::Settled));
                     }

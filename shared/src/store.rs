@@ -27,6 +27,7 @@ use crate::verification::Verified;
 
 mod backlog;
 mod compressed;
+mod conflicts;
 mod erasure;
 mod history;
 mod lease;
@@ -35,10 +36,11 @@ mod parts;
 mod written;
 
 pub use compressed::EventJson;
-pub use history::Hour;
+pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
+pub use history::{Hour, Received};
 pub use lease::BegunRun;
 use outbox::ASK_FOR_REST_AFTER;
-pub use outbox::{Place, SHARDS, With};
+pub use outbox::{Place, SHARDS, Superseded, With};
 use parts::{Commit, Condition, part_key};
 use written::{Written, sortable};
 
@@ -255,6 +257,24 @@ impl Head {
         self.item.get(name)?.as_s().ok().map(String::as_str)
     }
 
+    /// The hash of the body that it was stored with.
+    pub fn payload_sha256(&self) -> &str {
+        &self.payload_sha256
+    }
+
+    /// Whether somebody has dismissed it.
+    pub fn is_dismissed(&self) -> bool {
+        self.text("dismissed_at").is_some()
+    }
+
+    /// Whether it is a tombstone whose erasure has come to its end.
+    pub fn is_erased_to_its_end(&self) -> bool {
+        self.state == State::Erased
+            && ["erasing", "order_key"]
+                .iter()
+                .all(|name| !self.item.contains_key(*name))
+    }
+
     /// Whether it was stored with this body.
     pub fn has_body(&self, body: &[u8]) -> bool {
         self.payload_sha256 == sha256_hex(body)
@@ -332,31 +352,6 @@ impl Store {
         } else {
             Ok(Put::Existing(Box::new(head)))
         }
-    }
-
-    /// Keeps another body that came under a known event id, beside the first. Does nothing if that body is there already.
-    pub async fn put_conflict(&self, entry: &Entry<'_>, patience: impl Into<Patience>) -> Result<(), StoreError> {
-        let mut written = Written::of(entry, &AttemptId::random());
-        let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
-        let sort_key = format!("conflict#{}", written.payload_sha256);
-        written.head.insert("sk".to_owned(), AttributeValue::S(sort_key));
-        // The order's history and the outbox know the event by its head alone.
-        for index in ["work", "next_attempt_at", "order_key", "order_sort", "hour"] {
-            written.head.remove(index);
-        }
-        written.head.insert(
-            "state".to_owned(),
-            AttributeValue::S(State::Quarantined.as_str().to_owned()),
-        );
-        written.head.insert(
-            "reason".to_owned(),
-            AttributeValue::S(Reason::Conflict.as_str().to_owned()),
-        );
-        let condition = Condition::new("attribute_not_exists(pk)", []);
-        self.commit(&written.head, &condition, end_of_manifest, patience)
-            .await?;
-        Ok(())
     }
 
     /// The JSON of the stored order event exactly as it was written.

@@ -107,6 +107,8 @@ struct Run<'o> {
     unmarked: Mutex<HashSet<EventId>>,
     /// The run's own mark, made where the first event is due; nothing where it could not be made.
     mark: OnceCell<Option<BegunRun>>,
+    /// What this run has put off or given up: a message may be refused more than once before one passes.
+    settled: Mutex<HashSet<EventId>>,
     /// One leased event at a time: what dies then dies of that one.
     leasing: tokio::sync::Mutex<()>,
 }
@@ -185,6 +187,7 @@ impl Outbox {
             evidence: Evidence::default(),
             unmarked: Mutex::default(),
             mark: OnceCell::new(),
+            settled: Mutex::default(),
             leasing: tokio::sync::Mutex::default(),
         };
         let mut plan = Plan::new();
@@ -292,7 +295,7 @@ impl Run<'_> {
         if step.extent == Extent::OneMessage && !due.is_empty() {
             due = vec![due.swap_remove(fastrand::usize(..due.len()))];
         }
-        let (published, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|(id, _)| self.unmarked().contains(id));
+        let (published, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|(id, _)| lock(&self.unmarked).contains(id));
         let (leased, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, head)| leases_all || head.leases > 0);
         let results = self
             .outbox
@@ -300,7 +303,7 @@ impl Run<'_> {
             .await;
         worked.is_cut_short = results.len() < due.len();
         let taken = due.iter().zip(&results).filter(|(_, result)| result.is_ok());
-        self.unmarked().extend(taken.map(|((id, _), _)| id.clone()));
+        lock(&self.unmarked).extend(taken.map(|((id, _), _)| id.clone()));
         let mut to_mark: Vec<&EventId> = published.iter().map(|(id, _)| id).collect();
         for ((id, head), result) in due.iter().zip(results) {
             match result {
@@ -355,7 +358,7 @@ impl Run<'_> {
             .await;
         match results.into_iter().next() {
             Some(Ok(())) => {
-                self.unmarked().insert(id.clone());
+                lock(&self.unmarked).insert(id.clone());
                 self.mark_published(&[id], worked).await;
             }
             Some(Err(error)) => {
@@ -403,7 +406,7 @@ impl Run<'_> {
                 sleep(wait).await;
                 wait *= 2;
             }
-            self.unmarked().remove(*id);
+            lock(&self.unmarked).remove(*id);
             Ok(())
         });
         for marked in join_all(marks).await {
@@ -454,6 +457,9 @@ impl Run<'_> {
             error,
         } in refused
         {
+            if !lock(&self.settled).insert(id.clone()) {
+                continue;
+            }
             let cause = error.cause.as_str();
             let is_blamed = matches!(error.fault, Fault::Refused | Fault::Unpublishable);
             if is_blamed && attempts + 1 >= ATTEMPTS {
@@ -469,10 +475,10 @@ impl Run<'_> {
         }
         Ok(counts)
     }
+}
 
-    fn unmarked(&self) -> MutexGuard<'_, HashSet<EventId>> {
-        self.unmarked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(ids: &Mutex<HashSet<EventId>>) -> MutexGuard<'_, HashSet<EventId>> {
+    ids.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When an event is tried next that was put off so often before.

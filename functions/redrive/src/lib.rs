@@ -1,14 +1,16 @@
-//! The function beside the way of a delivery: every minute it publishes what waits in the outbox, and invoked by hand it
-//! shows events, publishes them again, gives those that failed another try, reads quarantined deliveries anew or closes them, or
-//! erases an order.
+//! The function that works beside deliveries: every minute it publishes what waits in the outbox, and invoked by hand it shows
+//! events, publishes them again, gives those that failed another try, reads again or closes what was not understood, publishes a
+//! conflict, or erases an event, an order or a customer.
 //!
 //! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
 //! deadline and says where it goes on.
 
+mod conflict;
 mod dismiss;
 mod drain;
 mod erase;
 mod get;
+mod mentions;
 mod plan;
 mod providers;
 mod replay;
@@ -29,7 +31,7 @@ use shared::settings::{SettingError, Settings};
 use shared::store::{Head, Store, StoreError};
 use shared::telemetry::Telemetry;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::providers::Providers;
 
@@ -57,11 +59,15 @@ pub enum Task {
     Replay(replay::Replay),
     /// Give failed events another try.
     Requeue(requeue::Requeue),
-    /// Read quarantined deliveries anew.
+    /// Read deliveries again that were not understood.
     Reprocess(reprocess::Reprocess),
     /// Close a quarantined delivery unread.
     Dismiss(dismiss::Dismiss),
-    /// Remove what is known of an order.
+    /// Take a dismissal back.
+    Undismiss(dismiss::Dismiss),
+    /// Publish another body of a known event as an event of its own.
+    PublishConflict(conflict::PublishConflict),
+    /// Remove what is stored of an event, an order or a customer.
     Erase(erase::Erase),
 }
 
@@ -109,6 +115,16 @@ impl TimeLeft {
             deadline,
         }
     }
+
+    /// Does a step of a task, as long as there is time. The inner error says why it was not done to its end: it may be repeated.
+    async fn cut<T>(self, step: impl Future<Output = Result<T, TaskError>>) -> Result<Result<T, String>, TaskError> {
+        match timeout_at(self.give_up_at, step).await {
+            Ok(Ok(done)) => Ok(Ok(done)),
+            Ok(Err(TaskError::Store(error))) => Ok(Err(error.to_string())),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Ok(Err("no answer in time".to_owned())),
+        }
+    }
 }
 
 /// The parts every task works with.
@@ -138,13 +154,15 @@ impl Outbox {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
         let time = TimeLeft::until(deadline);
         let report = match task {
-            Task::Get(get) => return self.get(get).await.map(Answer::Shown),
+            Task::Get(get) => return self.get(get, time).await.map(Answer::Shown),
             Task::Redrive(_) => self.drain(time).await,
             Task::Replay(replay) => self.replay(replay, time).await,
-            Task::Requeue(requeue) => self.requeue(&requeue, time.stop_at).await,
-            Task::Reprocess(reprocess) => self.reprocess(&reprocess, time.stop_at).await,
+            Task::Requeue(requeue) => self.requeue(&requeue, time).await,
+            Task::Reprocess(reprocess) => self.reprocess(&reprocess, time).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
-            Task::Erase(erase) => self.erase(erase).await,
+            Task::Undismiss(undismiss) => self.undismiss(&undismiss).await,
+            Task::PublishConflict(conflict) => self.publish_conflict(&conflict, time).await,
+            Task::Erase(erase) => self.erase(&erase, time).await,
         };
         report.map(Answer::Report)
     }
