@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use local::settings::REDRIVE;
+use local::masking::Masking;
+use local::recorder::Recorder;
+use local::settings::{self, REDRIVE};
 use local::tap::{Fault, Rule, Service};
-use local::{json_text, lambda};
+use local::{json_text, lambda, view};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tests::outbox::{DENIED, ids, text};
@@ -393,25 +395,30 @@ async fn a_task_with_too_little_time_answers_with_its_cursor() {
 async fn a_task_that_the_table_stops_answers_what_it_has_done() {
     let stack = Stack::start().await;
     let now = Timestamp::now();
-    for (index, event_id) in stack.deliver_new(4).await.iter().enumerate() {
+    let delivered = stack.deliver_new(4).await;
+    for (index, event_id) in delivered.iter().enumerate() {
         let since = now - SignedDuration::from_mins(60 - i64::try_from(index).unwrap());
-        stack.not_understood(event_id, &reversed(event_id), since, 0).await;
+        stack.not_understood(event_id, &reversed(event_id), since, index).await;
     }
     // The second of them cannot be written.
-    let refused = stack
-        .tap()
-        .inject(Rule::new(Service::DynamoDb, "TransactWriteItems").times(9), DENIED);
+    let refused = stack.tap().inject(
+        Rule::new(Service::DynamoDb, "TransactWriteItems").holding(reversed(&delivered[1])),
+        Fault::Answer {
+            status: 400,
+            code: "AccessDeniedException",
+        },
+    );
     let answer = stack.ask(json!({"reprocess": {}})).await;
     assert_eq!(
         (&answer["accepted"], &answer["done"]),
-        (&json!(0), &json!(false)),
+        (&json!(1), &json!(false)),
         "{answer}"
     );
-    assert_eq!(answer["outage"], "AuthorizationError");
+    assert_eq!(answer["outage"], "DynamoDB: AccessDeniedException");
     drop(refused);
     let mut task = json!({"reprocess": {}});
     task["reprocess"]["cursor"] = answer["cursor"].clone();
-    assert_eq!(stack.ask(task).await["accepted"], 4);
+    assert_eq!(stack.ask(task).await["accepted"], 3);
 
     let event_id = stack.deliver_new(1).await.remove(0);
     let refused = stack.tap().inject(Rule::new(Service::DynamoDb, "Query"), DENIED);
@@ -586,6 +593,39 @@ async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
     stack.sign(&mut repeat);
     assert_eq!(stack.send(&repeat).await.event_id("quarantined"), event_id);
     assert_eq!(stack.ask(task(false)).await["accepted"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_live_view_lists_conflicts() {
+    let providers = tests::ORDERS.map(|(provider, _)| provider);
+    let recorder = Recorder::new(Masking::new(settings::secrets(providers).values()));
+    let stack = Stack::with(|config| {
+        config.view = Some(view::Config {
+            recorder,
+            catalogue: tests::catalogue(),
+            secrets: view::Secrets::Development,
+        });
+    })
+    .await;
+    let fixture = stack.signed("cartum", "order-created");
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let other = stack.with_another_body(&fixture, "something_new", "another".into());
+    stack.send(&other).await.event_id("quarantined");
+    let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
+    let hash = shown["conflicts"][0]["payload_sha256"].as_str().unwrap();
+    for page in [
+        "/order?provider=cartum&shop=main&id=115",
+        "/deliveries/1",
+        "/deliveries/2",
+    ] {
+        let request = http::Request::get(format!("{}{page}", stack.url())).body(bytes::Bytes::new());
+        let answer = stack.send_request(request.unwrap()).await;
+        assert_eq!(answer.status, 200, "{page}: {answer:?}");
+        assert!(
+            answer.text.contains(hash) && answer.text.contains("Conflicts (1)"),
+            "{page}: {answer:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

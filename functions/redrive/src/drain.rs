@@ -71,6 +71,13 @@ struct Refused {
     error: PublishError,
 }
 
+impl Refused {
+    /// Whether it may be an outage. An event that can never be a message says nothing about the topic.
+    fn is_open(&self) -> bool {
+        self.error.fault != Fault::Unpublishable
+    }
+}
+
 /// What has come of a page.
 #[derive(Default)]
 struct Worked {
@@ -144,9 +151,7 @@ impl Progress {
             }
         };
         self.counts.add(worked.counts);
-        // An event that can never be a message says nothing about the topic.
-        let is_open = |refused: &Refused| refused.error.fault != Fault::Unpublishable;
-        let nothing_passed = worked.counts.published == 0 && worked.refused.iter().any(is_open);
+        let nothing_passed = worked.counts.published == 0 && worked.refused.iter().any(Refused::is_open);
         self.refused
             .extend(worked.refused.into_iter().map(|refused| (refused.id.clone(), refused)));
         self.outage = self.outage.take().or(worked.outage);
@@ -247,9 +252,10 @@ impl Run<'_> {
                 return;
             }
             if plan.has_next() {
-                match throttle.pauses_until().filter(|until| *until < self.time.stop_at) {
+                match throttle.pauses_until() {
+                    Some(until) if until >= self.time.stop_at => return,
                     Some(until) => sleep_until(until).await,
-                    None => return,
+                    None => {}
                 }
             } else if !plan.go_on(self.evidence.has_published()) {
                 return;
@@ -315,6 +321,9 @@ impl Run<'_> {
         for (id, head) in &leased {
             if Instant::now() >= self.time.stop_at {
                 worked.is_cut_short = true;
+            } else if !self.evidence.has_published() && worked.refused.iter().any(Refused::is_open) {
+                // An outage, perhaps: it is not tried with all of the page.
+                worked.unsplit = worked.refused.first().map(|refused| refused.error.cause.clone());
             } else if worked.throttled.is_none() && worked.outage.is_none() {
                 self.try_leased(id, head, &mut worked).await?;
             }
@@ -423,7 +432,7 @@ impl Run<'_> {
         let refused: Vec<Refused> = progress.refused.drain().map(|(_, refused)| refused).collect();
         let (certain, open): (Vec<_>, Vec<_>) = refused
             .into_iter()
-            .partition(|refused| refused.error.fault == Fault::Unpublishable || self.evidence.has_published());
+            .partition(|refused| !refused.is_open() || self.evidence.has_published());
         // A lone event has no other beside it that could pass. Then the topic itself is asked.
         let is_lone = plan.is_done() && progress.unsplit.is_none() && progress.may_go_on();
         let is_to_blame = match open.as_slice() {
