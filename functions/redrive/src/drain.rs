@@ -171,12 +171,12 @@ impl Progress {
             plan.again(step);
         } else if let Some(cause) = worked.unsplit {
             self.unsplit.get_or_insert(cause);
-            plan.set_aside(step.place);
-            next.into_iter().for_each(|next| plan.set_aside(next));
+            plan.set_aside([step.place]);
+            plan.set_aside(next);
         } else if nothing_passed {
-            next.into_iter().for_each(|next| plan.set_aside(next));
-        } else {
-            next.into_iter().for_each(|next| plan.go_on_at(next));
+            plan.set_aside(next);
+        } else if let Some(next) = next {
+            plan.go_on_at(next);
         }
     }
 }

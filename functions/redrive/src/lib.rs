@@ -155,14 +155,14 @@ impl Outbox {
         let time = TimeLeft::until(deadline);
         let report = match task {
             Task::Get(get) => return self.get(get, time).await.map(Answer::Shown),
-            Task::Redrive(_) => self.drain(time).await,
+            Task::Redrive(_) => Box::pin(self.drain(time)).await,
             Task::Replay(replay) => self.replay(replay, time).await,
             Task::Requeue(requeue) => self.requeue(&requeue, time).await,
             Task::Reprocess(reprocess) => self.reprocess(&reprocess, time).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
             Task::Undismiss(undismiss) => self.undismiss(&undismiss).await,
-            Task::PublishConflict(conflict) => self.publish_conflict(&conflict, time).await,
-            Task::Erase(erase) => self.erase(&erase, time).await,
+            Task::PublishConflict(conflict) => Box::pin(self.publish_conflict(&conflict, time)).await,
+            Task::Erase(erase) => Box::pin(self.erase(&erase, time)).await,
         };
         report.map(Answer::Report)
     }
@@ -287,7 +287,7 @@ pub async fn run() -> Result<(), Error> {
             .duration_since(SystemTime::now())
             .unwrap_or_default();
         match outbox {
-            Ok(outbox) => outbox.handle(event.payload, Instant::now() + left).await,
+            Ok(outbox) => Box::pin(outbox.handle(event.payload, Instant::now() + left)).await,
             Err(error) => Err(error.clone().into()),
         }
     }))

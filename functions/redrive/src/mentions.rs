@@ -53,15 +53,12 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
         let character = code
             .and_then(|code| u32::from_str_radix(code, 16).ok())
             .and_then(char::from_u32);
-        match character {
-            Some(character) => {
-                decoded.push(character);
-                rest = &rest[prefix + digits..];
-            }
-            None => {
-                decoded.push_str(&rest[..1]);
-                rest = &rest[1..];
-            }
+        if let Some(character) = character {
+            decoded.push(character);
+            rest = &rest[prefix + digits..];
+        } else {
+            decoded.push_str(&rest[..1]);
+            rest = &rest[1..];
         }
     }
     decoded.push_str(rest);

@@ -44,9 +44,9 @@ impl Plan {
             looked_at: 0,
             looks: 0,
         };
-        (first..SHARDS)
-            .chain(0..first)
-            .for_each(|shard| plan.go_on_at(Place::at(shard)));
+        for shard in (first..SHARDS).chain(0..first) {
+            plan.go_on_at(Place::at(shard));
+        }
         plan
     }
 
@@ -78,9 +78,9 @@ impl Plan {
         self.next.push_back(step);
     }
 
-    /// Keeps a page until a message has passed.
-    pub(crate) fn set_aside(&mut self, place: Place) {
-        self.set_aside.push(place);
+    /// Keeps pages until a message has passed.
+    pub(crate) fn set_aside(&mut self, places: impl IntoIterator<Item = Place>) {
+        self.set_aside.extend(places);
     }
 
     /// Adds what waited for a message to pass, if one `has_passed`; else one message, if it is worth a look. False where there is
@@ -89,7 +89,9 @@ impl Plan {
         if has_passed {
             let waited = std::mem::take(&mut self.set_aside);
             self.looked_at = 0;
-            waited.into_iter().for_each(|place| self.go_on_at(place));
+            for place in waited {
+                self.go_on_at(place);
+            }
         } else if self.looks < LOOKS
             && let Some(place) = self.set_aside.get(self.looked_at).cloned()
         {
@@ -112,8 +114,7 @@ mod tests {
     fn an_outage_is_looked_at_a_few_times() {
         let mut plan = Plan::new();
         while let Some(step) = plan.next() {
-            plan.set_aside(step.place.clone());
-            plan.set_aside(step.place);
+            plan.set_aside([step.place.clone(), step.place]);
         }
         let mut looks = 0;
         while plan.go_on(false) {
@@ -128,7 +129,7 @@ mod tests {
     fn what_was_set_aside_goes_on_once_a_message_passes() {
         let mut plan = Plan::new();
         while plan.next().is_some() {}
-        plan.set_aside(Place::at(3));
+        plan.set_aside([Place::at(3)]);
         assert!(plan.go_on(true) && !plan.is_done());
         let step = plan.next().expect("a page");
         assert_eq!((step.place.shard(), step.extent), (3, Extent::Page));

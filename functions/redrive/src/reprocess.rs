@@ -113,7 +113,7 @@ impl Outbox {
         let mut is_done = false;
         let mut outage = None;
         while !is_done && Instant::now() < time.stop_at {
-            let page = self.reprocess_page(task, &source, &mut cursor, time, &mut reprocessed);
+            let page = Box::pin(self.reprocess_page(task, &source, &mut cursor, time, &mut reprocessed));
             match time.cut(page).await? {
                 Ok(was_last) => is_done = was_last,
                 Err(cause) => {

@@ -17,14 +17,14 @@ pub(super) fn attributes(json: &str) -> Option<Vec<(&'static str, String)>> {
     let data = event.get("data").and_then(Object::parse).unwrap_or_default();
     let order = data.get("order").and_then(Object::parse).unwrap_or_default();
     let text = |value: Option<&str>| serde_json::from_str::<String>(value?).ok();
-    let test = data.get("test").filter(|test| ["true", "false"].contains(test));
+    let is_test = data.get("test").filter(|word| ["true", "false"].contains(word));
     let currency = text(order.get("currency"));
     let is_code = |currency: &String| currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
     let attributes = [
         ("type", text(event.get("type"))),
         ("provider", text(data.get("provider"))),
         ("shop", text(data.get("shop"))),
-        ("test", test.map(str::to_owned)),
+        ("test", is_test.map(str::to_owned)),
         ("currency", currency.filter(is_code)),
     ];
     let known = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -165,7 +165,7 @@ impl Reducible for StoredEvent<'_> {
             }
         }
         data.change_list("assumed", |pointers| {
-            pointers.retain(|pointer| !omission.holds(pointer))
+            pointers.retain(|pointer| !omission.holds(pointer));
         });
         data.change_list("omitted", |pointers| {
             pointers.extend(omission.pointers.iter().map(|&pointer| pointer.to_owned()));

@@ -148,9 +148,8 @@ impl Store {
         items: &[TransactWriteItem],
     ) -> Result<Transacted, SdkError<TransactWriteItemsError>> {
         let transaction = self.client.transact_write_items();
-        let error = match transaction.set_transact_items(Some(items.to_vec())).send().await {
-            Ok(_) => return Ok(Transacted::Done),
-            Err(error) => error,
+        let Err(error) = transaction.set_transact_items(Some(items.to_vec())).send().await else {
+            return Ok(Transacted::Done);
         };
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
             return Err(error);

@@ -28,14 +28,14 @@ impl Store {
     /// Leaves the mark of a run that begins to publish.
     pub async fn begin_run(&self) -> Result<BegunRun, StoreError> {
         let id = AttemptId::random();
-        let begin = self
+        let update = self
             .run_item()
             .update_expression("SET run_id = :mine, begun_at = :now ADD unended :one")
             .expression_attribute_values(":mine", AttributeValue::S(id.0.clone()))
             .expression_attribute_values(":now", AttributeValue::S(sortable(Timestamp::now())))
             .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
             .return_values(ReturnValue::UpdatedNew);
-        let begun = begin.send().await;
+        let begun = update.send().await;
         let begun = begun.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
         let count = begun.attributes().and_then(|item| item.get("unended")?.as_n().ok());
         let count: u32 = count.and_then(|count| count.parse().ok()).unwrap_or(1);
