@@ -1,4 +1,4 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss` and `erase`: what an operator asks of the function `redrive`, here or deployed.
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `erase` and `audit`: what an operator asks of the function `redrive`, here or deployed.
 
 use std::time::Duration;
 
@@ -113,6 +113,13 @@ pub(crate) struct Erase {
     place: Place,
 }
 
+/// `cargo local audit`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    place: Place,
+}
+
 /// Publishes what is due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
@@ -200,6 +207,13 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
     Ok(())
 }
 
+/// Lists the parts that no event refers to.
+pub(crate) async fn audit(audit: Audit) -> Result<(), Error> {
+    let orphans = Task::new("audit", json!({}), audit.place).await?.all_orphans().await?;
+    print(&json!({"orphans": orphans}));
+    Ok(())
+}
+
 /// Events, as they were written.
 #[derive(Serialize)]
 struct Events {
@@ -260,6 +274,21 @@ impl Task {
                 return Ok(Events { events });
             }
             self.parameters["cursor"] = answer.cursor;
+        }
+    }
+
+    /// All orphans, in as many answers as it takes.
+    async fn all_orphans(mut self) -> Result<Vec<Value>, Error> {
+        let mut orphans = Vec::new();
+        loop {
+            let mut answer: Value = self.once().await?;
+            if let Value::Array(some) = answer["orphans"].take() {
+                orphans.extend(some);
+            }
+            if answer["done"] == true {
+                return Ok(orphans);
+            }
+            self.parameters["cursor"] = answer["cursor"].take();
         }
     }
 

@@ -3,7 +3,7 @@
 //! A head item (`sk` = `head`) is an event. Values that do not fit into it are first written to part items, which are named by
 //! their own hash, so that attempts never mix; the head's conditional write commits the event. See the module `parts`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read as _;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::answer::Reason;
 use crate::aws;
 use crate::delivery::Delivery;
 use crate::event::OrderEvent;
+pub use crate::identity::SHARDS;
 use crate::identity::{EventId, Shop, sha256_hex};
 use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
@@ -31,13 +32,16 @@ mod erasure;
 mod history;
 mod outbox;
 mod parts;
+#[cfg(test)]
+mod scale;
 mod written;
 
 pub use compressed::EventJson;
 pub use history::Hour;
 use outbox::ASK_FOR_REST_AFTER;
-pub use outbox::{Place, SHARDS, With};
+pub use outbox::{Place, With};
 use parts::{Commit, Condition, part_key};
+pub use parts::{ManifestPlace, Orphan};
 use written::{Written, sortable};
 
 type Item = HashMap<String, AttributeValue>;
@@ -302,7 +306,7 @@ impl Store {
                 return Ok(Put::Existing(Box::new(Head::read(head)?)));
             }
         }
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
         let condition = Condition::new("attribute_not_exists(pk)", []);
         let commit = self.commit(&written.head, &condition, end_of_manifest, patience);
         let item = match commit.await? {
@@ -322,8 +326,16 @@ impl Store {
     pub async fn put_conflict(&self, entry: &Entry<'_>, patience: impl Into<Patience>) -> Result<(), StoreError> {
         let mut written = Written::of(entry, &AttemptId::random());
         let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
         let sort_key = format!("conflict#{}", written.payload_sha256);
+        // Its parts need not be written again.
+        if !written.parts.is_empty() {
+            let key = item_key(entry.id.as_str(), &sort_key);
+            let stored = patiently(patience, || self.get_by_key(key.clone())).await?;
+            if stored.is_some() {
+                return Ok(());
+            }
+        }
+        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
         written.head.insert("sk".to_owned(), AttributeValue::S(sort_key));
         // The order's history and the outbox know the event by its head alone.
         for index in ["work", "next_attempt_at", "order_key", "order_sort", "hour"] {
@@ -405,9 +417,7 @@ impl Store {
     }
 
     async fn get(&self, id: &EventId, sort_key: &str) -> Result<Option<Item>, StoreError> {
-        let key = [("pk", id.as_str()), ("sk", sort_key)];
-        let key = key.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
-        self.get_by_key(key.into())
+        self.get_by_key(item_key(id.as_str(), sort_key))
             .await
             .map_err(|error| StoreError::DynamoDb(describe(&error)))
     }
@@ -464,6 +474,12 @@ impl Store {
             Err(error) => Err(StoreError::DynamoDb(describe(&error))),
         }
     }
+}
+
+/// The key of an item.
+fn item_key(pk: &str, sk: &str) -> Item {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
 /// The texts of a list.

@@ -5,6 +5,7 @@
 //! in the state `failed`.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ use crate::{Outbox, PAGE, TaskError, TimeLeft};
 const ATTEMPTS: u32 = 6;
 
 /// Pages in hand at once, each of another shard, until a service asks for less.
-const PAGES_AT_ONCE: usize = SHARDS as usize;
+const PAGES_AT_ONCE: usize = 8;
+
+/// How long the sweep of abandoned parts may take.
+const SWEEP_BUDGET: Duration = Duration::from_secs(3);
 
 /// How long a mark is tried: what is published and not marked is published again.
 const MARK_BUDGET: Duration = Duration::from_secs(5);
@@ -48,10 +52,25 @@ const THROTTLED: [&str; 9] = [
     "TooManyRequestsException",
 ];
 
-/// No parameters.
+/// What is due, or a share of it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Redrive {}
+pub struct Redrive {
+    /// The shards `[from, to]` of the outbox, `to` not included, so that several runs drain it side by side; all where it is absent.
+    shards: Option<(u8, u8)>,
+}
+
+impl Redrive {
+    pub(crate) fn shards(&self) -> Result<Range<u8>, TaskError> {
+        let (from, to) = self.shards.unwrap_or((0, SHARDS));
+        if from < to && to <= SHARDS {
+            return Ok(from..to);
+        }
+        Err(TaskError::NoTask(format!(
+            "shards is [from, to] with from < to <= {SHARDS}"
+        )))
+    }
+}
 
 #[derive(Default)]
 struct Drained {
@@ -110,11 +129,11 @@ impl Page {
 impl Outbox {
     /// The shards are worked on side by side. Where a service throttles, half as many pages are in hand from then on, after a
     /// pause; one that throttles even a single page ends the run.
-    pub(crate) async fn drain(&self, time: TimeLeft) -> Result<Value, TaskError> {
+    pub(crate) async fn drain(&self, shards: Range<u8>, time: TimeLeft) -> Result<Value, TaskError> {
         let now = Timestamp::now();
         // What ends a run early, again and again, must not keep it from the same shards each time.
-        let first = fastrand::u8(..SHARDS);
-        let mut places: VecDeque<Place> = (first..SHARDS).chain(0..first).map(Place::at).collect();
+        let first = fastrand::u8(shards.clone());
+        let mut places: VecDeque<Place> = (first..shards.end).chain(shards.start..first).map(Place::at).collect();
         let (mut at_once, mut slowed_at) = (PAGES_AT_ONCE, Instant::now());
         let (mut pause, mut goes_on_at) = (PAUSE, Instant::now());
         let unmarked = Unmarked::default();
@@ -167,6 +186,9 @@ impl Outbox {
                 Err(error) => unreadable = Some(error),
             }
         }
+        if drained.outage.is_none() && unreadable.is_none() {
+            Box::pin(self.sweep(shards.clone(), time.give_up_at)).await;
+        }
         let run = Run {
             published: drained.published,
             put_off: drained.put_off,
@@ -177,10 +199,31 @@ impl Outbox {
                 .or_else(|| unreadable.as_ref().map(StoreError::to_string)),
         };
         // Boxed: the compiler has a limit for how deep futures are nested.
-        Box::pin(self.tell(&run, time.deadline)).await;
+        Box::pin(self.tell(&run, shards.contains(&0), time.deadline)).await;
         match unreadable {
             Some(error) => Err(error.into()),
             None => Ok(json!(run)),
+        }
+    }
+
+    /// Deletes parts that were written for events that were never stored. A run never fails by it.
+    async fn sweep(&self, shards: Range<u8>, give_up_at: Instant) {
+        let until = give_up_at.min(Instant::now() + SWEEP_BUDGET);
+        let now = Timestamp::now();
+        let sweeps = join_all(shards.map(|shard| self.store.sweep(shard, now, PAGE)));
+        let Ok(sweeps) = timeout_at(until, sweeps).await else {
+            tracing::warn!(cause = "no answer in time", "abandoned parts are left to a later run");
+            return;
+        };
+        let mut swept = 0;
+        for sweep in sweeps {
+            match sweep {
+                Ok(count) => swept += count,
+                Err(error) => tracing::warn!(cause = %error, "abandoned parts are left to a later run"),
+            }
+        }
+        if swept > 0 {
+            tracing::info!(swept, "abandoned parts were deleted");
         }
     }
 

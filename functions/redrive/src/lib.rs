@@ -5,6 +5,7 @@
 //! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
 //! deadline and says where it goes on.
 
+mod audit;
 mod dismiss;
 mod drain;
 mod erase;
@@ -61,6 +62,8 @@ pub enum Task {
     Dismiss(dismiss::Dismiss),
     /// Remove what is known of an order.
     Erase(erase::Erase),
+    /// List the parts that no event refers to.
+    Audit(audit::Audit),
 }
 
 /// What is answered to a task.
@@ -71,6 +74,8 @@ pub enum Answer {
     Report(Value),
     /// Events.
     Shown(get::Shown),
+    /// What no event refers to.
+    Audited(audit::Audited),
 }
 
 /// A task could not be done.
@@ -137,7 +142,8 @@ impl Outbox {
         let time = TimeLeft::until(deadline);
         let report = match task {
             Task::Get(get) => return self.get(get).await.map(Answer::Shown),
-            Task::Redrive(_) => self.drain(time).await,
+            Task::Audit(audit) => return self.audit(audit, time.stop_at).await.map(Answer::Audited),
+            Task::Redrive(redrive) => self.drain(redrive.shards()?, time).await,
             Task::Replay(replay) => self.replay(replay, time).await,
             Task::Requeue(requeue) => self.requeue(&requeue, time.stop_at).await,
             Task::Reprocess(reprocess) => self.reprocess(&reprocess, time.stop_at).await,

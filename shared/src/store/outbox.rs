@@ -1,6 +1,6 @@
 //! The outbox: events on their way from stored to published. Every change of state is conditional on the state before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -8,15 +8,13 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWr
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::parts::{Commit, Condition};
+use super::parts::{Commit, Condition, parts_named_by};
 use super::written::{Written, sortable};
 use super::{
     AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of, index_key,
+    item_key, patiently,
 };
-use crate::identity::EventId;
-
-/// Shards of the index `work`: an outage's backlog does not become one hot partition.
-pub const SHARDS: u8 = 8;
+use crate::identity::{EventId, SHARDS};
 
 /// DynamoDB leaves keys unprocessed where it is throttled.
 pub(super) const ASK_FOR_REST_AFTER: Duration = Duration::from_millis(100);
@@ -123,7 +121,12 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut written = Written::of(entry, attempt);
         let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let mut replaced = BTreeSet::new();
+        if !written.parts.is_empty() {
+            let head = patiently(patience, || self.get_by_key(item_key(entry.id.as_str(), "head"))).await?;
+            replaced.extend(head.iter().flat_map(parts_named_by));
+        }
+        let end_of_manifest = self.put_parts(entry, &mut written, replaced, patience).await?;
         let condition = Condition::new(
             "#state = :quarantined OR (#state = :pending AND attempt_id = :mine)",
             [
@@ -299,8 +302,6 @@ impl Store {
         patience: impl Into<Patience>,
     ) -> Result<bool, StoreError> {
         let mut written = Written::of(entry, &AttemptId::random());
-        let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
         let mut change = "SET #state = :superseded, superseded_by = :by".to_owned();
         let mut values = vec![
             (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
@@ -318,6 +319,12 @@ impl Store {
             }
         }
         change += " REMOVE #work, next_attempt_at";
+        // Parts are written only if there is no event yet to have them.
+        if !written.parts.is_empty() && self.get(entry.id, "head").await?.is_some() {
+            return self.update(old, &change, "#state = :quarantined", values).await;
+        }
+        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(written.head))
