@@ -197,6 +197,59 @@ async fn while_dynamodb_is_down_the_provider_is_told_to_send_again() {
     join_all(outages).await;
 }
 
+/// The calls that a write makes within the four seconds it has, if each of its tries is throttled: at least three tries, and at most
+/// twelve, the waits being between half as long as they may be (25, 50, 100, 200, 400, then 500 ms) and all of it. The SDK calls
+/// three times in each.
+const CALLS_WHILE_THROTTLED: std::ops::RangeInclusive<usize> = 9..=36;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_to_store_back_off_and_tell_the_last_cause() {
+    let fault = |code| Fault::Answer { status: 400, code };
+    let cases = [
+        ("ThrottlingException", CALLS_WHILE_THROTTLED),
+        ("ProvisionedThroughputExceededException", CALLS_WHILE_THROTTLED),
+        ("AccessDeniedException", 1..=1),
+        ("UnrecognizedClientException", 1..=1),
+        ("ExpiredTokenException", 1..=1),
+        ("ResourceNotFoundException", 1..=1),
+        ("ValidationException", 1..=1),
+    ];
+    for (code, calls) in cases {
+        let stack = Stack::start().await;
+        let refused = stack.tap().inject(Rule::new(Service::DynamoDb, "PutItem"), fault(code));
+        assert_sent_again(&stack.deliver("selldone", "checkout-order").await);
+        assert!(calls.contains(&refused.hits()), "{code}: {} calls", refused.hits());
+        let log = stack.log().join("\n");
+        let cause = log
+            .split_once(r#""cause":""#)
+            .and_then(|(_, rest)| rest.split_once('"'));
+        let cause = cause.expect("the line says why").0;
+        match cause.strip_prefix(&format!("DynamoDB: {code}")) {
+            Some("") => assert_eq!(*calls.end(), 1, "{cause}"),
+            Some(tries) => assert!(tries.starts_with(" after ") && tries.ends_with(" tries"), "{cause}"),
+            None => panic!("{code}: {cause}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_verifies_once_waits_for_access_to_the_table() {
+    for code in [
+        "AccessDeniedException",
+        "UnrecognizedClientException",
+        "ExpiredTokenException",
+    ] {
+        let stack = Stack::start().await;
+        let fault = Fault::Answer { status: 400, code };
+        let denied = stack
+            .tap()
+            .inject(Rule::new(Service::DynamoDb, "PutItem").times(4), fault);
+        stack.deliver("snipcart", "order-completed").await.event_id("accepted");
+        assert_eq!(denied.hits(), 4, "{code}");
+        assert_eq!(stack.snipcart().asked().len(), 1, "it is asked once");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_once_costs_no_delivery() {
     let stack = Stack::start().await;

@@ -47,6 +47,9 @@ const TWINS: u64 = 300;
 /// sent with another body as well, once they are answered.
 const CONFLICTS: u64 = 400;
 
+/// Write units that DynamoDB lets one partition key take a second.
+const UNITS_OF_A_PARTITION: u32 = 1_000;
+
 /// Letters that make an event too large for one item.
 const LARGE_BY: usize = 600_000;
 
@@ -272,6 +275,7 @@ pub async fn run(
     let (injected, answers) = (Counts::default(), Counts::default());
     let orders = Orders::read(catalogue, &[], Choice::Every, plan.seed)?;
     stack.tap().follow(faults(plan, Arc::clone(&injected)));
+    let _as_on_aws = stack.tap().limit_writes(UNITS_OF_A_PARTITION);
     stack
         .snipcart()
         .follow(validation_faults(plan.seed, Arc::clone(&injected)));

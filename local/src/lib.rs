@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub mod backlog;
 pub mod bench;
 pub mod binaries;
+mod capacity;
 pub mod chaos;
 pub mod client;
 pub mod data;

@@ -89,6 +89,8 @@ enum Command {
     PublishConflict(outbox::PublishConflict),
     /// Erase what is stored of an event, an order or a customer
     Erase(outbox::Erase),
+    /// List parts of large deliveries that no event refers to
+    Audit(outbox::Audit),
     /// Send events through random faults and kills in a stack of its own, and count what became of them
     Chaos(storm::Options),
     /// Send new orders at a steady rate in a stack of its own, and say how long each took
@@ -180,6 +182,7 @@ fn main() -> ExitCode {
         Command::Undismiss(options) => run(outbox::undismiss(options)),
         Command::PublishConflict(options) => run(outbox::publish_conflict(options)),
         Command::Erase(options) => run(outbox::erase(options)),
+        Command::Audit(options) => run(outbox::audit(options)),
         Command::Chaos(options) => run(storm::chaos(options)),
         Command::Load(options) => run(measure::load(options)),
         Command::Backlog(options) => run(measure::backlog(options)),

@@ -1,5 +1,5 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `undismiss`, `publish-conflict` and `erase`: what an
-//! operator asks of the function `redrive`, on this machine or deployed.
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase` and `audit`:
+//! what an operator asks of the function `redrive`, on this machine or deployed.
 
 use std::time::Duration;
 
@@ -146,6 +146,13 @@ pub(crate) struct Erase {
     place: Place,
 }
 
+/// `cargo local audit`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    place: Place,
+}
+
 /// Publishes what is due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
@@ -279,6 +286,13 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
     Ok(())
 }
 
+/// Lists the parts that no event refers to.
+pub(crate) async fn audit(audit: Audit) -> Result<(), Error> {
+    let orphans = Task::new("audit", json!({}), audit.place).await?.all_orphans().await?;
+    print(&json!({"orphans": orphans}));
+    Ok(())
+}
+
 /// Events, as they were written.
 #[derive(Serialize)]
 struct Events {
@@ -349,6 +363,21 @@ impl Task {
                 return Err(self.stopped(&format!("it was stopped ({cause})"), &[so_far]));
             }
             self.parameters["cursor"] = answer.cursor;
+        }
+    }
+
+    /// All orphans, in as many answers as it takes.
+    async fn all_orphans(mut self) -> Result<Vec<Value>, Error> {
+        let mut orphans = Vec::new();
+        loop {
+            let mut answer: Value = self.once().await?;
+            if let Value::Array(some) = answer["orphans"].take() {
+                orphans.extend(some);
+            }
+            if answer["done"] == true {
+                return Ok(orphans);
+            }
+            self.parameters["cursor"] = answer["cursor"].take();
         }
     }
 

@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use crate::settings::AWS_KEY;
 use crate::{ACCOUNT, Error, NAME, REGION};
 
-/// Shards of the outbox.
-const SHARDS: u8 = 8;
+/// Shards of the outbox. A test compares them with the functions' own.
+pub const SHARDS: u8 = 16;
 
 /// The AWS clients for a local stack.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 
 use crate::recorder::Stored;
+use crate::store::SHARDS;
 use crate::{Error, NAME};
 
 /// An item as the table has it.
@@ -168,7 +169,7 @@ pub async fn summaries(client: &Client, event_ids: &[String]) -> Result<BTreeMap
 pub async fn work(client: &Client) -> Result<[u64; 3], Error> {
     let mut counts = [0; 3];
     for (state, count) in WORK.iter().zip(&mut counts) {
-        for shard in 0..8 {
+        for shard in 0..SHARDS {
             let mut pages = client
                 .query()
                 .table_name(NAME)

@@ -5,14 +5,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::capacity::{Capacity, write_units};
 use crate::environment::Environments;
 use crate::server::Answer;
 use crate::{lock, messages};
@@ -173,6 +175,27 @@ struct InForce {
     released: watch::Sender<()>,
 }
 
+/// A limit on write capacity in force; dropping it ends it.
+#[derive(Debug)]
+#[must_use = "the limit ends when this is dropped"]
+pub struct WriteLimit {
+    tap: Tap,
+    throttled: Arc<AtomicUsize>,
+}
+
+impl WriteLimit {
+    /// How many calls it has throttled.
+    pub fn throttled(&self) -> usize {
+        self.throttled.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for WriteLimit {
+    fn drop(&mut self) {
+        *lock(&self.tap.write_limit) = None;
+    }
+}
+
 /// Decides over every call that no rule is for.
 type Plan = Arc<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
 
@@ -183,6 +206,7 @@ pub struct Tap {
     plan: Arc<Mutex<Option<Plan>>>,
     faults: Arc<Mutex<Vec<InForce>>>,
     counts: Arc<Mutex<HashMap<(Service, String), usize>>>,
+    write_limit: Arc<Mutex<Option<(Capacity, Arc<AtomicUsize>)>>>,
 }
 
 impl Tap {
@@ -193,6 +217,7 @@ impl Tap {
             plan: Arc::default(),
             faults: Arc::default(),
             counts: Arc::default(),
+            write_limit: Arc::default(),
         }
     }
 
@@ -214,6 +239,31 @@ impl Tap {
             tap: self.clone(),
             hits: receiver,
         }
+    }
+
+    /// Lets each partition key of the table take `units` write units of the functions' calls a second, and throttles what goes
+    /// beyond. DynamoDB lets it take 1,000. There is one such limit at a time.
+    pub fn limit_writes(&self, units: u32) -> WriteLimit {
+        let throttled = Arc::new(AtomicUsize::new(0));
+        *lock(&self.write_limit) = Some((Capacity::new(units), Arc::clone(&throttled)));
+        WriteLimit {
+            tap: self.clone(),
+            throttled,
+        }
+    }
+
+    /// Whether a call goes beyond the limit on writes.
+    fn is_over_limit(&self, call: &Call) -> bool {
+        let mut limit = lock(&self.write_limit);
+        let Some((capacity, throttled)) = limit.as_mut() else {
+            return false;
+        };
+        if call.service != Service::DynamoDb || call.caller.is_none() {
+            return false;
+        }
+        let is_over = !capacity.take(&write_units(&call.operation, &call.body), Instant::now());
+        throttled.fetch_add(is_over.into(), Ordering::Relaxed);
+        is_over
     }
 
     /// Lets `plan` decide over every call that no rule is for, until there is another plan.
@@ -242,6 +292,9 @@ impl Tap {
             *lock(&self.counts)
                 .entry((call.service, call.operation.clone()))
                 .or_default() += 1;
+        }
+        if self.is_over_limit(&call) {
+            return Some(error(call.service, 400, "ProvisionedThroughputExceededException"));
         }
         let Some(found) = self.fault(&call) else {
             return Some(carried_out(carry_out(body)).await);

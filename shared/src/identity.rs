@@ -60,6 +60,12 @@ impl Identity {
     }
 }
 
+/// How many shards the indexes `work` and `by_hour` are cut into, so that neither a backlog nor a busy hour is one hot partition. An
+/// event's shard is the first hex digit of its id.
+///
+/// Fewer shards than before would hide what is in the others; more are read by all code from here on.
+pub const SHARDS: u8 = 16;
+
 /// Lower-case hex SHA-256 of the JSON array `[provider, shop, identity...]`.
 ///
 /// It follows from the payload alone, never from the clock: a retry must meet its first attempt.
@@ -110,14 +116,14 @@ impl EventId {
         &self.0
     }
 
-    /// One of the eight shards that keep a busy index from becoming one hot partition.
+    /// The event's shard, below [`SHARDS`].
     #[cfg(feature = "receiver")]
     pub(crate) fn shard(&self) -> u8 {
         self.0
             .bytes()
             .next()
             .and_then(|digit| char::from(digit).to_digit(16))
-            .map_or(0, |digit| (digit % 8) as u8)
+            .map_or(0, |digit| digit as u8 % SHARDS)
     }
 }
 

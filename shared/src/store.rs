@@ -3,7 +3,7 @@
 //! A head item (`sk` = `head`) is an event. Values that do not fit into it are first written to part items, which are named by
 //! their own hash, so that attempts never mix; the head's conditional write commits the event. See the module `parts`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read as _;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::answer::Reason;
 use crate::aws;
 use crate::delivery::Delivery;
 use crate::event::OrderEvent;
+pub use crate::identity::SHARDS;
 use crate::identity::{EventId, Shop, sha256_hex};
 use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
@@ -33,6 +34,8 @@ mod history;
 mod lease;
 mod outbox;
 mod parts;
+#[cfg(test)]
+mod scale;
 mod written;
 
 pub use compressed::EventJson;
@@ -40,8 +43,9 @@ pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
 pub use history::{Hour, Received};
 pub use lease::BegunRun;
 use outbox::ASK_FOR_REST_AFTER;
-pub use outbox::{Place, SHARDS, Superseded, With};
+pub use outbox::{Place, Superseded, With};
 use parts::{Commit, Condition, part_key};
+pub use parts::{ManifestPlace, Orphan};
 use written::{Written, sortable};
 
 type Item = HashMap<String, AttributeValue>;
@@ -338,7 +342,7 @@ impl Store {
                 return Ok(Put::Existing(Box::new(Head::read(head)?)));
             }
         }
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
         let condition = Condition::new("attribute_not_exists(pk)", []);
         let commit = self.commit(&written.head, &condition, end_of_manifest, patience);
         let item = match commit.await? {
@@ -415,9 +419,7 @@ impl Store {
     }
 
     async fn get(&self, id: &EventId, sort_key: &str) -> Result<Option<Item>, StoreError> {
-        let key = [("pk", id.as_str()), ("sk", sort_key)];
-        let key = key.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
-        self.get_by_key(key.into())
+        self.get_by_key(item_key(id.as_str(), sort_key))
             .await
             .map_err(|error| StoreError::DynamoDb(describe(&error)))
     }
@@ -474,6 +476,12 @@ impl Store {
             Err(error) => Err(StoreError::DynamoDb(describe(&error))),
         }
     }
+}
+
+/// The key of an item.
+fn item_key(pk: &str, sk: &str) -> Item {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
 /// The texts of a list.

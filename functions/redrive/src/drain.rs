@@ -8,6 +8,7 @@
 //! event before it tries it, so that the run after that skips the one that kills.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,16 +38,34 @@ const FIRST_DELAY: i64 = 30;
 const DOUBLINGS: u32 = 6;
 
 /// Pages in hand at once, each of another shard, until a service asks for less.
-const PAGES_AT_ONCE: usize = SHARDS as usize;
+const PAGES_AT_ONCE: usize = 8;
+
+/// How long the sweep of abandoned parts may take.
+const SWEEP_BUDGET: Duration = Duration::from_secs(3);
 
 /// How long a mark is tried: what is published and not marked is published again.
 const MARK_BUDGET: Duration = Duration::from_secs(5);
 const MARK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// No parameters.
+/// What is due, or a share of it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Redrive {}
+pub struct Redrive {
+    /// The shards `[from, to]` of the outbox, `to` not included, so that several runs drain it side by side; all where it is absent.
+    shards: Option<(u8, u8)>,
+}
+
+impl Redrive {
+    pub(crate) fn shards(&self) -> Result<Range<u8>, TaskError> {
+        let (from, to) = self.shards.unwrap_or((0, SHARDS));
+        if from < to && to <= SHARDS {
+            return Ok(from..to);
+        }
+        Err(TaskError::NoTask(format!(
+            "shards is [from, to] with from < to <= {SHARDS}"
+        )))
+    }
+}
 
 #[derive(Clone, Copy, Default)]
 struct Counts {
@@ -106,6 +125,8 @@ struct Page {
 /// What all pages of a run share.
 struct Run<'o> {
     outbox: &'o Outbox,
+    /// The shards that it drains.
+    shards: Range<u8>,
     /// What is due is due at this time.
     now: Timestamp,
     time: TimeLeft,
@@ -184,9 +205,10 @@ impl Progress {
 impl Outbox {
     /// The shards are worked on side by side. Where a service throttles, half as many pages are in hand from then on, after a
     /// pause; one that throttles even a single page ends the run.
-    pub(crate) async fn drain(&self, time: TimeLeft) -> Result<Value, TaskError> {
+    pub(crate) async fn drain(&self, shards: Range<u8>, time: TimeLeft) -> Result<Value, TaskError> {
         let run = Run {
             outbox: self,
+            shards: shards.clone(),
             now: Timestamp::now(),
             time,
             evidence: Evidence::default(),
@@ -195,12 +217,15 @@ impl Outbox {
             settled: Mutex::default(),
             leasing: tokio::sync::Mutex::default(),
         };
-        let mut plan = Plan::new();
+        let mut plan = Plan::new(shards.clone());
         let mut progress = Progress::default();
         run.work(&mut plan, &mut progress).await;
         let judged = timeout_at(time.give_up_at, run.judge(&plan, &mut progress)).await;
         if judged.is_err() {
             progress.outage.get_or_insert_with(|| "no answer in time".to_owned());
+        }
+        if progress.may_go_on() {
+            Box::pin(self.sweep(shards.clone(), time.give_up_at)).await;
         }
         if let Some(Some(mark)) = run.mark.get() {
             let ended = timeout_at(time.deadline, self.store.end_run(mark)).await;
@@ -218,10 +243,31 @@ impl Outbox {
                 .or_else(|| progress.unreadable.as_ref().map(StoreError::to_string)),
         };
         // Boxed: the compiler has a limit for how deep futures are nested.
-        Box::pin(self.tell(&report, time.deadline)).await;
+        Box::pin(self.tell(&report, shards.contains(&0), time.deadline)).await;
         match progress.unreadable {
             Some(error) => Err(error.into()),
             None => Ok(json!(report)),
+        }
+    }
+
+    /// Deletes parts that were written for events that were never stored. A run never fails by it.
+    async fn sweep(&self, shards: Range<u8>, give_up_at: Instant) {
+        let until = give_up_at.min(Instant::now() + SWEEP_BUDGET);
+        let now = Timestamp::now();
+        let sweeps = join_all(shards.map(|shard| self.store.sweep(shard, now, PAGE)));
+        let Ok(sweeps) = timeout_at(until, sweeps).await else {
+            tracing::warn!(cause = "no answer in time", "abandoned parts are left to a later run");
+            return;
+        };
+        let mut swept = 0;
+        for sweep in sweeps {
+            match sweep {
+                Ok(count) => swept += count,
+                Err(error) => tracing::warn!(cause = %error, "abandoned parts are left to a later run"),
+            }
+        }
+        if swept > 0 {
+            tracing::info!(swept, "abandoned parts were deleted");
         }
     }
 }
@@ -338,7 +384,7 @@ impl Run<'_> {
 
     /// Leaves the run's mark.
     async fn begin(&self) -> Option<BegunRun> {
-        let begun = self.outbox.store.begin_run().await;
+        let begun = self.outbox.store.begin_run(self.shards.clone()).await;
         let begun = begun.inspect_err(|cause| tracing::warn!(%cause, "the beginning of the run is not noted"));
         begun.ok().inspect(|begun| {
             if begun.unended > 0 {

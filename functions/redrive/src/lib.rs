@@ -5,6 +5,7 @@
 //! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
 //! deadline and says where it goes on.
 
+mod audit;
 mod conflict;
 mod dismiss;
 mod drain;
@@ -69,6 +70,8 @@ pub enum Task {
     PublishConflict(conflict::PublishConflict),
     /// Remove what is stored of an event, an order or a customer.
     Erase(erase::Erase),
+    /// List the parts that no event refers to.
+    Audit(audit::Audit),
 }
 
 /// What is answered to a task.
@@ -79,6 +82,8 @@ pub enum Answer {
     Report(Value),
     /// Events.
     Shown(get::Shown),
+    /// What no event refers to.
+    Audited(audit::Audited),
 }
 
 /// A task could not be done.
@@ -155,7 +160,8 @@ impl Outbox {
         let time = TimeLeft::until(deadline);
         let report = match task {
             Task::Get(get) => return self.get(get, time).await.map(Answer::Shown),
-            Task::Redrive(_) => Box::pin(self.drain(time)).await,
+            Task::Audit(audit) => return self.audit(audit, time.stop_at).await.map(Answer::Audited),
+            Task::Redrive(redrive) => Box::pin(self.drain(redrive.shards()?, time)).await,
             Task::Replay(replay) => self.replay(replay, time).await,
             Task::Requeue(requeue) => self.requeue(&requeue, time).await,
             Task::Reprocess(reprocess) => self.reprocess(&reprocess, time).await,

@@ -1,8 +1,9 @@
 //! Which pages of the outbox a run works on, and in which order.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use shared::store::{Place, SHARDS};
+use shared::store::Place;
 
 /// Single messages that are tried, one after the other, before a run takes it for an outage that nothing passes.
 const LOOKS: u32 = 8;
@@ -34,17 +35,17 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// All shards from their beginnings.
-    pub(crate) fn new() -> Self {
+    /// These shards from their beginnings.
+    pub(crate) fn new(shards: Range<u8>) -> Self {
         // What ends a run early, again and again, must not keep it from the same shards each time.
-        let first = fastrand::u8(..SHARDS);
+        let first = fastrand::u8(shards.clone());
         let mut plan = Self {
             next: VecDeque::new(),
             set_aside: Vec::new(),
             looked_at: 0,
             looks: 0,
         };
-        for shard in (first..SHARDS).chain(0..first) {
+        for shard in (first..shards.end).chain(shards.start..first) {
             plan.go_on_at(Place::at(shard));
         }
         plan
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_looked_at_a_few_times() {
-        let mut plan = Plan::new();
+        let mut plan = Plan::new(0..8);
         while let Some(step) = plan.next() {
             plan.set_aside([step.place.clone(), step.place]);
         }
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_was_set_aside_goes_on_once_a_message_passes() {
-        let mut plan = Plan::new();
+        let mut plan = Plan::new(0..8);
         while plan.next().is_some() {}
         plan.set_aside([Place::at(3)]);
         assert!(plan.go_on(true) && !plan.is_done());

@@ -36,16 +36,21 @@ pub(crate) struct Run {
 }
 
 impl Outbox {
-    /// Writes the line of a run. A number that cannot be had in time is left out.
-    pub(crate) async fn tell(&self, run: &Run, deadline: Instant) {
+    /// Writes the line of a run. A number that cannot be had in time is left out. Of runs that drain the outbox side by side only one
+    /// `measures` it, all shards of it: a metric is then written once a minute, however many runs there are.
+    pub(crate) async fn tell(&self, run: &Run, measures: bool, deadline: Instant) {
         let until = deadline
             .checked_sub(ANSWER_BUDGET)
             .map_or(deadline, |last| last.min(Instant::now() + COUNTING_BUDGET));
-        let (oldest, failed, quarantined) = tokio::join!(
-            known(until, self.store.oldest_pending()),
-            known(until, self.store.count(State::Failed)),
-            known(until, self.store.count(State::Quarantined)),
-        );
+        let (oldest, failed, quarantined) = if measures {
+            tokio::join!(
+                known(until, self.store.oldest_pending()),
+                known(until, self.store.count(State::Failed)),
+                known(until, self.store.count(State::Quarantined)),
+            )
+        } else {
+            (None, None, None)
+        };
         if let Some(oldest) = oldest {
             let age = oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
             // Another machine's clock may be ahead.

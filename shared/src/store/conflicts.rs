@@ -3,15 +3,18 @@
 //!
 //! The indexes name conflicts under keys that begin with `conflict#`, so that a reader that knows heads alone does not meet them.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use futures_util::future::try_join_all;
 
-use super::parts::{key, parts_named_by};
+use super::parts::parts_named_by;
 use super::written::order_key;
 use super::{
-    AttemptId, Entry, Head, Item, Patience, Reason, State, Store, StoreError, Written, describe, part_key, patiently,
+    AttemptId, Entry, Head, Item, Patience, Reason, State, Store, StoreError, Written, describe, item_key, part_key,
+    patiently,
 };
 use crate::identity::EventId;
 
@@ -93,7 +96,11 @@ impl Store {
     ) -> Result<KeptConflict, StoreError> {
         let mut written = Written::of(entry, &AttemptId::random());
         let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        // Its parts need not be written again.
+        if !written.parts.is_empty() && self.conflict(entry.id, &written.payload_sha256).await?.is_some() {
+            return Ok(KeptConflict::Kept);
+        }
+        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
         let mut item = written.head;
         item.insert("sk".to_owned(), text(&sort_key(&written.payload_sha256)));
         // The outbox knows the event by its head alone.
@@ -115,7 +122,7 @@ impl Store {
         // An update, and not a mere check of the condition, since that takes a permission of its own.
         let note = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(entry.id.as_str(), "head")))
+            .set_key(Some(item_key(entry.id.as_str(), "head")))
             .update_expression("SET has_conflicts = :yes")
             .condition_expression("attribute_exists(pk) AND #state <> :erased")
             .expression_attribute_names("#state", "state")
@@ -213,7 +220,7 @@ impl Store {
     ) -> Result<PublishedConflict, StoreError> {
         let mut written = Written::of(entry, &AttemptId::random());
         let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(written.head))
@@ -222,7 +229,10 @@ impl Store {
             .expect("table and item are set");
         let note = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(conflict.id.as_str(), &sort_key(&conflict.payload_sha256))))
+            .set_key(Some(item_key(
+                conflict.id.as_str(),
+                &sort_key(&conflict.payload_sha256),
+            )))
             .update_expression("SET published_as = :by")
             .condition_expression("attribute_exists(pk) AND attribute_not_exists(published_as)")
             .expression_attribute_values(":by", text(entry.id.as_str()))
@@ -257,7 +267,7 @@ impl Store {
         let parts = parts_named_by(&item);
         try_join_all(parts.iter().map(|name| self.delete(part_key(id, name)))).await?;
         // Last, since it names its parts.
-        self.delete(key(id.as_str(), &sort_key)).await?;
+        self.delete(item_key(id.as_str(), &sort_key)).await?;
         Ok(true)
     }
 }

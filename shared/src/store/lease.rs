@@ -3,16 +3,19 @@
 //! A run that reaches its end removes its mark. A run that finds the mark of another knows that one of the events that are due may
 //! kill the process, and leases each before it tries it: the next run skips what is leased.
 
+use std::ops::Range;
+
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use jiff::Timestamp;
 
 use super::written::sortable;
-use super::{AttemptId, Head, State, Store, StoreError, describe};
+use super::{AttemptId, Head, State, Store, StoreError, describe, item_key};
 use crate::identity::EventId;
 
-/// The item of the mark. No event has this key: an event id is 64 hex digits.
-const RUN: (&str, &str) = ("redrive", "run");
+/// The partition of the marks. No event has this key: an event id is 64 hex digits.
+const RUNS: &str = "redrive";
 
 /// What `last_error` says of an event that is leased.
 const LEASED: &str = "a run of redrive did not survive an attempt";
@@ -20,16 +23,17 @@ const LEASED: &str = "a run of redrive did not survive an attempt";
 /// A run that has begun.
 pub struct BegunRun {
     id: AttemptId,
+    shards: Range<u8>,
     /// How many runs in a row before it have begun and not ended. One that is still running counts.
     pub unended: u32,
 }
 
 impl Store {
-    /// Leaves the mark of a run that begins to publish.
-    pub async fn begin_run(&self) -> Result<BegunRun, StoreError> {
+    /// Leaves the mark of a run that begins to publish what is due in `shards`.
+    pub async fn begin_run(&self, shards: Range<u8>) -> Result<BegunRun, StoreError> {
         let id = AttemptId::random();
         let update = self
-            .run_item()
+            .run_item(&shards)
             .update_expression("SET run_id = :mine, begun_at = :now ADD unended :one")
             .expression_attribute_values(":mine", AttributeValue::S(id.0.clone()))
             .expression_attribute_values(":now", AttributeValue::S(sortable(Timestamp::now())))
@@ -41,6 +45,7 @@ impl Store {
         let count: u32 = count.and_then(|count| count.parse().ok()).unwrap_or(1);
         Ok(BegunRun {
             id,
+            shards,
             unended: count.saturating_sub(1),
         })
     }
@@ -48,7 +53,7 @@ impl Store {
     /// Removes the mark of a run, unless it is already that of another.
     pub async fn end_run(&self, run: &BegunRun) -> Result<(), StoreError> {
         let end = self
-            .run_item()
+            .run_item(&run.shards)
             .update_expression("SET unended = :none, ended_at = :now REMOVE run_id")
             .condition_expression("run_id = :mine")
             .expression_attribute_values(":mine", AttributeValue::S(run.id.0.clone()))
@@ -67,12 +72,10 @@ impl Store {
         }
     }
 
-    fn run_item(&self) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
-        let (pk, sk) = RUN;
+    /// The update of a mark. Runs that drain other shards side by side have marks of their own.
+    fn run_item(&self, shards: &Range<u8>) -> UpdateItemFluentBuilder {
         let update = self.client.update_item().table_name(&self.table);
-        update
-            .key("pk", AttributeValue::S(pk.to_owned()))
-            .key("sk", AttributeValue::S(sk.to_owned()))
+        update.set_key(Some(item_key(RUNS, &format!("run#{}#{}", shards.start, shards.end))))
     }
 
     /// Puts a pending event off until `next` before it is tried. False where somebody else changed it.

@@ -1,6 +1,6 @@
 //! The outbox: events on their way from stored to published. Every change of state is conditional on the state before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
@@ -8,16 +8,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::conflicts::{KeptConflict, Transacted};
-use super::parts::{Commit, Condition};
+use super::parts::{Commit, Condition, parts_named_by};
 use super::written::{Written, sortable};
 use super::{
     AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of, index_key,
-    patiently,
+    item_key, patiently,
 };
-use crate::identity::EventId;
-
-/// Shards of the index `work`: an outage's backlog does not become one hot partition.
-pub const SHARDS: u8 = 8;
+use crate::identity::{EventId, SHARDS};
 
 /// DynamoDB leaves keys unprocessed where it is throttled.
 pub(super) const ASK_FOR_REST_AFTER: Duration = Duration::from_millis(100);
@@ -149,7 +146,12 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut written = Written::of(entry, attempt);
         let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let mut replaced = BTreeSet::new();
+        if !written.parts.is_empty() {
+            let head = patiently(patience, || self.get_by_key(item_key(entry.id.as_str(), "head"))).await?;
+            replaced.extend(head.iter().flat_map(parts_named_by));
+        }
+        let end_of_manifest = self.put_parts(entry, &mut written, replaced, patience).await?;
         let condition = Condition::new(
             "#state = :quarantined OR #state = :unsupported OR (#state = :pending AND attempt_id = :mine)",
             [
@@ -367,7 +369,6 @@ impl Store {
         let attempt = AttemptId::random();
         let mut written = Written::of(entry, &attempt);
         let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
         let mut change = "SET #state = :superseded, superseded_by = :by".to_owned();
         let mut values = vec![
             (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
@@ -382,41 +383,46 @@ impl Store {
             }
         }
         change += " REMOVE #work, next_attempt_at";
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(written.head))
-            .condition_expression("attribute_not_exists(pk)")
-            .build()
-            .expect("table and item are set");
-        let mark = Update::builder()
-            .table_name(&self.table)
-            .key("pk", AttributeValue::S(old.to_string()))
-            .key("sk", AttributeValue::S("head".to_owned()))
-            .update_expression(&change)
-            .condition_expression("#state = :from")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_names("#work", "work")
-            .set_expression_attribute_values(Some(
-                values
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                    .collect(),
-            ))
-            .build()
-            .expect("table, key and expression are set");
-        let items = [
-            TransactWriteItem::builder().put(put).build(),
-            TransactWriteItem::builder().update(mark).build(),
-        ];
-        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
-        match patiently(patience, || self.transact(&items)).await? {
-            Transacted::Done => return Ok(Superseded::Accepted),
-            Transacted::Refused(refused) => match refused.as_slice() {
-                // Its own write, whose answer was lost, or that of another.
-                [_, true, ..] => return Ok(Superseded::ByAnother),
-                [true, ..] => {}
-                _ => return Err(StoreError::Swept),
-            },
+        // Parts are written only if there is no event yet to have them.
+        let is_known = !written.parts.is_empty() && self.get(entry.id, "head").await?.is_some();
+        if !is_known {
+            let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
+            let put = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(std::mem::take(&mut written.head)))
+                .condition_expression("attribute_not_exists(pk)")
+                .build()
+                .expect("table and item are set");
+            let mark = Update::builder()
+                .table_name(&self.table)
+                .key("pk", AttributeValue::S(old.to_string()))
+                .key("sk", AttributeValue::S("head".to_owned()))
+                .update_expression(&change)
+                .condition_expression("#state = :from")
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_names("#work", "work")
+                .set_expression_attribute_values(Some(
+                    values
+                        .iter()
+                        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                        .collect(),
+                ))
+                .build()
+                .expect("table, key and expression are set");
+            let items = [
+                TransactWriteItem::builder().put(put).build(),
+                TransactWriteItem::builder().update(mark).build(),
+            ];
+            let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
+            match patiently(patience, || self.transact(&items)).await? {
+                Transacted::Done => return Ok(Superseded::Accepted),
+                Transacted::Refused(refused) => match refused.as_slice() {
+                    // Its own write, whose answer was lost, or that of another.
+                    [_, true, ..] => return Ok(Superseded::ByAnother),
+                    [true, ..] => {}
+                    _ => return Err(StoreError::Swept),
+                },
+            }
         }
         let known = self.head(entry.id).await?;
         let superseded = match known.state {

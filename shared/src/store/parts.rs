@@ -21,10 +21,11 @@ use aws_sdk_dynamodb::types::{
 };
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::written::{Written, sortable};
-use super::{Entry, Item, Patience, Store, StoreError, describe, patiently};
-use crate::identity::EventId;
+use super::{Entry, Item, Patience, Store, StoreError, describe, item_key, patiently};
+use crate::identity::{EventId, SHARDS};
 
 /// How long after the last try the parts of an entry that never committed are deleted. Every provider has given up by then, or
 /// begins again at no loss.
@@ -48,9 +49,9 @@ pub(super) fn part_name(id: &EventId, payload_sha256: &str, value_sha256: &str, 
 /// wrote it.
 pub(super) fn part_key(id: &EventId, name: &str) -> Item {
     if name.starts_with(&format!("{PART}#{id}#")) {
-        key(name, PART)
+        item_key(name, PART)
     } else {
-        key(id.as_str(), name)
+        item_key(id.as_str(), name)
     }
 }
 
@@ -63,16 +64,67 @@ pub(super) fn parts_named_by(item: &Item) -> BTreeSet<String> {
     listed.chain(manifest.into_iter().flatten().cloned()).collect()
 }
 
-pub(super) fn key(pk: &str, sk: &str) -> Item {
-    HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
-}
-
 fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
 fn sort_key_of(payload_sha256: &str) -> String {
     format!("{MANIFEST}#{payload_sha256}")
+}
+
+/// An entry whose parts were written, and whose item has not committed.
+#[derive(Debug, Serialize)]
+pub struct Orphan {
+    /// The event's id.
+    pub event_id: EventId,
+    /// The SHA-256 of the body.
+    pub payload_sha256: String,
+    /// The provider's slug.
+    pub provider: Option<String>,
+    /// The operator's name of the shop.
+    pub shop: Option<String>,
+    /// When the first try was received.
+    pub received_at: Option<Timestamp>,
+    /// How many parts were written, or were about to be.
+    pub parts: usize,
+    /// How large they are in all.
+    pub bytes: Option<u64>,
+    /// When they are deleted, unless another try is made.
+    pub swept_at: Option<Timestamp>,
+}
+
+impl Orphan {
+    fn read(manifest: &Item) -> Option<Self> {
+        let attribute = |name| manifest.get(name).and_then(|value: &AttributeValue| value.as_s().ok());
+        let sort_key = attribute("sk")?;
+        Some(Self {
+            event_id: EventId::stored(attribute("pk")?),
+            payload_sha256: sort_key.strip_prefix(MANIFEST)?.trim_start_matches('#').to_owned(),
+            provider: attribute("provider").cloned(),
+            shop: attribute("shop").cloned(),
+            received_at: attribute("received_at").and_then(|time| time.parse().ok()),
+            parts: parts_named_by(manifest).len(),
+            bytes: manifest.get("bytes").and_then(|bytes| bytes.as_n().ok()?.parse().ok()),
+            swept_at: attribute("next_attempt_at").and_then(|time| time.parse().ok()),
+        })
+    }
+}
+
+/// A place among the manifests: a shard, and the manifest after which to go on in it. The default is the beginning.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestPlace {
+    shard: u8,
+    after: Option<ManifestKey>,
+}
+
+/// The key of a manifest in the index `work`, within its shard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestKey {
+    next_attempt_at: String,
+    event_id: String,
+    payload_sha256: String,
 }
 
 /// The condition of a write.
@@ -131,7 +183,7 @@ impl Store {
         patience: Patience,
     ) -> Result<(Option<Item>, Option<Timestamp>), StoreError> {
         let manifest_key = sort_key_of(payload_sha256);
-        let keys = [key(id.as_str(), "head"), key(id.as_str(), &manifest_key)];
+        let keys = [item_key(id.as_str(), "head"), item_key(id.as_str(), &manifest_key)];
         let items = patiently(patience, || self.batch_get(keys.to_vec(), None)).await?;
         let (manifests, heads): (Vec<_>, Vec<_>) = items
             .into_iter()
@@ -143,26 +195,30 @@ impl Store {
 
     /// Writes those parts of an entry that the table does not hold yet. Returns the end of their manifest, which [`Self::commit`]
     /// writes together with the item that names them; `None` where the entry has no parts.
+    ///
+    /// `replaced` are the parts of an item that the entry's item replaces: those that it does not name are swept after the commit.
     pub(super) async fn put_parts(
         &self,
         entry: &Entry<'_>,
         written: &mut Written,
+        replaced: BTreeSet<String>,
         patience: Patience,
     ) -> Result<Option<TransactWriteItem>, StoreError> {
         if written.parts.is_empty() {
             return Ok(None);
         }
         let names: BTreeSet<String> = written.parts.iter().map(|(name, _)| name.clone()).collect();
-        let manifest = key(entry.id.as_str(), &sort_key_of(&written.payload_sha256));
-        let earlier = self.open_manifest(entry, written, &manifest, &names, patience).await?;
+        let manifest = item_key(entry.id.as_str(), &sort_key_of(&written.payload_sha256));
+        let all = names.union(&replaced).cloned().collect();
+        let earlier = self.open_manifest(entry, written, &manifest, all, patience).await?;
         let mut missing = std::mem::take(&mut written.parts);
-        let mut is_complete = true;
+        let mut is_complete = replaced.is_subset(&names);
         if let Some(earlier) = earlier {
             let keys = names.iter().map(|name| part_key(entry.id, name)).collect();
             let there = self.which_exist(keys, patience).await?;
             missing.retain(|(name, _)| !there.contains(name));
             // What other code, or another reading, has left: the sweep deletes it.
-            is_complete = parts_named_by(&earlier).is_subset(&names);
+            is_complete &= parts_named_by(&earlier).is_subset(&names);
         }
         let parts = missing.into_iter().map(|(name, bytes)| {
             let mut item = part_key(entry.id, &name);
@@ -188,10 +244,11 @@ impl Store {
         entry: &Entry<'_>,
         written: &Written,
         manifest: &Item,
-        names: &BTreeSet<String>,
+        names: BTreeSet<String>,
         patience: Patience,
     ) -> Result<Option<Item>, StoreError> {
         let bytes: usize = written.parts.iter().map(|(_, bytes)| bytes.len()).sum();
+        let names = AttributeValue::Ss(names.into_iter().collect());
         let open = || async {
             let update = self
                 .client
@@ -214,7 +271,7 @@ impl Store {
                 .expression_attribute_values(":bytes", AttributeValue::N(bytes.to_string()))
                 .expression_attribute_values(":work", text(&work_key(entry.id.shard())))
                 .expression_attribute_values(":sweep_at", text(&sortable(Timestamp::now() + SWEEP_AFTER)))
-                .expression_attribute_values(":parts", AttributeValue::Ss(names.iter().cloned().collect()))
+                .expression_attribute_values(":parts", names.clone())
                 .return_values(ReturnValue::AllOld);
             match update.send().await {
                 Ok(updated) => Ok(Some(updated.attributes)),
@@ -409,7 +466,7 @@ impl Store {
             }
             // Last, since it names its parts.
             if sort_key != "head" && !sort_key.starts_with(MANIFEST) {
-                self.delete(key(id.as_str(), sort_key)).await?;
+                self.delete(item_key(id.as_str(), sort_key)).await?;
             }
         }
         Ok(())
@@ -501,6 +558,50 @@ impl Store {
         }
     }
 
+    /// The entries that have parts and have not committed, at most `limit` from `place` on, and the place to go on at. An entry that
+    /// a delivery is storing right now is among them.
+    pub async fn orphans(
+        &self,
+        place: &ManifestPlace,
+        limit: i32,
+    ) -> Result<(Vec<Orphan>, Option<ManifestPlace>), StoreError> {
+        let work = text(&work_key(place.shard));
+        let start = place.after.as_ref().map(|after| {
+            let mut start = item_key(&after.event_id, &sort_key_of(&after.payload_sha256));
+            start.insert("work".to_owned(), work.clone());
+            start.insert("next_attempt_at".to_owned(), text(&after.next_attempt_at));
+            start
+        });
+        let query = self.client.query().table_name(&self.table).index_name("work");
+        let query = query
+            .key_condition_expression("#work = :work")
+            .expression_attribute_names("#work", "work")
+            .expression_attribute_values(":work", work)
+            .limit(limit)
+            .set_exclusive_start_key(start);
+        let page = query.send().await.map_err(|error| failed(&error))?;
+        let keys = page.items().iter().filter_map(|item| {
+            let keys = ["pk", "sk"].map(|name| Some((name.to_owned(), item.get(name)?.clone())));
+            keys.into_iter().collect::<Option<Item>>()
+        });
+        let manifests = self.batch_get(keys.collect(), None).await;
+        let manifests = manifests.map_err(|error| failed(&error))?;
+        let last = page.last_evaluated_key.as_ref().and_then(|last| {
+            let attribute = |name| last.get(name).and_then(|value: &AttributeValue| value.as_s().ok());
+            Some(ManifestKey {
+                next_attempt_at: attribute("next_attempt_at")?.clone(),
+                event_id: attribute("pk")?.clone(),
+                payload_sha256: attribute("sk")?
+                    .strip_prefix(MANIFEST)?
+                    .trim_start_matches('#')
+                    .to_owned(),
+            })
+        });
+        let shard = if last.is_some() { place.shard } else { place.shard + 1 };
+        let next = (shard < SHARDS).then_some(ManifestPlace { shard, after: last });
+        Ok((manifests.iter().filter_map(Orphan::read).collect(), next))
+    }
+
     /// Deletes the parts of entries whose last try is a day ago and that never committed, and their manifests: at most `limit` in
     /// one shard. Returns how many manifests were ended.
     pub async fn sweep(&self, shard: u8, now: Timestamp, limit: i32) -> Result<u64, StoreError> {
@@ -548,7 +649,7 @@ impl Store {
             .client
             .delete_item()
             .table_name(&self.table)
-            .set_key(Some(key(pk, sort_key)))
+            .set_key(Some(item_key(pk, sort_key)))
             .condition_expression("#state = :sweeping")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":sweeping", text("sweeping"));

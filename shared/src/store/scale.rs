@@ -1,0 +1,121 @@
+//! What the keys of the table and its indexes take at the rate that a stack is made for.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use lambda_http::http::Method;
+
+use super::written::Written;
+use super::{AttemptId, Content, Entry, EventJson, Item};
+use crate::delivery::Delivery;
+use crate::event::Order;
+use crate::event::tests::sample;
+use crate::identity::{EventId, Identity, Shop};
+use crate::verification::Verified;
+
+/// Events a second: the API's default.
+const RATE: usize = 2_000;
+const EVENTS: usize = 100_000;
+/// What no partition key may take in a second. DynamoDB lets it take 1,000.
+const UNITS: usize = 700;
+/// What redrive publishes in a second at most, with four runs side by side.
+const DRAINED: usize = 4 * 1_729;
+
+const INDEXES: [(&str, &str); 3] = [("by_order", "order_key"), ("work", "work"), ("by_hour", "hour")];
+
+/// Write units by index, or the table, and partition key.
+#[derive(Default)]
+struct Units(HashMap<(&'static str, String), usize>);
+
+impl Units {
+    fn add(&mut self, place: &'static str, key: &str, units: usize) {
+        *self.0.entry((place, key.to_owned())).or_default() += units;
+    }
+
+    /// An item is put into the table and into each index that it has a key of: a unit each there, for keys are small.
+    fn put(&mut self, item: &Item) {
+        self.add("table", text(item, "pk"), item_units(item));
+        for (index, key) in INDEXES {
+            if item.contains_key(key) {
+                self.add(index, text(item, key), 1);
+            }
+        }
+    }
+
+    /// An event is marked as published: its item is written again, and leaves the index `work`.
+    fn mark_published(&mut self, item: &Item) {
+        self.add("table", text(item, "pk"), item_units(item));
+        self.add("work", text(item, "work"), 1);
+    }
+
+    /// The busiest key, and what it takes in each of `seconds`.
+    fn busiest(&self, seconds: usize) -> (String, usize) {
+        let ((place, key), units) = self.0.iter().max_by_key(|(_, units)| **units).expect("there are keys");
+        (format!("{place} {key}"), units.div_ceil(seconds))
+    }
+}
+
+fn text<'a>(item: &'a Item, name: &str) -> &'a str {
+    item[name].as_s().expect("a text")
+}
+
+/// An event is small: what it holds beside its two values is well below a KiB.
+fn item_units(item: &Item) -> usize {
+    let values = ["payload", "event"].map(|name| item[name].as_b().expect("bytes").as_ref().len());
+    (values.iter().sum::<usize>() + 1_024).div_ceil(1_024)
+}
+
+/// The heads of events as they are written, each of an order of its own, all of one provider and shop: nothing spreads them but
+/// their ids.
+fn heads() -> impl Iterator<Item = Item> {
+    let shop = Shop::parse("main").expect("a shop");
+    let begun: Timestamp = "2026-11-28T10:00:00Z".parse().expect("a time");
+    let event = sample(Order::default());
+    let json = EventJson::of(&event);
+    (0..EVENTS).map(move |number| {
+        let order = format!("{}", 1_000_000 + number);
+        let id = EventId::new(
+            "selldone",
+            &shop,
+            &Identity::of([order.clone(), "paid".to_owned()]),
+            b"",
+        );
+        let received_at = begun + SignedDuration::from_micros(i64::try_from(number * 1_000_000 / RATE).expect("small"));
+        let query = HashMap::<String, Vec<String>>::new();
+        let body = br#"{"action":"PaymentOrder"}"#.to_vec();
+        let delivery = Delivery::kept(Method::POST, shop.clone(), query.into(), body, received_at);
+        let mut event = event.clone();
+        event.data.order.id = Some(order);
+        let entry = Entry {
+            id: &id,
+            provider: "selldone",
+            delivery: &Verified::kept(delivery),
+            content: Content::Order(&event, &json),
+        };
+        Written::of(&entry, &AttemptId::random()).head
+    })
+}
+
+#[test]
+fn no_partition_key_is_hot_at_2000_events_a_second() {
+    let seconds = EVENTS / RATE;
+    let [mut published, mut outage, mut drain] = [(); 3].map(|()| Units::default());
+    for (number, head) in heads().enumerate() {
+        published.put(&head);
+        published.mark_published(&head);
+        outage.put(&head);
+        drain.put(&head);
+        drain.mark_published(&head);
+        // Beside the events that arrive, those of the backlog are published, of the same shards.
+        let drained = |arrived: usize| arrived * DRAINED / RATE;
+        drain.add("work", text(&head, "work"), drained(number + 1) - drained(number));
+    }
+    for (case, units) in [("published", published), ("outage", outage), ("drain", drain)] {
+        let (key, units) = units.busiest(seconds);
+        assert!(units <= UNITS, "{case}: {key} takes {units} units a second");
+        assert!(
+            units >= RATE / 16,
+            "{case}: {key} takes {units} units a second, which is too few to be true"
+        );
+    }
+}
