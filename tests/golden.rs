@@ -128,7 +128,7 @@ async fn check<P: Provider>(overrides: &[(&str, &str)]) {
             .verify(&delivery, &secrets)
             .await
             .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
-        let Understanding { id, meaning } = understand(&provider, &Verified::new(delivery, proof));
+        let Understanding { id, meaning, .. } = understand(&provider, &Verified::new(delivery, proof));
         // All bodies without content are the same ping.
         if let Some(other) = ids.insert(id, name.clone())
             && ![&name, &other]
