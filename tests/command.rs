@@ -228,6 +228,7 @@ async fn what_an_operator_asks_is_done_and_its_answer_printed() {
     assert_eq!(up.ask(&[&replay[..], &["--dry-run"]].concat()).await["replayed"], 1);
     assert_eq!(up.ask(&replay).await["replayed"], 1);
 
+    assert_eq!(up.ask(&["audit"]).await["orphans"], serde_json::json!([]));
     assert_eq!(up.ask(&["requeue"]).await["requeued"], 0);
     assert_eq!(up.ask(&["reprocess", "--provider=deeple"]).await["accepted"], 0);
     let unsupported = [

@@ -61,7 +61,7 @@ async fn an_outage_of_sns_fails_no_event_and_after_it_all_are_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_asks_for_fewer_calls_is_given_a_pause_and_the_run_goes_on() {
     let refused = |code| Fault::Answer { status: 400, code };
-    // As often as all eight shards' first calls are tried: the SDK tries thrice what it knows to be throttling.
+    // As often as the calls of the eight pages that are in hand at once are tried: the SDK tries thrice what it knows to be throttling.
     for (service, operation, fault, times) in [
         (Service::Sns, "PublishBatch", Fault::THROTTLED, 24),
         (Service::Sns, "PublishBatch", refused("KMSThrottling"), 8),
@@ -95,7 +95,7 @@ async fn a_service_that_asks_for_fewer_calls_is_given_a_pause_and_the_run_goes_o
 async fn a_run_that_cannot_mark_what_it_has_published_does_not_publish_it_again() {
     let stack = Stack::start().await;
     let delivered = stack.left_by_an_outage(10).await;
-    // Not a fault: it counts the pages that are begun. One of each shard, and then the first again.
+    // Not a fault: it counts the pages that are begun. One of each of the 16 shards, and then the first again.
     let pages = stack
         .tap()
         .inject(Rule::new(Service::DynamoDb, "Query"), Fault::Slow(Duration::ZERO));
@@ -104,7 +104,7 @@ async fn a_run_that_cannot_mark_what_it_has_published_does_not_publish_it_again(
         Fault::THROTTLED,
     );
     let marked_again = async {
-        pages.hit(9).await;
+        pages.hit(17).await;
         drop(marks);
     };
     let (answer, ()) = tokio::join!(stack.ask(json!({"redrive": {}})), marked_again);
@@ -633,6 +633,31 @@ async fn a_redrive_that_dies_has_published_nothing_that_the_next_would_lose() {
     assert_eq!(stack.redrive().await["published"], 1);
     let messages = stack.messages().await;
     assert_eq!((messages.len(), ids(&messages)), (31, delivered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_side_by_side_each_drain_their_share_of_the_shards() {
+    let stack = Stack::start().await;
+    let delivered = stack.left_by_an_outage(60).await;
+    let digit = |event_id: &String| event_id.chars().next().and_then(|digit| digit.to_digit(16)).unwrap();
+    let queries = || stack.tap().count(Service::DynamoDb, "Query");
+    for (from, to) in [(4, 8), (8, 12), (12, 16), (0, 4)] {
+        let task = json!({"redrive": {"shards": [from, to]}});
+        let answer = stack.ask(task.clone()).await;
+        let share = delivered.iter().filter(|id| (from..to).contains(&digit(id))).count();
+        assert_eq!((&answer["published"], &answer["done"]), (&json!(share), &json!(true)));
+        let before = queries();
+        assert_eq!(stack.ask(task).await["published"], 0);
+        // What is due and what is to be swept in four shards; and, once in a minute, three numbers of all 16.
+        let measured = if from == 0 { 3 * 16 } else { 0 };
+        assert_eq!(queries() - before, 2 * 4 + measured);
+    }
+    let messages = stack.messages().await;
+    assert_eq!((messages.len(), ids(&messages)), (60, delivered), "each once");
+    for shards in [json!([4, 4]), json!([8, 4]), json!([0, 17]), json!([0]), json!(4)] {
+        let refused = stack.invoke(REDRIVE, &json!({"redrive": {"shards": shards}})).await;
+        assert!(refused.unwrap_err().to_string().contains("not a task"), "{shards}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -607,7 +607,7 @@ async fn a_run_of_redrive_measures_the_outbox_whatever_it_comes_to() {
     let asked = stack.tap().count(Service::DynamoDb, "Query");
     assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 0);
     let queries = stack.tap().count(Service::DynamoDb, "Query") - asked;
-    assert!(queries <= 32, "{queries} queries for an empty outbox");
+    assert!(queries <= 80, "{queries} queries for an empty outbox");
     stack.ask(json!({"reprocess": {"dry_run": true}})).await;
 
     let lines = lines(&stack).await;

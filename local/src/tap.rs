@@ -199,6 +199,12 @@ impl Drop for WriteLimit {
 /// Decides over every call that no rule is for.
 type Plan = Arc<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
 
+#[derive(Debug)]
+struct LimitInForce {
+    capacity: Capacity,
+    throttled: Arc<AtomicUsize>,
+}
+
 /// The tap.
 #[derive(Clone)]
 pub struct Tap {
@@ -206,7 +212,7 @@ pub struct Tap {
     plan: Arc<Mutex<Option<Plan>>>,
     faults: Arc<Mutex<Vec<InForce>>>,
     counts: Arc<Mutex<HashMap<(Service, String), usize>>>,
-    write_limit: Arc<Mutex<Option<(Capacity, Arc<AtomicUsize>)>>>,
+    write_limit: Arc<Mutex<Option<LimitInForce>>>,
 }
 
 impl Tap {
@@ -245,7 +251,10 @@ impl Tap {
     /// beyond. DynamoDB lets it take 1,000. There is one such limit at a time.
     pub fn limit_writes(&self, units: u32) -> WriteLimit {
         let throttled = Arc::new(AtomicUsize::new(0));
-        *lock(&self.write_limit) = Some((Capacity::new(units), Arc::clone(&throttled)));
+        *lock(&self.write_limit) = Some(LimitInForce {
+            capacity: Capacity::new(units),
+            throttled: Arc::clone(&throttled),
+        });
         WriteLimit {
             tap: self.clone(),
             throttled,
@@ -255,14 +264,16 @@ impl Tap {
     /// Whether a call goes beyond the limit on writes.
     fn is_over_limit(&self, call: &Call) -> bool {
         let mut limit = lock(&self.write_limit);
-        let Some((capacity, throttled)) = limit.as_mut() else {
+        let Some(limit) = limit.as_mut() else {
             return false;
         };
         if call.service != Service::DynamoDb || call.caller.is_none() {
             return false;
         }
-        let is_over = !capacity.take(&write_units(&call.operation, &call.body), Instant::now());
-        throttled.fetch_add(is_over.into(), Ordering::Relaxed);
+        let is_over = !limit
+            .capacity
+            .take(&write_units(&call.operation, &call.body), Instant::now());
+        limit.throttled.fetch_add(is_over.into(), Ordering::Relaxed);
         is_over
     }
 

@@ -122,8 +122,8 @@ impl EventId {
         self.0
             .bytes()
             .next()
-            .and_then(|digit| char::from(digit).to_digit(16))
-            .map_or(0, |digit| digit as u8 % SHARDS)
+            .and_then(|digit| u8::try_from(char::from(digit).to_digit(16)?).ok())
+            .map_or(0, |digit| digit % SHARDS)
     }
 }
 

@@ -388,9 +388,8 @@ impl Store {
             .expect("table and item are set");
         let items = vec![TransactWriteItem::builder().put(put).build(), end.clone()];
         let transaction = self.client.transact_write_items().set_transact_items(Some(items));
-        let error = match transaction.send().await {
-            Ok(_) => return Ok(Transacted::Commit(Commit::Done)),
-            Err(error) => error,
+        let Err(error) = transaction.send().await else {
+            return Ok(Transacted::Commit(Commit::Done));
         };
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
             return Err(error);

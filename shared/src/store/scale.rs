@@ -18,8 +18,9 @@ const RATE: usize = 2_000;
 const EVENTS: usize = 100_000;
 /// What no partition key may take in a second. DynamoDB lets it take 1,000.
 const UNITS: usize = 700;
-/// What redrive publishes in a second at most, with four runs side by side.
-const DRAINED: usize = 4 * 1_729;
+/// What four runs of redrive side by side publish in a second: each works for 45 seconds of a minute, and what a partition does not take in
+/// the rest of it DynamoDB keeps for bursts.
+const DRAINED: usize = 4 * 1_729 * 45 / 60;
 
 const INDEXES: [(&str, &str); 3] = [("by_order", "order_key"), ("work", "work"), ("by_hour", "hour")];
 
@@ -112,6 +113,7 @@ fn no_partition_key_is_hot_at_2000_events_a_second() {
     }
     for (case, units) in [("published", published), ("outage", outage), ("drain", drain)] {
         let (key, units) = units.busiest(seconds);
+        eprintln!("{case}: {key} takes {units} units a second");
         assert!(units <= UNITS, "{case}: {key} takes {units} units a second");
         assert!(
             units >= RATE / 16,
