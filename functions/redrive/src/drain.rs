@@ -43,6 +43,10 @@ const PAGES_AT_ONCE: usize = 8;
 /// How long the sweep of abandoned parts may take.
 const SWEEP_BUDGET: Duration = Duration::from_secs(3);
 
+/// How long the end of a run may take to be noted, and what is kept free for the answer.
+const END_BUDGET: Duration = Duration::from_secs(1);
+const ANSWER_BUDGET: Duration = Duration::from_millis(250);
+
 /// How long a mark is tried: what is published and not marked is published again.
 const MARK_BUDGET: Duration = Duration::from_secs(5);
 const MARK_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -228,7 +232,9 @@ impl Outbox {
             Box::pin(self.sweep(shards.clone(), time.give_up_at)).await;
         }
         if let Some(Some(mark)) = run.mark.get() {
-            let ended = timeout_at(time.deadline, self.store.end_run(mark)).await;
+            let last = time.deadline.checked_sub(ANSWER_BUDGET).unwrap_or(time.deadline);
+            let until = last.min(Instant::now() + END_BUDGET);
+            let ended = timeout_at(until, self.store.end_run(mark)).await;
             if let Err(cause) = ended.unwrap_or(Err(StoreError::Timeout)) {
                 tracing::warn!(%cause, "the end of the run is not noted; the next run leases what it tries");
             }
