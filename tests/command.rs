@@ -231,6 +231,34 @@ async fn what_an_operator_asks_is_done_and_its_answer_printed() {
     assert_eq!(up.ask(&["audit"]).await["orphans"], serde_json::json!([]));
     assert_eq!(up.ask(&["requeue"]).await["requeued"], 0);
     assert_eq!(up.ask(&["reprocess", "--provider=deeple"]).await["accepted"], 0);
+    let unsupported = [
+        "reprocess",
+        "--unsupported",
+        "--provider=aboutyou",
+        "--from",
+        received_at,
+        "--to",
+        &to,
+    ];
+    assert_eq!(up.ask(&unsupported).await["accepted"], 0);
+    assert_eq!(up.ask(&["reprocess", "--event-id", event_id]).await["accepted"], 0);
+    assert_eq!(up.ask(&["dismiss", event_id]).await["dismissed"], 0);
+    assert_eq!(up.ask(&["undismiss", event_id]).await["undismissed"], 0);
+    let conflict = ["publish-conflict", event_id, &"0".repeat(64)];
+    assert_eq!(up.ask(&conflict).await["status"], "not_found");
+    let by_email = [
+        "erase",
+        "aboutyou",
+        "main",
+        "--email=nobody@example.com",
+        "--from",
+        received_at,
+        "--to",
+        &to,
+    ];
+    let counted = up.ask(&by_email).await;
+    assert_eq!((&counted["erased"], &counted["done"]), (&0.into(), &true.into()));
+    assert_eq!(up.ask(&["erase", event_id]).await["erased"], 1);
     let counted = up.ask(&[&["erase"][..], &order].concat()).await;
     assert_eq!((&counted["erased"], &counted["dry_run"]), (&1.into(), &true.into()));
     let erased = up.ask(&[&["erase"][..], &order, &["--yes"]].concat()).await;

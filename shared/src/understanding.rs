@@ -17,6 +17,8 @@ use crate::verification::Verified;
 pub struct Understanding {
     /// The event's id.
     pub id: EventId,
+    /// What the id is made of.
+    pub identity: Identity,
     /// What is to be done with it.
     pub meaning: Meaning,
     /// Where an order's payload is not as the mapping knows it. Empty unless [`understand`] was given what is known.
@@ -42,21 +44,29 @@ pub enum Meaning {
 /// With `known`, the provider's fields that are known to stay in `unmapped`, it reports drift too.
 pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Understanding {
     let understood = catch_unwind(AssertUnwindSafe(|| read(provider, delivery, known)));
-    understood.unwrap_or_else(|_| Understanding {
-        id: EventId::new(
-            P::NAME,
-            delivery.shop(),
-            &identity_of_unknown(delivery),
-            delivery.body(),
-        ),
-        meaning: Meaning::Quarantined(Reason::MappingFailed),
-        drift: Vec::new(),
-        order: order_of_unknown::<P>(delivery),
-    })
+    understood
+        .unwrap_or_else(|_| Understanding::without_event::<P>(delivery, Meaning::Quarantined(Reason::MappingFailed)))
+}
+
+impl Understanding {
+    /// Of a delivery that is not understood as an order event.
+    fn without_event<P: Provider>(delivery: &Verified<Delivery>, meaning: Meaning) -> Self {
+        let identity = identity_of_unknown(delivery);
+        let order = match meaning {
+            Meaning::Quarantined(_) => order_of_unknown::<P>(delivery),
+            _ => None,
+        };
+        Self {
+            id: EventId::new(P::NAME, delivery.shop(), &identity, delivery.body()),
+            identity,
+            meaning,
+            drift: Vec::new(),
+            order,
+        }
+    }
 }
 
 fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Understanding {
-    let id_of = |identity| EventId::new(P::NAME, delivery.shop(), &identity, delivery.body());
     let (payload, identified) = match identify(provider, delivery) {
         Ok(identified) => identified,
         Err(no_order_event) => {
@@ -64,19 +74,10 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
                 NoOrderEvent::Unsupported => Meaning::Unsupported,
                 NoOrderEvent::Quarantined(reason) => Meaning::Quarantined(reason),
             };
-            let order = match meaning {
-                Meaning::Quarantined(_) => order_of_unknown::<P>(delivery),
-                _ => None,
-            };
-            return Understanding {
-                id: id_of(identity_of_unknown(delivery)),
-                meaning,
-                drift: Vec::new(),
-                order,
-            };
+            return Understanding::without_event::<P>(delivery, meaning);
         }
     };
-    let id = id_of(identified.identity);
+    let id = EventId::new(P::NAME, delivery.shop(), &identified.identity, delivery.body());
     let normalized = provider.normalize(identified.event, &payload);
     let mut found = Drifts::default();
     if let Some(known) = known {
@@ -88,6 +89,7 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
     }
     Understanding {
         id,
+        identity: identified.identity,
         meaning: Meaning::Order(Box::new(event)),
         drift: found.into_drifts(),
         order: None,

@@ -184,8 +184,8 @@ impl Stack {
     pub async fn deliver_new(&self, count: usize) -> Vec<String> {
         let all: Vec<_> = ORDERS.into_iter().cycle().take(count).collect();
         let mut event_ids = Vec::with_capacity(count);
-        // As many at once as there are environments: none waits longer than its client does.
-        for some in all.chunks(50) {
+        // Few enough at once that a busy machine answers each in time.
+        for some in all.chunks(10) {
             let sends = some.iter().map(|(provider, order)| async move {
                 let mut fixture = self.unsigned(provider, order);
                 fixture.renew().expect("an order");
@@ -219,6 +219,52 @@ impl Stack {
             *states.entry(state(item).to_owned()).or_default() += 1;
         }
         states
+    }
+
+    /// The ids of the events that wait in the outbox.
+    pub async fn pending(&self) -> Vec<String> {
+        let items = self.items().await;
+        let pending = items
+            .iter()
+            .filter(|item| item["sk"].as_s().is_ok_and(|key| key == "head") && state(item) == "pending");
+        pending.map(|item| item["pk"].as_s().expect("a text").clone()).collect()
+    }
+
+    /// The events of the outbox that are due first in the shard of `event_id`.
+    pub async fn first_due(&self, event_id: &str, count: usize) -> Vec<String> {
+        let work = self.head(event_id).await["work"].clone();
+        let query = self
+            .inner
+            .clients()
+            .dynamodb
+            .query()
+            .table_name(NAME)
+            .index_name("work");
+        let query = query
+            .key_condition_expression("#work = :work")
+            .expression_attribute_names("#work", "work")
+            .expression_attribute_values(":work", work);
+        let page = query.send().await.expect("the index can be read");
+        let ids = page
+            .items()
+            .iter()
+            .map(|item| item["pk"].as_s().expect("a text").clone());
+        ids.take(count).collect()
+    }
+
+    /// Deletes the head item of an event.
+    pub async fn erase_by_hand(&self, event_id: &str) {
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        let delete = self.inner.clients().dynamodb.delete_item().table_name(NAME);
+        let delete = delete.key("pk", text(event_id)).key("sk", text("head"));
+        delete.send().await.expect("it is deleted");
+    }
+
+    /// Replaces the stored event of a head by another.
+    pub async fn rewrite_event(&self, event_id: &str, event: &Value) {
+        let mut head = self.head(event_id).await;
+        head.insert("event".to_owned(), compressed(event.to_string().as_bytes()));
+        self.put(head).await;
     }
 
     /// Writes an item by hand.
@@ -255,6 +301,57 @@ impl Stack {
         }
         self.put(head).await;
         kept_as
+    }
+
+    /// Makes of a stored event what a version of this code would have kept that did not understand it: quarantined since
+    /// `since`, in one shard of the index, under the id `old`.
+    pub async fn not_understood(&self, event_id: &str, old: &str, since: Timestamp, shard: usize) {
+        let text = |value: String| AttributeValue::S(value);
+        let mut head = self.head(event_id).await;
+        self.erase_by_hand(event_id).await;
+        for name in [
+            "event",
+            "event_parts",
+            "type",
+            "time",
+            "order",
+            "order_key",
+            "order_sort",
+            "published_at",
+        ] {
+            head.remove(name);
+        }
+        for (name, value) in [
+            ("pk", old.to_owned()),
+            ("event_id", old.to_owned()),
+            ("state", "quarantined".to_owned()),
+            ("reason", "unknown_event".to_owned()),
+            ("work", format!("quarantined#{shard}")),
+            ("next_attempt_at", format!("{since:.3}")),
+            ("received_at", format!("{since:.3}")),
+        ] {
+            head.insert(name.to_owned(), text(value));
+        }
+        self.put(head).await;
+    }
+
+    /// Moves the head of an event to another state, which is in no index of work.
+    pub async fn set_state(&self, event_id: &str, state: &str) {
+        let mut head = self.head(event_id).await;
+        head.insert("state".to_owned(), AttributeValue::S(state.to_owned()));
+        head.remove("work");
+        head.remove("next_attempt_at");
+        self.put(head).await;
+    }
+
+    /// The same event as `fixture` with another body, signed.
+    pub fn with_another_body(&self, fixture: &Fixture, name: &str, value: Value) -> Fixture {
+        let mut other = fixture.clone();
+        let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+        body[name] = value;
+        other.set_body(body.to_string());
+        self.sign(&mut other);
+        other
     }
 
     /// All items of the table.
