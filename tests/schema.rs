@@ -145,6 +145,47 @@ fn since_the_release_there_are_additions_at_most() {
     );
 }
 
+#[test]
+fn an_event_that_was_stored_before_is_still_read() {
+    let released = read(&folder().join("released").join(NAME));
+    for (name, mut golden) in goldens() {
+        let before = golden.clone();
+        keep_only_released(&released, &released, &mut golden);
+        assert_ne!(before, golden, "{name} has no new field");
+        let event: OrderEvent = serde_json::from_value(golden).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            serde_json::to_value(&event).expect("JSON")["id"],
+            before["id"],
+            "{name}"
+        );
+    }
+}
+
+/// Removes the fields that the schema `root` does not have where `schema` is one of its parts.
+fn keep_only_released(root: &Value, schema: &Value, value: &mut Value) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let definition = root.pointer(reference.trim_start_matches('#')).expect("a definition");
+        return keep_only_released(root, definition, value);
+    }
+    for choice in schema["anyOf"].as_array().into_iter().flatten() {
+        keep_only_released(root, choice, value);
+    }
+    match (value, schema["properties"].as_object()) {
+        (Value::Object(fields), Some(properties)) => {
+            fields.retain(|name, _| properties.contains_key(name));
+            for (name, value) in fields {
+                keep_only_released(root, &properties[name], value);
+            }
+        }
+        (Value::Array(elements), _) => {
+            for element in elements {
+                keep_only_released(root, &schema["items"], element);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// What is more than an addition: old consumers read new events, and new consumers read old events, which are stored and may be replayed.
 ///
 /// An addition is a new property of an object (a consumer ignores what it does not know) that is not required (an event stored

@@ -452,6 +452,57 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_is_left_out_is_named() {
+        fn leaves(at: &str, value: &serde_json::Value, found: &mut Vec<(String, serde_json::Value)>) {
+            match value {
+                serde_json::Value::Object(fields) if !fields.is_empty() => {
+                    let mut below = |(name, value)| leaves(&format!("{at}/{name}"), value, found);
+                    fields.iter().for_each(&mut below);
+                }
+                serde_json::Value::Null => {}
+                leaf => found.push((at.to_owned(), leaf.clone())),
+            }
+        }
+        for golden in [
+            include_str!("../../events/selldone/checkout-order-receiver-info.normalized.json"),
+            include_str!("../../events/selldone/cancel-product-rejected.normalized.json"),
+            include_str!("../../events/cartum/order-update-shipping.normalized.json"),
+            include_str!("../../events/snipcart/order-refund-created.normalized.json"),
+        ] {
+            let mut event: OrderEvent = serde_json::from_str(golden).expect("an event");
+            let mut whole = Vec::new();
+            leaves("", &serde_json::to_value(&event).expect("JSON"), &mut whole);
+            for omission in &OMISSIONS {
+                omission.apply(&mut event);
+                let reduced = serde_json::to_value(&event).expect("JSON");
+                for (pointer, value) in &whole {
+                    let is_kept = reduced.pointer(pointer) == Some(value);
+                    let is_named = event.data.omitted.iter().any(|omitted| pointer.starts_with(omitted));
+                    let speaks_of_others = ["/data/assumed", "/data/omitted"].contains(&pointer.as_str());
+                    assert!(is_kept || is_named || speaks_of_others, "{pointer} is gone");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_lists_are_left_out_before_the_rest_of_the_order() {
+        let mut event = event(10, 10, 10);
+        event.data.order.custom_fields = Some(vec![crate::event::CustomField {
+            name: None,
+            value: Some(large(MESSAGE_LIMIT)),
+        }]);
+        let expected = [
+            "/data/unmapped",
+            "/data/order/items",
+            "/data/order/shipping/fulfillments",
+            "/data/order/adjustments",
+            "/data/order/custom_fields",
+        ];
+        assert_eq!(omitted(&event).expect("a message"), expected);
+    }
+
+    #[test]
     fn a_currency_is_an_attribute_where_it_is_known() {
         let mut event = event(1, 1, 1);
         let names = |event: &OrderEvent| attributes(event).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
