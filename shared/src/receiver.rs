@@ -166,7 +166,10 @@ impl<P: Provider> Receiver<P> {
         let store_until = Self::store_until(deadline);
         match self.store.put(&entry, &attempt, store_until).await? {
             Put::Stored => {}
-            // What was erased on request is not kept again, under whatever body.
+            // What was erased on request is not kept again, under whatever body; nor is what has expired.
+            Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => {
+                return Ok((Outcome::Duplicate, Publication::Settled));
+            }
             Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
                 self.store.put_conflict(&entry, store_until).await?;
                 return Ok((Outcome::Quarantined(Reason::Conflict), Publication::Settled));
@@ -215,6 +218,7 @@ impl<P: Provider> Receiver<P> {
             .await?
         {
             Put::Stored => outcome_of_new,
+            Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => Outcome::Duplicate,
             Put::Existing(head) => match (head.state, head.reason) {
                 (State::Quarantined, Some(reason)) => Outcome::Quarantined(reason),
                 (State::Quarantined, None) => outcome_of_new,

@@ -32,14 +32,31 @@ mod compressed;
 mod erasure;
 mod history;
 mod outbox;
+mod retention;
 mod written;
 
 pub use compressed::EventJson;
+pub use erasure::ErasedBy;
 pub use history::Hour;
 pub use outbox::{Place, SHARDS, With};
+pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
 use written::Written;
 
 type Item = HashMap<String, AttributeValue>;
+
+/// The condition that there is no event under an id: no item, or a tombstone that is over and that DynamoDB has not deleted yet.
+const ABSENT: &str = "attribute_not_exists(pk) OR (#state = :erased AND expires_at <= :now)";
+
+/// The values of [`ABSENT`].
+fn absent_at(now: Timestamp) -> Item {
+    HashMap::from([
+        (
+            ":erased".to_owned(),
+            AttributeValue::S(State::Erased.as_str().to_owned()),
+        ),
+        (":now".to_owned(), AttributeValue::N(now.as_second().to_string())),
+    ])
+}
 
 /// When redrive first looks after an event that its delivery left unpublished.
 const FIRST_REDRIVE_AFTER: SignedDuration = SignedDuration::from_secs(30);
@@ -50,6 +67,7 @@ const LEASE: SignedDuration = SignedDuration::from_secs(3);
 pub struct Store {
     client: aws_sdk_dynamodb::Client,
     table: String,
+    retention: Retention,
 }
 
 /// The table cannot be used. Nothing may be acknowledged.
@@ -259,6 +277,7 @@ impl Store {
         Ok(Self {
             client: aws::dynamodb(settings)?,
             table: settings.required("TABLE_NAME")?,
+            retention: Retention::from_settings(settings)?,
         })
     }
 
@@ -273,15 +292,19 @@ impl Store {
         Ok(())
     }
 
-    /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none.
+    /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none but a
+    /// tombstone that is over.
     pub async fn put(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<Put, StoreError> {
         let mut written = Written::of(entry, attempt);
         // A repeat of a large event would leave its parts behind: what they hold depends on the time of receipt.
         if !written.parts.is_empty()
             && let Some(item) = patiently(until, || self.try_get(entry.id, "head")).await?
+            && !retention::is_over(&item, Timestamp::now())
         {
             return Ok(Put::Existing(Box::new(Head::read(item)?)));
         }
+        let (state, received_at) = (entry.content.state(), entry.delivery.received_at());
+        self.retention.mark_new(&mut written.head, entry.id, state, received_at);
         self.put_parts(entry.id, &mut written, until).await?;
         self.put_head(&written.head, attempt, until).await
     }
@@ -294,7 +317,9 @@ impl Store {
                 .table_name(&self.table)
                 .set_item(Some(head.clone()));
             let put = put
-                .condition_expression("attribute_not_exists(pk)")
+                .condition_expression(ABSENT)
+                .expression_attribute_names("#state", "state")
+                .set_expression_attribute_values(Some(absent_at(Timestamp::now())))
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
             match put.send().await {
                 Ok(_) => Ok(None),

@@ -167,16 +167,19 @@ impl Outbox {
                 Err(error) => unreadable = Some(error),
             }
         }
+        let is_sound = drained.outage.is_none() && unreadable.is_none();
+        // Boxed: the compiler has a limit for how deep futures are nested.
+        let expired = if is_sound { Box::pin(self.trim(time)).await } else { 0 };
         let run = Run {
+            expired,
             published: drained.published,
             put_off: drained.put_off,
             failed: drained.failed,
-            done: places.is_empty() && drained.outage.is_none() && unreadable.is_none(),
+            done: places.is_empty() && is_sound,
             outage: drained
                 .outage
                 .or_else(|| unreadable.as_ref().map(StoreError::to_string)),
         };
-        // Boxed: the compiler has a limit for how deep futures are nested.
         Box::pin(self.tell(&run, time.deadline)).await;
         match unreadable {
             Some(error) => Err(error.into()),

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::store::{State, With};
+use shared::store::{ErasedBy, State, With};
 
 use crate::{Outbox, TaskError};
 
@@ -32,7 +32,7 @@ impl Outbox {
                     // What is not published yet is not lost by erasing it.
                     State::Pending | State::Failed => waiting += 1,
                     // One that is erased and still found was not erased to its end.
-                    _ => erased += u64::from(erase.dry_run || self.store.erase(&id, &head).await?),
+                    _ => erased += u64::from(erase.dry_run || self.store.erase(&id, &head, ErasedBy::Operator).await?),
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! `{"get":{...}}`: whole events, as they are stored. What a message had to leave out is here.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::answer::Reason;
@@ -72,10 +73,12 @@ impl Outbox {
             let last = last.ok_or_else(|| TaskError::NoTask("the cursor is of another get".to_owned()))?;
             ids.drain(..=last);
         }
+        let expiry = self.store.expiry(Timestamp::now()).await?;
         let mut events = Vec::new();
         let (mut size, mut last) = (0, None);
         for ids in ids.chunks(10) {
             let mut heads = self.store.heads(ids, With::Event).await?;
+            heads.retain(|(_, head)| !expiry.has_expired(head));
             // DynamoDB answers in an order of its own.
             heads.sort_by_key(|(id, _)| ids.iter().position(|wanted| wanted == id));
             for (id, head) in heads {

@@ -14,6 +14,8 @@ mod replay;
 mod report;
 mod reprocess;
 mod requeue;
+mod retain;
+mod trim;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -61,6 +63,8 @@ pub enum Task {
     Dismiss(dismiss::Dismiss),
     /// Remove what is known of an order.
     Erase(erase::Erase),
+    /// Apply today's retention to events that are stored already.
+    Retain(retain::Retain),
 }
 
 /// What is answered to a task.
@@ -143,6 +147,7 @@ impl Outbox {
             Task::Reprocess(reprocess) => self.reprocess(&reprocess, time.stop_at).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
             Task::Erase(erase) => self.erase(erase).await,
+            Task::Retain(retain) => self.retain(retain, time).await,
         };
         report.map(Answer::Report)
     }

@@ -33,39 +33,72 @@ pub struct Replay {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Place {
-    hour: Timestamp,
-    shard: u8,
-    after: Option<(String, String)>,
+    pub(crate) hour: Timestamp,
+    pub(crate) shard: u8,
+    pub(crate) after: Option<(String, String)>,
+}
+
+impl Place {
+    /// The beginning of the hour that `from` lies in.
+    pub(crate) fn first(from: Timestamp) -> Self {
+        Self {
+            hour: Hour::containing(from).start(),
+            shard: 0,
+            after: None,
+        }
+    }
+
+    /// Whether its hour begins before `to`.
+    pub(crate) fn is_before(&self, to: Timestamp) -> bool {
+        self.hour < to
+    }
+
+    /// The place after a page that ended with `last`: within the shard, in the next one, or in the next hour.
+    pub(crate) fn next(&self, last: Option<(String, String)>) -> Self {
+        let (hour, shard) = match (&last, self.shard) {
+            (Some(_), shard) => (self.hour, shard),
+            (None, shard) if shard + 1 < SHARDS => (self.hour, shard + 1),
+            (None, _) => (Hour::containing(self.hour).next().start(), 0),
+        };
+        Self {
+            hour,
+            shard,
+            after: last,
+        }
+    }
 }
 
 impl Outbox {
     pub(crate) async fn replay(&self, replay: Replay, time: TimeLeft) -> Result<Value, TaskError> {
-        let first = Place {
-            hour: Hour::containing(replay.from).start(),
-            shard: 0,
-            after: None,
-        };
-        let mut place = replay.cursor.clone().unwrap_or(first);
-        let mut replayed = 0;
-        while place.hour < replay.to {
+        let mut place = replay.cursor.clone().unwrap_or_else(|| Place::first(replay.from));
+        let mut counts = Counts::default();
+        while place.is_before(replay.to) {
             if Instant::now() >= time.stop_at {
-                return Ok(answer(replayed, &replay, Some(&place), None));
+                return Ok(answer(&counts, &replay, Some(&place), None));
             }
             let page = timeout_at(time.give_up_at, self.replay_page(&replay, &place, time.deadline)).await;
             let Ok(page) = page else {
-                return Ok(answer(replayed, &replay, Some(&place), Some("no answer in time")));
+                return Ok(answer(&counts, &replay, Some(&place), Some("no answer in time")));
             };
             match page {
-                Ok(Page::Published(count, next)) => {
-                    replayed += count;
+                Ok(Page::Published(of_page, next)) => {
+                    counts.replayed += of_page.replayed;
+                    counts.expired += of_page.expired;
                     place = next;
                 }
-                Ok(Page::Outage(cause)) => return Ok(answer(replayed, &replay, Some(&place), Some(&cause))),
-                Err(error) => return Ok(answer(replayed, &replay, Some(&place), Some(&error.to_string()))),
+                Ok(Page::Outage(cause)) => return Ok(answer(&counts, &replay, Some(&place), Some(&cause))),
+                Err(error) => return Ok(answer(&counts, &replay, Some(&place), Some(&error.to_string()))),
             }
         }
-        tracing::info!(replayed, dry_run = replay.dry_run, provider = replay.provider, "replay");
-        Ok(answer(replayed, &replay, None, None))
+        let Counts { replayed, expired } = counts;
+        tracing::info!(
+            replayed,
+            expired,
+            dry_run = replay.dry_run,
+            provider = replay.provider,
+            "replay"
+        );
+        Ok(answer(&counts, &replay, None, None))
     }
 
     async fn replay_page(&self, replay: &Replay, place: &Place, until: Instant) -> Result<Page, StoreError> {
@@ -86,8 +119,12 @@ impl Outbox {
                     && replay.shop.as_deref().is_none_or(|shop| head.shop() == Some(shop))
                     && (replay.types.is_empty() || replay.types.iter().any(|wanted| head.event_type() == Some(wanted)))
             });
-        let wanted: Vec<_> = wanted.collect();
-        let mut count = wanted.len() as u64;
+        let now = Timestamp::now();
+        let (expired, wanted): (Vec<_>, Vec<_>) = wanted.partition(|(_, head)| self.store.has_expired(head, now));
+        let mut counts = Counts {
+            replayed: wanted.len() as u64,
+            expired: expired.len() as u64,
+        };
         if !replay.dry_run {
             let results = self.publish(&wanted, Occasion::Replay, until).await;
             for ((id, _), result) in wanted.iter().zip(results) {
@@ -96,38 +133,37 @@ impl Outbox {
                     // The page is replayed again: what was published of it is published twice, under the same ids.
                     Err(PublishError::Unavailable(cause)) => return Ok(Page::Outage(cause)),
                     Err(PublishError::Message(cause)) => {
-                        count -= 1;
+                        counts.replayed -= 1;
                         tracing::error!(event_id = %id, cause, "the event cannot be published");
                     }
                 }
             }
         }
-        let next = match (last, place.shard) {
-            (Some(last), shard) => Place {
-                hour: place.hour,
-                shard,
-                after: Some(last),
-            },
-            (None, shard) if shard + 1 < SHARDS => Place {
-                hour: place.hour,
-                shard: shard + 1,
-                after: None,
-            },
-            (None, _) => Place {
-                hour: hour.next().start(),
-                shard: 0,
-                after: None,
-            },
-        };
-        Ok(Page::Published(count, next))
+        Ok(Page::Published(counts, place.next(last)))
     }
 }
 
+/// What became of the events.
+#[derive(Default)]
+struct Counts {
+    replayed: u64,
+    /// Not replayed: they have expired, and are not removed yet.
+    expired: u64,
+}
+
 enum Page {
-    Published(u64, Place),
+    Published(Counts, Place),
     Outage(String),
 }
 
-fn answer(replayed: u64, replay: &Replay, cursor: Option<&Place>, outage: Option<&str>) -> Value {
-    json!({"replayed": replayed, "dry_run": replay.dry_run, "done": cursor.is_none(), "cursor": cursor, "outage": outage})
+fn answer(counts: &Counts, replay: &Replay, cursor: Option<&Place>, outage: Option<&str>) -> Value {
+    let Counts { replayed, expired } = counts;
+    json!({
+        "replayed": replayed,
+        "expired": expired,
+        "dry_run": replay.dry_run,
+        "done": cursor.is_none(),
+        "cursor": cursor,
+        "outage": outage,
+    })
 }

@@ -12,7 +12,8 @@ use tracing::Level;
 use crate::Outbox;
 
 /// What is measured of each run.
-pub(crate) const UNITS: [(&str, Unit); 4] = [
+pub(crate) const UNITS: [(&str, Unit); 5] = [
+    ("ExpiringQuarantined", Unit::Count),
     ("FailedEvents", Unit::Count),
     ("OutboxAge", Unit::Seconds),
     ("QuarantinedEvents", Unit::Count),
@@ -30,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) published: u64,
     pub(crate) put_off: u64,
     pub(crate) failed: u64,
+    /// Expired events that were removed.
+    pub(crate) expired: u64,
     pub(crate) done: bool,
     /// Why nothing more can be published at the moment; the events stay in the outbox.
     pub(crate) outage: Option<String>,
@@ -41,10 +44,11 @@ impl Outbox {
         let until = deadline
             .checked_sub(ANSWER_BUDGET)
             .map_or(deadline, |last| last.min(Instant::now() + COUNTING_BUDGET));
-        let (oldest, failed, quarantined) = tokio::join!(
+        let (oldest, failed, quarantined, expiring) = tokio::join!(
             known(until, self.store.oldest_pending()),
             known(until, self.store.count(State::Failed)),
             known(until, self.store.count(State::Quarantined)),
+            known(until, self.store.count_expiring_quarantined(Timestamp::now())),
         );
         if let Some(oldest) = oldest {
             let age = oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
@@ -54,6 +58,7 @@ impl Outbox {
         for (name, count) in [
             ("FailedEvents", failed),
             ("QuarantinedEvents", quarantined),
+            ("ExpiringQuarantined", expiring),
             ("Redriven", Some(run.published)),
         ] {
             if let Some(count) = count.and_then(|count| u32::try_from(count).ok()) {

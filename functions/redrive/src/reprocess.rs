@@ -42,12 +42,15 @@ struct Reprocessed {
     accepted: u64,
     unsupported: u64,
     quarantined: u64,
+    /// Not read: they have expired, and are not removed yet.
+    expired: u64,
 }
 
 impl Outbox {
     pub(crate) async fn reprocess(&self, task: &Reprocess, stop_at: Instant) -> Result<Value, TaskError> {
         let mut reprocessed = Reprocessed::default();
         let mut place = Some(task.cursor.clone().unwrap_or_default());
+        let expiry = self.store.expiry(Timestamp::now()).await?;
         // Whenever it came: nothing is due here.
         let now = Timestamp::MAX;
         while let Some(here) = place.as_ref().filter(|_| Instant::now() < stop_at) {
@@ -59,6 +62,10 @@ impl Outbox {
                     && wanted(&task.provider, head.provider())
                     && wanted(&task.shop, head.shop())
                 {
+                    if expiry.has_expired(&head) {
+                        reprocessed.expired += 1;
+                        continue;
+                    }
                     self.reprocess_one(task, &id, &head, stop_at, &mut reprocessed).await?;
                 }
             }
@@ -68,12 +75,21 @@ impl Outbox {
             accepted,
             unsupported,
             quarantined,
+            expired,
         } = reprocessed;
-        tracing::info!(accepted, unsupported, quarantined, dry_run = task.dry_run, "reprocess");
+        tracing::info!(
+            accepted,
+            unsupported,
+            quarantined,
+            expired,
+            dry_run = task.dry_run,
+            "reprocess"
+        );
         Ok(json!({
             "accepted": accepted,
             "unsupported": unsupported,
             "quarantined": quarantined,
+            "expired": expired,
             "dry_run": task.dry_run,
             "done": place.is_none(),
             "cursor": place,

@@ -10,9 +10,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::retention::is_over;
 use super::written::{Written, sortable};
 use super::{
-    AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, State, Store, StoreError, describe, ids_of, index_key, patiently,
+    ABSENT, AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, State, Store, StoreError, absent_at, describe, ids_of,
+    index_key, patiently,
 };
 use crate::identity::EventId;
 
@@ -34,7 +36,7 @@ pub enum With {
 }
 
 /// What of a head says where its event stands, and which one it is.
-const STANDING: [&str; 11] = [
+const STANDING: [&str; 14] = [
     "pk",
     "state",
     "reason",
@@ -43,6 +45,9 @@ const STANDING: [&str; 11] = [
     "attempt_id",
     "next_attempt_at",
     "received_at",
+    "published_at",
+    "dismissed_at",
+    "expires_at",
     "provider",
     "shop",
     "type",
@@ -99,18 +104,16 @@ impl Store {
 
     /// Moves an event from pending to published. False where somebody else did.
     pub async fn mark_published(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :published, published_at = :now REMOVE #work, next_attempt_at";
-        self.update(
-            id,
-            change,
-            "#state = :pending",
-            [
-                (":published", AttributeValue::S(State::Published.as_str().to_owned())),
-                (":now", AttributeValue::S(sortable(Timestamp::now()))),
-                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
-            ],
-        )
-        .await
+        let now = Timestamp::now();
+        let leave_work = self.retention.leave_work(State::Published, id, now);
+        let change = format!("SET #state = :published, published_at = :now{}", leave_work.clauses());
+        let mut values = leave_work.values();
+        values.extend([
+            (":published", AttributeValue::S(State::Published.as_str().to_owned())),
+            (":now", AttributeValue::S(sortable(now))),
+            (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
+        ]);
+        self.update(id, &change, "#state = :pending", values).await
     }
 
     /// Writes an event over its quarantined self, now that it is understood. False where somebody else did.
@@ -160,7 +163,18 @@ impl Store {
         now: Timestamp,
         limit: i32,
     ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
-        let work = AttributeValue::S(format!("{}#{}", state.as_str(), place.shard));
+        self.due_as(state.as_str(), place, now, limit).await
+    }
+
+    /// The events of the index under `word` whose time has come.
+    pub(super) async fn due_as(
+        &self,
+        word: &str,
+        place: &Place,
+        now: Timestamp,
+        limit: i32,
+    ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
+        let work = AttributeValue::S(format!("{word}#{}", place.shard));
         let start = place
             .after
             .as_ref()
@@ -180,7 +194,7 @@ impl Store {
         Ok((ids_of(page.items()), place.next(page.last_evaluated_key.as_ref())))
     }
 
-    /// The heads of some events as they stand now; an event that is gone is left out. At most 100.
+    /// The heads of some events as they stand now; an event that is gone, and a tombstone that is over, is left out. At most 100.
     pub async fn heads(&self, ids: &[EventId], with: With) -> Result<Vec<(EventId, Head)>, StoreError> {
         let attributes = match with {
             With::Nothing => Some(STANDING.to_vec()),
@@ -188,7 +202,11 @@ impl Store {
             With::Delivery => None,
         };
         let mut heads = Vec::with_capacity(ids.len());
+        let now = Timestamp::now();
         for item in self.head_items(ids, attributes.as_deref()).await? {
+            if is_over(&item, now) {
+                continue;
+            }
             let id = item
                 .get("pk")
                 .and_then(|pk| pk.as_s().ok())
@@ -267,40 +285,38 @@ impl Store {
 
     /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
     pub async fn set_aside(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :unsupported REMOVE #work, next_attempt_at, reason";
-        self.update(
-            id,
-            change,
-            "#state = :quarantined",
-            [
-                (
-                    ":unsupported",
-                    AttributeValue::S(State::Unsupported.as_str().to_owned()),
-                ),
-                (
-                    ":quarantined",
-                    AttributeValue::S(State::Quarantined.as_str().to_owned()),
-                ),
-            ],
-        )
-        .await
+        let leave_work = self.retention.leave_work(State::Unsupported, id, Timestamp::now());
+        let change = match leave_work.clauses() {
+            clauses if clauses.contains("REMOVE") => format!("SET #state = :unsupported{clauses}, reason"),
+            clauses => format!("SET #state = :unsupported{clauses} REMOVE reason"),
+        };
+        let mut values = leave_work.values();
+        values.extend([
+            (
+                ":unsupported",
+                AttributeValue::S(State::Unsupported.as_str().to_owned()),
+            ),
+            (
+                ":quarantined",
+                AttributeValue::S(State::Quarantined.as_str().to_owned()),
+            ),
+        ]);
+        self.update(id, &change, "#state = :quarantined", values).await
     }
 
     /// Settles a quarantined event that somebody has looked at; the reason stays. False where it is not quarantined.
     pub async fn dismiss(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :unsupported, dismissed_at = :now REMOVE #work, next_attempt_at";
+        let now = Timestamp::now();
+        let leave_work = self.retention.leave_work(State::Unsupported, id, now);
+        let change = format!("SET #state = :unsupported, dismissed_at = :now{}", leave_work.clauses());
         let state = |state: State| AttributeValue::S(state.as_str().to_owned());
-        self.update(
-            id,
-            change,
-            "#state = :quarantined",
-            [
-                (":unsupported", state(State::Unsupported)),
-                (":now", AttributeValue::S(sortable(Timestamp::now()))),
-                (":quarantined", state(State::Quarantined)),
-            ],
-        )
-        .await
+        let mut values = leave_work.values();
+        values.extend([
+            (":unsupported", state(State::Unsupported)),
+            (":now", AttributeValue::S(sortable(now))),
+            (":quarantined", state(State::Quarantined)),
+        ]);
+        self.update(id, &change, "#state = :quarantined", values).await
     }
 
     /// Writes an event under the id it has now that it is understood, and marks the quarantined one as superseded, both or
@@ -324,11 +340,18 @@ impl Store {
                 values.push((placeholder, value.clone()));
             }
         }
-        change += " REMOVE #work, next_attempt_at";
+        let leave_work = self
+            .retention
+            .leave_work(State::Superseded, old, entry.delivery.received_at());
+        change += leave_work.clauses();
+        values.extend(leave_work.values());
+        let now = Timestamp::now();
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(written.head))
-            .condition_expression("attribute_not_exists(pk)")
+            .condition_expression(ABSENT)
+            .expression_attribute_names("#state", "state")
+            .set_expression_attribute_values(Some(absent_at(now)))
             .build()
             .expect("table and item are set");
         let mark = Update::builder()
@@ -363,7 +386,8 @@ impl Store {
                     .is_some_and(TransactWriteItemsError::is_transaction_canceled_exception) =>
             {
                 // Cancelled for another reason than that the new id is known: the next run finds the old one again.
-                if self.get(entry.id, "head").await?.is_none() {
+                let known = self.get(entry.id, "head").await?;
+                if known.is_none_or(|item| is_over(&item, now)) {
                     return Ok(false);
                 }
                 self.update(old, &change, "#state = :quarantined", values).await
