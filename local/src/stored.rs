@@ -136,7 +136,13 @@ async fn value(client: &Client, head: &Item, name: &str) -> Result<Option<Vec<u8
     } else if let Some(AttributeValue::L(parts)) = head.get(&format!("{name}_parts")) {
         let event_id = text(head, "pk").unwrap_or_default();
         for part in parts.iter().filter_map(|part| part.as_s().ok()) {
-            let part = item(client, event_id, part).await?.unwrap_or_default();
+            // The previous version kept parts in the event's own partition.
+            let part = if part.starts_with(&format!("part#{event_id}#")) {
+                item(client, part, "part").await?
+            } else {
+                item(client, event_id, part).await?
+            };
+            let part = part.unwrap_or_default();
             if let Some(AttributeValue::B(bytes)) = part.get("data") {
                 compressed.extend_from_slice(bytes.as_ref());
             }

@@ -106,6 +106,10 @@ impl Delivery {
         self.received_at
     }
 
+    pub(crate) fn count_as_received_at(&mut self, time: Timestamp) {
+        self.received_at = time;
+    }
+
     /// A header that must be there, once and in ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();

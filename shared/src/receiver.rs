@@ -15,7 +15,7 @@ use crate::provider::{Provider, Verifies};
 use crate::publisher::{Publisher, Stored};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
-use crate::store::{AttemptId, Content, Entry, EventJson, Head, Put, State, Store, StoreError};
+use crate::store::{AttemptId, Content, Entry, EventJson, Head, Patience, Put, State, Store, StoreError};
 use crate::understanding::{Meaning, Understanding, understand};
 use crate::verification::Verified;
 
@@ -100,20 +100,31 @@ impl<P: Provider> Receiver<P> {
     /// Where it is not kept: what the provider is answered then.
     pub async fn receive(&self, request: Request, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(request, P::METHODS, self.body_limit)?;
-        let delivery = self.verify(delivery).await?;
-        let Understanding { id, meaning } = understand(&self.provider, &delivery);
+        let mut delivery = self.verify(delivery).await?;
+        match self.keep(&delivery, deadline).await {
+            Err(Interrupted::Begun(first)) => {
+                delivery.count_as_received_at(first);
+                self.keep(&delivery, deadline).await.map_err(Refusal::from)
+            }
+            kept => kept.map_err(Refusal::from),
+        }
+    }
+
+    /// Understands a delivery, stores it and publishes its event.
+    async fn keep(&self, delivery: &Verified<Delivery>, deadline: Instant) -> Result<Receipt, Interrupted> {
+        let Understanding { id, meaning } = understand(&self.provider, delivery);
         let (event_type, (outcome, publication)) = match meaning {
             Meaning::Order(event) => (
                 Some(event.r#type.as_str()),
-                self.take_in(&id, &delivery, event, deadline).await?,
+                self.take_in(&id, delivery, event, deadline).await?,
             ),
             Meaning::Unsupported => (
                 None,
-                self.set_aside(&id, &delivery, Content::Unsupported, deadline).await?,
+                self.set_aside(&id, delivery, Content::Unsupported, deadline).await?,
             ),
             Meaning::Quarantined(reason) => (
                 None,
-                self.set_aside(&id, &delivery, Content::Quarantined(reason), deadline)
+                self.set_aside(&id, delivery, Content::Quarantined(reason), deadline)
                     .await?,
             ),
         };
@@ -152,7 +163,7 @@ impl<P: Provider> Receiver<P> {
         delivery: &Verified<Delivery>,
         mut event: Box<OrderEvent>,
         deadline: Instant,
-    ) -> Result<(Outcome, Publication), Refusal> {
+    ) -> Result<(Outcome, Publication), Interrupted> {
         let json = EventJson::of(&event);
         // A message holds all of the JSON or, without this, a part of the event.
         event.data.unmapped = None;
@@ -163,15 +174,16 @@ impl<P: Provider> Receiver<P> {
             content: Content::Order(&event, &json),
         };
         let attempt = AttemptId::random();
-        let store_until = Self::store_until(deadline);
-        match self.store.put(&entry, &attempt, store_until).await? {
+        let patience = Self::patience(deadline);
+        match self.store.put(&entry, &attempt, patience).await? {
             Put::Stored => {}
+            Put::Begun(first) => return Err(Interrupted::Begun(first)),
             // What was erased on request is not kept again, under whatever body; nor is what has expired.
             Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => {
                 return Ok((Outcome::Duplicate, Publication::Settled));
             }
             Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
-                self.store.put_conflict(&entry, store_until).await?;
+                self.store.put_conflict(&entry, patience).await?;
                 return Ok((Outcome::Quarantined(Reason::Conflict), Publication::Settled));
             }
             Put::Existing(head) => match head.state {
@@ -184,7 +196,7 @@ impl<P: Provider> Receiver<P> {
                 }
                 State::Unsupported => return Ok((Outcome::Unsupported, Publication::Settled)),
                 State::Quarantined => {
-                    if !self.store.release(&entry, &attempt, store_until).await? {
+                    if !self.store.release(&entry, &attempt, patience).await? {
                         return Ok((Outcome::Duplicate, Publication::Settled));
                     }
                 }
@@ -201,7 +213,7 @@ impl<P: Provider> Receiver<P> {
         delivery: &Verified<Delivery>,
         content: Content<'_>,
         deadline: Instant,
-    ) -> Result<(Outcome, Publication), Refusal> {
+    ) -> Result<(Outcome, Publication), Interrupted> {
         let outcome_of_new = match content {
             Content::Quarantined(reason) => Outcome::Quarantined(reason),
             _ => Outcome::Unsupported,
@@ -214,10 +226,11 @@ impl<P: Provider> Receiver<P> {
         };
         let outcome = match self
             .store
-            .put(&entry, &AttemptId::random(), Self::store_until(deadline))
+            .put(&entry, &AttemptId::random(), Self::patience(deadline))
             .await?
         {
             Put::Stored => outcome_of_new,
+            Put::Begun(first) => return Err(Interrupted::Begun(first)),
             Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => Outcome::Duplicate,
             Put::Existing(head) => match (head.state, head.reason) {
                 (State::Quarantined, Some(reason)) => Outcome::Quarantined(reason),
@@ -283,11 +296,35 @@ impl<P: Provider> Receiver<P> {
         Publication::Settled
     }
 
-    /// Until when a write is tried. What cannot be verified again must be stored now: it has all the time there is.
-    fn store_until(deadline: Instant) -> Instant {
+    /// How long a write is tried. What cannot be verified again must be stored now, and what is large takes its time: both have
+    /// all the time there is.
+    fn patience(deadline: Instant) -> Patience {
         match P::VERIFIES {
-            Verifies::AnyNumberOfTimes => deadline.min(Instant::now() + STORE_BUDGET),
-            Verifies::Once => deadline,
+            Verifies::AnyNumberOfTimes => Patience::new(deadline.min(Instant::now() + STORE_BUDGET), deadline),
+            Verifies::Once => Patience::new(deadline, deadline).retrying_access_errors(),
+        }
+    }
+}
+
+/// Why a delivery is not kept.
+enum Interrupted {
+    /// The provider is answered this.
+    Refused(Refusal),
+    /// An earlier try has begun to store the same delivery, received at this time. This one goes on as if it were that one.
+    Begun(Timestamp),
+}
+
+impl From<StoreError> for Interrupted {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<Interrupted> for Refusal {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::Refused(refusal) => refusal,
+            Interrupted::Begun(_) => Self::Unavailable("another try stores the same delivery".to_owned()),
         }
     }
 }

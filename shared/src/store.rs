@@ -1,7 +1,7 @@
 //! The table: what was received, where it stands, and the outbox. One conditional write decides who was first.
 //!
-//! A head item (`sk` = `head`) is an event. Values that do not fit into it go first into part items of the same `pk`,
-//! named by their own hash, so that attempts never mix and the head's conditional write commits the event as a whole.
+//! A head item (`sk` = `head`) is an event. Values that do not fit into it are first written to part items, which are named by
+//! their own hash, so that attempts never mix; the head's conditional write commits the event. See the module `parts`.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::get_item::GetItemError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::AttributeValue;
 use flate2::read::GzDecoder;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -32,31 +30,20 @@ mod compressed;
 mod erasure;
 mod history;
 mod outbox;
+mod parts;
 mod retention;
 mod written;
 
 pub use compressed::EventJson;
 pub use erasure::ErasedBy;
 pub use history::Hour;
+use outbox::ASK_FOR_REST_AFTER;
 pub use outbox::{Place, SHARDS, With};
+use parts::{Commit, Condition, part_key};
 pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
-use written::Written;
+use written::{Written, sortable};
 
 type Item = HashMap<String, AttributeValue>;
-
-/// The condition that there is no event under an id: no item, or a tombstone that is over and that DynamoDB has not deleted yet.
-const ABSENT: &str = "attribute_not_exists(pk) OR (#state = :erased AND expires_at <= :now)";
-
-/// The values of [`ABSENT`].
-fn absent_at(now: Timestamp) -> Item {
-    HashMap::from([
-        (
-            ":erased".to_owned(),
-            AttributeValue::S(State::Erased.as_str().to_owned()),
-        ),
-        (":now".to_owned(), AttributeValue::N(now.as_second().to_string())),
-    ])
-}
 
 /// When redrive first looks after an event that its delivery left unpublished.
 const FIRST_REDRIVE_AFTER: SignedDuration = SignedDuration::from_secs(30);
@@ -79,6 +66,9 @@ pub enum StoreError {
     /// There was no answer in the time there is.
     #[error("DynamoDB did not answer in time")]
     Timeout,
+    /// The parts that an earlier try has left are being deleted. It may be tried again in a minute.
+    #[error("the parts of an earlier try are being deleted")]
+    Swept,
     /// An item is not as this project writes it.
     #[error("the stored item is damaged: {0}")]
     Damaged(&'static str),
@@ -183,6 +173,9 @@ pub enum Put {
     Stored,
     /// The event was there before.
     Existing(Box<Head>),
+    /// An earlier try has begun to write its parts, and received it at this time: the entry is to be made as of then, so that what
+    /// is written need not be written again.
+    Begun(Timestamp),
 }
 
 /// An event as it stands in the table.
@@ -292,47 +285,37 @@ impl Store {
         Ok(())
     }
 
-    /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none but a
-    /// tombstone that is over.
-    pub async fn put(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<Put, StoreError> {
+    /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none but a tombstone
+    /// that is over.
+    pub async fn put(
+        &self,
+        entry: &Entry<'_>,
+        attempt: &AttemptId,
+        patience: impl Into<Patience>,
+    ) -> Result<Put, StoreError> {
         let mut written = Written::of(entry, attempt);
-        // A repeat of a large event would leave its parts behind: what they hold depends on the time of receipt.
-        if !written.parts.is_empty()
-            && let Some(item) = patiently(until, || self.try_get(entry.id, "head")).await?
-            && !retention::is_over(&item, Timestamp::now())
-        {
-            return Ok(Put::Existing(Box::new(Head::read(item)?)));
+        let patience = patience.into().with_parts(!written.parts.is_empty());
+        if !written.parts.is_empty() {
+            let earlier = self.earlier_try(entry.id, &written.payload_sha256, patience);
+            let (head, received_at) = earlier.await?;
+            // The event's parts follow from the payload and from when it was received.
+            if let Some(first) = received_at
+                && sortable(first) != sortable(entry.delivery.received_at())
+            {
+                return Ok(Put::Begun(first));
+            }
+            if let Some(head) = head.filter(|head| !retention::is_over(head, Timestamp::now())) {
+                return Ok(Put::Existing(Box::new(Head::read(head)?)));
+            }
         }
         let (state, received_at) = (entry.content.state(), entry.delivery.received_at());
         self.retention.mark_new(&mut written.head, entry.id, state, received_at);
-        self.put_parts(entry.id, &mut written, until).await?;
-        self.put_head(&written.head, attempt, until).await
-    }
-
-    async fn put_head(&self, head: &Item, attempt: &AttemptId, until: Instant) -> Result<Put, StoreError> {
-        let put = || async {
-            let put = self
-                .client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(head.clone()));
-            let put = put
-                .condition_expression(ABSENT)
-                .expression_attribute_names("#state", "state")
-                .set_expression_attribute_values(Some(absent_at(Timestamp::now())))
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            match put.send().await {
-                Ok(_) => Ok(None),
-                Err(error) => match error.as_service_error() {
-                    Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                        Ok(Some(failed.item.clone().unwrap_or_default()))
-                    }
-                    _ => Err(error),
-                },
-            }
-        };
-        let Some(item) = patiently(until, put).await? else {
-            return Ok(Put::Stored);
+        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let condition = Condition::absent(Timestamp::now());
+        let commit = self.commit(&written.head, &condition, end_of_manifest, patience);
+        let item = match commit.await? {
+            Commit::Done => return Ok(Put::Stored),
+            Commit::Refused(item) => item,
         };
         let head = Head::read(item)?;
         // A write whose answer was lost meets itself.
@@ -343,36 +326,13 @@ impl Store {
         }
     }
 
-    async fn put_parts(&self, id: &EventId, written: &mut Written, until: Instant) -> Result<(), StoreError> {
-        let parts = written.parts.drain(..).map(|(name, bytes)| {
-            let item = HashMap::from([
-                ("pk".to_owned(), AttributeValue::S(id.to_string())),
-                ("sk".to_owned(), AttributeValue::S(name)),
-                ("data".to_owned(), AttributeValue::B(Blob::new(bytes))),
-            ]);
-            async move {
-                patiently(until, || {
-                    self.client
-                        .put_item()
-                        .table_name(&self.table)
-                        .set_item(Some(item.clone()))
-                        .send()
-                })
-                .await
-            }
-        });
-        try_join_all(parts).await?;
-        Ok(())
-    }
-
-    /// Keeps another body that came under a known event id, beside the first.
-    pub async fn put_conflict(&self, entry: &Entry<'_>, until: Instant) -> Result<(), StoreError> {
+    /// Keeps another body that came under a known event id, beside the first. Does nothing if that body is there already.
+    pub async fn put_conflict(&self, entry: &Entry<'_>, patience: impl Into<Patience>) -> Result<(), StoreError> {
         let mut written = Written::of(entry, &AttemptId::random());
-        self.put_parts(entry.id, &mut written, until).await?;
-        let sha256 = sha256_hex(entry.delivery.body());
-        written
-            .head
-            .insert("sk".to_owned(), AttributeValue::S(format!("conflict#{sha256}")));
+        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let sort_key = format!("conflict#{}", written.payload_sha256);
+        written.head.insert("sk".to_owned(), AttributeValue::S(sort_key));
         // The order's history and the outbox know the event by its head alone.
         for index in ["work", "next_attempt_at", "order_key", "order_sort", "hour"] {
             written.head.remove(index);
@@ -385,14 +345,9 @@ impl Store {
             "reason".to_owned(),
             AttributeValue::S(Reason::Conflict.as_str().to_owned()),
         );
-        let put = || {
-            self.client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(written.head.clone()))
-                .send()
-        };
-        patiently(until, put).await?;
+        let condition = Condition::new("attribute_not_exists(pk)", []);
+        self.commit(&written.head, &condition, end_of_manifest, patience)
+            .await?;
         Ok(())
     }
 
@@ -445,8 +400,9 @@ impl Store {
         let parts = names.iter().map(|name| async move {
             let name = name.as_s().map_err(|_| StoreError::Damaged("a part's name"))?;
             let item = self
-                .get(id, name)
-                .await?
+                .get_by_key(part_key(id, name))
+                .await
+                .map_err(|error| StoreError::DynamoDb(describe(&error)))?
                 .ok_or(StoreError::Damaged("a part is missing"))?;
             match item.get("data") {
                 Some(AttributeValue::B(bytes)) => Ok(bytes.as_ref().to_vec()),
@@ -457,17 +413,16 @@ impl Store {
     }
 
     async fn get(&self, id: &EventId, sort_key: &str) -> Result<Option<Item>, StoreError> {
-        self.try_get(id, sort_key)
+        let key = [("pk", id.as_str()), ("sk", sort_key)];
+        let key = key.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
+        self.get_by_key(key.into())
             .await
             .map_err(|error| StoreError::DynamoDb(describe(&error)))
     }
 
-    async fn try_get(&self, id: &EventId, sort_key: &str) -> Result<Option<Item>, SdkError<GetItemError>> {
+    async fn get_by_key(&self, key: Item) -> Result<Option<Item>, SdkError<GetItemError>> {
         let get = self.client.get_item().table_name(&self.table).consistent_read(true);
-        let get = get
-            .key("pk", AttributeValue::S(id.to_string()))
-            .key("sk", AttributeValue::S(sort_key.to_owned()));
-        Ok(get.send().await?.item)
+        Ok(get.set_key(Some(key)).send().await?.item)
     }
 
     /// The event as it stands now.
@@ -547,38 +502,111 @@ fn ids_of(items: &[Item]) -> Vec<EventId> {
     ids.collect()
 }
 
-/// Tries until it works, fails for good, or `until` has come.
-async fn patiently<T, E, F>(until: Instant, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
+/// How long a write is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    until: Instant,
+    with_parts_until: Instant,
+    retries_access_errors: bool,
+}
+
+impl Patience {
+    /// Tries until `until`; an entry that needs parts, which take longer to write, until `with_parts_until`.
+    pub fn new(until: Instant, with_parts_until: Instant) -> Self {
+        Self {
+            until,
+            with_parts_until,
+            retries_access_errors: false,
+        }
+    }
+
+    /// Tries again after an error of access too: what is not stored now cannot be sent again, and a permission may be given back.
+    #[must_use]
+    pub fn retrying_access_errors(self) -> Self {
+        Self {
+            retries_access_errors: true,
+            ..self
+        }
+    }
+
+    fn with_parts(self, has_parts: bool) -> Self {
+        Self {
+            until: if has_parts { self.with_parts_until } else { self.until },
+            ..self
+        }
+    }
+
+    /// Whether the same call may succeed a moment later.
+    fn allows<E: ProvideErrorMetadata>(self, error: &SdkError<E>) -> bool {
+        let is_one_of = |codes: &[&str]| error.code().is_some_and(|code| codes.contains(&code));
+        let is_invalid = is_one_of(&["ValidationException", "ResourceNotFoundException"])
+            // A transaction names the faults of its parts in its message.
+            || error.message().is_some_and(|message| message.contains("ValidationError"));
+        !is_invalid && (self.retries_access_errors || !is_one_of(&ACCESS_ERRORS))
+    }
+}
+
+impl From<Instant> for Patience {
+    fn from(until: Instant) -> Self {
+        Self::new(until, until)
+    }
+}
+
+/// What DynamoDB says where the function's role or its credentials are the fault.
+const ACCESS_ERRORS: [&str; 7] = [
+    "AccessDeniedException",
+    "ExpiredTokenException",
+    "IncompleteSignatureException",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "NotAuthorized",
+    "UnrecognizedClientException",
+];
+
+/// The first wait before another try; each next one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Tries until it works, fails for good, or there is no time left. The error is then that of the last try.
+async fn patiently<T, E, F>(patience: Patience, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, SdkError<E>>>,
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let tries = async {
+    let mut tries = 0_u32;
+    let mut last = None;
+    let mut wait = FIRST_WAIT;
+    let trying = async {
         loop {
+            tries += 1;
             match operation().await {
                 Ok(value) => return Ok(value),
-                Err(error) if may_pass(&error) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(error) if patience.allows(&error) => last = Some(describe(&error)),
                 Err(error) => return Err(StoreError::DynamoDb(describe(&error))),
             }
+            tokio::time::sleep(wait / 2 + (wait / 2).mul_f32(fastrand::f32())).await;
+            wait = LONGEST_WAIT.min(wait * 2);
         }
     };
-    tokio::time::timeout_at(until, tries)
-        .await
-        .unwrap_or(Err(StoreError::Timeout))
+    let ended = tokio::time::timeout_at(patience.until, trying).await;
+    ended.unwrap_or_else(|_| match last {
+        Some(cause) if tries == 1 => Err(StoreError::DynamoDb(format!("{cause} after 1 try"))),
+        Some(cause) => Err(StoreError::DynamoDb(format!("{cause} after {tries} tries"))),
+        None => Err(StoreError::Timeout),
+    })
 }
 
-/// Whether the same write may succeed a moment later.
-fn may_pass<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    let ours = [
-        "ValidationException",
-        "ResourceNotFoundException",
-        "AccessDeniedException",
-        "UnrecognizedClientException",
-    ];
-    !error.code().is_some_and(|code| ours.contains(&code))
-}
-
-/// The error's code, or what the connection says: never the request, which holds the order.
+/// The error's code, or what the connection says: never the request, which holds the order. Of a transaction also the codes of its
+/// parts.
 fn describe<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> String {
-    error.code().map_or_else(|| aws::cause(error), str::to_owned)
+    let Some(code) = error.code() else {
+        return aws::cause(error);
+    };
+    let reasons = error
+        .message()
+        .and_then(|message| message.find('[').map(|at| &message[at..]));
+    match reasons {
+        Some(reasons) if code == "TransactionCanceledException" => format!("{code} {reasons}"),
+        _ => code.to_owned(),
+    }
 }

@@ -49,6 +49,11 @@ impl Verified<Delivery> {
         Self(delivery)
     }
 
+    /// Counts it as received at `time`, when an earlier try to store it was made.
+    pub(crate) fn count_as_received_at(&mut self, time: Timestamp) {
+        self.0.count_as_received_at(time);
+    }
+
     /// The raw body.
     pub fn body(&self) -> &[u8] {
         self.0.body()

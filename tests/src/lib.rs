@@ -297,11 +297,15 @@ impl Stack {
         match (head.get(name), head.get(&format!("{name}_parts"))) {
             (Some(AttributeValue::B(bytes)), None) => compressed.extend_from_slice(bytes.as_ref()),
             (None, Some(AttributeValue::L(names))) => {
-                for part in names {
-                    let part = self
-                        .item(event_id, part.as_s().expect("a part's name"))
-                        .await
-                        .expect("the part is there");
+                for name in names {
+                    let name = name.as_s().expect("a part's name");
+                    // The previous version kept parts in the event's own partition.
+                    let part = if name.starts_with(&format!("part#{event_id}#")) {
+                        self.item(name, "part").await
+                    } else {
+                        self.item(event_id, name).await
+                    };
+                    let part = part.expect("the part is there");
                     compressed.extend_from_slice(part["data"].as_b().expect("bytes").as_ref());
                 }
             }

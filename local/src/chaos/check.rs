@@ -223,7 +223,7 @@ fn check_event(sent: &Sent, event_id: &str, stored: Option<&Stored>, is_received
 
 async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> {
     let mut table = Table::default();
-    let (mut heads, mut parts) = (Vec::new(), HashMap::new());
+    let (mut heads, mut parts, mut manifests) = (Vec::new(), HashMap::new(), Vec::new());
     let scan = stack.clients().dynamodb.scan().table_name(NAME).consistent_read(true);
     let mut items = scan.into_paginator().items().send();
     while let Some(item) = items.next().await {
@@ -231,11 +231,12 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
         let (event_id, sort_key) = (text(&item, "pk").to_owned(), text(&item, "sk").to_owned());
         match sort_key.split_once('#') {
             None if sort_key == "head" => heads.push(item),
-            Some(("part", _)) => {
+            None if sort_key == "part" => {
                 if let Some(AttributeValue::B(bytes)) = item.remove("data") {
-                    parts.insert((event_id, sort_key), bytes.into_inner());
+                    parts.insert(event_id, bytes.into_inner());
                 }
             }
+            Some(("manifest", sha256)) => manifests.push((event_id, sha256.to_owned(), item)),
             Some(("conflict", _)) => {
                 let body = value(&item, "payload", &HashMap::new());
                 table.conflicts.insert((event_id, body));
@@ -257,7 +258,19 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
                 .iter()
                 .any(|name| item.contains_key(*name)),
         };
-        table.events.insert(text(&item, "pk").to_owned(), event);
+        let event_id = text(&item, "pk");
+        let is_of_head =
+            |(id, sha256, _): &&(String, String, Item)| id == event_id && sha256 == text(&item, "payload_sha256");
+        // One that is due is left to the sweep.
+        let now = Timestamp::now();
+        if let Some((id, _, manifest)) = manifests.iter().find(is_of_head)
+            && text(manifest, "next_attempt_at")
+                .parse::<Timestamp>()
+                .is_ok_and(|due| due > now)
+        {
+            report.violation(|| format!("{id} is stored and still has an open manifest"));
+        }
+        table.events.insert(event_id.to_owned(), event);
     }
     Ok(table)
 }
@@ -271,14 +284,13 @@ fn text<'a>(item: &'a Item, name: &str) -> &'a str {
 }
 
 /// The hash of a value that is kept compressed, in the item or in parts.
-fn value(item: &Item, name: &str, parts: &HashMap<(String, String), Vec<u8>>) -> [u8; 32] {
+fn value(item: &Item, name: &str, parts: &HashMap<String, Vec<u8>>) -> [u8; 32] {
     let mut compressed = Vec::new();
     match (item.get(name), item.get(&format!("{name}_parts"))) {
         (Some(AttributeValue::B(bytes)), _) => compressed.extend_from_slice(bytes.as_ref()),
         (None, Some(AttributeValue::L(names))) => {
             for part in names.iter().filter_map(|part| part.as_s().ok()) {
-                let key = (text(item, "pk").to_owned(), part.clone());
-                compressed.extend(parts.get(&key).into_iter().flatten());
+                compressed.extend(parts.get(part).into_iter().flatten());
             }
         }
         _ => {}

@@ -4,13 +4,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use super::written::sortable;
-use super::{Head, State, Store, StoreError, describe};
+use super::{Head, State, Store, StoreError};
 use crate::identity::EventId;
 
 /// Everything that says more than that the event happened, but for what it is found by.
-const CONTENT: &str = "payload, payload_parts, event, event_parts, #request, #hour, last_error, reason";
-/// What an operator finds it by goes last: an erasure that was cut short is found again, and finished.
-const PLACE: &str = "#order, order_key, order_sort";
+const CONTENT: &str = "payload, event, #request, #hour, last_error, reason";
+/// What it is found by goes last, with the names of its parts: an erasure that was interrupted is found again, and finished.
+const LAST: &str = "payload_parts, event_parts, #order, order_key, order_sort";
 /// What redrive finds it by. For redrive it goes last.
 const WORK: &str = "#work, next_attempt_at";
 
@@ -36,13 +36,13 @@ impl Store {
     /// Removes an event's content and leaves a tombstone, which keeps a late repeat from being a new event. False where the
     /// event has changed since `head` was read.
     ///
-    /// The head goes first: parts without a head are never read. The tombstone's own end is written last: DynamoDB may then delete it,
-    /// and nothing else is left.
+    /// The head changes first: the parts of an erased event are never read. The end of the tombstone is written last, when nothing
+    /// else is left that DynamoDB would leave behind.
     pub async fn erase(&self, id: &EventId, head: &Head, by: ErasedBy) -> Result<bool, StoreError> {
         let now = Timestamp::now();
         let (first, last) = match by {
-            ErasedBy::Operator => (format!("{CONTENT}, {WORK}"), PLACE.to_owned()),
-            ErasedBy::Retention => (CONTENT.to_owned(), format!("{PLACE}, {WORK}")),
+            ErasedBy::Operator => (format!("{CONTENT}, {WORK}"), LAST.to_owned()),
+            ErasedBy::Retention => (CONTENT.to_owned(), format!("{LAST}, {WORK}")),
         };
         let change = format!("SET #state = :erased, erased_at = :now, erased_by = :by REMOVE {first}");
         let values = [
@@ -57,16 +57,7 @@ impl Store {
         {
             return Ok(false);
         }
-        for sort_key in self.beside_head(id).await? {
-            let delete = self.client.delete_item().table_name(&self.table);
-            let delete = delete
-                .key("pk", AttributeValue::S(id.to_string()))
-                .key("sk", AttributeValue::S(sort_key));
-            delete
-                .send()
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-        }
+        self.delete_beside_head(id).await?;
         let mut values = vec![(":erased", AttributeValue::S(State::Erased.as_str().to_owned()))];
         let mut change = format!("REMOVE {last}");
         if let Some(end) = self.retention.end_of_tombstone(now) {
@@ -74,32 +65,5 @@ impl Store {
             values.push((":end", end));
         }
         self.update(id, &change, "#state = :erased", values).await
-    }
-
-    /// The parts of an event, and other bodies that came under its id.
-    async fn beside_head(&self, id: &EventId) -> Result<Vec<String>, StoreError> {
-        let mut keys = Vec::new();
-        let mut start = None;
-        loop {
-            let query = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .key_condition_expression("pk = :id")
-                .expression_attribute_values(":id", AttributeValue::S(id.to_string()))
-                .projection_expression("sk")
-                .consistent_read(true)
-                .set_exclusive_start_key(start);
-            let page = query
-                .send()
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-            let sort_keys = page.items().iter().filter_map(|item| item.get("sk")?.as_s().ok());
-            keys.extend(sort_keys.filter(|key| *key != "head").cloned());
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                return Ok(keys);
-            }
-        }
     }
 }

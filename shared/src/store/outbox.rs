@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
+use super::parts::{Commit, Condition};
 use super::retention::is_over;
 use super::written::{Written, sortable};
 use super::{
-    ABSENT, AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, State, Store, StoreError, absent_at, describe, ids_of,
-    index_key, patiently,
+    AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of, index_key,
 };
 use crate::identity::EventId;
 
@@ -22,7 +20,7 @@ use crate::identity::EventId;
 pub const SHARDS: u8 = 8;
 
 /// DynamoDB leaves keys unprocessed where it is throttled.
-const ASK_FOR_REST_AFTER: Duration = Duration::from_millis(100);
+pub(super) const ASK_FOR_REST_AFTER: Duration = Duration::from_millis(100);
 
 /// What of an event is read together with where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,37 +117,25 @@ impl Store {
     /// Writes an event over its quarantined self, now that it is understood. False where somebody else did.
     ///
     /// A write whose answer was lost meets itself: the event is then pending, of this attempt.
-    pub async fn release(&self, entry: &Entry<'_>, attempt: &AttemptId, until: Instant) -> Result<bool, StoreError> {
+    pub async fn release(
+        &self,
+        entry: &Entry<'_>,
+        attempt: &AttemptId,
+        patience: impl Into<Patience>,
+    ) -> Result<bool, StoreError> {
         let mut written = Written::of(entry, attempt);
-        self.put_parts(entry.id, &mut written, until).await?;
-        let put = || async {
-            let put = self
-                .client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(written.head.clone()));
-            let put = put
-                .condition_expression("#state = :quarantined OR (#state = :pending AND attempt_id = :mine)")
-                .expression_attribute_names("#state", "state")
-                .expression_attribute_values(
-                    ":quarantined",
-                    AttributeValue::S(State::Quarantined.as_str().to_owned()),
-                )
-                .expression_attribute_values(":pending", AttributeValue::S(State::Pending.as_str().to_owned()))
-                .expression_attribute_values(":mine", AttributeValue::S(attempt.0.clone()));
-            match put.send().await {
-                Ok(_) => Ok(true),
-                Err(error)
-                    if error
-                        .as_service_error()
-                        .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
-                {
-                    Ok(false)
-                }
-                Err(error) => Err(error),
-            }
-        };
-        patiently(until, put).await
+        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let condition = Condition::new(
+            "#state = :quarantined OR (#state = :pending AND attempt_id = :mine)",
+            [
+                (":quarantined", State::Quarantined.as_str()),
+                (":pending", State::Pending.as_str()),
+                (":mine", &attempt.0),
+            ],
+        );
+        let commit = self.commit(&written.head, &condition, end_of_manifest, patience);
+        Ok(matches!(commit.await?, Commit::Done))
     }
 
     /// Ids of events in `state` whose next attempt is due at `now`, some at a time from `place` on; and the place to go on
@@ -321,9 +307,15 @@ impl Store {
 
     /// Writes an event under the id it has now that it is understood, and marks the quarantined one as superseded, both or
     /// neither. Where the new id is known already, the old one is only marked. False where somebody else did.
-    pub async fn supersede(&self, old: &EventId, entry: &Entry<'_>, until: Instant) -> Result<bool, StoreError> {
+    pub async fn supersede(
+        &self,
+        old: &EventId,
+        entry: &Entry<'_>,
+        patience: impl Into<Patience>,
+    ) -> Result<bool, StoreError> {
         let mut written = Written::of(entry, &AttemptId::random());
-        self.put_parts(entry.id, &mut written, until).await?;
+        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
         let mut change = "SET #state = :superseded, superseded_by = :by".to_owned();
         let mut values = vec![
             (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
@@ -346,12 +338,13 @@ impl Store {
         change += leave_work.clauses();
         values.extend(leave_work.values());
         let now = Timestamp::now();
+        let absent = Condition::absent(now);
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(written.head))
-            .condition_expression(ABSENT)
-            .expression_attribute_names("#state", "state")
-            .set_expression_attribute_values(Some(absent_at(now)))
+            .condition_expression(absent.expression())
+            .set_expression_attribute_names(absent.names())
+            .set_expression_attribute_values(absent.values())
             .build()
             .expect("table and item are set");
         let mark = Update::builder()
@@ -377,7 +370,7 @@ impl Store {
         let transaction = self
             .client
             .transact_write_items()
-            .set_transact_items(Some(items.into()));
+            .set_transact_items(Some(items.into_iter().chain(end_of_manifest).collect()));
         match transaction.send().await {
             Ok(_) => Ok(true),
             Err(error)

@@ -8,9 +8,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use super::compressed::gzip;
+use super::parts::part_name;
 use super::{AttemptId, Content, Entry, FIRST_REDRIVE_AFTER, Hour, Item};
 use crate::delivery::Delivery;
-use crate::identity::sha256_hex;
+use crate::identity::{EventId, sha256_hex};
 
 /// An item takes 400 KB, names included; the rest of a head stays far below the difference.
 const VALUES_IN_HEAD: usize = 350_000;
@@ -21,6 +22,7 @@ const ORDER_IN_KEY: usize = 512;
 /// The items an entry is written as: the head, and the parts it refers to.
 pub(super) struct Written {
     pub(super) head: Item,
+    pub(super) payload_sha256: String,
     pub(super) parts: Vec<(String, Vec<u8>)>,
 }
 
@@ -31,6 +33,7 @@ impl Written {
         let state = entry.content.state();
         let mut written = Self {
             head: Item::new(),
+            payload_sha256: sha256_hex(delivery.body()),
             parts: Vec::new(),
         };
         written.text("pk", entry.id.as_str());
@@ -44,7 +47,10 @@ impl Written {
         written
             .head
             .insert("attempts".to_owned(), AttributeValue::N("0".to_owned()));
-        written.text("payload_sha256", &sha256_hex(delivery.body()));
+        written.head.insert(
+            "payload_sha256".to_owned(),
+            AttributeValue::S(written.payload_sha256.clone()),
+        );
         written
             .head
             .insert("request".to_owned(), AttributeValue::M(request(delivery)));
@@ -67,7 +73,7 @@ impl Written {
             Content::Quarantined(reason) => written.text("reason", reason.as_str()),
             Content::Unsupported => {}
         }
-        written.values(gzip(delivery.body()), event);
+        written.values(entry.id, gzip(delivery.body()), event);
         written
     }
 
@@ -83,7 +89,7 @@ impl Written {
     }
 
     /// Puts the two large values into the head, or where they do not fit the larger ones into parts.
-    fn values(&mut self, payload: Vec<u8>, event: Option<Vec<u8>>) {
+    fn values(&mut self, id: &EventId, payload: Vec<u8>, event: Option<Vec<u8>>) {
         let mut values: Vec<_> = [("payload", Some(payload)), ("event", event)]
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
@@ -100,7 +106,10 @@ impl Written {
             let parts: Vec<_> = value
                 .chunks(PART_SIZE)
                 .enumerate()
-                .map(|(index, chunk)| (format!("part#{sha256}#{index:04}"), chunk.to_vec()))
+                .map(|(index, chunk)| {
+                    let name = part_name(id, &self.payload_sha256, &sha256, index);
+                    (name, chunk.to_vec())
+                })
                 .collect();
             let names = parts.iter().map(|(name, _)| AttributeValue::S(name.clone())).collect();
             self.head.insert(format!("{name}_parts"), AttributeValue::L(names));
