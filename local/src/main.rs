@@ -84,6 +84,8 @@ enum Command {
     Dismiss(outbox::Dismiss),
     /// Erase what is known of an order
     Erase(outbox::Erase),
+    /// Apply the functions' retention to events that are stored already
+    Retain(outbox::Retain),
     /// Send events through random faults and kills in a stack of its own, and count what became of them
     Chaos(storm::Options),
     /// Send new orders at a steady rate in a stack of its own, and say how long each took
@@ -173,6 +175,7 @@ fn main() -> ExitCode {
         Command::Reprocess(options) => run(outbox::reprocess(options)),
         Command::Dismiss(options) => run(outbox::dismiss(options)),
         Command::Erase(options) => run(outbox::erase(options)),
+        Command::Retain(options) => run(outbox::retain(options)),
         Command::Chaos(options) => run(storm::chaos(options)),
         Command::Load(options) => run(measure::load(options)),
         Command::Backlog(options) => run(measure::backlog(options)),

@@ -1,4 +1,4 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss` and `erase`: what an operator asks of the function `redrive`, here or deployed.
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `erase` and `retain`: what an operator asks of the function `redrive`, here or deployed.
 
 use std::time::Duration;
 
@@ -113,10 +113,28 @@ pub(crate) struct Erase {
     place: Place,
 }
 
+/// `cargo local retain`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Retain {
+    /// The provider
+    provider: String,
+    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long)]
+    from: Timestamp,
+    /// Events that were received before this time
+    #[arg(long)]
+    to: Timestamp,
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// Publishes what is due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
-    print(&task.run(&["published", "put_off", "failed"]).await?);
+    print(&task.run(&["published", "put_off", "failed", "expired"]).await?);
     Ok(())
 }
 
@@ -154,7 +172,7 @@ pub(crate) async fn replay(replay: Replay) -> Result<(), Error> {
         parameters["shop"] = shop.into();
     }
     let task = Task::new("replay", parameters, replay.place).await?;
-    print(&task.run(&["replayed"]).await?);
+    print(&task.run(&["replayed", "expired"]).await?);
     Ok(())
 }
 
@@ -174,7 +192,7 @@ pub(crate) async fn reprocess(reprocess: Reprocess) -> Result<(), Error> {
         }
     }
     let task = Task::new("reprocess", parameters, reprocess.place).await?;
-    print(&task.run(&["accepted", "unsupported"]).await?);
+    print(&task.run(&["accepted", "unsupported", "expired"]).await?);
     Ok(())
 }
 
@@ -197,6 +215,19 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
     if !erase.yes {
         eprintln!("Nothing is erased yet: --yes erases it.");
     }
+    Ok(())
+}
+
+/// Applies the functions' retention to events that are stored already.
+pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
+    let parameters = json!({
+        "provider": retain.provider,
+        "from": retain.from,
+        "to": retain.to,
+        "dry_run": retain.dry_run,
+    });
+    let task = Task::new("retain", parameters, retain.place).await?;
+    print(&task.run(&["marked", "unmarked"]).await?);
     Ok(())
 }
 

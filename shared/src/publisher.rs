@@ -9,13 +9,48 @@ use crate::aws;
 use crate::event::{Order, OrderEvent};
 use crate::settings::{SettingError, Settings};
 
-/// SNS takes 256 KiB a message, body and attributes together.
-pub(crate) const MESSAGE_LIMIT: usize = 256 * 1024;
+/// SNS takes 256 KiB a message, body and attributes together, unless the topic's `MaximumMessageSize` says more.
+const MESSAGE_LIMIT: usize = 256 * 1024;
+/// More than that no topic takes.
+const LARGEST_MESSAGE_LIMIT: usize = 1024 * 1024;
+
+/// How large a message may be, and the messages of one call together: what the topic's `MaximumMessageSize` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageLimit(usize);
+
+impl MessageLimit {
+    /// `MAX_MESSAGE_BYTES`, by default SNS's own.
+    pub(crate) fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        const NAME: &str = "MAX_MESSAGE_BYTES";
+        const EXPECTED: &str = "a number of bytes from 262144 to 1048576";
+        let bytes = settings.parsed(NAME, MESSAGE_LIMIT, EXPECTED)?;
+        if (MESSAGE_LIMIT..=LARGEST_MESSAGE_LIMIT).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(SettingError::Invalid {
+                name: NAME,
+                expected: EXPECTED,
+            })
+        }
+    }
+
+    /// In bytes, attributes included.
+    pub fn bytes(self) -> usize {
+        self.0
+    }
+}
+
+impl Default for MessageLimit {
+    fn default() -> Self {
+        Self(MESSAGE_LIMIT)
+    }
+}
 
 /// Publishes events to one topic.
 pub struct Publisher {
     client: aws_sdk_sns::Client,
     topic_arn: String,
+    limit: MessageLimit,
     /// Whether messages carry the part of the payload that has no place in the event.
     publishes_unmapped: bool,
 }
@@ -61,8 +96,14 @@ impl Publisher {
         Ok(Self {
             client: aws::sns(settings)?,
             topic_arn: settings.required("TOPIC_ARN")?,
+            limit: MessageLimit::from_settings(settings)?,
             publishes_unmapped: settings.parsed("PUBLISH_UNMAPPED", true, "`true` or `false`")?,
         })
+    }
+
+    /// How large a message may be.
+    pub fn limit(&self) -> MessageLimit {
+        self.limit
     }
 
     /// Asks what the topic is, so that the connection stands and the client has worked once.
@@ -83,10 +124,11 @@ impl Publisher {
         // Until SNS says otherwise.
         let unanswered = || Err(PublishError::Unavailable("no answer for this message".to_owned()));
         let mut results: Vec<_> = messages.iter().map(|_| unanswered()).collect();
-        let mut batch = Batch::default();
+        let mut batch = Batch::within(self.limit);
         for (index, message) in messages.into_iter().enumerate() {
             if !batch.has_room_for(&message) {
-                self.publish_batch(std::mem::take(&mut batch), &mut results).await;
+                let full = std::mem::replace(&mut batch, Batch::within(self.limit));
+                self.publish_batch(full, &mut results).await;
                 let last = index.checked_sub(1).map(|last| results[last].clone());
                 if let Some(outage @ Err(PublishError::Unavailable(_))) = last {
                     results[index..].fill(outage);
@@ -166,10 +208,11 @@ impl Publisher {
             .iter()
             .map(|(name, value)| name.len() + "String".len() + value.len())
             .sum();
-        let room = MESSAGE_LIMIT - attributes_size;
+        let limit = self.limit.bytes();
+        let room = limit - attributes_size;
         let whole = json.filter(|json| self.publishes_unmapped && json.len() <= room);
         let text = whole.or_else(|| reduced(event, room)).ok_or_else(|| {
-            let too_large = format!("the event is over {MESSAGE_LIMIT} bytes whatever is left out");
+            let too_large = format!("the event is over {limit} bytes whatever is left out");
             PublishError::Message(too_large)
         })?;
         let attribute = |value: String| {
@@ -198,15 +241,23 @@ impl Message {
 }
 
 /// Messages that go in one call: ten at most, and together no larger than one may be.
-#[derive(Default)]
 struct Batch {
     messages: Vec<(usize, Message)>,
     size: usize,
+    limit: MessageLimit,
 }
 
 impl Batch {
+    fn within(limit: MessageLimit) -> Self {
+        Self {
+            messages: Vec::new(),
+            size: 0,
+            limit,
+        }
+    }
+
     fn has_room_for(&self, message: &Message) -> bool {
-        self.messages.len() < 10 && self.size + message.size <= MESSAGE_LIMIT
+        self.messages.len() < 10 && self.size + message.size <= self.limit.bytes()
     }
 
     fn add(&mut self, index: usize, message: Message) {
@@ -426,12 +477,69 @@ mod tests {
             attributes: HashMap::new(),
             size,
         };
-        let mut small = Batch::default();
+        let mut small = Batch::within(MessageLimit::default());
         (0..10).for_each(|index| small.add(index, message(1)));
         assert!(!small.has_room_for(&message(1)));
-        let mut large = Batch::default();
+        let mut large = Batch::within(MessageLimit::default());
         large.add(0, message(MESSAGE_LIMIT - 10));
         assert!(large.has_room_for(&message(10)) && !large.has_room_for(&message(11)));
+    }
+
+    fn publisher(max_message_bytes: &str) -> Result<Publisher, SettingError> {
+        Publisher::from_settings(&Settings::from_table([
+            ("TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:order-events"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "none"),
+            ("AWS_SECRET_ACCESS_KEY", "none"),
+            ("MAX_MESSAGE_BYTES", max_message_bytes),
+        ]))
+    }
+
+    #[test]
+    fn a_topic_of_large_messages_gets_the_event_complete() {
+        let event = event(MESSAGE_LIMIT, 10, 10);
+        let json = event.to_json_within(usize::MAX).expect("JSON");
+        let limits = [("", false), ("262144", false), ("524288", true), ("1048576", true)];
+        for (limit, is_complete) in limits {
+            let publisher = publisher(limit).expect("a publisher");
+            let message = publisher.message(event.clone(), Some(json.clone()), Occasion::News);
+            let message = message.expect("a message");
+            assert_eq!(message.text == json, is_complete, "{limit}");
+            assert!(message.size() <= publisher.limit().bytes());
+        }
+    }
+
+    #[test]
+    fn a_larger_limit_leaves_out_what_is_over_it_all_the_same() {
+        let event = event(LARGEST_MESSAGE_LIMIT, 10, 10);
+        let publisher = publisher("1048576").expect("a publisher");
+        let message = publisher.message(event, None, Occasion::News).expect("a message");
+        let read: OrderEvent = serde_json::from_str(&message.text).expect("an event");
+        assert_eq!(read.data.omitted, ["/data/unmapped"]);
+    }
+
+    #[test]
+    fn a_batch_may_be_as_large_as_one_message() {
+        let message = |size| Message {
+            text: String::new(),
+            attributes: HashMap::new(),
+            size,
+        };
+        let mut batch = Batch::within(publisher("1048576").expect("a publisher").limit());
+        (0..4).for_each(|index| batch.add(index, message(MESSAGE_LIMIT)));
+        assert_eq!(batch.messages.len(), 4);
+        assert!(!batch.has_room_for(&message(1)));
+        let mut batch = Batch::within(MessageLimit::default());
+        batch.add(0, message(MESSAGE_LIMIT));
+        assert!(!batch.has_room_for(&message(1)));
+    }
+
+    #[test]
+    fn a_limit_that_no_topic_has_is_a_wrong_setting() {
+        for wrong in ["0", "262143", "1048577", "1 MiB", "-1"] {
+            let error = publisher(wrong).err().expect("it is wrong").to_string();
+            assert!(error.contains("MAX_MESSAGE_BYTES"), "{error}");
+        }
     }
 
     #[test]

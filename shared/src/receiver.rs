@@ -164,7 +164,7 @@ impl<P: Provider> Receiver<P> {
         mut event: Box<OrderEvent>,
         deadline: Instant,
     ) -> Result<(Outcome, Publication), Interrupted> {
-        let json = EventJson::of(&event);
+        let json = EventJson::of(&event, self.publisher.limit());
         // A message holds all of the JSON or, without this, a part of the event.
         event.data.unmapped = None;
         let entry = Entry {

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::publisher::{Occasion, PublishError};
+use shared::publisher::{MessageLimit, Occasion, PublishError};
 use shared::store::{Head, Place, SHARDS, State, StoreError, With};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -115,7 +115,9 @@ impl Outbox {
         // What ends a run early, again and again, must not keep it from the same shards each time.
         let first = fastrand::u8(..SHARDS);
         let mut places: VecDeque<Place> = (first..SHARDS).chain(0..first).map(Place::at).collect();
-        let (mut at_once, mut slowed_at) = (PAGES_AT_ONCE, Instant::now());
+        // Larger messages need more memory for a page.
+        let larger = self.publisher.limit().bytes().div_ceil(MessageLimit::default().bytes());
+        let (mut at_once, mut slowed_at) = ((PAGES_AT_ONCE / larger).max(1), Instant::now());
         let (mut pause, mut goes_on_at) = (PAUSE, Instant::now());
         let unmarked = Unmarked::default();
         let mut drained = Drained::default();

@@ -42,9 +42,6 @@ const TELLING_BUDGET: Duration = Duration::from_millis(3_500);
 /// Events that are read from an index at once.
 const PAGE: i32 = 10;
 
-/// Bytes of messages that are held in memory for one page, and one message over that: no call to SNS takes more.
-const CHUNK: usize = 256 * 1024;
-
 /// What an invocation asks for.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -162,6 +159,8 @@ impl Outbox {
     ) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(heads.len());
         let (mut chunk, mut size) = (Vec::new(), 0);
+        // That much is held in memory for one page, and one message over that: no call to SNS takes more.
+        let full = self.publisher.limit().bytes();
         for (id, head) in heads {
             // Nothing waits in the chunk then.
             if let Some(outage @ Err(PublishError::Unavailable(_))) = results.last() {
@@ -183,7 +182,7 @@ impl Outbox {
                 }
                 Err(error) => Some(error),
             };
-            if size >= CHUNK || unreadable.is_some() {
+            if size >= full || unreadable.is_some() {
                 results.extend(self.publisher.publish_all(std::mem::take(&mut chunk)).await);
                 size = 0;
             }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
+use shared::publisher::MessageLimit;
 use shared::store::{AttemptId, Content, Entry, EventJson, Head, Place, State, StoreError, With};
 use shared::understanding::Meaning;
 use tokio::time::Instant;
@@ -125,7 +126,7 @@ impl Outbox {
         };
         match &understanding.meaning {
             Meaning::Order(event) => {
-                let json = EventJson::of(event);
+                let json = EventJson::of(event, MessageLimit::default());
                 let entry = Entry {
                     id: &understanding.id,
                     provider,
