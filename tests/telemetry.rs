@@ -289,13 +289,41 @@ async fn ask_everything(stack: &Stack) {
         let hour = SignedDuration::from_hours(1);
         let replay = json!({"provider": provider, "from": now - hour, "to": now + hour});
         stack.ask(json!({"replay": replay})).await;
+        let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
+        let conflict = json!({"event_id": event_id, "payload_sha256": shown["conflicts"][0]["payload_sha256"]});
+        let published = stack.ask(json!({"publish_conflict": conflict})).await;
+        assert_eq!(published["accepted"], 1, "{published}");
+        let email = event["data"]["order"]["customer"]["email"].as_str();
+        let email = email.unwrap_or("j.doe@example.com");
+        let of_email = json!({
+            "provider": provider, "shop": "main", "email": email, "from": now - hour, "to": now + hour,
+        });
+        let erased = stack.ask(json!({"erase": of_email})).await;
+        assert_eq!(erased["done"], true, "{erased}");
+        let reprocess = json!({"state": "unsupported", "provider": provider, "from": now - hour, "to": now + hour});
+        stack.ask(json!({"reprocess": reprocess})).await;
         stack.ask(json!({"erase": of_order})).await;
+        stack
+            .ask(json!({"erase": {"event_id": event_id, "dry_run": false}}))
+            .await;
     }
-    let dismiss = json!({"dismiss": {"event_id": "0".repeat(64)}});
-    for task in [json!({"reprocess": {}}), json!({"requeue": {}}), dismiss] {
+    let id = "0".repeat(64);
+    for task in [
+        json!({"reprocess": {}}),
+        json!({"reprocess": {"event_id": id}}),
+        json!({"requeue": {}}),
+        json!({"dismiss": {"event_id": id}}),
+        json!({"undismiss": {"event_id": id}}),
+        json!({"publish_conflict": {"event_id": id, "payload_sha256": id}}),
+    ] {
         stack.ask(task).await;
     }
-    for no_task in [json!({"get": "j.doe@example.com"}), json!({"j.doe@example.com": {}})] {
+    for no_task in [
+        json!({"get": "j.doe@example.com"}),
+        json!({"j.doe@example.com": {}}),
+        json!({"erase": {"provider": "cartum", "shop": "main", "email": "j.doe@example.com"}}),
+        json!({"erase": {"email": "j.doe@example.com", "from": "j.doe@example.com"}}),
+    ] {
         stack.invoke(REDRIVE, &no_task).await.expect_err("it is no task");
     }
 }

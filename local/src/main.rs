@@ -34,6 +34,7 @@ Examples:
   cargo local redrive                           publish what is due now, and not in a minute
   cargo local get snipcart main ORDER           all events of an order, whole
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
+  cargo local erase cartum main --email j.doe@example.com --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local requeue --stack order-webhooks    the same tasks on a deployed stack, by the AWS CLI
   cargo local chaos --events 20000 --seed 1     are none lost, and none twice?
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
@@ -78,11 +79,15 @@ enum Command {
     Replay(outbox::Replay),
     /// Give failed events another try
     Requeue(outbox::Requeue),
-    /// Read quarantined deliveries anew
+    /// Read deliveries again that were not understood
     Reprocess(outbox::Reprocess),
     /// Close a quarantined delivery that no mapping will ever understand
     Dismiss(outbox::Dismiss),
-    /// Erase what is known of an order
+    /// Take a dismissal back
+    Undismiss(outbox::Dismiss),
+    /// Publish another body that came under a known event's id, as an event of its own
+    PublishConflict(outbox::PublishConflict),
+    /// Erase what is stored of an event, an order or a customer
     Erase(outbox::Erase),
     /// Apply the functions' retention to events that are stored already
     Retain(outbox::Retain),
@@ -174,6 +179,8 @@ fn main() -> ExitCode {
         Command::Requeue(options) => run(outbox::requeue(options)),
         Command::Reprocess(options) => run(outbox::reprocess(options)),
         Command::Dismiss(options) => run(outbox::dismiss(options)),
+        Command::Undismiss(options) => run(outbox::undismiss(options)),
+        Command::PublishConflict(options) => run(outbox::publish_conflict(options)),
         Command::Erase(options) => run(outbox::erase(options)),
         Command::Retain(options) => run(outbox::retain(options)),
         Command::Chaos(options) => run(storm::chaos(options)),

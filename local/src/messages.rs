@@ -187,8 +187,10 @@ impl Refused {
         for id in &self.ids {
             let _ = write!(
                 failed,
-                "<member><Id>{id}</Id><Code>{code}</Code><Message>{code}</Message><SenderFault>true</SenderFault></member>",
-                code = self.code
+                "<member><Id>{id}</Id><Code>{code}</Code><Message>{code}</Message><SenderFault>{ours}</SenderFault></member>",
+                code = self.code,
+                // SNS takes the blame for its own errors only.
+                ours = !self.code.starts_with("Internal")
             );
         }
         let answer = String::from_utf8_lossy(answer);

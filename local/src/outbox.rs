@@ -1,4 +1,5 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `erase` and `retain`: what an operator asks of the function `redrive`, here or deployed.
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase` and `retain`: what
+//! an operator asks of the function `redrive`, on this machine or deployed.
 
 use std::time::Duration;
 
@@ -72,12 +73,24 @@ pub(crate) struct Requeue {
 /// `cargo local reprocess`'s flags.
 #[derive(Debug, Args)]
 pub(crate) struct Reprocess {
+    /// One delivery, quarantined or unsupported
+    #[arg(long, value_name = "ID", conflicts_with_all = ["provider", "shop", "unsupported"])]
+    event_id: Option<String>,
     /// Only those of this provider
     #[arg(long)]
     provider: Option<String>,
     /// Only those of this shop
     #[arg(long)]
     shop: Option<String>,
+    /// Those that were taken for unsupported, in place of the quarantined ones
+    #[arg(long, requires_all = ["provider", "from", "to"])]
+    unsupported: bool,
+    /// Unsupported deliveries that were received at this time or later
+    #[arg(long, requires = "unsupported")]
+    from: Option<Timestamp>,
+    /// Unsupported deliveries that were received before this time
+    #[arg(long, requires = "unsupported")]
+    to: Option<Timestamp>,
     /// Count them only
     #[arg(long)]
     dry_run: bool,
@@ -85,7 +98,7 @@ pub(crate) struct Reprocess {
     place: Place,
 }
 
-/// `cargo local dismiss`'s flags.
+/// `cargo local dismiss`'s and `undismiss`'s flags.
 #[derive(Debug, Args)]
 pub(crate) struct Dismiss {
     /// The event's id
@@ -97,16 +110,36 @@ pub(crate) struct Dismiss {
     place: Place,
 }
 
+/// `cargo local publish-conflict`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct PublishConflict {
+    /// The event's id
+    event_id: String,
+    /// The SHA-256 of the other body; `cargo local get EVENT_ID` lists it
+    payload_sha256: String,
+    /// Say only what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// `cargo local erase`'s flags.
 #[derive(Debug, Args)]
 pub(crate) struct Erase {
-    /// The provider
-    provider: String,
-    /// The shop
-    shop: String,
-    /// The order's id
-    order: String,
-    /// Erase it. Without this the order's events are counted only
+    /// An event's id; or a provider, a shop and an order; or, with --email, a provider and a shop
+    #[arg(required = true, num_args = 1..=3, value_names = ["EVENT_ID | PROVIDER", "SHOP", "ORDER"])]
+    what: Vec<String>,
+    /// What was received of the shop from --from to --to and names this e-mail address
+    #[arg(long, requires_all = ["from", "to"])]
+    email: Option<String>,
+    /// Received at this time or later
+    #[arg(long, requires = "email")]
+    from: Option<Timestamp>,
+    /// Received before this time
+    #[arg(long, requires = "email")]
+    to: Option<Timestamp>,
+    /// Erase it. Without this it is counted only
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -183,16 +216,31 @@ pub(crate) async fn requeue(requeue: Requeue) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads quarantined deliveries anew.
+/// Reads deliveries again that were not understood.
 pub(crate) async fn reprocess(reprocess: Reprocess) -> Result<(), Error> {
     let mut parameters = json!({"dry_run": reprocess.dry_run});
-    for (name, value) in [("provider", reprocess.provider), ("shop", reprocess.shop)] {
+    for (name, value) in [
+        ("event_id", reprocess.event_id),
+        ("provider", reprocess.provider),
+        ("shop", reprocess.shop),
+        ("state", reprocess.unsupported.then(|| "unsupported".to_owned())),
+        ("from", reprocess.from.map(|time| time.to_string())),
+        ("to", reprocess.to.map(|time| time.to_string())),
+    ] {
         if let Some(value) = value {
             parameters[name] = value.into();
         }
     }
     let task = Task::new("reprocess", parameters, reprocess.place).await?;
-    print(&task.run(&["accepted", "unsupported", "expired"]).await?);
+    let counted = [
+        "accepted",
+        "duplicates",
+        "conflicts",
+        "unsupported",
+        "quarantined",
+        "expired",
+    ];
+    print(&task.run(&counted).await?);
     Ok(())
 }
 
@@ -203,15 +251,53 @@ pub(crate) async fn dismiss(dismiss: Dismiss) -> Result<(), Error> {
     Ok(())
 }
 
-/// Erases an order.
-pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
+/// Takes a dismissal back.
+pub(crate) async fn undismiss(undismiss: Dismiss) -> Result<(), Error> {
+    let parameters = json!({"event_id": undismiss.event_id, "dry_run": undismiss.dry_run});
+    print(
+        &Task::new("undismiss", parameters, undismiss.place)
+            .await?
+            .once()
+            .await?,
+    );
+    Ok(())
+}
+
+/// Publishes another body of a known event as an event of its own.
+pub(crate) async fn publish_conflict(conflict: PublishConflict) -> Result<(), Error> {
     let parameters = json!({
-        "provider": erase.provider,
-        "shop": erase.shop,
-        "order": erase.order,
-        "dry_run": !erase.yes,
+        "event_id": conflict.event_id,
+        "payload_sha256": conflict.payload_sha256,
+        "dry_run": conflict.dry_run,
     });
-    print(&Task::new("erase", parameters, erase.place).await?.once().await?);
+    let task = Task::new("publish_conflict", parameters, conflict.place).await?;
+    print(&task.once().await?);
+    Ok(())
+}
+
+/// Erases an event, an order, or what names an e-mail address.
+pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
+    let mut parameters = match (erase.what.as_slice(), &erase.email) {
+        ([event_id], None) => json!({"event_id": event_id}),
+        ([provider, shop, order], None) => json!({"provider": provider, "shop": shop, "order": order}),
+        ([provider, shop], Some(email)) => {
+            json!({"provider": provider, "shop": shop, "email": email, "from": erase.from, "to": erase.to})
+        }
+        _ => {
+            return Err(Error::Invoke {
+                function: "erase".to_owned(),
+                what: "it takes an event's id; a provider, a shop and an order; or a provider, a shop and --email"
+                    .to_owned(),
+            });
+        }
+    };
+    parameters["dry_run"] = (!erase.yes).into();
+    let task = Task::new("erase", parameters, erase.place).await?;
+    if erase.email.is_some() {
+        print(&task.run(&["erased", "waiting"]).await?);
+    } else {
+        print(&task.once().await?);
+    }
     if !erase.yes {
         eprintln!("Nothing is erased yet: --yes erases it.");
     }
@@ -235,14 +321,19 @@ pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
 #[derive(Serialize)]
 struct Events {
     events: Vec<Box<RawValue>>,
+    conflicts: Vec<Box<RawValue>>,
 }
 
 /// As many of them as one answer holds.
 #[derive(Deserialize)]
 struct Answer {
     events: Vec<Box<RawValue>>,
+    /// A function of the version before names none.
+    #[serde(default)]
+    conflicts: Vec<Box<RawValue>>,
     done: bool,
     cursor: Value,
+    outage: Option<String>,
 }
 
 /// An invocation, or as many as it takes.
@@ -283,12 +374,17 @@ impl Task {
 
     /// All events, in as many answers as it takes.
     async fn all_events(mut self) -> Result<Events, Error> {
-        let mut events = Vec::new();
+        let (mut events, mut conflicts) = (Vec::new(), Vec::new());
         loop {
             let answer: Answer = self.once().await?;
             events.extend(answer.events);
+            conflicts.extend(answer.conflicts);
             if answer.done {
-                return Ok(Events { events });
+                return Ok(Events { events, conflicts });
+            }
+            if let Some(cause) = answer.outage {
+                let so_far = format!("{} events", events.len());
+                return Err(self.stopped(&format!("it was stopped ({cause})"), &[so_far]));
             }
             self.parameters["cursor"] = answer.cursor;
         }

@@ -82,3 +82,19 @@ pub(crate) fn cause(error: &dyn Error) -> String {
     }
     innermost.to_string()
 }
+
+/// Whether a service says by this code that it is asked too much of, in the short time of a run.
+pub(crate) fn is_throttling(code: &str) -> bool {
+    const CODES: [&str; 9] = [
+        "KMSThrottling",
+        "KMSThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "Throttled",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    ];
+    CODES.contains(&code)
+}

@@ -63,7 +63,7 @@ impl Identity {
 /// Lower-case hex SHA-256 of the JSON array `[provider, shop, identity...]`.
 ///
 /// It follows from the payload alone, never from the clock: a retry must meet its first attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transparent))]
 pub struct EventId(String);
@@ -78,6 +78,19 @@ impl EventId {
         }
         let array = serde_json::to_vec(&parts).expect("strings are JSON");
         Self(sha256_hex(&array))
+    }
+
+    /// The id of a conflict that is published as an event of its own: the hash of the JSON array
+    /// `[provider, shop, identity..., payload_sha256]`, so that it follows from the payload alone, too.
+    #[cfg(feature = "receiver")]
+    pub fn of_conflict(provider: &str, shop: &Shop, identity: &Identity, payload_sha256: &str) -> Self {
+        let words = match identity {
+            Identity::Parts(words) => words.as_slice(),
+            // The same id is the same body then, which is no conflict.
+            Identity::Body => &[],
+        };
+        let words = words.iter().cloned().chain([payload_sha256.to_owned()]);
+        Self::new(provider, shop, &Identity::Parts(words.collect()), b"")
     }
 
     /// Reads 64 lower-case hex digits.
@@ -133,6 +146,17 @@ mod tests {
         // printf '["cartum","main","order_created","115"]' | sha256sum
         assert_eq!(id.as_str(), sha256_hex(br#"["cartum","main","order_created","115"]"#));
         assert_eq!(id.as_str().len(), 64);
+    }
+
+    #[test]
+    #[cfg(feature = "receiver")]
+    fn the_id_of_a_conflict_adds_the_bodys_hash() {
+        let identity = Identity::of(["order_created".into(), "115".into()]);
+        let id = EventId::of_conflict("cartum", &main(), &identity, "abc");
+        assert_eq!(
+            id.as_str(),
+            sha256_hex(br#"["cartum","main","order_created","115","abc"]"#)
+        );
     }
 
     #[test]

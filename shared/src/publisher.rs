@@ -1,9 +1,14 @@
 //! Publishing an event to the topic, within what SNS takes.
 
-use std::collections::HashMap;
+mod stored;
 
-use aws_sdk_sns::error::ProvideErrorMetadata as _;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
+
+use self::stored::StoredEvent;
 
 use crate::aws;
 use crate::event::{Order, OrderEvent};
@@ -55,15 +60,44 @@ pub struct Publisher {
     publishes_unmapped: bool,
 }
 
-/// An event was not published. It waits in the outbox.
+/// An event was not published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// SNS will never take this message.
-    #[error("SNS refuses the message: {0}")]
-    Message(String),
-    /// SNS takes nothing at the moment, or nothing from us.
-    #[error("SNS does not take messages: {0}")]
-    Unavailable(String),
+#[error("SNS does not take the message: {cause}")]
+pub struct PublishError {
+    /// What kind of error it is.
+    pub fault: Fault,
+    /// The code of SNS, or what the connection says.
+    pub cause: String,
+    /// Whether it is about this message alone. An error of a call with several messages does not say which of them causes it.
+    pub is_alone: bool,
+}
+
+/// Kinds of errors of publishing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The event can never be a message: it is too large, or its item is damaged.
+    Unpublishable,
+    /// SNS refuses the call because of what is in it: the message, or the topic.
+    Refused,
+    /// SNS or the table asks for fewer calls.
+    Throttled,
+    /// SNS is not reached, or takes nothing from us.
+    Outage,
+    /// An error that does not say whose fault it is: a missing permission, an internal error, an unknown code.
+    Unclear,
+    /// The stored event cannot be read at the moment.
+    Store,
+}
+
+impl PublishError {
+    /// The event can never be a message.
+    pub fn unpublishable(cause: impl Into<String>) -> Self {
+        Self {
+            fault: Fault::Unpublishable,
+            cause: cause.into(),
+            is_alone: true,
+        }
+    }
 }
 
 /// An event as SNS takes it.
@@ -82,13 +116,44 @@ pub enum Occasion {
     Replay,
 }
 
-/// An event, and its JSON as it is stored.
+/// The JSON of an event exactly as it is stored. A newer version may have written it, so its types, words and fields are open.
 pub struct Stored {
-    /// The event.
-    pub event: OrderEvent,
-    /// Its JSON.
+    /// The text.
     pub json: String,
 }
+
+/// What one run knows of whether the topic takes messages at the moment.
+///
+/// An error is one message's fault only if other messages pass; where nothing passes, it is an outage.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    published: AtomicBool,
+    failed_since: AtomicU32,
+}
+
+impl Evidence {
+    /// Whether anything was published.
+    pub fn has_published(&self) -> bool {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Whether another call is worth while after a failed one: something was published, and not too many calls have failed since.
+    pub fn is_worth_a_call(&self) -> bool {
+        self.has_published() && self.failed_since.load(Ordering::Relaxed) < FAILURES_IN_A_ROW
+    }
+
+    fn note(&self, any_published: bool) {
+        if any_published {
+            self.published.store(true, Ordering::Relaxed);
+            self.failed_since.store(0, Ordering::Relaxed);
+        } else {
+            self.failed_since.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Failed calls in a row after which a run takes an outage to have begun: more than it takes to find ten refused messages.
+const FAILURES_IN_A_ROW: u32 = 24;
 
 impl Publisher {
     /// A publisher to the topic `TOPIC_ARN`.
@@ -109,43 +174,82 @@ impl Publisher {
     /// Asks what the topic is, so that the connection stands and the client has worked once.
     pub async fn connect(&self) -> Result<(), PublishError> {
         let request = self.client.get_topic_attributes().topic_arn(&self.topic_arn);
-        request.send().await.map_err(|error| fault(error.code(), &error))?;
+        request.send().await.map_err(|error| call_error(&error, 1))?;
         Ok(())
     }
 
-    /// Publishes `event`, whose JSON is `json`, if that may be a message: exactly that, or what of it fits.
-    pub async fn publish(&self, event: OrderEvent, json: Option<String>) -> Result<(), PublishError> {
-        self.publish_message(self.message(event, json, Occasion::News)?).await
+    /// Whether the topic exists and is a standard topic, so that a message that SNS refuses is not refused because of the topic.
+    pub async fn has_sound_topic(&self) -> bool {
+        let request = self.client.get_topic_attributes().topic_arn(&self.topic_arn);
+        let answer = request.send().await;
+        let attributes = answer.as_ref().ok().and_then(|answer| answer.attributes());
+        attributes.is_some_and(|attributes| attributes.get("FifoTopic").is_none_or(|fifo| fifo != "true"))
     }
 
-    /// Publishes many messages in as few calls as SNS allows; one result for each, in their order. After an outage the rest
-    /// is not tried.
-    pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
-        // Until SNS says otherwise.
-        let unanswered = || Err(PublishError::Unavailable("no answer for this message".to_owned()));
-        let mut results: Vec<_> = messages.iter().map(|_| unanswered()).collect();
-        let mut batch = Batch::within(self.limit);
-        for (index, message) in messages.into_iter().enumerate() {
-            if !batch.has_room_for(&message) {
-                let full = std::mem::replace(&mut batch, Batch::within(self.limit));
-                self.publish_batch(full, &mut results).await;
-                let last = index.checked_sub(1).map(|last| results[last].clone());
-                if let Some(outage @ Err(PublishError::Unavailable(_))) = last {
-                    results[index..].fill(outage);
-                    return results;
+    /// Publishes a message.
+    pub async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        let request = self.client.publish().topic_arn(&self.topic_arn).message(message.text);
+        let request = request.set_message_attributes(Some(message.attributes));
+        request.send().await.map_err(|error| call_error(&error, 1))?;
+        Ok(())
+    }
+
+    /// Publishes many messages in as few calls as SNS allows; one result for each, in their order.
+    ///
+    /// A call that fails is split down to the message that causes it, as long as `evidence` says that others pass. Otherwise the
+    /// rest is not tried: an outage is not multiplied.
+    pub async fn publish_all(&self, messages: Vec<Message>, evidence: &Evidence) -> Vec<Result<(), PublishError>> {
+        let mut results: Vec<Option<Result<(), PublishError>>> = messages.iter().map(|_| None).collect();
+        let mut batches = batches(messages, self.limit);
+        let mut ended_by = None;
+        while let Some(mut batch) = batches.pop_front() {
+            let outcomes = self.publish_batch(&batch).await;
+            let outcomes = match outcomes {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    evidence.note(false);
+                    let is_worth_a_call = error.fault != Fault::Throttled && evidence.is_worth_a_call();
+                    if is_worth_a_call && batch.len() > 1 {
+                        let rest = batch.split_off(batch.len() / 2);
+                        batches.push_front(rest);
+                        batches.push_front(batch);
+                        continue;
+                    }
+                    for (index, _) in &batch {
+                        results[*index] = Some(Err(error.clone()));
+                    }
+                    if is_worth_a_call {
+                        continue;
+                    }
+                    ended_by = Some(PublishError {
+                        is_alone: false,
+                        ..error
+                    });
+                    break;
                 }
+            };
+            evidence.note(outcomes.iter().any(|(_, outcome)| outcome.is_ok()));
+            for (index, outcome) in outcomes {
+                results[index] = Some(outcome);
             }
-            batch.add(index, message);
         }
-        self.publish_batch(batch, &mut results).await;
+        let unanswered = ended_by.unwrap_or_else(|| PublishError {
+            fault: Fault::Unclear,
+            cause: "no answer for this message".to_owned(),
+            is_alone: false,
+        });
+        let results = results.into_iter();
         results
+            .map(|result| result.unwrap_or_else(|| Err(unanswered.clone())))
+            .collect()
     }
 
-    async fn publish_batch(&self, batch: Batch, results: &mut [Result<(), PublishError>]) {
-        if batch.messages.is_empty() {
-            return;
-        }
-        let entries = batch.messages.iter().map(|(index, message)| {
+    /// One call; what became of each message that the answer names.
+    async fn publish_batch(
+        &self,
+        batch: &[(usize, Message)],
+    ) -> Result<Vec<(usize, Result<(), PublishError>)>, PublishError> {
+        let entries = batch.iter().map(|(index, message)| {
             let entry = PublishBatchRequestEntry::builder()
                 .id(index.to_string())
                 .message(&message.text);
@@ -153,67 +257,67 @@ impl Publisher {
             entry.build().expect("id and message are set")
         });
         let request = self.client.publish_batch().topic_arn(&self.topic_arn);
-        match request
-            .set_publish_batch_request_entries(Some(entries.collect()))
-            .send()
-            .await
-        {
-            Ok(output) => {
-                for entry in output.successful() {
-                    if let Some(result) = entry.id().and_then(|id| results.get_mut(id.parse::<usize>().ok()?)) {
-                        *result = Ok(());
-                    }
-                }
-                for entry in output.failed() {
-                    if let Some(result) = entry.id().parse().ok().and_then(|index: usize| results.get_mut(index)) {
-                        *result = Err(entry_fault(entry.code(), entry.sender_fault()));
-                    }
-                }
-            }
-            Err(error) => match fault(error.code(), &error) {
-                // Which of the messages is at fault shows when each goes by itself.
-                PublishError::Message(_) => {
-                    for (index, message) in batch.messages {
-                        results[index] = self.publish_message(message).await;
-                    }
-                }
-                unavailable @ PublishError::Unavailable(_) => {
-                    for (index, _) in batch.messages {
-                        results[index] = Err(unavailable.clone());
-                    }
-                }
-            },
-        }
+        let request = request.set_publish_batch_request_entries(Some(entries.collect()));
+        let answer = request.send().await.map_err(|error| call_error(&error, batch.len()))?;
+        let index = |id: Option<&str>| {
+            let index = id?.parse::<usize>().ok()?;
+            batch.iter().any(|(known, _)| *known == index).then_some(index)
+        };
+        let published = answer
+            .successful()
+            .iter()
+            .filter_map(|entry| Some((index(entry.id())?, Ok(()))));
+        let refused = answer.failed().iter().filter_map(|entry| {
+            let error = PublishError {
+                fault: fault_of(entry.code(), entry.sender_fault()),
+                cause: entry.code().to_owned(),
+                is_alone: true,
+            };
+            Some((index(Some(entry.id()))?, Err(error)))
+        });
+        Ok(published.chain(refused).collect())
     }
 
-    async fn publish_message(&self, message: Message) -> Result<(), PublishError> {
-        let request = self.client.publish().topic_arn(&self.topic_arn).message(message.text);
-        let request = request.set_message_attributes(Some(message.attributes));
-        request.send().await.map_err(|error| fault(error.code(), &error))?;
-        Ok(())
+    /// The message of a new event, whose JSON is `json` if that may be a message: exactly that, or what of it fits.
+    ///
+    /// # Errors
+    /// Where the event is too large whatever is left out.
+    pub fn new_message(&self, event: OrderEvent, json: Option<String>) -> Result<Message, PublishError> {
+        let attributes = attributes(&event);
+        self.message(attributes, json, |room| reduced(event, room))
     }
 
-    /// The message for `event`, whose JSON is `json`, if that may be a message: exactly that, or what of it fits.
-    pub fn message(
-        &self,
-        event: OrderEvent,
-        json: Option<String>,
-        occasion: Occasion,
-    ) -> Result<Message, PublishError> {
-        let mut attributes = attributes(&event);
+    /// The message of a stored event: its text as it is, or what of it fits.
+    ///
+    /// # Errors
+    /// Where the text is no event, or too large whatever is left out.
+    pub fn stored_message(&self, stored: Stored, occasion: Occasion) -> Result<Message, PublishError> {
+        let no_event = || PublishError::unpublishable("the stored event is not a JSON object");
+        let mut attributes = stored::attributes(&stored.json).ok_or_else(no_event)?;
         if occasion == Occasion::Replay {
             attributes.push(("replay", "true".to_owned()));
         }
-        let attributes_size: usize = attributes
-            .iter()
-            .map(|(name, value)| name.len() + "String".len() + value.len())
-            .sum();
+        let room = self.limit.bytes().saturating_sub(size_of_attributes(&attributes));
+        if self.publishes_unmapped && stored.json.len() <= room {
+            return self.message(attributes, Some(stored.json), |_| None);
+        }
+        let event = StoredEvent::read(&stored.json).ok_or_else(no_event)?;
+        self.message(attributes, None, |room| reduced(event, room))
+    }
+
+    fn message(
+        &self,
+        attributes: Vec<(&'static str, String)>,
+        json: Option<String>,
+        reduced: impl FnOnce(usize) -> Option<String>,
+    ) -> Result<Message, PublishError> {
+        let attributes_size = size_of_attributes(&attributes);
         let limit = self.limit.bytes();
-        let room = limit - attributes_size;
+        let room = limit.saturating_sub(attributes_size);
         let whole = json.filter(|json| self.publishes_unmapped && json.len() <= room);
-        let text = whole.or_else(|| reduced(event, room)).ok_or_else(|| {
+        let text = whole.or_else(|| reduced(room)).ok_or_else(|| {
             let too_large = format!("the event is over {limit} bytes whatever is left out");
-            PublishError::Message(too_large)
+            PublishError::unpublishable(too_large)
         })?;
         let attribute = |value: String| {
             MessageAttributeValue::builder()
@@ -240,34 +344,27 @@ impl Message {
     }
 }
 
-/// Messages that go in one call: ten at most, and together no larger than one may be.
-struct Batch {
-    messages: Vec<(usize, Message)>,
-    size: usize,
-    limit: MessageLimit,
-}
-
-impl Batch {
-    fn within(limit: MessageLimit) -> Self {
-        Self {
-            messages: Vec::new(),
-            size: 0,
-            limit,
+/// Messages that go in one call, ten at most and together no larger than one may be, each with its place among all.
+fn batches(messages: Vec<Message>, limit: MessageLimit) -> VecDeque<Vec<(usize, Message)>> {
+    let mut batches = VecDeque::<Vec<(usize, Message)>>::new();
+    let mut size = 0;
+    for (index, message) in messages.into_iter().enumerate() {
+        match batches.back_mut() {
+            Some(batch) if batch.len() < 10 && size + message.size <= limit.bytes() => {
+                size += message.size;
+                batch.push((index, message));
+            }
+            _ => {
+                size = message.size;
+                batches.push_back(vec![(index, message)]);
+            }
         }
     }
-
-    fn has_room_for(&self, message: &Message) -> bool {
-        self.messages.len() < 10 && self.size + message.size <= self.limit.bytes()
-    }
-
-    fn add(&mut self, index: usize, message: Message) {
-        self.size += message.size;
-        self.messages.push((index, message));
-    }
+    batches
 }
 
 /// The codes by which SNS refuses a call because of what is in it. An outage, throttling or a missing permission is never one.
-const BLAMES_THE_MESSAGE: [&str; 7] = [
+const REFUSED: [&str; 7] = [
     "BatchRequestTooLong",
     "BatchRequestTooLongException",
     "InvalidParameter",
@@ -277,19 +374,56 @@ const BLAMES_THE_MESSAGE: [&str; 7] = [
     "ValidationError",
 ];
 
-fn fault(code: Option<&str>, error: &(dyn std::error::Error + 'static)) -> PublishError {
-    match code {
-        Some(code) => entry_fault(code, true),
-        None => PublishError::Unavailable(aws::cause(error)),
+/// The codes of an outage that no message causes: SNS itself, the topic, its key, or our credentials.
+const OUTAGE: [&str; 12] = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "NotFound",
+    "NotFoundException",
+    "RequestExpired",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClient",
+    "UnrecognizedClientException",
+];
+
+/// The error of a call with `messages` messages.
+fn call_error<E>(error: &SdkError<E>, messages: usize) -> PublishError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let (fault, cause) = match error.code() {
+        Some(code) => (fault_of(code, true), code.to_owned()),
+        None => (Fault::Outage, aws::cause(error)),
+    };
+    PublishError {
+        fault,
+        cause,
+        is_alone: messages == 1,
     }
 }
 
-fn entry_fault(code: &str, ours: bool) -> PublishError {
-    if ours && BLAMES_THE_MESSAGE.contains(&code) {
-        PublishError::Message(code.to_owned())
+/// What kind of error a code of SNS is; `ours`: SNS says that the caller is at fault.
+fn fault_of(code: &str, ours: bool) -> Fault {
+    if aws::is_throttling(code) {
+        Fault::Throttled
+    } else if ours && REFUSED.contains(&code) {
+        Fault::Refused
+    } else if OUTAGE.contains(&code) || code.starts_with("KMS") {
+        Fault::Outage
     } else {
-        PublishError::Unavailable(code.to_owned())
+        Fault::Unclear
     }
+}
+
+fn size_of_attributes(attributes: &[(&str, String)]) -> usize {
+    let sizes = attributes
+        .iter()
+        .map(|(name, value)| name.len() + "String".len() + value.len());
+    sizes.sum()
 }
 
 /// What subscribers can filter by.
@@ -310,11 +444,20 @@ fn attributes(event: &OrderEvent) -> Vec<(&'static str, String)> {
     attributes
 }
 
+/// An event that parts can be left out of.
+trait Reducible {
+    /// Leaves out a part, names it in `omitted`, and no longer names what is in it as assumed.
+    fn leave_out(&mut self, omission: &Omission);
+
+    /// Its JSON, if it takes `room` bytes at most.
+    fn json_within(&self, room: usize) -> Option<String>;
+}
+
 /// The event's JSON without `unmapped`, and with as little more left out as makes it fit into `room` bytes; `None` if nothing does.
-fn reduced(mut event: OrderEvent, room: usize) -> Option<String> {
+fn reduced(mut event: impl Reducible, room: usize) -> Option<String> {
     OMISSIONS.iter().find_map(|omission| {
-        omission.apply(&mut event);
-        event.to_json_within(room)
+        event.leave_out(omission);
+        event.json_within(room)
     })
 }
 
@@ -325,14 +468,21 @@ struct Omission {
 }
 
 impl Omission {
-    fn apply(&self, event: &mut OrderEvent) {
-        (self.leave_out)(event);
-        let within = |pointer: &str| self.pointers.iter().any(|omitted| pointer.starts_with(omitted));
-        event.data.assumed.retain(|pointer| !within(pointer));
-        event
-            .data
-            .omitted
-            .extend(self.pointers.iter().map(|&pointer| pointer.to_owned()));
+    fn holds(&self, pointer: &str) -> bool {
+        self.pointers.iter().any(|omitted| pointer.starts_with(omitted))
+    }
+}
+
+impl Reducible for OrderEvent {
+    fn leave_out(&mut self, omission: &Omission) {
+        (omission.leave_out)(self);
+        self.data.assumed.retain(|pointer| !omission.holds(pointer));
+        let pointers = omission.pointers.iter().map(|&pointer| pointer.to_owned());
+        self.data.omitted.extend(pointers);
+    }
+
+    fn json_within(&self, room: usize) -> Option<String> {
+        self.to_json_within(room)
     }
 }
 
@@ -447,27 +597,19 @@ mod tests {
     }
 
     #[test]
-    fn only_what_sns_blames_on_the_message_counts_against_it() {
-        assert!(matches!(
-            entry_fault("InvalidParameter", true),
-            PublishError::Message(_)
-        ));
-        for code in [
-            "AuthorizationError",
-            "Throttled",
-            "KMSAccessDenied",
-            "NotFound",
-            "InternalError",
+    fn a_code_of_sns_says_what_kind_of_error_it_is() {
+        for (code, fault) in [
+            ("InvalidParameter", Fault::Refused),
+            ("AuthorizationError", Fault::Unclear),
+            ("InternalError", Fault::Unclear),
+            ("Throttled", Fault::Throttled),
+            ("KMSThrottling", Fault::Throttled),
+            ("KMSAccessDenied", Fault::Outage),
+            ("NotFound", Fault::Outage),
         ] {
-            assert!(
-                matches!(entry_fault(code, true), PublishError::Unavailable(_)),
-                "{code}"
-            );
+            assert_eq!(fault_of(code, true), fault, "{code}");
         }
-        assert!(matches!(
-            entry_fault("InvalidParameter", false),
-            PublishError::Unavailable(_)
-        ));
+        assert_eq!(fault_of("InvalidParameter", false), Fault::Unclear);
     }
 
     #[test]
@@ -477,12 +619,33 @@ mod tests {
             attributes: HashMap::new(),
             size,
         };
-        let mut small = Batch::within(MessageLimit::default());
-        (0..10).for_each(|index| small.add(index, message(1)));
-        assert!(!small.has_room_for(&message(1)));
-        let mut large = Batch::within(MessageLimit::default());
-        large.add(0, message(MESSAGE_LIMIT - 10));
-        assert!(large.has_room_for(&message(10)) && !large.has_room_for(&message(11)));
+        let default = MessageLimit::default();
+        let lengths = |sizes: &[usize], limit| {
+            let batches = batches(sizes.iter().map(|size| message(*size)).collect(), limit);
+            batches.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[1; 11], default), [10, 1]);
+        assert_eq!(lengths(&[MESSAGE_LIMIT - 10, 10, 1], default), [2, 1]);
+        assert_eq!(lengths(&[MESSAGE_LIMIT - 10, 11], default), [1, 1]);
+        assert_eq!(lengths(&[], default), [0; 0]);
+        // A call may be as large as one message.
+        let large = publisher("1048576").expect("a publisher").limit();
+        assert_eq!(lengths(&[MESSAGE_LIMIT; 5], large), [4, 1]);
+        assert_eq!(lengths(&[MESSAGE_LIMIT; 2], default), [1, 1]);
+    }
+
+    #[test]
+    fn another_call_is_worth_while_only_while_messages_pass() {
+        let evidence = Evidence::default();
+        assert!(!evidence.is_worth_a_call(), "nothing has passed yet");
+        evidence.note(true);
+        for _ in 0..FAILURES_IN_A_ROW {
+            assert!(evidence.is_worth_a_call());
+            evidence.note(false);
+        }
+        assert!(!evidence.is_worth_a_call(), "an outage has begun");
+        evidence.note(true);
+        assert!(evidence.is_worth_a_call());
     }
 
     fn publisher(max_message_bytes: &str) -> Result<Publisher, SettingError> {
@@ -502,10 +665,13 @@ mod tests {
         let limits = [("", false), ("262144", false), ("524288", true), ("1048576", true)];
         for (limit, is_complete) in limits {
             let publisher = publisher(limit).expect("a publisher");
-            let message = publisher.message(event.clone(), Some(json.clone()), Occasion::News);
-            let message = message.expect("a message");
-            assert_eq!(message.text == json, is_complete, "{limit}");
-            assert!(message.size() <= publisher.limit().bytes());
+            let new = publisher.new_message(event.clone(), Some(json.clone()));
+            let stored = publisher.stored_message(Stored { json: json.clone() }, Occasion::News);
+            for message in [new, stored] {
+                let message = message.expect("a message");
+                assert_eq!(message.text == json, is_complete, "{limit}");
+                assert!(message.size() <= publisher.limit().bytes());
+            }
         }
     }
 
@@ -513,25 +679,9 @@ mod tests {
     fn a_larger_limit_leaves_out_what_is_over_it_all_the_same() {
         let event = event(LARGEST_MESSAGE_LIMIT, 10, 10);
         let publisher = publisher("1048576").expect("a publisher");
-        let message = publisher.message(event, None, Occasion::News).expect("a message");
+        let message = publisher.new_message(event, None).expect("a message");
         let read: OrderEvent = serde_json::from_str(&message.text).expect("an event");
         assert_eq!(read.data.omitted, ["/data/unmapped"]);
-    }
-
-    #[test]
-    fn a_batch_may_be_as_large_as_one_message() {
-        let message = |size| Message {
-            text: String::new(),
-            attributes: HashMap::new(),
-            size,
-        };
-        let mut batch = Batch::within(publisher("1048576").expect("a publisher").limit());
-        (0..4).for_each(|index| batch.add(index, message(MESSAGE_LIMIT)));
-        assert_eq!(batch.messages.len(), 4);
-        assert!(!batch.has_room_for(&message(1)));
-        let mut batch = Batch::within(MessageLimit::default());
-        batch.add(0, message(MESSAGE_LIMIT));
-        assert!(!batch.has_room_for(&message(1)));
     }
 
     #[test]

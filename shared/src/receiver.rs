@@ -12,10 +12,10 @@ use crate::delivery::{BodyLimit, Delivery};
 use crate::event::OrderEvent;
 use crate::identity::EventId;
 use crate::provider::{Provider, Verifies};
-use crate::publisher::{Publisher, Stored};
+use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
-use crate::store::{AttemptId, Content, Entry, EventJson, Head, Patience, Put, State, Store, StoreError};
+use crate::store::{AttemptId, Content, Entry, EventJson, Head, KeptConflict, Patience, Put, State, Store, StoreError};
 use crate::understanding::{Meaning, Understanding, understand};
 use crate::verification::Verified;
 
@@ -112,7 +112,7 @@ impl<P: Provider> Receiver<P> {
 
     /// Understands a delivery, stores it and publishes its event.
     async fn keep(&self, delivery: &Verified<Delivery>, deadline: Instant) -> Result<Receipt, Interrupted> {
-        let Understanding { id, meaning } = understand(&self.provider, delivery);
+        let Understanding { id, meaning, .. } = understand(&self.provider, delivery);
         let (event_type, (outcome, publication)) = match meaning {
             Meaning::Order(event) => (
                 Some(event.r#type.as_str()),
@@ -183,8 +183,11 @@ impl<P: Provider> Receiver<P> {
                 return Ok((Outcome::Duplicate, Publication::Settled));
             }
             Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
-                self.store.put_conflict(&entry, patience).await?;
-                return Ok((Outcome::Quarantined(Reason::Conflict), Publication::Settled));
+                let outcome = match self.store.put_conflict(&entry, patience).await? {
+                    KeptConflict::Kept => Outcome::Quarantined(Reason::Conflict),
+                    KeptConflict::Erased => Outcome::Duplicate,
+                };
+                return Ok((outcome, Publication::Settled));
             }
             Put::Existing(head) => match head.state {
                 State::Pending => {
@@ -194,15 +197,16 @@ impl<P: Provider> Receiver<P> {
                 State::Published | State::Failed | State::Superseded | State::Erased => {
                     return Ok((Outcome::Duplicate, Publication::Settled));
                 }
-                State::Unsupported => return Ok((Outcome::Unsupported, Publication::Settled)),
-                State::Quarantined => {
+                // It is understood now, whatever it was taken for before.
+                State::Quarantined | State::Unsupported => {
                     if !self.store.release(&entry, &attempt, patience).await? {
                         return Ok((Outcome::Duplicate, Publication::Settled));
                     }
                 }
             },
         }
-        let publication = self.publish(id, *event, json.into_text(), deadline).await;
+        let message = self.publisher.new_message(*event, json.into_text());
+        let publication = self.publish(id, message, deadline).await;
         Ok((Outcome::Accepted, publication))
     }
 
@@ -249,7 +253,10 @@ impl<P: Provider> Receiver<P> {
     async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
         let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
         let cause = match timeout_at(before, self.take_over(id, head, attempt)).await {
-            Ok(Ok(Some(stored))) => return self.publish(id, stored.event, Some(stored.json), deadline).await,
+            Ok(Ok(Some(stored))) => {
+                let message = self.publisher.stored_message(stored, Occasion::News);
+                return self.publish(id, message, deadline).await;
+            }
             Ok(Ok(None)) => return Publication::Settled,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no time left".to_owned(),
@@ -276,9 +283,10 @@ impl<P: Provider> Receiver<P> {
     }
 
     /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
-    async fn publish(&self, id: &EventId, event: OrderEvent, json: Option<String>, deadline: Instant) -> Publication {
+    async fn publish(&self, id: &EventId, message: Result<Message, PublishError>, deadline: Instant) -> Publication {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
-        let cause = match timeout_at(until, self.publisher.publish(event, json)).await {
+        let published = async { self.publisher.publish(message?).await };
+        let cause = match timeout_at(until, published).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("no answer in time".to_owned()),

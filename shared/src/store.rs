@@ -27,18 +27,22 @@ use crate::verification::Verified;
 
 mod backlog;
 mod compressed;
+mod conflicts;
 mod erasure;
 mod history;
+mod lease;
 mod outbox;
 mod parts;
 mod retention;
 mod written;
 
 pub use compressed::EventJson;
+pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
 pub use erasure::ErasedBy;
-pub use history::Hour;
+pub use history::{Hour, Received};
+pub use lease::BegunRun;
 use outbox::ASK_FOR_REST_AFTER;
-pub use outbox::{Place, SHARDS, With};
+pub use outbox::{Place, SHARDS, Superseded, With};
 use parts::{Commit, Condition, part_key};
 pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
 use written::{Written, sortable};
@@ -72,6 +76,13 @@ pub enum StoreError {
     /// An item is not as this project writes it.
     #[error("the stored item is damaged: {0}")]
     Damaged(&'static str),
+}
+
+impl StoreError {
+    /// Whether DynamoDB asks for fewer calls.
+    pub fn is_throttling(&self) -> bool {
+        matches!(self, Self::DynamoDb(code) if aws::is_throttling(code))
+    }
 }
 
 /// Where an event stands.
@@ -186,6 +197,10 @@ pub struct Head {
     pub reason: Option<Reason>,
     /// How often SNS has blamed the event's message.
     pub attempts: u32,
+    /// How often the event was put off for an error that SNS does not blame on its message.
+    pub deferrals: u32,
+    /// How often in a row a run of redrive has leased the event and not come back.
+    pub leases: u32,
     payload_sha256: String,
     attempt_id: String,
     next_attempt_at: Option<Timestamp>,
@@ -195,14 +210,17 @@ pub struct Head {
 impl Head {
     fn read(item: Item) -> Result<Self, StoreError> {
         let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
+        let count = |name: &str| {
+            let count = item.get(name).and_then(|count| count.as_n().ok()?.parse().ok());
+            count.unwrap_or(0)
+        };
         let state = text("state").and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
         Ok(Self {
             state: state.ok_or(StoreError::Damaged("state"))?,
             reason: text("reason").and_then(Reason::from_word),
-            attempts: item
-                .get("attempts")
-                .and_then(|count| count.as_n().ok()?.parse().ok())
-                .unwrap_or(0),
+            attempts: count("attempts"),
+            deferrals: count("deferrals"),
+            leases: count("leases"),
             payload_sha256: text("payload_sha256")
                 .ok_or(StoreError::Damaged("payload_sha256"))?
                 .to_owned(),
@@ -243,6 +261,24 @@ impl Head {
         self.item.get(name)?.as_s().ok().map(String::as_str)
     }
 
+    /// The hash of the body that it was stored with.
+    pub fn payload_sha256(&self) -> &str {
+        &self.payload_sha256
+    }
+
+    /// Whether somebody has dismissed it.
+    pub fn is_dismissed(&self) -> bool {
+        self.text("dismissed_at").is_some()
+    }
+
+    /// Whether it is a tombstone whose erasure has come to its end.
+    pub fn is_erased_to_its_end(&self) -> bool {
+        self.state == State::Erased
+            && ["erasing", "order_key"]
+                .iter()
+                .all(|name| !self.item.contains_key(*name))
+    }
+
     /// Whether it was stored with this body.
     pub fn has_body(&self, body: &[u8]) -> bool {
         self.payload_sha256 == sha256_hex(body)
@@ -258,9 +294,9 @@ impl Head {
         Some(self.next_attempt_at? - FIRST_REDRIVE_AFTER + LEASE)
     }
 
-    /// Whether SNS has blamed its message: it is redrive's then, at its own pace.
+    /// Whether redrive has put it off: redrive alone publishes it then, at its own pace.
     pub fn is_put_off(&self) -> bool {
-        self.attempts > 0
+        self.attempts > 0 || self.deferrals > 0 || self.leases > 0
     }
 }
 
@@ -326,37 +362,11 @@ impl Store {
         }
     }
 
-    /// Keeps another body that came under a known event id, beside the first. Does nothing if that body is there already.
-    pub async fn put_conflict(&self, entry: &Entry<'_>, patience: impl Into<Patience>) -> Result<(), StoreError> {
-        let mut written = Written::of(entry, &AttemptId::random());
-        let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
-        let sort_key = format!("conflict#{}", written.payload_sha256);
-        written.head.insert("sk".to_owned(), AttributeValue::S(sort_key));
-        // The order's history and the outbox know the event by its head alone.
-        for index in ["work", "next_attempt_at", "order_key", "order_sort", "hour"] {
-            written.head.remove(index);
-        }
-        written.head.insert(
-            "state".to_owned(),
-            AttributeValue::S(State::Quarantined.as_str().to_owned()),
-        );
-        written.head.insert(
-            "reason".to_owned(),
-            AttributeValue::S(Reason::Conflict.as_str().to_owned()),
-        );
-        let condition = Condition::new("attribute_not_exists(pk)", []);
-        self.commit(&written.head, &condition, end_of_manifest, patience)
-            .await?;
-        Ok(())
-    }
-
-    /// The stored order event, with its JSON exactly as it was written.
+    /// The JSON of the stored order event exactly as it was written.
     pub async fn event(&self, id: &EventId, head: &Head) -> Result<Stored, StoreError> {
         let json = String::from_utf8(self.value(id, head, "event").await?);
         let json = json.map_err(|_| StoreError::Damaged("event"))?;
-        let event = serde_json::from_str(&json).map_err(|_| StoreError::Damaged("event"))?;
-        Ok(Stored { event, json })
+        Ok(Stored { json })
     }
 
     /// The delivery that an event came with.

@@ -16,6 +16,8 @@ use crate::verification::Verified;
 pub struct Understanding {
     /// The event's id.
     pub id: EventId,
+    /// What the id is made of.
+    pub identity: Identity,
     /// What is to be done with it.
     pub meaning: Meaning,
 }
@@ -35,19 +37,26 @@ pub enum Meaning {
 /// have been: another body of the same event is then not taken for a repeat of this one.
 pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understanding {
     let understood = catch_unwind(AssertUnwindSafe(|| read(provider, delivery)));
-    understood.unwrap_or_else(|_| Understanding {
-        id: EventId::new(
-            P::NAME,
-            delivery.shop(),
-            &identity_of_unknown(delivery),
-            delivery.body(),
-        ),
-        meaning: Meaning::Quarantined(Reason::MappingFailed),
+    understood.unwrap_or_else(|_| {
+        Understanding::of::<P>(
+            delivery,
+            identity_of_unknown(delivery),
+            Meaning::Quarantined(Reason::MappingFailed),
+        )
     })
 }
 
+impl Understanding {
+    fn of<P: Provider>(delivery: &Verified<Delivery>, identity: Identity, meaning: Meaning) -> Self {
+        Self {
+            id: EventId::new(P::NAME, delivery.shop(), &identity, delivery.body()),
+            identity,
+            meaning,
+        }
+    }
+}
+
 fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understanding {
-    let id_of = |identity| EventId::new(P::NAME, delivery.shop(), &identity, delivery.body());
     let (payload, identified) = match identify(provider, delivery) {
         Ok(identified) => identified,
         Err(no_order_event) => {
@@ -55,17 +64,15 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>) -> Understandi
                 NoOrderEvent::Unsupported => Meaning::Unsupported,
                 NoOrderEvent::Quarantined(reason) => Meaning::Quarantined(reason),
             };
-            return Understanding {
-                id: id_of(identity_of_unknown(delivery)),
-                meaning,
-            };
+            return Understanding::of::<P>(delivery, identity_of_unknown(delivery), meaning);
         }
     };
-    let id = id_of(identified.identity);
+    let id = EventId::new(P::NAME, delivery.shop(), &identified.identity, delivery.body());
     let normalized = provider.normalize(identified.event, &payload);
     let event = complete::<P>(id.clone(), delivery, normalized, payload);
     Understanding {
         id,
+        identity: identified.identity,
         meaning: Meaning::Order(Box::new(event)),
     }
 }

@@ -221,6 +221,52 @@ impl Stack {
         states
     }
 
+    /// The ids of the events that wait in the outbox.
+    pub async fn pending(&self) -> Vec<String> {
+        let items = self.items().await;
+        let pending = items
+            .iter()
+            .filter(|item| item["sk"].as_s().is_ok_and(|key| key == "head") && state(item) == "pending");
+        pending.map(|item| item["pk"].as_s().expect("a text").clone()).collect()
+    }
+
+    /// The events of the outbox that are due first in the shard of `event_id`.
+    pub async fn first_due(&self, event_id: &str, count: usize) -> Vec<String> {
+        let work = self.head(event_id).await["work"].clone();
+        let query = self
+            .inner
+            .clients()
+            .dynamodb
+            .query()
+            .table_name(NAME)
+            .index_name("work");
+        let query = query
+            .key_condition_expression("#work = :work")
+            .expression_attribute_names("#work", "work")
+            .expression_attribute_values(":work", work);
+        let page = query.send().await.expect("the index can be read");
+        let ids = page
+            .items()
+            .iter()
+            .map(|item| item["pk"].as_s().expect("a text").clone());
+        ids.take(count).collect()
+    }
+
+    /// Deletes the head item of an event.
+    pub async fn erase_by_hand(&self, event_id: &str) {
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        let delete = self.inner.clients().dynamodb.delete_item().table_name(NAME);
+        let delete = delete.key("pk", text(event_id)).key("sk", text("head"));
+        delete.send().await.expect("it is deleted");
+    }
+
+    /// Replaces the stored event of a head by another.
+    pub async fn rewrite_event(&self, event_id: &str, event: &Value) {
+        let mut head = self.head(event_id).await;
+        head.insert("event".to_owned(), compressed(event.to_string().as_bytes()));
+        self.put(head).await;
+    }
+
     /// Writes an item by hand.
     pub async fn put(&self, item: Item) {
         let put = self

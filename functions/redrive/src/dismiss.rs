@@ -1,5 +1,5 @@
 //! `{"dismiss":{"event_id":"..."}}`: closing a quarantined delivery that no mapping will ever understand. It stays in the
-//! table with its reason, and is not read anew.
+//! table with its reason, and is not read again. `{"undismiss":{"event_id":"..."}}` takes that back.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,5 +28,19 @@ impl Outbox {
         };
         tracing::info!(event_id = %id, dismissed, dry_run = dismiss.dry_run, "dismiss");
         Ok(json!({"dismissed": u64::from(dismissed), "dry_run": dismiss.dry_run}))
+    }
+
+    pub(crate) async fn undismiss(&self, undismiss: &Dismiss) -> Result<Value, TaskError> {
+        let id = event_id(&undismiss.event_id)?;
+        let heads = self.store.heads(std::slice::from_ref(&id), With::Nothing).await?;
+        let dismissed = heads
+            .first()
+            .filter(|(_, head)| head.state == State::Unsupported && head.is_dismissed());
+        let undismissed = match dismissed {
+            Some((_, head)) => undismiss.dry_run || self.store.undismiss(&id, head).await?,
+            None => false,
+        };
+        tracing::info!(event_id = %id, undismissed, dry_run = undismiss.dry_run, "undismiss");
+        Ok(json!({"undismissed": u64::from(undismissed), "dry_run": undismiss.dry_run}))
     }
 }

@@ -1,10 +1,13 @@
 //! `{"redrive":{}}`: publishing what is due.
 //!
-//! An outage counts against no event: whatever SNS does not take stays due, and the next run tries it again. Only an
-//! event whose own message SNS blames is put off, longer each time, and given up in the end: it stays in the table,
-//! in the state `failed`.
+//! An outage counts against no event: what SNS does not take stays due, and the next run tries it again. It is an outage only if
+//! nothing passes. Where other messages pass, the event whose message fails is put off, longer each time, and only what SNS blames
+//! on the message is counted: after [`ATTEMPTS`] of these the event is `failed`, and stays in the table.
+//!
+//! A run that did not come to its end has perhaps been killed by one of the events that were due. The run after it leases each
+//! event before it tries it, so that the run after that skips the one that kills.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,15 +18,23 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::publisher::{MessageLimit, Occasion, PublishError};
-use shared::store::{Head, Place, SHARDS, State, StoreError, With};
+use shared::publisher::{Evidence, Fault, MessageLimit, Occasion, PublishError};
+use shared::store::{BegunRun, Head, Place, SHARDS, State, StoreError, With};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::report::Run;
+use crate::plan::{Extent, Plan, Step};
+use crate::report::Run as Report;
+use crate::throttle::Throttle;
 use crate::{Outbox, PAGE, TaskError, TimeLeft};
 
-/// How often SNS may blame an event's message before it is given up: about a quarter of an hour in all.
+/// How often SNS may blame an event's message before it is given up: about a quarter of an hour in all. And how often in a row an
+/// event may kill a run.
 const ATTEMPTS: u32 = 6;
+
+/// The first delay of an event that is put off, in seconds; each next one is twice as long, up to half an hour.
+const FIRST_DELAY: i64 = 30;
+const DOUBLINGS: u32 = 6;
 
 /// Pages in hand at once, each of another shard, until a service asks for less.
 const PAGES_AT_ONCE: usize = SHARDS as usize;
@@ -32,78 +43,136 @@ const PAGES_AT_ONCE: usize = SHARDS as usize;
 const MARK_BUDGET: Duration = Duration::from_secs(5);
 const MARK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// How long no further page is begun after the first throttling; twice as long after each next one.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// What services say that are asked too much of, in the short time of a run.
-const THROTTLED: [&str; 9] = [
-    "KMSThrottling",
-    "KMSThrottlingException",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "Throttled",
-    "ThrottledException",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-];
-
 /// No parameters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redrive {}
 
-#[derive(Default)]
-struct Drained {
+#[derive(Clone, Copy, Default)]
+struct Counts {
     published: u64,
     put_off: u64,
     failed: u64,
-    /// Why something could not be published or marked.
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.published += other.published;
+        self.put_off += other.put_off;
+        self.failed += other.failed;
+    }
+}
+
+/// A message that was tried alone and not published, and how often its event was put off before.
+struct Refused {
+    id: EventId,
+    attempts: u32,
+    deferrals: u32,
+    error: PublishError,
+}
+
+/// What has come of a page.
+#[derive(Default)]
+struct Worked {
+    counts: Counts,
+    /// Messages that nothing else has passed beside yet.
+    refused: Vec<Refused>,
+    /// Why a call with several messages failed that was not split, since nothing has passed yet.
+    unsplit: Option<String>,
+    /// Why it was not done to its end, where a service asks for fewer calls.
+    throttled: Option<String>,
+    /// Why the run cannot go on.
     outage: Option<String>,
-}
-
-impl Drained {
-    fn count(&mut self, marked: Marked) {
-        match marked {
-            Marked::Published => self.published += 1,
-            Marked::PutOff => self.put_off += 1,
-            Marked::Failed => self.failed += 1,
-            Marked::Outage(cause) => self.outage = Some(cause),
-        }
-    }
-
-    fn add(&mut self, page: &Self) {
-        self.published += page.published;
-        self.put_off += page.put_off;
-        self.failed += page.failed;
-    }
-}
-
-/// What this run has published and could not mark yet: met again, it is marked alone.
-type Unmarked = Mutex<HashSet<EventId>>;
-
-fn lock(unmarked: &Unmarked) -> MutexGuard<'_, HashSet<EventId>> {
-    unmarked.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether there was no time for a part of it.
+    is_cut_short: bool,
+    /// Where its shard goes on.
+    next: Option<Place>,
 }
 
 /// A page that has been worked on.
 struct Page {
-    /// Where it begins.
-    place: Place,
+    step: Step,
     begun: Instant,
-    /// What became of it, and where its shard goes on.
-    result: Result<(Drained, Option<Place>), StoreError>,
+    result: Result<Worked, StoreError>,
 }
 
-impl Page {
-    /// Why it was not done to its end, if a service asks for fewer calls.
-    fn throttled(&self) -> Option<String> {
-        let cause = match &self.result {
-            Ok((drained, _)) => drained.outage.clone()?,
-            Err(error) => error.to_string(),
+/// What all pages of a run share.
+struct Run<'o> {
+    outbox: &'o Outbox,
+    /// What is due is due at this time.
+    now: Timestamp,
+    time: TimeLeft,
+    evidence: Evidence,
+    /// What this run has published and could not mark yet: met again, it is marked alone.
+    unmarked: Mutex<HashSet<EventId>>,
+    /// The run's own mark, made where the first event is due; nothing where it could not be made.
+    mark: OnceCell<Option<BegunRun>>,
+    /// What this run has put off or given up: a message may be refused more than once before one passes.
+    settled: Mutex<HashSet<EventId>>,
+    /// One leased event at a time: what dies then dies of that one.
+    leasing: tokio::sync::Mutex<()>,
+}
+
+/// What a run has come to so far.
+#[derive(Default)]
+struct Progress {
+    counts: Counts,
+    outage: Option<String>,
+    unreadable: Option<StoreError>,
+    refused: HashMap<EventId, Refused>,
+    /// Why the first call with several messages failed.
+    unsplit: Option<String>,
+}
+
+impl Progress {
+    fn may_go_on(&self) -> bool {
+        self.outage.is_none() && self.unreadable.is_none()
+    }
+
+    /// Adds a page, and plans what is to come after it.
+    fn take(&mut self, page: Page, plan: &mut Plan, throttle: &mut Throttle) {
+        let Page { step, begun, result } = page;
+        let worked = match result {
+            Ok(worked) => worked,
+            Err(error) if error.is_throttling() => Worked {
+                throttled: Some(error.to_string()),
+                ..Worked::default()
+            },
+            Err(error) => {
+                self.unreadable = Some(error);
+                return;
+            }
         };
-        let code = cause.rsplit(' ').next().unwrap_or_default();
-        THROTTLED.contains(&code).then_some(cause)
+        self.counts.add(worked.counts);
+        // An event that can never be a message says nothing about the topic.
+        let is_open = |refused: &Refused| refused.error.fault != Fault::Unpublishable;
+        let nothing_passed = worked.counts.published == 0 && worked.refused.iter().any(is_open);
+        self.refused
+            .extend(worked.refused.into_iter().map(|refused| (refused.id.clone(), refused)));
+        self.outage = self.outage.take().or(worked.outage);
+        if let Some(cause) = worked.throttled {
+            if !throttle.slow_down(begun) {
+                self.outage = Some(cause);
+            }
+            plan.again(step);
+            return;
+        }
+        // A single message was tried of it: the page itself is still to be done.
+        if step.extent == Extent::OneMessage {
+            return;
+        }
+        let next = worked.next.filter(|next| next.shard() == step.place.shard());
+        if worked.is_cut_short {
+            plan.again(step);
+        } else if let Some(cause) = worked.unsplit {
+            self.unsplit.get_or_insert(cause);
+            plan.set_aside(step.place);
+            next.into_iter().for_each(|next| plan.set_aside(next));
+        } else if nothing_passed {
+            next.into_iter().for_each(|next| plan.set_aside(next));
+        } else {
+            next.into_iter().for_each(|next| plan.go_on_at(next));
+        }
     }
 }
 
@@ -111,154 +180,318 @@ impl Outbox {
     /// The shards are worked on side by side. Where a service throttles, half as many pages are in hand from then on, after a
     /// pause; one that throttles even a single page ends the run.
     pub(crate) async fn drain(&self, time: TimeLeft) -> Result<Value, TaskError> {
-        let now = Timestamp::now();
-        // What ends a run early, again and again, must not keep it from the same shards each time.
-        let first = fastrand::u8(..SHARDS);
-        let mut places: VecDeque<Place> = (first..SHARDS).chain(0..first).map(Place::at).collect();
-        // Larger messages need more memory for a page.
-        let larger = self.publisher.limit().bytes().div_ceil(MessageLimit::default().bytes());
-        let (mut at_once, mut slowed_at) = ((PAGES_AT_ONCE / larger).max(1), Instant::now());
-        let (mut pause, mut goes_on_at) = (PAUSE, Instant::now());
-        let unmarked = Unmarked::default();
-        let mut drained = Drained::default();
-        let mut unreadable = None;
-        let mut in_hand = FuturesUnordered::new();
-        loop {
-            while in_hand.len() < at_once
-                && drained.outage.is_none()
-                && unreadable.is_none()
-                && Instant::now() < time.stop_at
-                && Instant::now() >= goes_on_at
-                && let Some(place) = places.pop_front()
-            {
-                in_hand.push(self.drain_page(place, now, &unmarked, time.stop_at));
-            }
-            let Ok(page) = timeout_at(time.give_up_at, in_hand.next()).await else {
-                // What is in hand is let go, and not counted: its marks may have come or not.
-                drained.outage.get_or_insert_with(|| "no answer in time".to_owned());
-                break;
-            };
-            let Some(page) = page else {
-                let pauses = Instant::now() < goes_on_at && goes_on_at < time.stop_at;
-                if pauses && !places.is_empty() && drained.outage.is_none() && unreadable.is_none() {
-                    sleep_until(goes_on_at).await;
-                    continue;
-                }
-                break;
-            };
-            let throttled = page.throttled();
-            if let Ok((of_page, _)) = &page.result {
-                drained.add(of_page);
-            }
-            if let Some(cause) = throttled {
-                // One throttling is seen by all the pages that were in hand then.
-                if page.begun >= slowed_at && at_once == 1 {
-                    drained.outage = Some(cause);
-                } else if page.begun >= slowed_at {
-                    (at_once, slowed_at) = (at_once / 2, Instant::now());
-                    (pause, goes_on_at) = (pause * 2, slowed_at + pause);
-                }
-                places.push_back(page.place);
-                continue;
-            }
-            match page.result {
-                Ok((of_page, next)) => {
-                    drained.outage = drained.outage.or(of_page.outage);
-                    places.extend(next.filter(|next| next.shard() == page.place.shard()));
-                }
-                Err(error) => unreadable = Some(error),
+        let run = Run {
+            outbox: self,
+            now: Timestamp::now(),
+            time,
+            evidence: Evidence::default(),
+            unmarked: Mutex::default(),
+            mark: OnceCell::new(),
+            settled: Mutex::default(),
+            leasing: tokio::sync::Mutex::default(),
+        };
+        let mut plan = Plan::new();
+        let mut progress = Progress::default();
+        run.work(&mut plan, &mut progress).await;
+        let judged = timeout_at(time.give_up_at, run.judge(&plan, &mut progress)).await;
+        if judged.is_err() {
+            progress.outage.get_or_insert_with(|| "no answer in time".to_owned());
+        }
+        if let Some(Some(mark)) = run.mark.get() {
+            let ended = timeout_at(time.deadline, self.store.end_run(mark)).await;
+            if let Err(cause) = ended.unwrap_or(Err(StoreError::Timeout)) {
+                tracing::warn!(%cause, "the end of the run is not noted; the next run leases what it tries");
             }
         }
-        let is_sound = drained.outage.is_none() && unreadable.is_none();
+        let is_sound = progress.may_go_on();
         // Boxed: the compiler has a limit for how deep futures are nested.
         let expired = if is_sound { Box::pin(self.trim(time)).await } else { 0 };
-        let run = Run {
+        let report = Report {
             expired,
-            published: drained.published,
-            put_off: drained.put_off,
-            failed: drained.failed,
-            done: places.is_empty() && is_sound,
-            outage: drained
+            published: progress.counts.published,
+            put_off: progress.counts.put_off,
+            failed: progress.counts.failed,
+            done: plan.is_done() && is_sound,
+            outage: progress
                 .outage
-                .or_else(|| unreadable.as_ref().map(StoreError::to_string)),
+                .or_else(|| progress.unreadable.as_ref().map(StoreError::to_string)),
         };
-        Box::pin(self.tell(&run, time.deadline)).await;
-        match unreadable {
+        Box::pin(self.tell(&report, time.deadline)).await;
+        match progress.unreadable {
             Some(error) => Err(error.into()),
-            None => Ok(json!(run)),
-        }
-    }
-
-    async fn drain_page(&self, place: Place, now: Timestamp, unmarked: &Unmarked, stop_at: Instant) -> Page {
-        let begun = Instant::now();
-        let result = async {
-            let (ids, next) = self.store.due(State::Pending, &place, now, PAGE).await?;
-            // The index lags: the heads say what is still to be done.
-            let heads = self.store.heads(&ids, With::Event).await?;
-            let (published, due): (Vec<_>, Vec<_>) = heads
-                .into_iter()
-                .filter(|(_, head)| head.state == State::Pending && head.is_due(now))
-                .partition(|(id, _)| lock(unmarked).contains(id));
-            let results = self.publish(&due, Occasion::News, stop_at).await;
-            let is_whole = results.len() == due.len();
-            let taken = due.iter().zip(&results).filter(|(_, result)| result.is_ok());
-            lock(unmarked).extend(taken.map(|((id, _), _)| id.clone()));
-            let marks = published
-                .iter()
-                .map(|event| (event, Ok(())))
-                .chain(due.iter().zip(results))
-                .map(|((id, head), result)| self.mark(id, head, result, unmarked));
-            let mut drained = Drained::default();
-            // Every mark is waited for, whatever becomes of another: one that is left out is an event published twice.
-            for marked in join_all(marks).await {
-                drained.count(marked.unwrap_or_else(|error| Marked::Outage(error.to_string())));
-            }
-            Ok((drained, if is_whole { next } else { Some(place.clone()) }))
-        };
-        let result = result.await;
-        Page { place, begun, result }
-    }
-
-    async fn mark(
-        &self,
-        id: &EventId,
-        head: &Head,
-        result: Result<(), PublishError>,
-        unmarked: &Unmarked,
-    ) -> Result<Marked, StoreError> {
-        match result {
-            Ok(()) => {
-                let until = Instant::now() + MARK_BUDGET;
-                let mut wait = MARK_AGAIN_AFTER;
-                while let Err(error) = self.store.mark_published(id).await {
-                    if Instant::now() >= until {
-                        return Err(error);
-                    }
-                    sleep(wait).await;
-                    wait *= 2;
-                }
-                lock(unmarked).remove(id);
-                Ok(Marked::Published)
-            }
-            Err(PublishError::Unavailable(cause)) => Ok(Marked::Outage(cause)),
-            Err(PublishError::Message(cause)) if head.attempts + 1 >= ATTEMPTS => {
-                tracing::error!(event_id = %id, cause, "SNS refuses the event for good");
-                self.store.give_up(id, head, &cause).await?;
-                Ok(Marked::Failed)
-            }
-            Err(PublishError::Message(cause)) => {
-                tracing::warn!(event_id = %id, cause, attempts = head.attempts + 1, "SNS refuses the event");
-                let wait = SignedDuration::from_secs(30 << head.attempts);
-                self.store.put_off(id, head, &cause, Timestamp::now() + wait).await?;
-                Ok(Marked::PutOff)
-            }
+            None => Ok(json!(report)),
         }
     }
 }
 
-enum Marked {
-    Published,
-    PutOff,
-    Failed,
-    Outage(String),
+impl Run<'_> {
+    /// Works through the plan until it is done, its time is over, or nothing passes.
+    async fn work(&self, plan: &mut Plan, progress: &mut Progress) {
+        // Larger messages need more memory for a page.
+        let larger = self
+            .outbox
+            .publisher
+            .limit()
+            .bytes()
+            .div_ceil(MessageLimit::default().bytes());
+        let mut throttle = Throttle::new((PAGES_AT_ONCE / larger).max(1));
+        let mut in_hand = FuturesUnordered::new();
+        loop {
+            while throttle.admits_beside(in_hand.len())
+                && progress.may_go_on()
+                && Instant::now() < self.time.stop_at
+                && let Some(step) = plan.next()
+            {
+                in_hand.push(self.work_on(step));
+            }
+            let Ok(page) = timeout_at(self.time.give_up_at, in_hand.next()).await else {
+                // What is in hand is let go, and not counted: its marks may have come or not.
+                progress.outage.get_or_insert_with(|| "no answer in time".to_owned());
+                return;
+            };
+            if let Some(page) = page {
+                progress.take(page, plan, &mut throttle);
+                continue;
+            }
+            if !progress.may_go_on() || Instant::now() >= self.time.stop_at {
+                return;
+            }
+            if plan.has_next() {
+                match throttle.pauses_until().filter(|until| *until < self.time.stop_at) {
+                    Some(until) => sleep_until(until).await,
+                    None => return,
+                }
+            } else if !plan.go_on(self.evidence.has_published()) {
+                return;
+            }
+        }
+    }
+
+    async fn work_on(&self, step: Step) -> Page {
+        let begun = Instant::now();
+        let result = self.try_page(&step).await;
+        Page { step, begun, result }
+    }
+
+    async fn try_page(&self, step: &Step) -> Result<Worked, StoreError> {
+        let store = &self.outbox.store;
+        let (ids, next) = store.due(State::Pending, &step.place, self.now, PAGE).await?;
+        let mut worked = Worked {
+            next,
+            ..Worked::default()
+        };
+        if ids.is_empty() {
+            return Ok(worked);
+        }
+        let leases_all = match self
+            .mark
+            .get_or_init(|| self.begin())
+            .await
+            .as_ref()
+            .map_or(0, |mark| mark.unended)
+        {
+            0 => false,
+            // What was in hand when a run died is at the beginning of its shard. What died in spite of that may be anywhere.
+            1 => step.place.is_beginning(),
+            _ => true,
+        };
+        let with = if leases_all { With::Nothing } else { With::Event };
+        // The index lags: the heads say what is still to be done.
+        let heads = store.heads(&ids, with).await?;
+        let mut due: Vec<_> = heads
+            .into_iter()
+            .filter(|(_, head)| head.state == State::Pending && head.is_due(self.now))
+            .collect();
+        if step.extent == Extent::OneMessage && !due.is_empty() {
+            due = vec![due.swap_remove(fastrand::usize(..due.len()))];
+        }
+        let (published, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|(id, _)| lock(&self.unmarked).contains(id));
+        let (leased, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, head)| leases_all || head.leases > 0);
+        let results = self
+            .outbox
+            .publish(&due, Occasion::News, self.time.stop_at, &self.evidence)
+            .await;
+        worked.is_cut_short = results.len() < due.len();
+        let taken = due.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        lock(&self.unmarked).extend(taken.map(|((id, _), _)| id.clone()));
+        let mut to_mark: Vec<&EventId> = published.iter().map(|(id, _)| id).collect();
+        for ((id, head), result) in due.iter().zip(results) {
+            match result {
+                Ok(()) => to_mark.push(id),
+                Err(error) => self.sort(id, head, error, &mut worked),
+            }
+        }
+        self.mark_published(&to_mark, &mut worked).await;
+        for (id, head) in &leased {
+            if Instant::now() >= self.time.stop_at {
+                worked.is_cut_short = true;
+            } else if worked.throttled.is_none() && worked.outage.is_none() {
+                self.try_leased(id, head, &mut worked).await?;
+            }
+        }
+        if self.evidence.has_published() {
+            let refused = std::mem::take(&mut worked.refused);
+            let settled = self.settle(&refused).await?;
+            worked.counts.add(settled);
+        }
+        Ok(worked)
+    }
+
+    /// Leaves the run's mark.
+    async fn begin(&self) -> Option<BegunRun> {
+        let begun = self.outbox.store.begin_run().await;
+        let begun = begun.inspect_err(|cause| tracing::warn!(%cause, "the beginning of the run is not noted"));
+        begun.ok().inspect(|begun| {
+            if begun.unended > 0 {
+                tracing::warn!(unended = begun.unended, "an earlier run did not come to its end");
+            }
+        })
+    }
+
+    /// Tries an event that may kill this process: whoever comes after finds it put off.
+    async fn try_leased(&self, id: &EventId, head: &Head, worked: &mut Worked) -> Result<(), StoreError> {
+        let store = &self.outbox.store;
+        let _alone = self.leasing.lock().await;
+        if head.leases >= ATTEMPTS {
+            let cause = "redrive does not survive publishing it";
+            tracing::error!(event_id = %id, cause, "the event is given up");
+            worked.counts.failed += u64::from(store.give_up(id, head.attempts, cause).await?);
+            return Ok(());
+        }
+        if !store.lease(id, head, delay(head.leases + head.deferrals)).await? {
+            return Ok(());
+        }
+        let heads = store.heads(std::slice::from_ref(id), With::Event).await?;
+        let results = self
+            .outbox
+            .publish(&heads, Occasion::News, self.time.stop_at, &self.evidence)
+            .await;
+        match results.into_iter().next() {
+            Some(Ok(())) => {
+                lock(&self.unmarked).insert(id.clone());
+                self.mark_published(&[id], worked).await;
+            }
+            Some(Err(error)) => {
+                self.sort(id, head, error, worked);
+                store.take_back_lease(id).await?;
+            }
+            // There was no time for it.
+            None => {
+                worked.is_cut_short = true;
+                store.take_back_lease(id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what an error of publishing means for the page and the run.
+    fn sort(&self, id: &EventId, head: &Head, error: PublishError, worked: &mut Worked) {
+        let (passed, is_worth_a_call) = (self.evidence.has_published(), self.evidence.is_worth_a_call());
+        match error.fault {
+            Fault::Throttled => worked.throttled = Some(error.cause),
+            Fault::Store => worked.outage = Some(error.cause),
+            Fault::Outage if !passed => worked.outage = Some(error.cause),
+            Fault::Outage | Fault::Unclear | Fault::Refused if passed && !is_worth_a_call => {
+                worked.outage = Some(error.cause);
+            }
+            Fault::Outage | Fault::Unclear | Fault::Refused if !error.is_alone => worked.unsplit = Some(error.cause),
+            Fault::Outage | Fault::Unclear | Fault::Refused | Fault::Unpublishable => worked.refused.push(Refused {
+                id: id.clone(),
+                attempts: head.attempts,
+                deferrals: head.deferrals,
+                error,
+            }),
+        }
+    }
+
+    /// Every mark is waited for, whatever becomes of another: one that is left out is an event published twice.
+    async fn mark_published(&self, ids: &[&EventId], worked: &mut Worked) {
+        let marks = ids.iter().map(|id| async move {
+            let until = Instant::now() + MARK_BUDGET;
+            let mut wait = MARK_AGAIN_AFTER;
+            while let Err(error) = self.outbox.store.mark_published(id).await {
+                if Instant::now() >= until {
+                    return Err(error);
+                }
+                sleep(wait).await;
+                wait *= 2;
+            }
+            lock(&self.unmarked).remove(*id);
+            Ok(())
+        });
+        for marked in join_all(marks).await {
+            match marked {
+                Ok(()) => worked.counts.published += 1,
+                Err(error) if error.is_throttling() => worked.throttled = Some(error.to_string()),
+                Err(error) => worked.outage = Some(error.to_string()),
+            }
+        }
+    }
+
+    /// Judges at the end of the run what was refused before anything had passed, and what could not be tried at all.
+    async fn judge(&self, plan: &Plan, progress: &mut Progress) {
+        let refused: Vec<Refused> = progress.refused.drain().map(|(_, refused)| refused).collect();
+        let (certain, open): (Vec<_>, Vec<_>) = refused
+            .into_iter()
+            .partition(|refused| refused.error.fault == Fault::Unpublishable || self.evidence.has_published());
+        // A lone event has no other beside it that could pass. Then the topic itself is asked.
+        let is_lone = plan.is_done() && progress.unsplit.is_none() && progress.may_go_on();
+        let is_to_blame = match open.as_slice() {
+            [lone] if is_lone && lone.error.fault == Fault::Refused => self.outbox.publisher.has_sound_topic().await,
+            _ => false,
+        };
+        let outage = open.first().map(|refused| refused.error.cause.clone());
+        let outage = outage
+            .or_else(|| progress.unsplit.take())
+            .filter(|_| !self.evidence.has_published());
+        for (refused, is_judged) in [(&certain, true), (&open, is_to_blame)] {
+            if !is_judged {
+                progress.outage = progress.outage.take().or_else(|| outage.clone());
+                continue;
+            }
+            match self.settle(refused).await {
+                Ok(counts) => progress.counts.add(counts),
+                Err(error) => progress.outage = Some(error.to_string()),
+            }
+        }
+    }
+
+    /// Puts off what was refused while other messages passed, or gives it up.
+    async fn settle(&self, refused: &[Refused]) -> Result<Counts, StoreError> {
+        let store = &self.outbox.store;
+        let mut counts = Counts::default();
+        for Refused {
+            id,
+            attempts,
+            deferrals,
+            error,
+        } in refused
+        {
+            if !lock(&self.settled).insert(id.clone()) {
+                continue;
+            }
+            let cause = error.cause.as_str();
+            let is_blamed = matches!(error.fault, Fault::Refused | Fault::Unpublishable);
+            if is_blamed && attempts + 1 >= ATTEMPTS {
+                tracing::error!(event_id = %id, cause, "SNS refuses the event for good");
+                counts.failed += u64::from(store.give_up(id, *attempts, cause).await?);
+            } else if is_blamed {
+                tracing::warn!(event_id = %id, cause, attempts = attempts + 1, "SNS refuses the event");
+                counts.put_off += u64::from(store.put_off(id, *attempts, cause, delay(*attempts)).await?);
+            } else {
+                tracing::warn!(event_id = %id, cause, deferrals = deferrals + 1, "the event is put off, others pass");
+                counts.put_off += u64::from(store.defer(id, cause, delay(*deferrals)).await?);
+            }
+        }
+        Ok(counts)
+    }
+}
+
+fn lock(ids: &Mutex<HashSet<EventId>>) -> MutexGuard<'_, HashSet<EventId>> {
+    ids.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When an event is tried next that was put off so often before.
+fn delay(times: u32) -> Timestamp {
+    Timestamp::now() + SignedDuration::from_secs(FIRST_DELAY << times.min(DOUBLINGS))
 }

@@ -5,16 +5,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::answer::Reason;
 use shared::identity::EventId;
-use shared::publisher::Stored;
 use shared::store::{Head, StoreError, With};
+use tokio::time::Instant;
 
-use crate::{Outbox, TaskError, event_id};
+use crate::{Outbox, TaskError, TimeLeft, event_id};
 
 /// What the events of one answer may come to, in bytes of JSON: Lambda returns 6 MB at most.
 const ANSWER: usize = 5_000_000;
 
 /// What an answer holds of an event beside the event itself.
 const OVERHEAD: usize = 300;
+
+/// Conflicts that are shown, at most.
+const CONFLICTS: usize = 100;
 
 /// Which events: one by its id, or all of an order.
 #[derive(Debug, Deserialize)]
@@ -34,7 +37,21 @@ pub struct Shown {
     /// Where to go on, unless it is done.
     cursor: Option<Cursor>,
     done: bool,
+    /// Why it could not go on.
+    outage: Option<String>,
     events: Vec<Described>,
+    /// Other bodies that came under the ids of these events, or that name the order. They are in the first answer.
+    conflicts: Vec<DescribedConflict>,
+}
+
+#[derive(Debug, Serialize)]
+struct DescribedConflict {
+    bytes: Option<usize>,
+    event_id: EventId,
+    payload_sha256: String,
+    /// The event that it was published as.
+    published_as: Option<EventId>,
+    received_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,71 +66,127 @@ struct Described {
 }
 
 /// The event that was the last.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Cursor {
     after: EventId,
 }
 
 impl Outbox {
-    pub(crate) async fn get(&self, get: Get) -> Result<Shown, TaskError> {
+    pub(crate) async fn get(&self, get: Get, time: TimeLeft) -> Result<Shown, TaskError> {
+        let mut shown = Shown {
+            cursor: None,
+            done: false,
+            outage: None,
+            events: Vec::new(),
+            conflicts: Vec::new(),
+        };
+        shown.cursor.clone_from(&get.cursor);
+        match time.cut(self.show(get, time, &mut shown)).await? {
+            Ok(is_done) => shown.done = is_done,
+            Err(cause) => shown.outage = Some(cause),
+        }
+        if shown.done {
+            shown.cursor = None;
+        }
+        Ok(shown)
+    }
+
+    /// Adds events to the answer, and moves its cursor past each. True where they were the last.
+    async fn show(&self, get: Get, time: TimeLeft, shown: &mut Shown) -> Result<bool, TaskError> {
+        let is_first = get.cursor.is_none();
+        let mut of_order = Vec::new();
         let mut ids = match (get.event_id, get.provider, get.shop, get.order) {
             (Some(id), None, None, None) => {
                 vec![event_id(&id)?]
             }
-            (None, Some(provider), Some(shop), Some(order)) => self.store.of_order(&provider, &shop, &order).await?,
+            (None, Some(provider), Some(shop), Some(order)) => {
+                if is_first {
+                    of_order = self.store.conflicts_of_order(&provider, &shop, &order).await?;
+                }
+                self.store.of_order(&provider, &shop, &order).await?
+            }
             _ => {
                 return Err(TaskError::NoTask(
                     "get takes event_id, or provider, shop and order".to_owned(),
                 ));
             }
         };
+        if is_first {
+            self.show_conflicts(&ids, of_order, shown).await?;
+        }
         if let Some(Cursor { after }) = get.cursor {
             let last = ids.iter().position(|id| *id == after);
             let last = last.ok_or_else(|| TaskError::NoTask("the cursor is of another get".to_owned()))?;
             ids.drain(..=last);
         }
         let expiry = self.store.expiry(Timestamp::now()).await?;
-        let mut events = Vec::new();
-        let (mut size, mut last) = (0, None);
+        let mut size = shown.conflicts.len() * OVERHEAD;
         for ids in ids.chunks(10) {
             let mut heads = self.store.heads(ids, With::Event).await?;
             heads.retain(|(_, head)| !expiry.has_expired(head));
             // DynamoDB answers in an order of its own.
             heads.sort_by_key(|(id, _)| ids.iter().position(|wanted| wanted == id));
             for (id, head) in heads {
+                if Instant::now() >= time.stop_at && !shown.events.is_empty() {
+                    return Ok(false);
+                }
                 let (event, bytes) = self.describe(&id, &head).await?;
                 size += bytes;
-                if let Some(after) = last.take_if(|_| size > ANSWER) {
-                    return Ok(Shown {
-                        cursor: Some(Cursor { after }),
-                        done: false,
-                        events,
-                    });
+                if size > ANSWER && !shown.events.is_empty() {
+                    return Ok(false);
                 }
-                events.push(event);
-                last = Some(id);
+                shown.events.push(event);
+                shown.cursor = Some(Cursor { after: id });
             }
         }
-        Ok(Shown {
-            cursor: None,
-            done: true,
-            events,
-        })
+        Ok(true)
+    }
+
+    /// Adds the conflicts of these events, and others that name the same order.
+    async fn show_conflicts(
+        &self,
+        ids: &[EventId],
+        of_order: Vec<(EventId, String)>,
+        shown: &mut Shown,
+    ) -> Result<(), TaskError> {
+        let mut conflicts = Vec::new();
+        for id in ids {
+            conflicts.extend(self.store.conflicts_of(id).await?);
+        }
+        for (id, payload_sha256) in of_order {
+            if !ids.contains(&id) {
+                conflicts.extend(self.store.conflict(&id, &payload_sha256).await?);
+            }
+        }
+        conflicts.sort_by_key(|conflict| conflict.head.received_at());
+        for conflict in conflicts.into_iter().take(CONFLICTS) {
+            let bytes = match self.store.delivery(&conflict.id, &conflict.head).await {
+                Ok(delivery) => Some(delivery.body().len()),
+                Err(StoreError::Damaged(_)) => None,
+                Err(error) => return Err(error.into()),
+            };
+            shown.conflicts.push(DescribedConflict {
+                bytes,
+                published_as: conflict.published_as(),
+                received_at: conflict.head.received_at(),
+                event_id: conflict.id,
+                payload_sha256: conflict.payload_sha256,
+            });
+        }
+        Ok(())
     }
 
     /// An event, and how many bytes it adds to the answer.
     async fn describe(&self, id: &EventId, head: &Head) -> Result<(Described, usize), TaskError> {
-        let stored = if head.has_event() {
+        let json = if head.has_event() {
             self.readable_event(id, head).await?
         } else {
             None
         };
-        let bytes = stored.as_ref().map_or(0, |stored| stored.json.len());
+        let bytes = json.as_ref().map_or(0, |json| json.get().len());
         // Many tiny items become an event that is larger than any answer; it is left to whoever reads the table.
-        let event = stored.filter(|_| bytes <= ANSWER).map(|stored| stored.json);
-        let event = event.map(RawValue::from_string).transpose();
-        let event = event.map_err(|_| StoreError::Damaged("event"))?;
+        let event = json.filter(|_| bytes <= ANSWER);
         let size = event.as_ref().map_or(0, |_| bytes) + OVERHEAD;
         let described = Described {
             attempts: head.attempts,
@@ -127,9 +200,13 @@ impl Outbox {
     }
 
     /// One that cannot be read hides no other.
-    async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<Stored>, StoreError> {
-        match self.store.event(id, head).await {
-            Ok(stored) => Ok(Some(stored)),
+    async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<Box<RawValue>>, StoreError> {
+        let json = match self.store.event(id, head).await {
+            Ok(stored) => RawValue::from_string(stored.json).map_err(|_| StoreError::Damaged("event")),
+            Err(error) => Err(error),
+        };
+        match json {
+            Ok(json) => Ok(Some(json)),
             Err(error @ StoreError::Damaged(_)) => {
                 tracing::error!(event_id = %id, cause = %error, "a stored event cannot be read");
                 Ok(None)

@@ -1,20 +1,24 @@
-//! The function beside the way of a delivery: every minute it publishes what waits in the outbox, and invoked by hand it
-//! shows events, publishes them again, gives those that failed another try, reads quarantined deliveries anew or closes them, or
-//! erases an order.
+//! The function that works beside deliveries: every minute it publishes what waits in the outbox, and invoked by hand it shows
+//! events, publishes them again, gives those that failed another try, reads again or closes what was not understood, publishes a
+//! conflict, or erases an event, an order or a customer.
 //!
 //! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
 //! deadline and says where it goes on.
 
+mod conflict;
 mod dismiss;
 mod drain;
 mod erase;
 mod get;
+mod mentions;
+mod plan;
 mod providers;
 mod replay;
 mod report;
 mod reprocess;
 mod requeue;
 mod retain;
+mod throttle;
 mod trim;
 
 use std::fmt;
@@ -24,12 +28,12 @@ use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::identity::EventId;
-use shared::publisher::{Message, Occasion, PublishError, Publisher};
+use shared::publisher::{Evidence, Fault, Message, Occasion, PublishError, Publisher};
 use shared::settings::{SettingError, Settings};
 use shared::store::{Head, Store, StoreError};
 use shared::telemetry::Telemetry;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::providers::Providers;
 
@@ -54,11 +58,15 @@ pub enum Task {
     Replay(replay::Replay),
     /// Give failed events another try.
     Requeue(requeue::Requeue),
-    /// Read quarantined deliveries anew.
+    /// Read deliveries again that were not understood.
     Reprocess(reprocess::Reprocess),
     /// Close a quarantined delivery unread.
     Dismiss(dismiss::Dismiss),
-    /// Remove what is known of an order.
+    /// Take a dismissal back.
+    Undismiss(dismiss::Dismiss),
+    /// Publish another body of a known event as an event of its own.
+    PublishConflict(conflict::PublishConflict),
+    /// Remove what is stored of an event, an order or a customer.
     Erase(erase::Erase),
     /// Apply today's retention to events that are stored already.
     Retain(retain::Retain),
@@ -108,6 +116,16 @@ impl TimeLeft {
             deadline,
         }
     }
+
+    /// Does a step of a task, as long as there is time. The inner error says why it was not done to its end: it may be repeated.
+    async fn cut<T>(self, step: impl Future<Output = Result<T, TaskError>>) -> Result<Result<T, String>, TaskError> {
+        match timeout_at(self.give_up_at, step).await {
+            Ok(Ok(done)) => Ok(Ok(done)),
+            Ok(Err(TaskError::Store(error))) => Ok(Err(error.to_string())),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Ok(Err("no answer in time".to_owned())),
+        }
+    }
 }
 
 /// The parts every task works with.
@@ -137,34 +155,38 @@ impl Outbox {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
         let time = TimeLeft::until(deadline);
         let report = match task {
-            Task::Get(get) => return self.get(get).await.map(Answer::Shown),
+            Task::Get(get) => return self.get(get, time).await.map(Answer::Shown),
             Task::Redrive(_) => self.drain(time).await,
             Task::Replay(replay) => self.replay(replay, time).await,
-            Task::Requeue(requeue) => self.requeue(&requeue, time.stop_at).await,
-            Task::Reprocess(reprocess) => self.reprocess(&reprocess, time.stop_at).await,
+            Task::Requeue(requeue) => self.requeue(&requeue, time).await,
+            Task::Reprocess(reprocess) => self.reprocess(&reprocess, time).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
-            Task::Erase(erase) => self.erase(erase).await,
+            Task::Undismiss(undismiss) => self.undismiss(&undismiss).await,
+            Task::PublishConflict(conflict) => self.publish_conflict(&conflict, time).await,
+            Task::Erase(erase) => self.erase(&erase, time).await,
             Task::Retain(retain) => self.retain(retain, time).await,
         };
         report.map(Answer::Report)
     }
 
     /// Publishes stored events; one result for each, in their order, as far as there was time for them until `stop_at`. One that
-    /// cannot be read holds up no other; after an outage nothing more is tried.
+    /// cannot be read holds up no other; once another call is not worth while, nothing more is tried.
     async fn publish(
         &self,
         heads: &[(EventId, Head)],
         occasion: Occasion,
         stop_at: Instant,
+        evidence: &Evidence,
     ) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(heads.len());
         let (mut chunk, mut size) = (Vec::new(), 0);
         // That much is held in memory for one page, and one message over that: no call to SNS takes more.
         let full = self.publisher.limit().bytes();
+        let mut ended_by: Option<PublishError> = None;
         for (id, head) in heads {
             // Nothing waits in the chunk then.
-            if let Some(outage @ Err(PublishError::Unavailable(_))) = results.last() {
-                results.push(outage.clone());
+            if let Some(error) = &ended_by {
+                results.push(Err(error.clone()));
                 continue;
             }
             // One is read at a time, however many pages are in hand: an event may be many times as large as its message.
@@ -183,23 +205,51 @@ impl Outbox {
                 Err(error) => Some(error),
             };
             if size >= full || unreadable.is_some() {
-                results.extend(self.publisher.publish_all(std::mem::take(&mut chunk)).await);
+                results.extend(self.publisher.publish_all(std::mem::take(&mut chunk), evidence).await);
                 size = 0;
+                ended_by = results.last().and_then(|result| ends(result, evidence));
             }
-            results.extend(unreadable.map(Err));
+            if let Some(error) = unreadable {
+                if matches!(error.fault, Fault::Store | Fault::Throttled) {
+                    ended_by = Some(error.clone());
+                }
+                results.push(Err(error));
+            }
         }
-        results.extend(self.publisher.publish_all(chunk).await);
+        results.extend(self.publisher.publish_all(chunk, evidence).await);
         results
     }
 
     /// The message of a stored event.
     async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
         match self.store.event(id, head).await {
-            Ok(stored) => self.publisher.message(stored.event, Some(stored.json), occasion),
-            Err(error @ StoreError::Damaged(_)) => Err(PublishError::Message(error.to_string())),
-            Err(error) => Err(PublishError::Unavailable(error.to_string())),
+            Ok(stored) => self.publisher.stored_message(stored, occasion),
+            Err(error @ StoreError::Damaged(_)) => Err(PublishError::unpublishable(error.to_string())),
+            Err(error) => Err(PublishError {
+                fault: if error.is_throttling() {
+                    Fault::Throttled
+                } else {
+                    Fault::Store
+                },
+                cause: error.to_string(),
+                is_alone: true,
+            }),
         }
     }
+}
+
+/// The error of what is not tried any more after this result.
+fn ends(result: &Result<(), PublishError>, evidence: &Evidence) -> Option<PublishError> {
+    let error = result.as_ref().err()?;
+    let ends = match error.fault {
+        Fault::Unpublishable => false,
+        Fault::Throttled | Fault::Store => true,
+        Fault::Refused | Fault::Outage | Fault::Unclear => !evidence.is_worth_a_call(),
+    };
+    ends.then(|| PublishError {
+        is_alone: false,
+        ..error.clone()
+    })
 }
 
 /// The event id that a task names.

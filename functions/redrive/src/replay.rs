@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::publisher::{Occasion, PublishError};
+use shared::publisher::{Evidence, Fault, Occasion};
 use shared::store::{Hour, SHARDS, State, StoreError, With};
 use tokio::time::{Instant, timeout_at};
 
@@ -72,11 +72,16 @@ impl Outbox {
     pub(crate) async fn replay(&self, replay: Replay, time: TimeLeft) -> Result<Value, TaskError> {
         let mut place = replay.cursor.clone().unwrap_or_else(|| Place::first(replay.from));
         let mut counts = Counts::default();
+        let evidence = Evidence::default();
         while place.is_before(replay.to) {
             if Instant::now() >= time.stop_at {
                 return Ok(answer(&counts, &replay, Some(&place), None));
             }
-            let page = timeout_at(time.give_up_at, self.replay_page(&replay, &place, time.deadline)).await;
+            let page = timeout_at(
+                time.give_up_at,
+                self.replay_page(&replay, &place, time.deadline, &evidence),
+            )
+            .await;
             let Ok(page) = page else {
                 return Ok(answer(&counts, &replay, Some(&place), Some("no answer in time")));
             };
@@ -101,7 +106,13 @@ impl Outbox {
         Ok(answer(&counts, &replay, None, None))
     }
 
-    async fn replay_page(&self, replay: &Replay, place: &Place, until: Instant) -> Result<Page, StoreError> {
+    async fn replay_page(
+        &self,
+        replay: &Replay,
+        place: &Place,
+        until: Instant,
+        evidence: &Evidence,
+    ) -> Result<Page, StoreError> {
         let hour = Hour::containing(place.hour);
         let (ids, last) = self
             .store
@@ -126,17 +137,20 @@ impl Outbox {
             expired: expired.len() as u64,
         };
         if !replay.dry_run {
-            let results = self.publish(&wanted, Occasion::Replay, until).await;
+            let results = self.publish(&wanted, Occasion::Replay, until, evidence).await;
             for ((id, _), result) in wanted.iter().zip(results) {
-                match result {
-                    Ok(()) => {}
+                let Err(error) = result else { continue };
+                // Others pass: it is this one that SNS does not take.
+                let is_its_own_fault = error.fault == Fault::Unpublishable
+                    || (error.is_alone
+                        && evidence.is_worth_a_call()
+                        && matches!(error.fault, Fault::Refused | Fault::Unclear | Fault::Outage));
+                if !is_its_own_fault {
                     // The page is replayed again: what was published of it is published twice, under the same ids.
-                    Err(PublishError::Unavailable(cause)) => return Ok(Page::Outage(cause)),
-                    Err(PublishError::Message(cause)) => {
-                        counts.replayed -= 1;
-                        tracing::error!(event_id = %id, cause, "the event cannot be published");
-                    }
+                    return Ok(Page::Outage(error.cause));
                 }
+                counts.replayed -= 1;
+                tracing::error!(event_id = %id, cause = error.cause, "the event cannot be published");
             }
         }
         Ok(Page::Published(counts, place.next(last)))

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use shared::store::{Place, State};
 use tokio::time::Instant;
 
-use crate::{Outbox, PAGE, TaskError};
+use crate::{Outbox, PAGE, TaskError, TimeLeft};
 
 /// All failed events.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requeue {
-    /// What they are in. It may be said, and can be nothing else.
+    /// The state they are in. Optional; only `failed` is accepted.
     #[serde(default)]
     #[expect(dead_code, reason = "read for its fault alone")]
     state: Failed,
@@ -32,18 +32,55 @@ enum Failed {
 }
 
 impl Outbox {
-    pub(crate) async fn requeue(&self, requeue: &Requeue, stop_at: Instant) -> Result<Value, TaskError> {
+    pub(crate) async fn requeue(&self, requeue: &Requeue, time: TimeLeft) -> Result<Value, TaskError> {
         let mut requeued = 0_u64;
         let mut place = Some(requeue.cursor.clone().unwrap_or_default());
+        let mut outage = None;
         let now = Timestamp::now();
-        while let Some(here) = place.as_ref().filter(|_| Instant::now() < stop_at) {
-            let (ids, next) = self.store.due(State::Failed, here, now, PAGE).await?;
-            for id in &ids {
-                requeued += u64::from(requeue.dry_run || self.store.requeue(id).await?);
+        while let Some(here) = place.as_ref().filter(|_| Instant::now() < time.stop_at) {
+            match time
+                .cut(self.requeue_page(requeue, here, now, time, &mut requeued))
+                .await?
+            {
+                Ok(Some(next)) => place = next,
+                // There was no time for the rest of the page: what was requeued of it is no longer failed.
+                Ok(None) => break,
+                Err(cause) => {
+                    outage = Some(cause);
+                    break;
+                }
             }
-            place = next;
         }
-        tracing::info!(requeued, dry_run = requeue.dry_run, "requeue");
-        Ok(json!({"requeued": requeued, "dry_run": requeue.dry_run, "done": place.is_none(), "cursor": place}))
+        tracing::info!(requeued, outage, dry_run = requeue.dry_run, "requeue");
+        Ok(json!({
+            "requeued": requeued,
+            "dry_run": requeue.dry_run,
+            "done": place.is_none(),
+            "cursor": place,
+            "outage": outage,
+        }))
+    }
+
+    /// The place after the page; `None` where there was no time for all of it.
+    async fn requeue_page(
+        &self,
+        requeue: &Requeue,
+        here: &Place,
+        now: Timestamp,
+        time: TimeLeft,
+        requeued: &mut u64,
+    ) -> Result<Option<Option<Place>>, TaskError> {
+        let (ids, next) = self.store.due(State::Failed, here, now, PAGE).await?;
+        if requeue.dry_run {
+            *requeued += ids.len() as u64;
+            return Ok(Some(next));
+        }
+        for id in &ids {
+            if Instant::now() >= time.stop_at {
+                return Ok(None);
+            }
+            *requeued += u64::from(self.store.requeue(id).await?);
+        }
+        Ok(Some(next))
     }
 }

@@ -23,6 +23,10 @@ const FAULTS: [(usize, &str); 8] = [
     (40, "function killed after"),
 ];
 
+/// Messages that SNS does not take, in ten thousandths, and how many calls fail because of one.
+const POISONED: u64 = 50;
+const POISONED_CALLS: usize = 3;
+
 /// Things by their name, counted.
 pub(super) type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
 
@@ -33,6 +37,7 @@ pub(super) fn count(counts: &Counts, what: &str) {
 /// Decides over the functions' calls to AWS.
 pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<Fault> {
     let seen = Mutex::new(HashMap::<(String, String), usize>::new());
+    let poisoned = Mutex::new(HashMap::<String, usize>::new());
     let published = AtomicUsize::new(0);
     // Now and then SNS is down for everyone.
     let period = (plan.events / 4).max(40);
@@ -42,6 +47,13 @@ pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<F
         if call.service == Service::Sns && published.fetch_add(1, Ordering::Relaxed) % period >= period * 85 / 100 {
             count(&injected, "SNS down");
             return Some(Fault::DOWN);
+        }
+        if call.service == Service::Sns && is_poisoned(call, plan.seed, &mut lock(&poisoned)) {
+            count(&injected, "one message refused");
+            return Some(Fault::Answer {
+                status: 403,
+                code: "AuthorizationError",
+            });
         }
         let event = event_of(call);
         let nth = {
@@ -78,6 +90,18 @@ pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<F
             _ => Fault::KillAfter,
         })
     }
+}
+
+/// Whether one of the messages of a call makes SNS refuse all of it, this time; `calls` counts the calls that failed because of each.
+fn is_poisoned(call: &Call, seed: u64, calls: &mut HashMap<String, usize>) -> bool {
+    let body = String::from_utf8_lossy(&call.body);
+    let ids = body.split("%22id%22%3A%22").skip(1).filter_map(|rest| rest.get(..64));
+    let mut poisoned = ids.filter(|id| draw(seed, &["poisoned", id]) % 10_000 < POISONED);
+    poisoned.any(|id| {
+        let calls = calls.entry(id.to_owned()).or_default();
+        *calls += 1;
+        *calls <= POISONED_CALLS
+    })
 }
 
 /// The event that a call is for, the first of many; nothing where it names none.
@@ -136,6 +160,27 @@ mod tests {
             (120..240).contains(&hit),
             "{hit} of 2000 is far from what the table of faults says"
         );
+    }
+
+    #[test]
+    fn one_message_makes_the_calls_that_hold_it_fail_for_a_while() {
+        let id = |index: u32| format!("{index:064}");
+        let draws = |index: &u32| draw(7, &["poisoned", &id(*index)]) % 10_000 < POISONED;
+        let bad = (0..).find(draws).expect("one is drawn");
+        let good = (0..).find(|index| !draws(index)).expect("one is not drawn");
+        let holding = |ids: &[u32]| {
+            let messages: String = ids
+                .iter()
+                .map(|index| format!("%22id%22%3A%22{}%22", id(*index)))
+                .collect();
+            call("PublishBatch", &messages)
+        };
+        let mut calls = HashMap::new();
+        assert!(!is_poisoned(&holding(&[good]), 7, &mut calls));
+        for _ in 0..POISONED_CALLS {
+            assert!(is_poisoned(&holding(&[good, bad]), 7, &mut calls));
+        }
+        assert!(!is_poisoned(&holding(&[good, bad]), 7, &mut calls));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::identity::EventId;
 /// Everything that says more than that the event happened, but for what it is found by.
 const CONTENT: &str = "payload, event, #request, #hour, last_error, reason";
 /// What it is found by goes last, with the names of its parts: an erasure that was interrupted is found again, and finished.
-const LAST: &str = "payload_parts, event_parts, #order, order_key, order_sort";
+const LAST: &str = "payload_parts, event_parts, #order, order_key, order_sort, erasing";
 /// What redrive finds it by. For redrive it goes last.
 const WORK: &str = "#work, next_attempt_at";
 
@@ -44,11 +44,12 @@ impl Store {
             ErasedBy::Operator => (format!("{CONTENT}, {WORK}"), LAST.to_owned()),
             ErasedBy::Retention => (CONTENT.to_owned(), format!("{LAST}, {WORK}")),
         };
-        let change = format!("SET #state = :erased, erased_at = :now, erased_by = :by REMOVE {first}");
+        let change = format!("SET #state = :erased, erased_at = :now, erased_by = :by, erasing = :yes REMOVE {first}");
         let values = [
             (":by", AttributeValue::S(by.as_str().to_owned())),
             (":erased", AttributeValue::S(State::Erased.as_str().to_owned())),
             (":now", AttributeValue::S(sortable(now))),
+            (":yes", AttributeValue::Bool(true)),
             (":seen", AttributeValue::S(head.state.as_str().to_owned())),
         ];
         if !self
@@ -65,5 +66,19 @@ impl Store {
             values.push((":end", end));
         }
         self.update(id, &change, "#state = :erased", values).await
+    }
+
+    /// Deletes again what is stored beside a tombstone.
+    pub async fn erase_beside(&self, id: &EventId) -> Result<(), StoreError> {
+        self.delete_beside_head(id).await
+    }
+
+    /// Deletes what is stored under an event id that has no head: parts that no delivery has committed. False where there is nothing.
+    pub async fn erase_leftovers(&self, id: &EventId) -> Result<bool, StoreError> {
+        let is_there = self.has_leftovers(id).await?;
+        if is_there {
+            self.delete_beside_head(id).await?;
+        }
+        Ok(is_there)
     }
 }

@@ -1,10 +1,13 @@
 //! What was received: by order, and by hour.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
+use super::conflicts::CONFLICT;
 use super::written::{order_key, sortable};
-use super::{Store, StoreError, describe, ids_of, index_key};
+use super::{SHARDS, State, Store, StoreError, describe, ids_of, index_key};
 use crate::identity::EventId;
 
 /// An hour of UTC: what the index `by_hour` is cut into.
@@ -37,22 +40,32 @@ impl Hour {
 impl Store {
     /// The events of an order, in the order they were received in.
     pub async fn of_order(&self, provider: &str, shop: &str, order: &str) -> Result<Vec<EventId>, StoreError> {
-        let mut ids = Vec::new();
+        let keys = self.keys_of_order(&order_key(provider, shop, order)).await?;
+        Ok(keys.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The items that the index names under `order_key`: event ids and sort keys.
+    pub(super) async fn keys_of_order(&self, order_key: &str) -> Result<Vec<(EventId, String)>, StoreError> {
+        let mut keys = Vec::new();
         let mut start = None;
         loop {
             let query = self.client.query().table_name(&self.table).index_name("by_order");
             let query = query
                 .key_condition_expression("order_key = :order")
-                .expression_attribute_values(":order", AttributeValue::S(order_key(provider, shop, order)))
+                .expression_attribute_values(":order", AttributeValue::S(order_key.to_owned()))
                 .set_exclusive_start_key(start);
             let page = query
                 .send()
                 .await
                 .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-            ids.extend(ids_of(page.items()));
+            let text = |item: &super::Item, name: &str| Some(item.get(name)?.as_s().ok()?.clone());
+            keys.extend(page.items().iter().filter_map(|item| {
+                let (id, sort_key) = (text(item, "pk")?, text(item, "sk")?);
+                Some((EventId::stored(&id), sort_key))
+            }));
             start = page.last_evaluated_key;
             if start.is_none() {
-                return Ok(ids);
+                return Ok(keys);
             }
         }
     }
@@ -88,11 +101,145 @@ impl Store {
         });
         Ok((ids_of(page.items()), last))
     }
+
+    /// What of a provider was received in `hour`, the oldest first, at most `limit` items after `after`; and whether there is more.
+    pub async fn received_in(
+        &self,
+        provider: &str,
+        hour: Hour,
+        after: Option<&Received>,
+        limit: usize,
+    ) -> Result<(Vec<Received>, bool), StoreError> {
+        let kinds = ["", CONFLICT];
+        let shards = kinds
+            .iter()
+            .flat_map(|kind| (0..SHARDS).map(move |shard| format!("{kind}{provider}#{}#{shard}", hour.key())));
+        let from = after.map_or(BEGINNING, |after| &after.at);
+        let pages =
+            try_join_all(shards.map(|key| self.first_of_index(("by_hour", "hour", "received_at"), key, from, limit)));
+        Ok(merged(pages.await?, after, limit))
+    }
+
+    /// The work in `state`, what is due first is first, at most `limit` items after `after`; and whether there is more.
+    pub async fn work_in_order(
+        &self,
+        state: State,
+        after: Option<&Received>,
+        limit: usize,
+    ) -> Result<(Vec<Received>, bool), StoreError> {
+        let shards = (0..SHARDS).map(|shard| format!("{}#{shard}", state.as_str()));
+        let from = after.map_or(BEGINNING, |after| &after.at);
+        let pages =
+            try_join_all(shards.map(|key| self.first_of_index(("work", "work", "next_attempt_at"), key, from, limit)));
+        Ok(merged(pages.await?, after, limit))
+    }
+
+    /// The first keys of one partition of an index from a time on: all keys up to the last one's time, and some after `from`; and
+    /// whether there are more.
+    async fn first_of_index(
+        &self,
+        index: (&str, &str, &str),
+        key: String,
+        from: &str,
+        limit: usize,
+    ) -> Result<(Vec<Received>, bool), StoreError> {
+        let (index, hash, range) = index;
+        let mut keys = Vec::<Received>::new();
+        let mut start = None;
+        loop {
+            let query = self.client.query().table_name(&self.table).index_name(index);
+            let query = query
+                .key_condition_expression("#hash = :hash AND #range >= :from")
+                .expression_attribute_names("#hash", hash)
+                .expression_attribute_names("#range", range)
+                .expression_attribute_values(":hash", AttributeValue::S(key.clone()))
+                .expression_attribute_values(":from", AttributeValue::S(from.to_owned()))
+                .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start);
+            let page = query
+                .send()
+                .await
+                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+            let text = |item: &super::Item, name: &str| Some(item.get(name)?.as_s().ok()?.clone());
+            keys.extend(page.items().iter().filter_map(|item| {
+                Some(Received {
+                    at: text(item, range)?,
+                    id: EventId::stored(&text(item, "pk")?),
+                    conflict: text(item, "sk")?.strip_prefix(CONFLICT).map(str::to_owned),
+                })
+            }));
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok((keys, false));
+            }
+            // Of the last moment there may be more.
+            let last = keys.last().map(|key| key.at.clone()).unwrap_or_default();
+            if keys.iter().any(|key| key.at.as_str() > from && key.at < last) {
+                keys.retain(|key| key.at < last);
+                return Ok((keys, true));
+            }
+        }
+    }
+}
+
+/// An item that an index names, in the order in which a task goes through them: by time, then by id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Received {
+    at: String,
+    /// The event's id.
+    pub id: EventId,
+    /// The hash of the body, for a conflict beside the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<String>,
+}
+
+/// Before every time in an index, whose keys take no empty text.
+const BEGINNING: &str = "0";
+
+/// The first `limit` of the keys of all shards after `after`, and whether there are more.
+fn merged(pages: Vec<(Vec<Received>, bool)>, after: Option<&Received>, limit: usize) -> (Vec<Received>, bool) {
+    // What a shard has not shown yet is later than what it has.
+    let last_of_shards = pages.iter().filter(|(_, has_more)| *has_more);
+    let shown_to = last_of_shards
+        .filter_map(|(keys, _)| Some(keys.last()?.at.clone()))
+        .min();
+    let mut next: Vec<_> = pages.into_iter().flat_map(|(keys, _)| keys).collect();
+    next.retain(|key| after.is_none_or(|after| key > after));
+    next.retain(|key| shown_to.as_ref().is_none_or(|shown_to| key.at <= *shown_to));
+    next.sort();
+    let has_more = shown_to.is_some() || next.len() > limit;
+    next.truncate(limit);
+    (next, has_more)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn received(at: &str, id: char) -> Received {
+        Received {
+            at: at.to_owned(),
+            id: EventId::stored(&id.to_string()),
+            conflict: None,
+        }
+    }
+
+    #[test]
+    fn shards_are_merged_in_the_order_of_receipt() {
+        let early = received("1", 'c');
+        let shards = || {
+            vec![
+                (vec![early.clone(), received("3", 'a')], true),
+                (vec![received("2", 'b'), received("4", 'd')], false),
+            ]
+        };
+        let (first, has_more) = merged(shards(), None, 2);
+        assert_eq!((first, has_more), (vec![early.clone(), received("2", 'b')], true));
+        let (rest, has_more) = merged(shards(), Some(&received("2", 'b')), 9);
+        // What the first shard has not shown yet may be earlier than the fourth.
+        assert_eq!((rest, has_more), (vec![received("3", 'a')], true));
+    }
 
     #[test]
     fn an_hour_begins_on_the_hour() {

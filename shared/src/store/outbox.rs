@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::conflicts::{KeptConflict, Transacted};
 use super::parts::{Commit, Condition};
 use super::retention::is_over;
 use super::written::{Written, sortable};
 use super::{
-    AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of, index_key,
+    AttemptId, Entry, ErasedBy, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of,
+    index_key, patiently,
 };
 use crate::identity::EventId;
 
@@ -34,17 +35,21 @@ pub enum With {
 }
 
 /// What of a head says where its event stands, and which one it is.
-const STANDING: [&str; 14] = [
+const STANDING: [&str; 18] = [
     "pk",
     "state",
     "reason",
     "attempts",
+    "deferrals",
+    "leases",
+    "dismissed_at",
+    "erasing",
+    "order_key",
     "payload_sha256",
     "attempt_id",
     "next_attempt_at",
     "received_at",
     "published_at",
-    "dismissed_at",
     "expires_at",
     "provider",
     "shop",
@@ -60,6 +65,21 @@ pub struct Place {
     after: Option<(String, String)>,
 }
 
+/// What came of a delivery that has another id now that it is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Superseded {
+    /// Its event is in the outbox, under the new id.
+    Accepted,
+    /// The event is known, with this body.
+    Duplicate,
+    /// The event is known with another body: this one is kept as a conflict.
+    Conflict,
+    /// The event was erased on request, and this delivery is with it.
+    Erased,
+    /// Somebody else has changed the delivery.
+    ByAnother,
+}
+
 impl Place {
     /// The beginning of a shard.
     pub fn at(shard: u8) -> Self {
@@ -69,6 +89,11 @@ impl Place {
     /// The shard.
     pub fn shard(&self) -> u8 {
         self.shard
+    }
+
+    /// Whether it is the beginning of its shard.
+    pub fn is_beginning(&self) -> bool {
+        self.after.is_none()
     }
 
     /// The place after a page: within the shard, in the next one, or none.
@@ -114,7 +139,7 @@ impl Store {
         self.update(id, &change, "#state = :pending", values).await
     }
 
-    /// Writes an event over its quarantined self, now that it is understood. False where somebody else did.
+    /// Writes an event over its quarantined or unsupported self, now that it is understood. False where somebody else did.
     ///
     /// A write whose answer was lost meets itself: the event is then pending, of this attempt.
     pub async fn release(
@@ -127,8 +152,9 @@ impl Store {
         let patience = patience.into().with_parts(!written.parts.is_empty());
         let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
         let condition = Condition::new(
-            "#state = :quarantined OR (#state = :pending AND attempt_id = :mine)",
+            "#state = :quarantined OR #state = :unsupported OR (#state = :pending AND attempt_id = :mine)",
             [
+                (":unsupported", State::Unsupported.as_str()),
                 (":quarantined", State::Quarantined.as_str()),
                 (":pending", State::Pending.as_str()),
                 (":mine", &attempt.0),
@@ -260,13 +286,30 @@ impl Store {
     }
 
     /// Puts a pending event off until `next`, after SNS blamed its message. False where somebody else changed it.
-    pub async fn put_off(&self, id: &EventId, head: &Head, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
-        self.blame(id, head, State::Pending, cause, next).await
+    pub async fn put_off(&self, id: &EventId, attempts: u32, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
+        self.blame(id, attempts, State::Pending, cause, next).await
     }
 
     /// Gives up on a pending event: SNS blames its message for good. It stays, as failed.
-    pub async fn give_up(&self, id: &EventId, head: &Head, cause: &str) -> Result<bool, StoreError> {
-        self.blame(id, head, State::Failed, cause, Timestamp::now()).await
+    pub async fn give_up(&self, id: &EventId, attempts: u32, cause: &str) -> Result<bool, StoreError> {
+        self.blame(id, attempts, State::Failed, cause, Timestamp::now()).await
+    }
+
+    /// Puts a pending event off until `next`, after an error that SNS does not blame on its message. False where it is no
+    /// longer pending.
+    pub async fn defer(&self, id: &EventId, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
+        self.update(
+            id,
+            "SET next_attempt_at = :next, last_error = :cause ADD deferrals :one REMOVE leases",
+            "#state = :pending",
+            [
+                (":next", AttributeValue::S(sortable(next))),
+                (":cause", AttributeValue::S(cause.to_owned())),
+                (":one", AttributeValue::N("1".to_owned())),
+                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
+            ],
+        )
+        .await
     }
 
     /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
@@ -305,25 +348,45 @@ impl Store {
         self.update(id, &change, "#state = :quarantined", values).await
     }
 
-    /// Writes an event under the id it has now that it is understood, and marks the quarantined one as superseded, both or
-    /// neither. Where the new id is known already, the old one is only marked. False where somebody else did.
+    /// Takes back a dismissal: the delivery is quarantined again, with its reason. False where it is not dismissed.
+    pub async fn undismiss(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
+        let change = "SET #state = :quarantined, #work = :work, next_attempt_at = :next REMOVE dismissed_at";
+        let state = |state: State| AttributeValue::S(state.as_str().to_owned());
+        // As it was: what was received first is read first.
+        let next = head.received_at().unwrap_or_else(Timestamp::now) + FIRST_REDRIVE_AFTER;
+        let work = format!("{}#{}", State::Quarantined.as_str(), id.shard());
+        self.update(
+            id,
+            change,
+            "#state = :unsupported AND attribute_exists(dismissed_at)",
+            [
+                (":quarantined", state(State::Quarantined)),
+                (":work", AttributeValue::S(work)),
+                (":next", AttributeValue::S(sortable(next))),
+                (":unsupported", state(State::Unsupported)),
+            ],
+        )
+        .await
+    }
+
+    /// Writes an event under the id it has now that it is understood, and marks its old head, in state `from`, as superseded, both or
+    /// neither. Where the new id is known, another body is kept as a conflict, and the old head is marked.
     pub async fn supersede(
         &self,
         old: &EventId,
+        from: State,
         entry: &Entry<'_>,
         patience: impl Into<Patience>,
-    ) -> Result<bool, StoreError> {
-        let mut written = Written::of(entry, &AttemptId::random());
+    ) -> Result<Superseded, StoreError> {
+        let attempt = AttemptId::random();
+        let mut written = Written::of(entry, &attempt);
         let patience = patience.into().with_parts(!written.parts.is_empty());
         let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
         let mut change = "SET #state = :superseded, superseded_by = :by".to_owned();
         let mut values = vec![
             (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
             (":by", AttributeValue::S(entry.id.to_string())),
-            (
-                ":quarantined",
-                AttributeValue::S(State::Quarantined.as_str().to_owned()),
-            ),
+            (":from", AttributeValue::S(from.as_str().to_owned())),
         ];
         // The kept body is the order's too: whoever erases the order must find it.
         for (name, placeholder) in [("order_key", ":order_key"), ("order_sort", ":order_sort")] {
@@ -352,7 +415,7 @@ impl Store {
             .key("pk", AttributeValue::S(old.to_string()))
             .key("sk", AttributeValue::S("head".to_owned()))
             .update_expression(&change)
-            .condition_expression("#state = :quarantined")
+            .condition_expression("#state = :from")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#work", "work")
             .set_expression_attribute_values(Some(
@@ -367,31 +430,45 @@ impl Store {
             TransactWriteItem::builder().put(put).build(),
             TransactWriteItem::builder().update(mark).build(),
         ];
-        let transaction = self
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(items.into_iter().chain(end_of_manifest).collect()));
-        match transaction.send().await {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(TransactWriteItemsError::is_transaction_canceled_exception) =>
-            {
-                // Cancelled for another reason than that the new id is known: the next run finds the old one again.
-                let known = self.get(entry.id, "head").await?;
-                if known.is_none_or(|item| is_over(&item, now)) {
-                    return Ok(false);
-                }
-                self.update(old, &change, "#state = :quarantined", values).await
-            }
-            Err(error) => Err(StoreError::DynamoDb(describe(&error))),
+        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
+        match patiently(patience, || self.transact(&items)).await? {
+            Transacted::Done => return Ok(Superseded::Accepted),
+            Transacted::Refused(refused) => match refused.as_slice() {
+                // Its own write, whose answer was lost, or that of another.
+                [_, true, ..] => return Ok(Superseded::ByAnother),
+                [true, ..] => {}
+                _ => return Err(StoreError::Swept),
+            },
         }
+        let known = self.head(entry.id).await?;
+        let superseded = match known.state {
+            // What was erased on request is not kept, under whatever id.
+            State::Erased => Superseded::Erased,
+            _ if known.payload_sha256 != written.payload_sha256 => match self.put_conflict(entry, patience).await? {
+                KeptConflict::Kept => Superseded::Conflict,
+                KeptConflict::Erased => Superseded::Erased,
+            },
+            State::Quarantined | State::Unsupported => {
+                if self.release(entry, &attempt, patience).await? {
+                    Superseded::Accepted
+                } else {
+                    Superseded::Duplicate
+                }
+            }
+            _ => Superseded::Duplicate,
+        };
+        let is_marked = self.update(old, &change, "#state = :from", values).await?;
+        if superseded == Superseded::Erased {
+            let head = self.head(old).await?;
+            self.erase(old, &head, ErasedBy::Operator).await?;
+        }
+        Ok(if is_marked { superseded } else { Superseded::ByAnother })
     }
 
     /// Moves a failed event back to pending, due at once. False where it is no longer failed.
     pub async fn requeue(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :pending, #work = :work, next_attempt_at = :now, attempts = :none";
+        let change =
+            "SET #state = :pending, #work = :work, next_attempt_at = :now, attempts = :none REMOVE deferrals, leases";
         let work = format!("{}#{}", State::Pending.as_str(), id.shard());
         self.update(
             id,
@@ -411,13 +488,12 @@ impl Store {
     async fn blame(
         &self,
         id: &EventId,
-        head: &Head,
+        attempts: u32,
         state: State,
         cause: &str,
         next: Timestamp,
     ) -> Result<bool, StoreError> {
-        let change =
-            "SET #state = :state, #work = :work, next_attempt_at = :next, last_error = :cause, attempts = :attempts";
+        let change = "SET #state = :state, #work = :work, next_attempt_at = :next, last_error = :cause, attempts = :attempts REMOVE leases";
         let text = |value: String| AttributeValue::S(value);
         let number = |value: u32| AttributeValue::N(value.to_string());
         self.update(
@@ -429,9 +505,9 @@ impl Store {
                 (":work", text(format!("{}#{}", state.as_str(), id.shard()))),
                 (":next", text(sortable(next))),
                 (":cause", text(cause.to_owned())),
-                (":attempts", number(head.attempts + 1)),
+                (":attempts", number(attempts + 1)),
                 (":pending", text(State::Pending.as_str().to_owned())),
-                (":seen", number(head.attempts)),
+                (":seen", number(attempts)),
             ],
         )
         .await

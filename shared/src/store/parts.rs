@@ -63,7 +63,7 @@ pub(super) fn parts_named_by(item: &Item) -> BTreeSet<String> {
     listed.chain(manifest.into_iter().flatten().cloned()).collect()
 }
 
-fn key(pk: &str, sk: &str) -> Item {
+pub(super) fn key(pk: &str, sk: &str) -> Item {
     HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
@@ -433,6 +433,26 @@ impl Store {
         Ok(())
     }
 
+    /// Whether anything but a closed manifest is stored of an event.
+    pub async fn has_leftovers(&self, id: &EventId) -> Result<bool, StoreError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :id")
+            .expression_attribute_values(":id", text(id.as_str()))
+            .projection_expression("sk, #state")
+            .expression_attribute_names("#state", "state")
+            .consistent_read(true);
+        let page = query.send().await.map_err(|error| failed(&error))?;
+        let is = |item: &Item, name: &str, value: &str| {
+            item.get(name)
+                .is_some_and(|text| text.as_s().is_ok_and(|text| text.starts_with(value)))
+        };
+        let is_closed = |item: &Item| is(item, "sk", MANIFEST) && is(item, "state", "sweeping");
+        Ok(page.items().iter().any(|item| !is_closed(item)))
+    }
+
     /// The items in an event's own partition: their sort keys, and the parts that they name.
     async fn items_of(&self, id: &EventId) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
@@ -457,7 +477,7 @@ impl Store {
         }
     }
 
-    async fn delete(&self, key: Item) -> Result<(), StoreError> {
+    pub(super) async fn delete(&self, key: Item) -> Result<(), StoreError> {
         let delete = self.client.delete_item().table_name(&self.table).set_key(Some(key));
         delete.send().await.map(|_| ()).map_err(|error| failed(&error))
     }

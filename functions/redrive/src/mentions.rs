@@ -1,0 +1,111 @@
+//! Whether a text names an e-mail address.
+
+use std::borrow::Cow;
+
+/// An e-mail address, compared without regard to case.
+pub(crate) struct Address(String);
+
+impl Address {
+    /// `None` where it cannot be an address: there is no text on one side of its `@`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (local, domain) = text.trim().rsplit_once('@')?;
+        let is_sound = !local.is_empty() && !domain.is_empty() && !text.trim().contains(char::is_whitespace);
+        is_sound.then(|| Self(text.trim().to_lowercase()))
+    }
+
+    /// Whether a text names the address and not one that is longer: as it is, or as JSON or a form write it.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        self.is_in_lower_case(&text) || decoded(&text).is_some_and(|text| self.is_in_lower_case(&text.to_lowercase()))
+    }
+
+    fn is_in_lower_case(&self, text: &str) -> bool {
+        text.match_indices(&self.0).any(|(at, found)| {
+            let before = text[..at].chars().next_back();
+            let mut after = text[at + found.len()..].chars();
+            let (next, next_but_one) = (after.next(), after.next());
+            let goes_on_before = before.is_some_and(|char| char.is_alphanumeric() || "._%+-".contains(char));
+            let goes_on_after = next.is_some_and(|char| char.is_alphanumeric() || char == '-')
+                || (next == Some('.') && next_but_one.is_some_and(char::is_alphanumeric));
+            !goes_on_before && !goes_on_after
+        })
+    }
+}
+
+/// The text with the characters that `\u0040` and `%40` stand for; `None` where it has no such escapes.
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains("\\u") && !text.contains('%') {
+        return None;
+    }
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['\\', '%']) {
+        decoded.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (prefix, digits) = if rest.starts_with("\\u") {
+            (2, 4)
+        } else if rest.starts_with('%') {
+            (1, 2)
+        } else {
+            (1, 0)
+        };
+        let code = rest.get(prefix..prefix + digits).filter(|digits| !digits.is_empty());
+        let character = code
+            .and_then(|code| u32::from_str_radix(code, 16).ok())
+            .and_then(char::from_u32);
+        match character {
+            Some(character) => {
+                decoded.push(character);
+                rest = &rest[prefix + digits..];
+            }
+            None => {
+                decoded.push_str(&rest[..1]);
+                rest = &rest[1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    Some(decoded.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_found_however_it_is_written() {
+        let address = Address::parse(" J.Doe+shop@Example.com ").expect("an address");
+        for text in [
+            r#"{"email":"j.doe+shop@example.com"}"#,
+            "j.doe+shop@EXAMPLE.COM",
+            "Write to <J.Doe+Shop@example.com>.",
+            r#"{"email":"J.Doe\u002bshop\u0040example.com"}"#,
+            "email=j.doe%2Bshop%40example.com&b=c",
+            "ü%zz\\ j.doe+shop@example.com",
+        ] {
+            assert!(address.is_in(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_longer_address_is_another() {
+        let address = Address::parse("doe@example.com").expect("an address");
+        for text in [
+            "j.doe@example.com",
+            "doe@example.com.au",
+            "doe@example.community",
+            "john+doe@example.com",
+            "doe@example.co",
+            "",
+        ] {
+            assert!(!address.is_in(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in ["", "@", "a@", "@b", "a b@c", "example.com"] {
+            assert!(Address::parse(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Conflicts: other bodies that came under the id of a known event. Each is kept beside the event's head, and can be published as
+//! an event of its own.
+//!
+//! The indexes name conflicts under keys that begin with `conflict#`, so that a reader that knows heads alone does not meet them.
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Put, TransactWriteItem, Update};
+use futures_util::future::try_join_all;
+
+use super::parts::{key, parts_named_by};
+use super::written::order_key;
+use super::{
+    AttemptId, Entry, Head, Item, Patience, Reason, State, Store, StoreError, Written, describe, part_key, patiently,
+};
+use crate::identity::EventId;
+
+/// What a conflict's sort key, and its keys in the indexes, begin with.
+pub(super) const CONFLICT: &str = "conflict#";
+/// The most conflicts of one event that are read.
+const CONFLICTS: i32 = 100;
+
+/// How keeping a conflict ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptConflict {
+    /// It is kept, or was kept before.
+    Kept,
+    /// The event is erased: nothing is kept.
+    Erased,
+}
+
+/// How publishing a conflict ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishedConflict {
+    /// The event is in the outbox.
+    Accepted,
+    /// An earlier call has put it there, under this id.
+    Before(EventId),
+    /// The conflict is gone.
+    Gone,
+}
+
+/// How a transaction ended: done, or which of its conditions do not hold.
+pub(super) enum Transacted {
+    Done,
+    Refused(Vec<bool>),
+}
+
+/// Another body that came under the id of a known event.
+pub struct Conflict {
+    /// The event's id.
+    pub id: EventId,
+    /// The hash of the body.
+    pub payload_sha256: String,
+    /// Its item.
+    pub head: Head,
+}
+
+impl Conflict {
+    fn read(item: Item) -> Result<Self, StoreError> {
+        let id = item.get("pk").and_then(|pk| pk.as_s().ok());
+        let id = EventId::stored(id.ok_or(StoreError::Damaged("pk"))?);
+        let head = Head::read(item)?;
+        Ok(Self {
+            id,
+            payload_sha256: head.payload_sha256.clone(),
+            head,
+        })
+    }
+
+    /// The id of the event that it was published as.
+    pub fn published_as(&self) -> Option<EventId> {
+        self.head.text("published_as").map(EventId::stored)
+    }
+}
+
+/// The sort key of a conflict.
+fn sort_key(payload_sha256: &str) -> String {
+    format!("{CONFLICT}{payload_sha256}")
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+impl Store {
+    /// Keeps another body that came under a known event id, beside the first. Does nothing if that body is there already, or if the
+    /// event is erased.
+    pub async fn put_conflict(
+        &self,
+        entry: &Entry<'_>,
+        patience: impl Into<Patience>,
+    ) -> Result<KeptConflict, StoreError> {
+        let mut written = Written::of(entry, &AttemptId::random());
+        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let mut item = written.head;
+        item.insert("sk".to_owned(), text(&sort_key(&written.payload_sha256)));
+        // The outbox knows the event by its head alone.
+        item.remove("work");
+        item.remove("next_attempt_at");
+        for index in ["order_key", "hour"] {
+            if let Some(AttributeValue::S(key)) = item.get_mut(index) {
+                key.insert_str(0, CONFLICT);
+            }
+        }
+        item.insert("state".to_owned(), text(State::Quarantined.as_str()));
+        item.insert("reason".to_owned(), text(Reason::Conflict.as_str()));
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk)")
+            .build()
+            .expect("table and item are set");
+        let head = ConditionCheck::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(entry.id.as_str(), "head")))
+            .condition_expression("attribute_exists(pk) AND #state <> :erased")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":erased", text(State::Erased.as_str()))
+            .build()
+            .expect("table, key and condition are set");
+        let items = [
+            TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().condition_check(head).build(),
+        ];
+        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
+        match patiently(patience, || self.transact(&items)).await? {
+            Transacted::Done => Ok(KeptConflict::Kept),
+            Transacted::Refused(refused) => match refused.as_slice() {
+                [_, true, ..] => {
+                    // What was written for it must not outlive the erasure.
+                    self.delete_beside_head(entry.id).await?;
+                    Ok(KeptConflict::Erased)
+                }
+                [true, ..] => Ok(KeptConflict::Kept),
+                _ => Err(StoreError::Swept),
+            },
+        }
+    }
+
+    /// A transaction. It is an error if it ends for another reason than that a condition does not hold.
+    pub(super) async fn transact(
+        &self,
+        items: &[TransactWriteItem],
+    ) -> Result<Transacted, SdkError<TransactWriteItemsError>> {
+        let transaction = self.client.transact_write_items();
+        let error = match transaction.set_transact_items(Some(items.to_vec())).send().await {
+            Ok(_) => return Ok(Transacted::Done),
+            Err(error) => error,
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+            return Err(error);
+        };
+        let reasons = cancelled.cancellation_reasons().iter();
+        let refused: Vec<_> = reasons
+            .map(|reason| reason.code() == Some("ConditionalCheckFailed"))
+            .collect();
+        if refused.contains(&true) {
+            Ok(Transacted::Refused(refused))
+        } else {
+            Err(error)
+        }
+    }
+
+    /// The conflicts of an event, at most 100 of them.
+    pub async fn conflicts_of(&self, id: &EventId) -> Result<Vec<Conflict>, StoreError> {
+        let query = self.client.query().table_name(&self.table);
+        let query = query
+            .key_condition_expression("pk = :id AND begins_with(sk, :conflict)")
+            .expression_attribute_values(":id", text(id.as_str()))
+            .expression_attribute_values(":conflict", text(CONFLICT))
+            .consistent_read(true)
+            .limit(CONFLICTS);
+        let page = query
+            .send()
+            .await
+            .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+        page.items.unwrap_or_default().into_iter().map(Conflict::read).collect()
+    }
+
+    /// The conflicts whose body names an order, in the order they were received in.
+    pub async fn conflicts_of_order(
+        &self,
+        provider: &str,
+        shop: &str,
+        order: &str,
+    ) -> Result<Vec<(EventId, String)>, StoreError> {
+        let order = format!("{CONFLICT}{}", order_key(provider, shop, order));
+        let keys = self.keys_of_order(&order).await?;
+        Ok(keys
+            .into_iter()
+            .filter_map(|(id, sk)| Some((id, sk.strip_prefix(CONFLICT)?.to_owned())))
+            .collect())
+    }
+
+    /// One conflict; `None` where there is none.
+    pub async fn conflict(&self, id: &EventId, payload_sha256: &str) -> Result<Option<Conflict>, StoreError> {
+        self.get(id, &sort_key(payload_sha256))
+            .await?
+            .map(Conflict::read)
+            .transpose()
+    }
+
+    /// Writes the event of a conflict under an id of its own, and notes that id on the conflict, both or neither.
+    pub async fn publish_conflict(
+        &self,
+        conflict: &Conflict,
+        entry: &Entry<'_>,
+        patience: impl Into<Patience>,
+    ) -> Result<PublishedConflict, StoreError> {
+        let mut written = Written::of(entry, &AttemptId::random());
+        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let end_of_manifest = self.put_parts(entry, &mut written, patience).await?;
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(written.head))
+            .condition_expression("attribute_not_exists(pk)")
+            .build()
+            .expect("table and item are set");
+        let note = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(conflict.id.as_str(), &sort_key(&conflict.payload_sha256))))
+            .update_expression("SET published_as = :by")
+            .condition_expression("attribute_exists(pk) AND attribute_not_exists(published_as)")
+            .expression_attribute_values(":by", text(entry.id.as_str()))
+            .build()
+            .expect("table, key and expression are set");
+        let items = [
+            TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().update(note).build(),
+        ];
+        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
+        match patiently(patience, || self.transact(&items)).await? {
+            Transacted::Done => Ok(PublishedConflict::Accepted),
+            Transacted::Refused(refused) => match refused.as_slice() {
+                [false, false, ..] => Err(StoreError::Swept),
+                [_, true, ..] => {
+                    let now = self.conflict(&conflict.id, &conflict.payload_sha256).await?;
+                    let before = now.and_then(|conflict| conflict.published_as());
+                    Ok(before.map_or(PublishedConflict::Gone, PublishedConflict::Before))
+                }
+                // The same body was published out of another conflict.
+                _ => Ok(PublishedConflict::Before(entry.id.clone())),
+            },
+        }
+    }
+
+    /// Deletes one conflict with its parts. False where it is gone.
+    pub async fn erase_conflict(&self, id: &EventId, payload_sha256: &str) -> Result<bool, StoreError> {
+        let sort_key = sort_key(payload_sha256);
+        let Some(item) = self.get(id, &sort_key).await? else {
+            return Ok(false);
+        };
+        let parts = parts_named_by(&item);
+        try_join_all(parts.iter().map(|name| self.delete(part_key(id, name)))).await?;
+        // Last, since it names its parts.
+        self.delete(key(id.as_str(), &sort_key)).await?;
+        Ok(true)
+    }
+}
