@@ -53,7 +53,7 @@ fn densest(stack: &Stack, provider: &str, order: &str, items: usize) -> Fixture 
         .find(|(name, _)| *name == provider)
         .expect("a provider");
     let item = |number: usize| {
-        let fields = (1..VALUES_AN_ITEM).map(|field| (format!("f{field}"), number.into()));
+        let fields = (1..VALUES_AN_ITEM).map(|field| (field.to_string(), json!(0)));
         Value::Object(fields.chain([("id".to_owned(), number.into())]).collect())
     };
     *body.pointer_mut(pointer).expect("items") = (0..items).map(item).collect();

@@ -72,10 +72,10 @@ impl Drop for Table {
     }
 }
 
-/// The items of events: all but what redrive knows of its settings.
+/// The items of events: all but what redrive notes of its runs and settings.
 async fn items(stack: &Stack) -> Vec<Item> {
     let items = stack.items().await.into_iter();
-    items.filter(|item| item["pk"] != text("settings")).collect()
+    items.filter(|item| item["pk"] != text("redrive")).collect()
 }
 
 /// The only item that there is, a tombstone that nothing of the event is left in.

@@ -657,10 +657,7 @@ async fn a_run_counts_what_expires_within_a_week() {
         }
     })
     .await;
-    stack
-        .deliver("snipcart", "unknown-event")
-        .await
-        .event_id("quarantined");
+    stack.deliver("snipcart", "unknown-event").await.event_id("quarantined");
     let days = |count: i64| SignedDuration::from_hours(24 * count);
     for wait in [days(0), days(82), days(1), days(7)] {
         stack.let_time_pass(wait + SignedDuration::from_mins(1)).await;
@@ -673,7 +670,11 @@ async fn a_run_counts_what_expires_within_a_week() {
         .collect();
     let nothing = [Some(0.0), Some(0.0)];
     assert_eq!(measured[..2], [[Some(0.0), Some(1.0)]; 2]);
-    assert_eq!(measured[2..], [[Some(1.0), Some(1.0)], nothing], "a week before it is removed");
+    assert_eq!(
+        measured[2..],
+        [[Some(1.0), Some(1.0)], nothing],
+        "a week before it is removed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -327,11 +327,11 @@ impl Stack {
                         AttributeValue::S(format!("{}#{id}", earlier(time)))
                     }
                     ("hour", AttributeValue::S(key)) => {
-                        let [provider, hour, shard] = key.split('#').collect::<Vec<_>>()[..] else {
-                            panic!("{key}")
+                        let [shard, hour, of] = key.rsplitn(3, '#').collect::<Vec<_>>()[..] else {
+                            panic!("{key} names no hour")
                         };
                         let hour = earlier(&format!("{hour}:00:00Z"));
-                        AttributeValue::S(format!("{provider}#{}#{shard}", &hour[..13]))
+                        AttributeValue::S(format!("{of}#{}#{shard}", &hour[..13]))
                     }
                     (_, value) => value.clone(),
                 };

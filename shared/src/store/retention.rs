@@ -238,7 +238,7 @@ impl Store {
         };
         let text = |value: String| AttributeValue::S(value);
         let key = [
-            ("pk".to_owned(), text("settings".to_owned())),
+            ("pk".to_owned(), text("redrive".to_owned())),
             ("sk".to_owned(), text("unpublished_retention".to_owned())),
         ];
         let get = self.client.get_item().table_name(&self.table).consistent_read(true);
@@ -351,5 +351,76 @@ impl Store {
             Ok(u64::try_from(page.count()).unwrap_or_default())
         });
         Ok(try_join_all(counts).await?.iter().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retention(orders: &str, unpublished: &str, deduplication: &str) -> Result<Retention, SettingError> {
+        Retention::from_settings(&Settings::from_table([
+            ("ORDER_RETENTION_DAYS", orders),
+            ("UNPUBLISHED_RETENTION_DAYS", unpublished),
+            ("DEDUPLICATION_DAYS", deduplication),
+        ]))
+    }
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn nothing_expires_unless_a_setting_says_so() {
+        for retention in [retention("", "", ""), retention("0", "0", "3")] {
+            let retention = retention.expect("settings");
+            assert!(!retention.is_on());
+            assert!(State::ALL.into_iter().all(|state| retention.of(state).is_none()));
+            assert_eq!(retention.end_of_tombstone(time("2026-01-01T00:00:00Z")), None);
+        }
+    }
+
+    #[test]
+    fn what_is_not_settled_never_expires() {
+        let retention = retention("30", "90", "").expect("settings");
+        let since = time("2026-01-01T00:00:00Z");
+        let expiry = |state| retention.expiry(state, since);
+        for state in [State::Pending, State::Failed, State::Erased] {
+            assert_eq!(expiry(state), None);
+        }
+        for (state, end) in [
+            (State::Published, "2026-01-31T00:00:00Z"),
+            (State::Superseded, "2026-01-31T00:00:00Z"),
+            (State::Unsupported, "2026-04-01T00:00:00Z"),
+            (State::Quarantined, "2026-04-01T00:00:00Z"),
+        ] {
+            assert_eq!(expiry(state), Some(time(end)));
+        }
+        assert_eq!(retention.expiry(State::Published, Timestamp::MAX), None);
+    }
+
+    #[test]
+    fn a_tombstone_is_over_at_its_end() {
+        let retention = retention("30", "", "3").expect("settings");
+        let end = retention
+            .end_of_tombstone(time("2026-01-01T00:00:00Z"))
+            .expect("an end");
+        let tombstone = Item::from([("expires_at".to_owned(), end)]);
+        assert!(!is_over(&tombstone, time("2026-01-03T23:59:59Z")));
+        assert!(is_over(&tombstone, time("2026-01-04T00:00:00Z")));
+        assert!(!is_over(&Item::new(), Timestamp::MAX));
+    }
+
+    #[test]
+    fn a_wrong_number_of_days_is_named() {
+        for (orders, unpublished, deduplication, name) in [
+            ("-1", "", "", "ORDER_RETENTION_DAYS"),
+            ("", "ninety", "", "UNPUBLISHED_RETENTION_DAYS"),
+            ("", "", "2", "DEDUPLICATION_DAYS"),
+            ("", "", "70000", "DEDUPLICATION_DAYS"),
+        ] {
+            let error = retention(orders, unpublished, deduplication).expect_err("it is wrong");
+            assert!(error.to_string().contains(name), "{error}");
+        }
     }
 }
