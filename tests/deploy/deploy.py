@@ -70,7 +70,7 @@ WRONG = [
     ("DeepleTimestampMaxAheadSeconds", "0"),
     ("SnipcartApiUrl", "http://app.snipcart.com/api"),
     ("Architecture", "i386"),
-    ("MemorySize", "64"),
+    ("MemorySize", "255"),
     ("LogRetentionDays", "2"),
     ("Tracing", "on"),
     ("GradualDeployment", "1"),
