@@ -56,22 +56,22 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, Args)]
 struct Limits {
     /// `OrderRetentionDays`; 0 keeps published events for ever
-    #[arg(long, value_name = "DAYS", default_value_t = 0)]
-    order_retention_days: u16,
+    #[arg(long = "order-retention-days", value_name = "DAYS", default_value_t = 0)]
+    order_retention: u16,
     /// `UnpublishedRetentionDays`; 0 keeps quarantined and unsupported deliveries for ever
-    #[arg(long, value_name = "DAYS", default_value_t = 0)]
-    unpublished_retention_days: u16,
+    #[arg(long = "unpublished-retention-days", value_name = "DAYS", default_value_t = 0)]
+    unpublished_retention: u16,
     /// `DeduplicationDays`
-    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(3..))]
-    deduplication_days: u16,
+    #[arg(long = "deduplication-days", value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(3..))]
+    deduplication: u16,
 }
 
 impl Limits {
     fn variables(self) -> [(String, String); 3] {
         [
-            ("ORDER_RETENTION_DAYS", self.order_retention_days),
-            ("UNPUBLISHED_RETENTION_DAYS", self.unpublished_retention_days),
-            ("DEDUPLICATION_DAYS", self.deduplication_days),
+            ("ORDER_RETENTION_DAYS", self.order_retention),
+            ("UNPUBLISHED_RETENTION_DAYS", self.unpublished_retention),
+            ("DEDUPLICATION_DAYS", self.deduplication),
         ]
         .map(|(name, days)| (name.to_owned(), days.to_string()))
     }

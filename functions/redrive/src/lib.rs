@@ -159,11 +159,12 @@ impl Outbox {
             Task::Redrive(_) => self.drain(time).await,
             Task::Replay(replay) => self.replay(replay, time).await,
             Task::Requeue(requeue) => self.requeue(&requeue, time).await,
-            Task::Reprocess(reprocess) => self.reprocess(&reprocess, time).await,
+            // Boxed: these futures are large.
+            Task::Reprocess(reprocess) => Box::pin(self.reprocess(&reprocess, time)).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
             Task::Undismiss(undismiss) => self.undismiss(&undismiss).await,
             Task::PublishConflict(conflict) => self.publish_conflict(&conflict, time).await,
-            Task::Erase(erase) => self.erase(&erase, time).await,
+            Task::Erase(erase) => Box::pin(self.erase(&erase, time)).await,
             Task::Retain(retain) => self.retain(retain, time).await,
         };
         report.map(Answer::Report)

@@ -178,15 +178,15 @@ impl Store {
         self.due_as(state.as_str(), place, now, limit).await
     }
 
-    /// The events of the index under `word` whose time has come.
+    /// The events of one kind in the index `work` whose time has come.
     pub(super) async fn due_as(
         &self,
-        word: &str,
+        kind: &str,
         place: &Place,
         now: Timestamp,
         limit: i32,
     ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
-        let work = AttributeValue::S(format!("{word}#{}", place.shard));
+        let work = AttributeValue::S(format!("{kind}#{}", place.shard));
         let start = place
             .after
             .as_ref()

@@ -43,13 +43,13 @@ pub struct Retention {
 impl Retention {
     /// `ORDER_RETENTION_DAYS`, `UNPUBLISHED_RETENTION_DAYS` (0, the default of both: for ever) and `DEDUPLICATION_DAYS`.
     pub(super) fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        const NAME: &str = "DEDUPLICATION_DAYS";
+        const EXPECTED: &str = "a whole number of days from 3 to 65535";
         let days = |count: u16| SignedDuration::from_hours(24 * i64::from(count));
         let kept = |name| {
             let count = settings.parsed(name, 0_u16, "a whole number of days, at most 65535")?;
             Ok((count > 0).then(|| days(count)))
         };
-        const NAME: &str = "DEDUPLICATION_DAYS";
-        const EXPECTED: &str = "a whole number of days from 3 to 65535";
         let deduplication = settings.parsed(NAME, DEFAULT_DEDUPLICATION_DAYS, EXPECTED)?;
         if deduplication < LEAST_DEDUPLICATION_DAYS {
             return Err(SettingError::Invalid {
