@@ -292,7 +292,7 @@ pub async fn run() -> Result<(), Error> {
             .duration_since(SystemTime::now())
             .unwrap_or_default();
         match outbox {
-            Ok(outbox) => outbox.handle(event.payload, Instant::now() + left).await,
+            Ok(outbox) => Box::pin(outbox.handle(event.payload, Instant::now() + left)).await,
             Err(error) => Err(error.clone().into()),
         }
     }))
