@@ -229,6 +229,10 @@ async fn what_an_operator_asks_is_done_and_its_answer_printed() {
     assert_eq!(up.ask(&replay).await["replayed"], 1);
 
     assert_eq!(up.ask(&["audit"]).await["orphans"], serde_json::json!([]));
+    let retain = ["retain", "aboutyou", "--from", received_at, "--to", &to];
+    let retained = up.ask(&[&retain[..], &["--dry-run"]].concat()).await;
+    assert_eq!((&retained["marked"], &retained["done"]), (&0.into(), &true.into()));
+
     assert_eq!(up.ask(&["requeue"]).await["requeued"], 0);
     assert_eq!(up.ask(&["reprocess", "--provider=deeple"]).await["accepted"], 0);
     let unsupported = [

@@ -304,6 +304,19 @@ async fn exercise_redrive(stack: &Stack) {
     assert!(stack.ask(json!({"erase": erase})).await["erased"].as_u64() > Some(0));
 }
 
+/// Lets everything that is stored expire, and redrive remove it.
+async fn exercise_retention(stack: &Stack) {
+    let day = SignedDuration::from_hours(24);
+    let now = Timestamp::now();
+    let retain = json!({"provider": "snipcart", "from": now - day, "to": now + day});
+    assert_eq!(stack.ask(json!({"retain": retain})).await["done"], true);
+    // The first run announces how long quarantined deliveries are kept.
+    stack.ask(json!({"redrive": {}})).await;
+    stack.let_time_pass(day * 100).await;
+    let run = stack.ask(json!({"redrive": {}})).await;
+    assert!(run["expired"].as_u64() > Some(0), "{run}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_allows_what_its_function_does_and_no_more() {
     let template = Template::read();
@@ -316,6 +329,9 @@ async fn each_role_allows_what_its_function_does_and_no_more() {
             local::ACCOUNT
         );
         config.variables.insert("SECRETS".to_owned(), arn);
+        for name in ["ORDER_RETENTION_DAYS", "UNPUBLISHED_RETENTION_DAYS"] {
+            config.variables.insert(name.to_owned(), "90".to_owned());
+        }
         let url = secrets.url();
         config
             .variables
@@ -329,6 +345,7 @@ async fn each_role_allows_what_its_function_does_and_no_more() {
     });
     exercise_providers(&stack).await;
     exercise_redrive(&stack).await;
+    exercise_retention(&stack).await;
 
     for (function, properties) in template.functions() {
         let allowed: BTreeSet<Grant> = template.allowed(properties);

@@ -312,6 +312,7 @@ async fn ask_everything(stack: &Stack) {
         stack.ask(json!({"replay": replay})).await;
         let compare = json!({"provider": provider, "from": now - hour, "to": now + hour, "values": true});
         stack.ask(json!({"compare": compare})).await;
+        stack.ask(json!({"retain": replay})).await;
         let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
         // Only where the provider names its events can another body come under the same id.
         if let Some(hash) = shown["conflicts"][0]["payload_sha256"].as_str() {
@@ -787,6 +788,9 @@ async fn a_run_of_redrive_measures_the_outbox_whatever_it_comes_to() {
     }
     let measured =
         |line: &Line| ["OutboxAge", "FailedEvents", "QuarantinedEvents", "Redriven"].map(|name| line.metric(name));
+    for run in &runs {
+        assert_eq!(run.metric("ExpiringQuarantined"), Some(0.0), "nothing expires: {run:?}");
+    }
     assert_eq!(measured(first), [Some(0.0), Some(0.0), Some(1.0), Some(0.0)]);
     assert_eq!(measured(outage)[1..], [Some(0.0), Some(1.0), Some(0.0)]);
     let age = outage.metric("OutboxAge").expect("an age");
@@ -802,6 +806,7 @@ async fn a_run_of_redrive_measures_the_outbox_whatever_it_comes_to() {
     assert_eq!(measured(last), [Some(0.0), Some(0.0), Some(1.0), Some(0.0)]);
     let units: BTreeSet<(&str, &str)> = last.metrics().iter().map(|(name, unit, _)| (*name, *unit)).collect();
     let expected = [
+        ("ExpiringQuarantined", "Count"),
         ("FailedEvents", "Count"),
         ("OutboxAge", "Seconds"),
         ("QuarantinedEvents", "Count"),
@@ -810,6 +815,34 @@ async fn a_run_of_redrive_measures_the_outbox_whatever_it_comes_to() {
     assert_eq!(units, expected.into());
     let names: BTreeSet<String> = expected.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names, documented().1, "the README's table");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_counts_what_expires_within_a_week() {
+    let stack = Stack::with(|config| {
+        for (name, value) in [("METRICS_NAMESPACE", NAMESPACE), ("UNPUBLISHED_RETENTION_DAYS", "90")] {
+            config.variables.insert(name.to_owned(), value.to_owned());
+        }
+    })
+    .await;
+    stack.deliver("snipcart", "unknown-event").await.event_id("quarantined");
+    let days = |count: i64| SignedDuration::from_hours(24 * count);
+    for wait in [days(0), days(82), days(1), days(7)] {
+        stack.let_time_pass(wait + SignedDuration::from_mins(1)).await;
+        stack.ask(json!({"redrive": {}})).await;
+    }
+    let lines = lines(&stack).await;
+    let runs = lines.iter().filter(|line| line.said("message") == "redrive");
+    let measured: Vec<_> = runs
+        .map(|run| ["ExpiringQuarantined", "QuarantinedEvents"].map(|name| run.metric(name)))
+        .collect();
+    let nothing = [Some(0.0), Some(0.0)];
+    assert_eq!(measured[..2], [[Some(0.0), Some(1.0)]; 2]);
+    assert_eq!(
+        measured[2..],
+        [[Some(1.0), Some(1.0)], nothing],
+        "a week before it is removed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -292,7 +292,7 @@ async fn watch(
 }
 
 /// Resident memory of a process now and at most, in KiB.
-fn resident(pid: u32) -> Option<(u64, u64)> {
+pub fn resident(pid: u32) -> Option<(u64, u64)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let value = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;

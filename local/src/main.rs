@@ -95,6 +95,8 @@ enum Command {
     Compare(outbox::Compare),
     /// List parts of large deliveries that no event refers to
     Audit(outbox::Audit),
+    /// Apply the functions' retention to events that are stored already
+    Retain(outbox::Retain),
     /// Send events through random faults and kills in a stack of its own, and count what became of them
     Chaos(storm::Options),
     /// Send new orders at a steady rate in a stack of its own, and say how long each took
@@ -188,6 +190,7 @@ fn main() -> ExitCode {
         Command::Erase(options) => run(outbox::erase(options)),
         Command::Compare(options) => run(outbox::compare(options)),
         Command::Audit(options) => run(outbox::audit(options)),
+        Command::Retain(options) => run(outbox::retain(options)),
         Command::Chaos(options) => run(storm::chaos(options)),
         Command::Load(options) => run(measure::load(options)),
         Command::Backlog(options) => run(measure::backlog(options)),

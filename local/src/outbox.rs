@@ -1,4 +1,4 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare` and `audit`:
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare`, `audit` and `retain`:
 //! what an operator asks of the function `redrive`, on this machine or deployed.
 
 use std::collections::BTreeMap;
@@ -147,6 +147,24 @@ pub(crate) struct Erase {
     place: Place,
 }
 
+/// `cargo local retain`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Retain {
+    /// The provider
+    provider: String,
+    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long)]
+    from: Timestamp,
+    /// Events that were received before this time
+    #[arg(long)]
+    to: Timestamp,
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// `cargo local compare`'s flags.
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
@@ -178,7 +196,7 @@ pub(crate) struct Audit {
 /// Publishes what is due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
-    print(&task.run(&["published", "put_off", "failed"]).await?);
+    print(&task.run(&["published", "put_off", "failed", "expired"]).await?);
     Ok(())
 }
 
@@ -216,7 +234,7 @@ pub(crate) async fn replay(replay: Replay) -> Result<(), Error> {
         parameters["shop"] = shop.into();
     }
     let task = Task::new("replay", parameters, replay.place).await?;
-    print(&task.run(&["replayed"]).await?);
+    print(&task.run(&["replayed", "expired"]).await?);
     Ok(())
 }
 
@@ -243,7 +261,14 @@ pub(crate) async fn reprocess(reprocess: Reprocess) -> Result<(), Error> {
         }
     }
     let task = Task::new("reprocess", parameters, reprocess.place).await?;
-    let counted = ["accepted", "duplicates", "conflicts", "unsupported", "quarantined"];
+    let counted = [
+        "accepted",
+        "duplicates",
+        "conflicts",
+        "unsupported",
+        "quarantined",
+        "expired",
+    ];
     print(&task.run(&counted).await?);
     Ok(())
 }
@@ -321,6 +346,19 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
     if !erase.yes {
         eprintln!("Nothing is erased yet: --yes erases it.");
     }
+    Ok(())
+}
+
+/// Applies the functions' retention to events that are stored already.
+pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
+    let parameters = json!({
+        "provider": retain.provider,
+        "from": retain.from,
+        "to": retain.to,
+        "dry_run": retain.dry_run,
+    });
+    let task = Task::new("retain", parameters, retain.place).await?;
+    print(&task.run(&["marked", "unmarked"]).await?);
     Ok(())
 }
 

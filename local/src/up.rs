@@ -47,7 +47,34 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
     said: Said,
+}
+
+/// Parameters of the template that the functions run with.
+#[derive(Debug, Clone, Copy, Args)]
+struct Limits {
+    /// `OrderRetentionDays`; 0 keeps published events for ever
+    #[arg(long = "order-retention-days", value_name = "DAYS", default_value_t = 0)]
+    order_retention: u16,
+    /// `UnpublishedRetentionDays`; 0 keeps quarantined and unsupported deliveries for ever
+    #[arg(long = "unpublished-retention-days", value_name = "DAYS", default_value_t = 0)]
+    unpublished_retention: u16,
+    /// `DeduplicationDays`
+    #[arg(long = "deduplication-days", value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(3..))]
+    deduplication: u16,
+}
+
+impl Limits {
+    fn variables(self) -> [(String, String); 3] {
+        [
+            ("ORDER_RETENTION_DAYS", self.order_retention),
+            ("UNPUBLISHED_RETENTION_DAYS", self.unpublished_retention),
+            ("DEDUPLICATION_DAYS", self.deduplication),
+        ]
+        .map(|(name, days)| (name.to_owned(), days.to_string()))
+    }
 }
 
 /// What is said on the terminal.
@@ -126,6 +153,7 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
         );
         config.variables.extend([real]);
     }
+    config.variables.extend(options.limits.variables());
     config.secrets = secrets;
     config.environments = usize::from(options.environments);
     config.timeout = options.timeout.map(|seconds| Duration::from_secs(seconds.into()));

@@ -14,13 +14,48 @@ use crate::aws;
 use crate::event::{Order, OrderEvent};
 use crate::settings::{SettingError, Settings};
 
-/// SNS takes 256 KiB a message, body and attributes together.
-pub(crate) const MESSAGE_LIMIT: usize = 256 * 1024;
+/// SNS takes 256 KiB a message, body and attributes together, unless the topic's `MaximumMessageSize` says more.
+const MESSAGE_LIMIT: usize = 256 * 1024;
+/// More than that no topic takes.
+const LARGEST_MESSAGE_LIMIT: usize = 1024 * 1024;
+
+/// How large a message may be, and the messages of one call together: what the topic's `MaximumMessageSize` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageLimit(usize);
+
+impl MessageLimit {
+    /// `MAX_MESSAGE_BYTES`, by default SNS's own.
+    pub(crate) fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        const NAME: &str = "MAX_MESSAGE_BYTES";
+        const EXPECTED: &str = "a number of bytes from 262144 to 1048576";
+        let bytes = settings.parsed(NAME, MESSAGE_LIMIT, EXPECTED)?;
+        if (MESSAGE_LIMIT..=LARGEST_MESSAGE_LIMIT).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(SettingError::Invalid {
+                name: NAME,
+                expected: EXPECTED,
+            })
+        }
+    }
+
+    /// In bytes, attributes included.
+    pub fn bytes(self) -> usize {
+        self.0
+    }
+}
+
+impl Default for MessageLimit {
+    fn default() -> Self {
+        Self(MESSAGE_LIMIT)
+    }
+}
 
 /// Publishes events to one topic.
 pub struct Publisher {
     client: aws_sdk_sns::Client,
     topic_arn: String,
+    limit: MessageLimit,
     /// Whether messages carry the part of the payload that has no place in the event.
     publishes_unmapped: bool,
 }
@@ -126,8 +161,14 @@ impl Publisher {
         Ok(Self {
             client: aws::sns(settings)?,
             topic_arn: settings.required("TOPIC_ARN")?,
+            limit: MessageLimit::from_settings(settings)?,
             publishes_unmapped: settings.parsed("PUBLISH_UNMAPPED", true, "`true` or `false`")?,
         })
+    }
+
+    /// How large a message may be.
+    pub fn limit(&self) -> MessageLimit {
+        self.limit
     }
 
     /// Asks what the topic is, so that the connection stands and the client has worked once.
@@ -159,7 +200,7 @@ impl Publisher {
     /// rest is not tried: an outage is not multiplied.
     pub async fn publish_all(&self, messages: Vec<Message>, evidence: &Evidence) -> Vec<Result<(), PublishError>> {
         let mut results: Vec<Option<Result<(), PublishError>>> = messages.iter().map(|_| None).collect();
-        let mut batches = batches(messages);
+        let mut batches = batches(messages, self.limit);
         let mut ended_by = None;
         while let Some(mut batch) = batches.pop_front() {
             let outcomes = self.publish_batch(&batch).await;
@@ -256,7 +297,7 @@ impl Publisher {
         if occasion == Occasion::Replay {
             attributes.push(("replay", "true".to_owned()));
         }
-        let room = MESSAGE_LIMIT.saturating_sub(size_of_attributes(&attributes));
+        let room = self.limit.bytes().saturating_sub(size_of_attributes(&attributes));
         if self.publishes_unmapped && stored.json.len() <= room {
             return self.message(attributes, Some(stored.json), |_| None);
         }
@@ -271,10 +312,11 @@ impl Publisher {
         reduced: impl FnOnce(usize) -> Option<String>,
     ) -> Result<Message, PublishError> {
         let attributes_size = size_of_attributes(&attributes);
-        let room = MESSAGE_LIMIT.saturating_sub(attributes_size);
+        let limit = self.limit.bytes();
+        let room = limit.saturating_sub(attributes_size);
         let whole = json.filter(|json| self.publishes_unmapped && json.len() <= room);
         let text = whole.or_else(|| reduced(room)).ok_or_else(|| {
-            let too_large = format!("the event is over {MESSAGE_LIMIT} bytes whatever is left out");
+            let too_large = format!("the event is over {limit} bytes whatever is left out");
             PublishError::unpublishable(too_large)
         })?;
         let attribute = |value: String| {
@@ -303,12 +345,12 @@ impl Message {
 }
 
 /// Messages that go in one call, ten at most and together no larger than one may be, each with its place among all.
-fn batches(messages: Vec<Message>) -> VecDeque<Vec<(usize, Message)>> {
+fn batches(messages: Vec<Message>, limit: MessageLimit) -> VecDeque<Vec<(usize, Message)>> {
     let mut batches = VecDeque::<Vec<(usize, Message)>>::new();
     let mut size = 0;
     for (index, message) in messages.into_iter().enumerate() {
         match batches.back_mut() {
-            Some(batch) if batch.len() < 10 && size + message.size <= MESSAGE_LIMIT => {
+            Some(batch) if batch.len() < 10 && size + message.size <= limit.bytes() => {
                 size += message.size;
                 batch.push((index, message));
             }
@@ -594,14 +636,19 @@ mod tests {
             attributes: HashMap::new(),
             size,
         };
-        let lengths = |sizes: &[usize]| {
-            let batches = batches(sizes.iter().map(|size| message(*size)).collect());
+        let default = MessageLimit::default();
+        let lengths = |sizes: &[usize], limit| {
+            let batches = batches(sizes.iter().map(|size| message(*size)).collect(), limit);
             batches.iter().map(Vec::len).collect::<Vec<_>>()
         };
-        assert_eq!(lengths(&[1; 11]), [10, 1]);
-        assert_eq!(lengths(&[MESSAGE_LIMIT - 10, 10, 1]), [2, 1]);
-        assert_eq!(lengths(&[MESSAGE_LIMIT - 10, 11]), [1, 1]);
-        assert_eq!(lengths(&[]), [0; 0]);
+        assert_eq!(lengths(&[1; 11], default), [10, 1]);
+        assert_eq!(lengths(&[MESSAGE_LIMIT - 10, 10, 1], default), [2, 1]);
+        assert_eq!(lengths(&[MESSAGE_LIMIT - 10, 11], default), [1, 1]);
+        assert_eq!(lengths(&[], default), [0; 0]);
+        // A call may be as large as one message.
+        let large = publisher("1048576").expect("a publisher").limit();
+        assert_eq!(lengths(&[MESSAGE_LIMIT; 5], large), [4, 1]);
+        assert_eq!(lengths(&[MESSAGE_LIMIT; 2], default), [1, 1]);
     }
 
     #[test]
@@ -616,6 +663,50 @@ mod tests {
         assert!(!evidence.is_worth_a_call(), "an outage has begun");
         evidence.note(true);
         assert!(evidence.is_worth_a_call());
+    }
+
+    fn publisher(max_message_bytes: &str) -> Result<Publisher, SettingError> {
+        Publisher::from_settings(&Settings::from_table([
+            ("TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:order-events"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "none"),
+            ("AWS_SECRET_ACCESS_KEY", "none"),
+            ("MAX_MESSAGE_BYTES", max_message_bytes),
+        ]))
+    }
+
+    #[test]
+    fn a_topic_of_large_messages_gets_the_event_complete() {
+        let event = event(MESSAGE_LIMIT, 10, 10);
+        let json = event.to_json_within(usize::MAX).expect("JSON");
+        let limits = [("", false), ("262144", false), ("524288", true), ("1048576", true)];
+        for (limit, is_complete) in limits {
+            let publisher = publisher(limit).expect("a publisher");
+            let new = publisher.new_message(event.clone(), Some(json.clone()));
+            let stored = publisher.stored_message(Stored { json: json.clone() }, Occasion::News);
+            for message in [new, stored] {
+                let message = message.expect("a message");
+                assert_eq!(message.text == json, is_complete, "{limit}");
+                assert!(message.size() <= publisher.limit().bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_larger_limit_leaves_out_what_is_over_it_all_the_same() {
+        let event = event(LARGEST_MESSAGE_LIMIT, 10, 10);
+        let publisher = publisher("1048576").expect("a publisher");
+        let message = publisher.new_message(event, None).expect("a message");
+        let read: OrderEvent = serde_json::from_str(&message.text).expect("an event");
+        assert_eq!(read.data.omitted, ["/data/unmapped"]);
+    }
+
+    #[test]
+    fn a_limit_that_no_topic_has_is_a_wrong_setting() {
+        for wrong in ["0", "262143", "1048577", "1 MiB", "-1"] {
+            let error = publisher(wrong).err().expect("it is wrong").to_string();
+            assert!(error.contains("MAX_MESSAGE_BYTES"), "{error}");
+        }
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl<P: Provider> Receiver<P> {
         mut event: Box<OrderEvent>,
         deadline: Instant,
     ) -> Result<(Outcome, Publication), Interrupted> {
-        let json = EventJson::of(&event);
+        let json = EventJson::of(&event, self.publisher.limit());
         // A message holds all of the JSON or, without this, a part of the event.
         event.data.unmapped = None;
         let entry = Entry {
@@ -198,7 +198,10 @@ impl<P: Provider> Receiver<P> {
         match self.store.put(&entry, &attempt, patience).await? {
             Put::Stored => {}
             Put::Begun(first) => return Err(Interrupted::Begun(first)),
-            // What was erased on request is not kept again, under whatever body.
+            // What was erased on request is not kept again, under whatever body; nor is what has expired.
+            Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => {
+                return Ok((Outcome::Duplicate, Publication::Settled));
+            }
             Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
                 let outcome = match self.store.put_conflict(&entry, patience).await? {
                     KeptConflict::Kept => Outcome::Quarantined(Reason::Conflict),
@@ -252,6 +255,7 @@ impl<P: Provider> Receiver<P> {
         {
             Put::Stored => outcome_of_new,
             Put::Begun(first) => return Err(Interrupted::Begun(first)),
+            Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => Outcome::Duplicate,
             Put::Existing(head) => match (head.state, head.reason) {
                 (State::Quarantined, Some(reason)) => Outcome::Quarantined(reason),
                 (State::Quarantined, None) => outcome_of_new,

@@ -34,18 +34,21 @@ mod history;
 mod lease;
 mod outbox;
 mod parts;
+mod retention;
 #[cfg(test)]
 mod scale;
 mod written;
 
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
+pub use erasure::ErasedBy;
 pub use history::{Hour, Received};
 pub use lease::BegunRun;
 use outbox::ASK_FOR_REST_AFTER;
 pub use outbox::{Place, Superseded, With};
 use parts::{Commit, Condition, part_key};
 pub use parts::{ManifestPlace, Orphan};
+pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
 use written::{Written, sortable};
 
 type Item = HashMap<String, AttributeValue>;
@@ -59,6 +62,7 @@ const LEASE: SignedDuration = SignedDuration::from_secs(3);
 pub struct Store {
     client: aws_sdk_dynamodb::Client,
     table: String,
+    retention: Retention,
 }
 
 /// The table cannot be used. Nothing may be acknowledged.
@@ -306,6 +310,7 @@ impl Store {
         Ok(Self {
             client: aws::dynamodb(settings)?,
             table: settings.required("TABLE_NAME")?,
+            retention: Retention::from_settings(settings)?,
         })
     }
 
@@ -320,7 +325,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none.
+    /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none but a tombstone
+    /// that is over.
     pub async fn put(
         &self,
         entry: &Entry<'_>,
@@ -338,12 +344,14 @@ impl Store {
             {
                 return Ok(Put::Begun(first));
             }
-            if let Some(head) = head {
+            if let Some(head) = head.filter(|head| !retention::is_over(head, Timestamp::now())) {
                 return Ok(Put::Existing(Box::new(Head::read(head)?)));
             }
         }
+        let (state, received_at) = (entry.content.state(), entry.delivery.received_at());
+        self.retention.mark_new(&mut written.head, entry.id, state, received_at);
         let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
-        let condition = Condition::new("attribute_not_exists(pk)", []);
+        let condition = Condition::absent(Timestamp::now());
         let commit = self.commit(&written.head, &condition, end_of_manifest, patience);
         let item = match commit.await? {
             Commit::Done => return Ok(Put::Stored),

@@ -26,7 +26,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures_util::future::join_all;
 use http::{HeaderMap, Request};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use local::binaries::{Binaries, Output, workspace};
 use local::client::Client;
 use local::fixture::{Catalogue, Fixture};
@@ -352,6 +352,44 @@ impl Stack {
         other.set_body(body.to_string());
         self.sign(&mut other);
         other
+    }
+
+    /// Moves the table `by` into the past, as if so much time had passed: every time in it that a function reads, and the keys that
+    /// follow from one.
+    pub async fn let_time_pass(&self, by: SignedDuration) {
+        let earlier = |text: &str| {
+            let time: Timestamp = text.parse().expect("a time");
+            format!("{:.3}", time - by)
+        };
+        let table = &self.inner.clients().dynamodb;
+        for mut item in self.items().await {
+            for (name, value) in &mut item {
+                *value = match (name.as_str(), &*value) {
+                    (
+                        "received_at" | "next_attempt_at" | "published_at" | "dismissed_at" | "erased_at" | "since",
+                        AttributeValue::S(time),
+                    ) => AttributeValue::S(earlier(time)),
+                    ("expires_at", AttributeValue::N(seconds)) => {
+                        let seconds: i64 = seconds.parse().expect("seconds");
+                        AttributeValue::N((seconds - by.as_secs()).to_string())
+                    }
+                    ("order_sort", AttributeValue::S(key)) => {
+                        let (time, id) = key.split_once('#').expect("a time and an id");
+                        AttributeValue::S(format!("{}#{id}", earlier(time)))
+                    }
+                    ("hour", AttributeValue::S(key)) => {
+                        let [shard, hour, of] = key.rsplitn(3, '#').collect::<Vec<_>>()[..] else {
+                            panic!("{key} names no hour")
+                        };
+                        let hour = earlier(&format!("{hour}:00:00Z"));
+                        AttributeValue::S(format!("{of}#{}#{shard}", &hour[..13]))
+                    }
+                    (_, value) => value.clone(),
+                };
+            }
+            let put = table.put_item().table_name(NAME).set_item(Some(item));
+            put.send().await.expect("the table takes it");
+        }
     }
 
     /// All items of the table.

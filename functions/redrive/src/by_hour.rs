@@ -11,7 +11,7 @@ use crate::{Outbox, PAGE};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Place {
-    pub(crate) hour: Timestamp,
+    hour: Timestamp,
     shard: u8,
     after: Option<(String, String)>,
 }
@@ -24,6 +24,11 @@ impl Place {
             shard: 0,
             after: None,
         }
+    }
+
+    /// Whether its hour begins before `to`.
+    pub(crate) fn is_before(&self, to: Timestamp) -> bool {
+        self.hour < to
     }
 
     /// The position after a page that ended with `last`, or that reached the end of its shard.

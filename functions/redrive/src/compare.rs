@@ -77,7 +77,7 @@ impl Outbox {
         let mut compared = Compared::default();
         let mut size = 0;
         let mut outage = None;
-        while place.hour < task.to && size < ANSWER && Instant::now() < time.stop_at {
+        while place.is_before(task.to) && size < ANSWER && Instant::now() < time.stop_at {
             match timeout_at(time.give_up_at, self.compare_page(&task, &place)).await {
                 Ok(Ok((page, next))) => {
                     size += page.add_to(&mut compared);
@@ -100,7 +100,7 @@ impl Outbox {
             provider = task.provider,
             "compare"
         );
-        let cursor = (place.hour < task.to).then_some(place);
+        let cursor = place.is_before(task.to).then_some(place);
         let mut answer = json!(compared);
         answer["done"] = cursor.is_none().into();
         answer["cursor"] = json!(cursor);

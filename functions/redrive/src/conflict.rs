@@ -80,7 +80,7 @@ impl Outbox {
             return Ok(Published::Accepted(new));
         }
         event.id = new.clone();
-        let json = EventJson::of(&event);
+        let json = EventJson::of(&event, self.publisher.limit());
         let entry = Entry {
             id: &new,
             provider,

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::publisher::{Evidence, Fault, Occasion, PublishError};
+use shared::publisher::{Evidence, Fault, MessageLimit, Occasion, PublishError};
 use shared::store::{BegunRun, Head, Place, SHARDS, State, StoreError, With};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -239,11 +239,15 @@ impl Outbox {
                 tracing::warn!(%cause, "the end of the run is not noted; the next run leases what it tries");
             }
         }
+        let is_sound = progress.may_go_on();
+        // Boxed: the compiler has a limit for how deep futures are nested.
+        let expired = if is_sound { Box::pin(self.trim(time)).await } else { 0 };
         let report = Report {
+            expired,
             published: progress.counts.published,
             put_off: progress.counts.put_off,
             failed: progress.counts.failed,
-            done: plan.is_done() && progress.may_go_on(),
+            done: plan.is_done() && is_sound,
             outage: progress
                 .outage
                 .or_else(|| progress.unreadable.as_ref().map(StoreError::to_string)),
@@ -281,7 +285,14 @@ impl Outbox {
 impl Run<'_> {
     /// Works through the plan until it is done, its time is over, or nothing passes.
     async fn work(&self, plan: &mut Plan, progress: &mut Progress) {
-        let mut throttle = Throttle::new(PAGES_AT_ONCE);
+        // Larger messages need more memory for a page.
+        let larger = self
+            .outbox
+            .publisher
+            .limit()
+            .bytes()
+            .div_ceil(MessageLimit::default().bytes());
+        let mut throttle = Throttle::new((PAGES_AT_ONCE / larger).max(1));
         let mut in_hand = FuturesUnordered::new();
         loop {
             while throttle.admits_beside(in_hand.len())

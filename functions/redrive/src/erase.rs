@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::store::{Head, Hour, Received, State, StoreError, With};
+use shared::store::{ErasedBy, Head, Hour, Received, State, StoreError, With};
 use tokio::time::Instant;
 
 use crate::mentions::Address;
@@ -184,7 +184,7 @@ impl Outbox {
                     self.store.erase_beside(id).await?;
                 }
             }
-            _ => counts.erased += u64::from(dry_run || self.store.erase(id, head).await?),
+            _ => counts.erased += u64::from(dry_run || self.store.erase(id, head, ErasedBy::Operator).await?),
         }
         Ok(())
     }

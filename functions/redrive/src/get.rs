@@ -120,9 +120,11 @@ impl Outbox {
             let last = last.ok_or_else(|| TaskError::NoTask("the cursor is of another get".to_owned()))?;
             ids.drain(..=last);
         }
+        let expiry = self.store.expiry(Timestamp::now()).await?;
         let mut size = shown.conflicts.len() * OVERHEAD;
         for ids in ids.chunks(10) {
             let mut heads = self.store.heads(ids, With::Event).await?;
+            heads.retain(|(_, head)| !expiry.has_expired(head));
             // DynamoDB answers in an order of its own.
             heads.sort_by_key(|(id, _)| ids.iter().position(|wanted| wanted == id));
             for (id, head) in heads {

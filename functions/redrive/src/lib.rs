@@ -20,7 +20,9 @@ mod replay;
 mod report;
 mod reprocess;
 mod requeue;
+mod retain;
 mod throttle;
+mod trim;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -46,9 +48,6 @@ const TELLING_BUDGET: Duration = Duration::from_millis(3_500);
 
 /// Events that are read from an index at once.
 const PAGE: i32 = 10;
-
-/// Bytes of messages that are held in memory for one page, and one message over that: no call to SNS takes more.
-const CHUNK: usize = 256 * 1024;
 
 /// What an invocation asks for.
 #[derive(Debug, Deserialize)]
@@ -76,6 +75,8 @@ pub enum Task {
     Compare(compare::Compare),
     /// List the parts that no event refers to.
     Audit(audit::Audit),
+    /// Apply today's retention to events that are stored already.
+    Retain(retain::Retain),
 }
 
 /// What is answered to a task.
@@ -168,12 +169,14 @@ impl Outbox {
             Task::Redrive(redrive) => Box::pin(self.drain(redrive.shards()?, time)).await,
             Task::Replay(replay) => self.replay(replay, time).await,
             Task::Requeue(requeue) => self.requeue(&requeue, time).await,
-            Task::Reprocess(reprocess) => self.reprocess(&reprocess, time).await,
+            // Boxed: these futures are large.
+            Task::Reprocess(reprocess) => Box::pin(self.reprocess(&reprocess, time)).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
             Task::Undismiss(undismiss) => self.undismiss(&undismiss).await,
             Task::PublishConflict(conflict) => Box::pin(self.publish_conflict(&conflict, time)).await,
             Task::Erase(erase) => Box::pin(self.erase(&erase, time)).await,
             Task::Compare(compare) => self.compare(compare, time).await,
+            Task::Retain(retain) => self.retain(retain, time).await,
         };
         report.map(Answer::Report)
     }
@@ -189,6 +192,8 @@ impl Outbox {
     ) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(heads.len());
         let (mut chunk, mut size) = (Vec::new(), 0);
+        // That much is held in memory for one page, and one message over that: no call to SNS takes more.
+        let full = self.publisher.limit().bytes();
         let mut ended_by: Option<PublishError> = None;
         for (id, head) in heads {
             // Nothing waits in the chunk then.
@@ -211,7 +216,7 @@ impl Outbox {
                 }
                 Err(error) => Some(error),
             };
-            if size >= CHUNK || unreadable.is_some() {
+            if size >= full || unreadable.is_some() {
                 results.extend(self.publisher.publish_all(std::mem::take(&mut chunk), evidence).await);
                 size = 0;
                 ended_by = results.last().and_then(|result| ends(result, evidence));

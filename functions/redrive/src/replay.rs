@@ -33,11 +33,11 @@ pub struct Replay {
 impl Outbox {
     pub(crate) async fn replay(&self, replay: Replay, time: TimeLeft) -> Result<Value, TaskError> {
         let mut place = replay.cursor.clone().unwrap_or_else(|| Place::at(replay.from));
-        let mut replayed = 0;
+        let mut counts = Counts::default();
         let evidence = Evidence::default();
-        while place.hour < replay.to {
+        while place.is_before(replay.to) {
             if Instant::now() >= time.stop_at {
-                return Ok(answer(replayed, &replay, Some(&place), None));
+                return Ok(answer(&counts, &replay, Some(&place), None));
             }
             let page = timeout_at(
                 time.give_up_at,
@@ -45,19 +45,27 @@ impl Outbox {
             )
             .await;
             let Ok(page) = page else {
-                return Ok(answer(replayed, &replay, Some(&place), Some("no answer in time")));
+                return Ok(answer(&counts, &replay, Some(&place), Some("no answer in time")));
             };
             match page {
-                Ok(Page::Published(count, next)) => {
-                    replayed += count;
+                Ok(Page::Published(of_page, next)) => {
+                    counts.replayed += of_page.replayed;
+                    counts.expired += of_page.expired;
                     place = next;
                 }
-                Ok(Page::Outage(cause)) => return Ok(answer(replayed, &replay, Some(&place), Some(&cause))),
-                Err(error) => return Ok(answer(replayed, &replay, Some(&place), Some(&error.to_string()))),
+                Ok(Page::Outage(cause)) => return Ok(answer(&counts, &replay, Some(&place), Some(&cause))),
+                Err(error) => return Ok(answer(&counts, &replay, Some(&place), Some(&error.to_string()))),
             }
         }
-        tracing::info!(replayed, dry_run = replay.dry_run, provider = replay.provider, "replay");
-        Ok(answer(replayed, &replay, None, None))
+        let Counts { replayed, expired } = counts;
+        tracing::info!(
+            replayed,
+            expired,
+            dry_run = replay.dry_run,
+            provider = replay.provider,
+            "replay"
+        );
+        Ok(answer(&counts, &replay, None, None))
     }
 
     async fn replay_page(
@@ -80,8 +88,12 @@ impl Outbox {
                     && replay.shop.as_deref().is_none_or(|shop| head.shop() == Some(shop))
                     && (replay.types.is_empty() || replay.types.iter().any(|wanted| head.event_type() == Some(wanted)))
             });
-        let wanted: Vec<_> = wanted.collect();
-        let mut count = wanted.len() as u64;
+        let now = Timestamp::now();
+        let (expired, wanted): (Vec<_>, Vec<_>) = wanted.partition(|(_, head)| self.store.has_expired(head, now));
+        let mut counts = Counts {
+            replayed: wanted.len() as u64,
+            expired: expired.len() as u64,
+        };
         if !replay.dry_run {
             let results = self.publish(&wanted, Occasion::Replay, until, evidence).await;
             for ((id, _), result) in wanted.iter().zip(results) {
@@ -95,19 +107,35 @@ impl Outbox {
                     // The page is replayed again: what was published of it is published twice, under the same ids.
                     return Ok(Page::Outage(error.cause));
                 }
-                count -= 1;
+                counts.replayed -= 1;
                 tracing::error!(event_id = %id, cause = error.cause, "the event cannot be published");
             }
         }
-        Ok(Page::Published(count, place.next(last)))
+        Ok(Page::Published(counts, place.next(last)))
     }
 }
 
+/// What became of the events.
+#[derive(Default)]
+struct Counts {
+    replayed: u64,
+    /// Not replayed: they have expired, and are not removed yet.
+    expired: u64,
+}
+
 enum Page {
-    Published(u64, Place),
+    Published(Counts, Place),
     Outage(String),
 }
 
-fn answer(replayed: u64, replay: &Replay, cursor: Option<&Place>, outage: Option<&str>) -> Value {
-    json!({"replayed": replayed, "dry_run": replay.dry_run, "done": cursor.is_none(), "cursor": cursor, "outage": outage})
+fn answer(counts: &Counts, replay: &Replay, cursor: Option<&Place>, outage: Option<&str>) -> Value {
+    let Counts { replayed, expired } = counts;
+    json!({
+        "replayed": replayed,
+        "expired": expired,
+        "dry_run": replay.dry_run,
+        "done": cursor.is_none(),
+        "cursor": cursor,
+        "outage": outage,
+    })
 }

@@ -22,6 +22,8 @@ pub(crate) struct Run {
     pub(crate) published: u64,
     pub(crate) put_off: u64,
     pub(crate) failed: u64,
+    /// Expired events that were removed.
+    pub(crate) expired: u64,
     pub(crate) done: bool,
     /// Why nothing more can be published at the moment; the events stay in the outbox.
     pub(crate) outage: Option<String>,
@@ -34,14 +36,15 @@ impl Outbox {
         let until = deadline
             .checked_sub(ANSWER_BUDGET)
             .map_or(deadline, |last| last.min(Instant::now() + COUNTING_BUDGET));
-        let (oldest, failed, quarantined) = if measures {
+        let (oldest, failed, quarantined, expiring) = if measures {
             tokio::join!(
                 known(until, self.store.oldest_pending()),
                 known(until, self.store.count(State::Failed)),
                 known(until, self.store.count(State::Quarantined)),
+                known(until, self.store.count_expiring_quarantined(Timestamp::now())),
             )
         } else {
-            (None, None, None)
+            (None, None, None, None)
         };
         if let Some(oldest) = oldest {
             let age = oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
@@ -51,6 +54,7 @@ impl Outbox {
         for (name, count) in [
             ("FailedEvents", failed),
             ("QuarantinedEvents", quarantined),
+            ("ExpiringQuarantined", expiring),
             ("Redriven", Some(run.published)),
         ] {
             if let Some(count) = count {

@@ -77,6 +77,8 @@ struct Reprocessed {
     conflicts: u64,
     unsupported: u64,
     quarantined: u64,
+    /// Not read: they have expired, and are not removed yet.
+    expired: u64,
     /// What a dry run would have made of a new id: the hash of its body.
     would_be: HashMap<EventId, String>,
 }
@@ -128,6 +130,7 @@ impl Outbox {
             conflicts,
             unsupported,
             quarantined,
+            expired,
             ..
         } = reprocessed;
         tracing::info!(
@@ -136,6 +139,7 @@ impl Outbox {
             conflicts,
             unsupported,
             quarantined,
+            expired,
             outage,
             dry_run = task.dry_run,
             "reprocess"
@@ -146,6 +150,7 @@ impl Outbox {
             "conflicts": conflicts,
             "unsupported": unsupported,
             "quarantined": quarantined,
+            "expired": expired,
             "dry_run": task.dry_run,
             "done": is_done,
             "cursor": (!is_done).then_some(cursor),
@@ -163,6 +168,7 @@ impl Outbox {
         reprocessed: &mut Reprocessed,
     ) -> Result<bool, TaskError> {
         let (keys, next) = self.next_deliveries(source, cursor).await?;
+        let expiry = self.store.expiry(Timestamp::now()).await?;
         let ids: Vec<EventId> = keys.iter().map(|(id, _)| id.clone()).collect();
         let mut heads: HashMap<EventId, Head> = HashMap::new();
         if !ids.is_empty() {
@@ -175,6 +181,11 @@ impl Outbox {
             if let Some(head) = heads.remove(&id)
                 && task.wants(&head, source)
             {
+                if expiry.has_expired(&head) {
+                    reprocessed.expired += 1;
+                    cursor.after = received.or(cursor.after.take());
+                    continue;
+                }
                 let whole = self.store.heads(std::slice::from_ref(&id), With::Delivery).await?;
                 if let Some((id, head)) = whole.first().filter(|(_, head)| task.wants(head, source)) {
                     self.reprocess_one(task, id, head, time, reprocessed).await?;
@@ -271,7 +282,7 @@ impl Outbox {
         };
         match &understanding.meaning {
             Meaning::Order(event) => {
-                let json = EventJson::of(event);
+                let json = EventJson::of(event, self.publisher.limit());
                 let entry = Entry {
                     id: &understanding.id,
                     provider,

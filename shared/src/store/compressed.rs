@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 use crate::event::OrderEvent;
-use crate::publisher::MESSAGE_LIMIT;
+use crate::publisher::MessageLimit;
 
 thread_local! {
     /// Kept, because setting one up takes several times as long as compressing an order.
@@ -20,16 +20,17 @@ pub struct EventJson {
 }
 
 impl EventJson {
-    /// Writes `event`. No more than one message's worth of its text is in memory at once.
-    pub fn of(event: &OrderEvent) -> Self {
+    /// Writes `event`. No more of its text is in memory at once than a message of `limit` holds.
+    pub fn of(event: &OrderEvent, limit: MessageLimit) -> Self {
         let mut writing = Writing {
             text: Vec::new(),
             gzip: None,
+            limit: limit.bytes(),
         };
         event
             .write_json(&mut writing)
             .expect("an event has string keys and finite numbers, and memory takes them");
-        let Writing { text, gzip } = writing;
+        let Writing { text, gzip, .. } = writing;
         let is_whole = gzip.is_none();
         Self {
             compressed: gzip.unwrap_or_else(Gzip::new).finish(&text),
@@ -52,15 +53,16 @@ impl EventJson {
 struct Writing {
     text: Vec<u8>,
     gzip: Option<Gzip>,
+    limit: usize,
 }
 
 impl Write for Writing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.text.len() + bytes.len() > MESSAGE_LIMIT {
+        if self.text.len() + bytes.len() > self.limit {
             let gzip = self.gzip.get_or_insert_with(Gzip::new);
             gzip.add(&self.text);
             self.text.clear();
-            if bytes.len() > MESSAGE_LIMIT {
+            if bytes.len() > self.limit {
                 gzip.add(bytes);
                 return Ok(bytes.len());
             }
@@ -164,16 +166,17 @@ mod tests {
 
     #[test]
     fn an_event_is_stored_whole_and_is_a_text_only_where_that_may_be_a_message() {
+        let limit = MessageLimit::default().bytes();
         let text = |letters| "x\u{ffff}".repeat(letters);
         for (note, id) in [
             (text(0), text(7)),
             (text(30_000), text(7)),
             (text(100_000), text(7)),
             (text(1_000), text(700_000)),
-            (text(MESSAGE_LIMIT), text(MESSAGE_LIMIT)),
+            (text(limit), text(limit)),
             // Written at once.
-            ("x".repeat(MESSAGE_LIMIT + 1), text(7)),
-            (text(7), "x".repeat(MESSAGE_LIMIT)),
+            ("x".repeat(limit + 1), text(7)),
+            (text(7), "x".repeat(limit)),
         ] {
             let lengths = (note.len(), id.len());
             let event = sample(Order {
@@ -181,10 +184,10 @@ mod tests {
                 note: Some(note),
                 ..Order::default()
             });
-            let json = EventJson::of(&event);
+            let json = EventJson::of(&event, MessageLimit::default());
             let expected = event.to_json();
             assert!(unzipped(json.compressed()) == expected.as_bytes(), "{lengths:?}");
-            let may_be_a_message = expected.len() <= MESSAGE_LIMIT;
+            let may_be_a_message = expected.len() <= limit;
             assert_eq!(json.into_text(), may_be_a_message.then_some(expected));
         }
     }

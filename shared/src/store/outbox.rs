@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::conflicts::{KeptConflict, Transacted};
 use super::parts::{Commit, Condition, parts_named_by};
+use super::retention::is_over;
 use super::written::{Written, sortable};
 use super::{
-    AttemptId, Entry, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of, index_key,
-    item_key, patiently,
+    AttemptId, Entry, ErasedBy, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of,
+    index_key, item_key, patiently,
 };
 use crate::identity::{EventId, SHARDS};
 
@@ -31,7 +32,7 @@ pub enum With {
 }
 
 /// What of a head says where its event stands, and which one it is.
-const STANDING: [&str; 16] = [
+const STANDING: [&str; 18] = [
     "pk",
     "state",
     "reason",
@@ -45,6 +46,8 @@ const STANDING: [&str; 16] = [
     "attempt_id",
     "next_attempt_at",
     "received_at",
+    "published_at",
+    "expires_at",
     "provider",
     "shop",
     "type",
@@ -121,18 +124,16 @@ impl Store {
 
     /// Moves an event from pending to published. False where somebody else did.
     pub async fn mark_published(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :published, published_at = :now REMOVE #work, next_attempt_at";
-        self.update(
-            id,
-            change,
-            "#state = :pending",
-            [
-                (":published", AttributeValue::S(State::Published.as_str().to_owned())),
-                (":now", AttributeValue::S(sortable(Timestamp::now()))),
-                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
-            ],
-        )
-        .await
+        let now = Timestamp::now();
+        let leave_work = self.retention.leave_work(State::Published, id, now);
+        let change = format!("SET #state = :published, published_at = :now{}", leave_work.clauses());
+        let mut values = leave_work.values();
+        values.extend([
+            (":published", AttributeValue::S(State::Published.as_str().to_owned())),
+            (":now", AttributeValue::S(sortable(now))),
+            (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
+        ]);
+        self.update(id, &change, "#state = :pending", values).await
     }
 
     /// Writes an event over its quarantined or unsupported self, now that it is understood. False where somebody else did.
@@ -176,7 +177,18 @@ impl Store {
         now: Timestamp,
         limit: i32,
     ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
-        let work = AttributeValue::S(format!("{}#{}", state.as_str(), place.shard));
+        self.due_as(state.as_str(), place, now, limit).await
+    }
+
+    /// The events of one kind in the index `work` whose time has come.
+    pub(super) async fn due_as(
+        &self,
+        kind: &str,
+        place: &Place,
+        now: Timestamp,
+        limit: i32,
+    ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
+        let work = AttributeValue::S(format!("{kind}#{}", place.shard));
         let start = place
             .after
             .as_ref()
@@ -196,7 +208,7 @@ impl Store {
         Ok((ids_of(page.items()), place.next(page.last_evaluated_key.as_ref())))
     }
 
-    /// The heads of some events as they stand now; an event that is gone is left out. At most 100.
+    /// The heads of some events as they stand now; an event that is gone, and a tombstone that is over, is left out. At most 100.
     pub async fn heads(&self, ids: &[EventId], with: With) -> Result<Vec<(EventId, Head)>, StoreError> {
         let attributes = match with {
             With::Nothing => Some(STANDING.to_vec()),
@@ -204,7 +216,11 @@ impl Store {
             With::Delivery => None,
         };
         let mut heads = Vec::with_capacity(ids.len());
+        let now = Timestamp::now();
         for item in self.head_items(ids, attributes.as_deref()).await? {
+            if is_over(&item, now) {
+                continue;
+            }
             let id = item
                 .get("pk")
                 .and_then(|pk| pk.as_s().ok())
@@ -300,40 +316,38 @@ impl Store {
 
     /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
     pub async fn set_aside(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :unsupported REMOVE #work, next_attempt_at, reason";
-        self.update(
-            id,
-            change,
-            "#state = :quarantined",
-            [
-                (
-                    ":unsupported",
-                    AttributeValue::S(State::Unsupported.as_str().to_owned()),
-                ),
-                (
-                    ":quarantined",
-                    AttributeValue::S(State::Quarantined.as_str().to_owned()),
-                ),
-            ],
-        )
-        .await
+        let leave_work = self.retention.leave_work(State::Unsupported, id, Timestamp::now());
+        let change = match leave_work.clauses() {
+            clauses if clauses.contains("REMOVE") => format!("SET #state = :unsupported{clauses}, reason"),
+            clauses => format!("SET #state = :unsupported{clauses} REMOVE reason"),
+        };
+        let mut values = leave_work.values();
+        values.extend([
+            (
+                ":unsupported",
+                AttributeValue::S(State::Unsupported.as_str().to_owned()),
+            ),
+            (
+                ":quarantined",
+                AttributeValue::S(State::Quarantined.as_str().to_owned()),
+            ),
+        ]);
+        self.update(id, &change, "#state = :quarantined", values).await
     }
 
     /// Settles a quarantined event that somebody has looked at; the reason stays. False where it is not quarantined.
     pub async fn dismiss(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change = "SET #state = :unsupported, dismissed_at = :now REMOVE #work, next_attempt_at";
+        let now = Timestamp::now();
+        let leave_work = self.retention.leave_work(State::Unsupported, id, now);
+        let change = format!("SET #state = :unsupported, dismissed_at = :now{}", leave_work.clauses());
         let state = |state: State| AttributeValue::S(state.as_str().to_owned());
-        self.update(
-            id,
-            change,
-            "#state = :quarantined",
-            [
-                (":unsupported", state(State::Unsupported)),
-                (":now", AttributeValue::S(sortable(Timestamp::now()))),
-                (":quarantined", state(State::Quarantined)),
-            ],
-        )
-        .await
+        let mut values = leave_work.values();
+        values.extend([
+            (":unsupported", state(State::Unsupported)),
+            (":now", AttributeValue::S(sortable(now))),
+            (":quarantined", state(State::Quarantined)),
+        ]);
+        self.update(id, &change, "#state = :quarantined", values).await
     }
 
     /// Takes back a dismissal: the delivery is quarantined again, with its reason. False where it is not dismissed.
@@ -382,15 +396,23 @@ impl Store {
                 values.push((placeholder, value.clone()));
             }
         }
-        change += " REMOVE #work, next_attempt_at";
+        let leave_work = self
+            .retention
+            .leave_work(State::Superseded, old, entry.delivery.received_at());
+        change += leave_work.clauses();
+        values.extend(leave_work.values());
+        let now = Timestamp::now();
         // Parts are written only if there is no event yet to have them.
         let is_known = !written.parts.is_empty() && self.get(entry.id, "head").await?.is_some();
         if !is_known {
             let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
+            let absent = Condition::absent(now);
             let put = Put::builder()
                 .table_name(&self.table)
                 .set_item(Some(std::mem::take(&mut written.head)))
-                .condition_expression("attribute_not_exists(pk)")
+                .condition_expression(absent.expression())
+                .set_expression_attribute_names(absent.names())
+                .set_expression_attribute_values(absent.values())
                 .build()
                 .expect("table and item are set");
             let mark = Update::builder()
@@ -444,7 +466,7 @@ impl Store {
         let is_marked = self.update(old, &change, "#state = :from", values).await?;
         if superseded == Superseded::Erased {
             let head = self.head(old).await?;
-            self.erase(old, &head).await?;
+            self.erase(old, &head, ErasedBy::Operator).await?;
         }
         Ok(if is_marked { superseded } else { Superseded::ByAnother })
     }

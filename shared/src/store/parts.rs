@@ -24,7 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::written::{Written, sortable};
-use super::{Entry, Item, Patience, Store, StoreError, describe, item_key, patiently};
+use super::{Entry, Item, Patience, State, Store, StoreError, describe, item_key, patiently};
 use crate::identity::{EventId, SHARDS};
 
 /// How long after the last try the parts of an entry that never committed are deleted. Every provider has given up by then, or
@@ -151,11 +151,29 @@ impl Condition {
         }
     }
 
-    fn names(&self) -> Option<HashMap<String, String>> {
+    /// The condition that there is no event: no item, or a tombstone that is over at `now` and that DynamoDB has not deleted yet.
+    pub(super) fn absent(now: Timestamp) -> Self {
+        let mut condition = Self::new(
+            "attribute_not_exists(pk) OR (#state = :erased AND expires_at <= :now)",
+            [(":erased", State::Erased.as_str())],
+        );
+        let now = AttributeValue::N(now.as_second().to_string());
+        condition.values.insert(":now".to_owned(), now);
+        condition
+    }
+
+    /// The condition itself.
+    pub(super) fn expression(&self) -> &'static str {
+        self.expression
+    }
+
+    /// The names of its placeholders.
+    pub(super) fn names(&self) -> Option<HashMap<String, String>> {
         (!self.names.is_empty()).then(|| self.names.clone())
     }
 
-    fn values(&self) -> Option<Item> {
+    /// Its values.
+    pub(super) fn values(&self) -> Option<Item> {
         (!self.values.is_empty()).then(|| self.values.clone())
     }
 }

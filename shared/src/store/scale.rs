@@ -11,6 +11,7 @@ use crate::delivery::Delivery;
 use crate::event::Order;
 use crate::event::tests::sample;
 use crate::identity::{EventId, Identity, Shop};
+use crate::publisher::MessageLimit;
 use crate::verification::Verified;
 
 /// Events a second: the API's default.
@@ -72,7 +73,7 @@ fn heads() -> impl Iterator<Item = Item> {
     let shop = Shop::parse("main").expect("a shop");
     let begun: Timestamp = "2026-11-28T10:00:00Z".parse().expect("a time");
     let event = sample(Order::default());
-    let json = EventJson::of(&event);
+    let json = EventJson::of(&event, MessageLimit::default());
     (0..EVENTS).map(move |number| {
         let order = format!("{}", 1_000_000 + number);
         let id = EventId::new(
