@@ -23,6 +23,7 @@ use crate::store::Clients;
 use crate::tap::Tap;
 use crate::template;
 use crate::view::{self, View};
+use crate::wire::Wire;
 
 /// The ports; 0 is any free one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,6 +61,8 @@ pub struct Config {
     pub aws: Option<String>,
     /// The file of the table, which outlives the stack; else it is in memory.
     pub table: Option<PathBuf>,
+    /// Whether the functions make their calls through proxies, whose connections can be damaged.
+    pub wires: bool,
     /// The live view, if there is to be one.
     pub view: Option<view::Config>,
     /// Where it says what happens.
@@ -79,10 +82,22 @@ impl Config {
             environments: 10,
             aws: None,
             table: None,
+            wires: false,
             view: None,
             log,
         }
     }
+}
+
+/// The proxies between the functions and what they call.
+#[derive(Debug)]
+pub struct Wires {
+    /// Before DynamoDB.
+    pub dynamodb: Wire,
+    /// Before SNS and SQS.
+    pub messages: Wire,
+    /// Before the stand-in for Snipcart.
+    pub snipcart: Wire,
 }
 
 /// A running stack, empty at first. Dropping it ends it; [`Stack::shutdown`] also waits until its processes are gone.
@@ -93,6 +108,7 @@ pub struct Stack {
     scheduled: Vec<template::Function>,
     endpoints: Endpoints,
     snipcart: Snipcart,
+    wires: Option<Wires>,
     environments: Environments,
     tap: Tap,
     clients: Clients,
@@ -134,11 +150,23 @@ impl Stack {
         clients.create().await?;
         let snipcart = Snipcart::start(snipcart);
 
-        let urls = Urls {
+        let mut urls = Urls {
             dynamodb: endpoints.dynamodb_url(),
             messages: endpoints.messages_url(),
             snipcart_api: snipcart.api_url(),
         };
+        let mut wires = None;
+        if config.wires {
+            let made = Wires {
+                dynamodb: Wire::to(&urls.dynamodb).await?,
+                messages: Wire::to(&urls.messages).await?,
+                snipcart: Wire::to(&snipcart.url()).await?,
+            };
+            made.dynamodb.url().clone_into(&mut urls.dynamodb);
+            made.messages.url().clone_into(&mut urls.messages);
+            urls.snipcart_api = Snipcart::api_url_of(made.snipcart.url());
+            wires = Some(made);
+        }
         let mut functions = Vec::new();
         let mut secrets = BTreeMap::new();
         for function in &config.functions {
@@ -195,6 +223,7 @@ impl Stack {
             scheduled,
             endpoints,
             snipcart,
+            wires,
             environments,
             tap,
             clients,
@@ -253,6 +282,11 @@ impl Stack {
     /// The stand-in for Snipcart.
     pub fn snipcart(&self) -> &Snipcart {
         &self.snipcart
+    }
+
+    /// The proxies that the functions call through, if there are any.
+    pub fn wires(&self) -> Option<&Wires> {
+        self.wires.as_ref()
     }
 
     /// The tap on the AWS endpoints.

@@ -24,6 +24,8 @@ mod function;
 #[cfg(feature = "receiver")]
 mod http;
 pub mod identity;
+#[cfg(feature = "receiver")]
+mod moment;
 pub mod money;
 #[cfg(feature = "receiver")]
 pub mod payload;

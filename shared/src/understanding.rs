@@ -145,6 +145,7 @@ mod tests {
     use std::collections::HashMap;
 
     use lambda_http::http::Method;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::answer::Refusal;
@@ -164,7 +165,7 @@ mod tests {
             Ok(Self)
         }
 
-        async fn verify(&self, _: &Delivery, (): &()) -> Result<Proof, Refusal> {
+        async fn verify(&self, _: &Delivery, (): &(), _: Instant) -> Result<Proof, Refusal> {
             Err(Refusal::Unauthorized("nothing is verified here"))
         }
 

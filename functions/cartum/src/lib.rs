@@ -18,6 +18,7 @@ use shared::provider::{Identified, NoOrderEvent, Normalized};
 use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
+use tokio::time::Instant;
 
 /// Cartum.
 pub struct Cartum {
@@ -53,7 +54,7 @@ impl Provider for Cartum {
         Ok(Self { time_zone })
     }
 
-    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets, _: Instant) -> Result<Proof, Refusal> {
         url_token(delivery, &secrets.tokens)
     }
 

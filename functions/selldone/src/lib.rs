@@ -16,6 +16,7 @@ use shared::provider::{Identified, NoOrderEvent, Normalized};
 use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
+use tokio::time::Instant;
 
 pub use payload::Action;
 
@@ -39,7 +40,7 @@ impl Provider for Selldone {
         Ok(Self)
     }
 
-    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets, _: Instant) -> Result<Proof, Refusal> {
         url_token(delivery, &secrets.tokens)
     }
 
