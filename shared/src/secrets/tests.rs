@@ -80,7 +80,10 @@ fn a_malformed_shop_is_named_with_its_field() {
         let json = format!(r#"{{"shops":{{"main":{malformed},"other":{GOOD},"hunter2 ":{malformed}}}}}"#);
         let shops = parse::<Everything>(&json).expect(&json);
         let other = shops["other"].as_ref().expect("the other shop is not malformed");
-        assert_eq!((other.tokens.len(), other.keys.live().map(|keys| keys.len())), (1, Some(1)));
+        assert_eq!(
+            (other.tokens.len(), other.keys.live().map(|keys| keys.len())),
+            (1, Some(1))
+        );
         assert_eq!(other.header.as_ref().map(HeaderName::as_str), Some("x-signature"));
         let told = shops["main"].as_ref().expect_err(&json);
         assert_eq!(*told, format!("the secret is not as documented: shop main: {cause}"));
