@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, fs};
 
 use local::server::Port;
@@ -15,6 +16,7 @@ use shared::event::OrderEvent;
 use shared::settings::Settings;
 use shared::understanding::{Meaning, Understanding, understand};
 use shared::verification::Verified;
+use tokio::time::Instant;
 
 /// What becomes of the events that are not published.
 const NOT_PUBLISHED: &[(&str, &[&str])] = &[
@@ -125,7 +127,7 @@ async fn check<P: Provider>(overrides: &[(&str, &str)]) {
         let request = lambda_http::request::from_reader(fs::File::open(&path).expect("an event")).expect("an event");
         let delivery = Delivery::read(request, P::METHODS, BodyLimit::new(BodyLimit::DEFAULT)).expect("a delivery");
         let proof = provider
-            .verify(&delivery, &secrets)
+            .verify(&delivery, &secrets, Instant::now() + Duration::from_secs(5))
             .await
             .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         let Understanding { id, meaning } = understand(&provider, &Verified::new(delivery, proof));

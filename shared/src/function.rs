@@ -217,7 +217,8 @@ impl<P: Provider> Function<P> {
                 secret: receiver.secret(),
                 cause: &cause,
             };
-            self.telemetry.write(Level::ERROR, "the secret cannot be used", &line);
+            self.telemetry
+                .write(Level::ERROR, "the secret is malformed or refused", &line);
         }
     }
 
