@@ -322,7 +322,9 @@ pub async fn run(
 
     stack.tap().follow_nothing();
     stack.snipcart().follow(|_| None);
-    wires.iter().for_each(|(_, wire)| wire.follow_nothing());
+    for (_, wire) in wires {
+        wire.follow_nothing();
+    }
     sending.store(false, Ordering::Relaxed);
     let ended = |_| Error::Send("a part of the run ended before its time".to_owned());
     let mut redriven = meanwhile.await.map_err(ended)?;

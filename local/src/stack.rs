@@ -100,6 +100,21 @@ pub struct Wires {
     pub snipcart: Wire,
 }
 
+impl Wires {
+    /// Puts a proxy before each server, and its URL in the place of the server's.
+    async fn before(urls: &mut Urls, snipcart: &Snipcart) -> Result<Self, Error> {
+        let wires = Self {
+            dynamodb: Wire::to(&urls.dynamodb).await?,
+            messages: Wire::to(&urls.messages).await?,
+            snipcart: Wire::to(&snipcart.url()).await?,
+        };
+        wires.dynamodb.url().clone_into(&mut urls.dynamodb);
+        wires.messages.url().clone_into(&mut urls.messages);
+        urls.snipcart_api = Snipcart::api_url_of(wires.snipcart.url());
+        Ok(wires)
+    }
+}
+
 /// A running stack, empty at first. Dropping it ends it; [`Stack::shutdown`] also waits until its processes are gone.
 #[derive(Debug)]
 pub struct Stack {
@@ -155,18 +170,11 @@ impl Stack {
             messages: endpoints.messages_url(),
             snipcart_api: snipcart.api_url(),
         };
-        let mut wires = None;
-        if config.wires {
-            let made = Wires {
-                dynamodb: Wire::to(&urls.dynamodb).await?,
-                messages: Wire::to(&urls.messages).await?,
-                snipcart: Wire::to(&snipcart.url()).await?,
-            };
-            made.dynamodb.url().clone_into(&mut urls.dynamodb);
-            made.messages.url().clone_into(&mut urls.messages);
-            urls.snipcart_api = Snipcart::api_url_of(made.snipcart.url());
-            wires = Some(made);
-        }
+        let wires = if config.wires {
+            Some(Wires::before(&mut urls, &snipcart).await?)
+        } else {
+            None
+        };
         let mut functions = Vec::new();
         let mut secrets = BTreeMap::new();
         for function in &config.functions {

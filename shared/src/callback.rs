@@ -140,11 +140,7 @@ fn conclude(tries: &[Try]) -> Confirmation {
     for ended in tries {
         concluded = match (ended, concluded) {
             (Try::Answered(StatusCode::OK), _) => return Confirmation::Confirmed(Proof::of_a_passed_check()),
-            (Try::Answered(status), _) => Confirmation::Refused {
-                status: *status,
-                is_certain,
-            },
-            (Try::Failed(status), Confirmation::Unreachable(_)) => Confirmation::Refused {
+            (Try::Answered(status), _) | (Try::Failed(status), Confirmation::Unreachable(_)) => Confirmation::Refused {
                 status: *status,
                 is_certain,
             },
@@ -201,9 +197,9 @@ mod tests {
             });
             // All are accepted before the first has done its part.
             let connections: Vec<_> = connections.collect();
-            connections
-                .into_iter()
-                .for_each(|connection| connection.join().unwrap());
+            for connection in connections {
+                connection.join().unwrap();
+            }
         });
         let confirmation = ask_over(&Pool::new(), &url, &key(), soon()).await;
         // Meanwhile the runtime closes what has been given up.

@@ -39,7 +39,7 @@ mod tests {
             steady: earlier.steady + Duration::from_secs(steady),
             wall,
         };
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         assert_eq!(later(1, earlier.wall + minute).since(earlier), minute, "frozen");
         assert_eq!(later(60, earlier.wall - minute).since(earlier), minute, "set back");
     }

@@ -13,6 +13,7 @@
 //! | about a secret that cannot be used or holds no shop, while deliveries are refused for it | 5 s |
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -353,7 +354,8 @@ fn report<S>(shops: &BTreeMap<String, Known<S>>) -> Option<String> {
     let (named, others) = causes.split_at(causes.len().min(MOST_SHOPS_NAMED));
     let mut report = named.join("; ");
     if !others.is_empty() {
-        report.push_str(&format!("; and {} other shops", others.len()));
+        // Writing to a text does not fail.
+        let _ = write!(report, "; and {} other shops", others.len());
     }
     (!report.is_empty()).then_some(report)
 }
@@ -424,7 +426,7 @@ impl<S: DeserializeOwned> Secrets<S> {
         if matches!(self.source, Source::Inline(_)) {
             return None;
         }
-        self.refresh_if(until, |cache, now| cache.may_ask_again(now)).await;
+        self.refresh_if(until, Cache::may_ask_again).await;
         let current = self.cached(|cache, now| cache.of(shop, now)).ok()??;
         let is_same = used.as_ref().is_some_and(|used| Arc::ptr_eq(used, &current));
         (!is_same).then_some(current)
@@ -550,14 +552,15 @@ fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<S, String> {
 fn place(path: &Path) -> String {
     let mut place = String::new();
     for segment in path {
-        match segment {
-            Segment::Seq { index } => place.push_str(&format!("[{index}]")),
+        // Writing to a text does not fail.
+        let _ = match segment {
+            Segment::Seq { index } => write!(place, "[{index}]"),
             Segment::Map { key } if is_name_of_a_field(key) => {
                 let dot = if place.is_empty() { "" } else { "." };
-                place.push_str(&format!("{dot}{key}"));
+                write!(place, "{dot}{key}")
             }
-            _ => place.push('?'),
-        }
+            _ => place.write_char('?'),
+        };
     }
     if place.is_empty() {
         "its value".to_owned()

@@ -84,7 +84,7 @@ pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<F
 /// Decides over requests that come over a connection which has been used before. Which connections are used again depends on the time
 /// that calls take, and is not drawn.
 pub(super) fn damages(seed: u64, server: &'static str, injected: Counts) -> impl Fn(&[u8]) -> Option<Damage> {
-    let seen = Mutex::new(HashMap::<String, usize>::new());
+    let requests = Mutex::new(HashMap::<String, usize>::new());
     move |request| {
         let text = String::from_utf8_lossy(request);
         // A call to Snipcart is known by its first line, which holds the token.
@@ -93,8 +93,8 @@ pub(super) fn damages(seed: u64, server: &'static str, injected: Counts) -> impl
             .filter(|event| !event.is_empty())
             .unwrap_or_else(line);
         let nth = {
-            let mut seen = lock(&seen);
-            let nth = seen.entry(what.clone()).or_default();
+            let mut requests = lock(&requests);
+            let nth = requests.entry(what.clone()).or_default();
             *nth += 1;
             nth.to_string()
         };
