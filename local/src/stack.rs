@@ -101,8 +101,11 @@ pub struct Wires {
 }
 
 impl Wires {
-    /// Puts a proxy before each server, and its URL in the place of the server's.
-    async fn before(urls: &mut Urls, snipcart: &Snipcart) -> Result<Self, Error> {
+    /// Puts a proxy before each server, and its URL in the place of the server's, if they are `wanted`.
+    async fn before(urls: &mut Urls, snipcart: &Snipcart, wanted: bool) -> Result<Option<Self>, Error> {
+        if !wanted {
+            return Ok(None);
+        }
         let wires = Self {
             dynamodb: Wire::to(&urls.dynamodb).await?,
             messages: Wire::to(&urls.messages).await?,
@@ -111,7 +114,7 @@ impl Wires {
         wires.dynamodb.url().clone_into(&mut urls.dynamodb);
         wires.messages.url().clone_into(&mut urls.messages);
         urls.snipcart_api = Snipcart::api_url_of(wires.snipcart.url());
-        Ok(wires)
+        Ok(Some(wires))
     }
 }
 
@@ -170,11 +173,7 @@ impl Stack {
             messages: endpoints.messages_url(),
             snipcart_api: snipcart.api_url(),
         };
-        let wires = if config.wires {
-            Some(Wires::before(&mut urls, &snipcart).await?)
-        } else {
-            None
-        };
+        let wires = Wires::before(&mut urls, &snipcart, config.wires).await?;
         let mut functions = Vec::new();
         let mut secrets = BTreeMap::new();
         for function in &config.functions {

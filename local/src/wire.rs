@@ -221,15 +221,16 @@ mod tests {
         if let Err(error) = stream.write_all(REQUEST).await {
             return Some(Err(error.kind()));
         }
-        let read = stream.read(&mut [0; 1024]);
+        let mut answer = [0; 1024];
+        let read = stream.read(&mut answer);
         let read = tokio::time::timeout(std::time::Duration::from_millis(300), read).await;
         read.ok().map(|read| read.map_err(|error| error.kind()))
     }
 
     #[tokio::test]
     async fn damage_is_done_to_the_open_connections_alone() {
-        let served = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&served);
+        let passed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&passed);
         let port = Port::take(0, "").await.unwrap();
         let server = port.serve(1024, move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);
@@ -240,10 +241,10 @@ mod tests {
         for damage in Damage::ALL {
             let mut damaged = connect().await.unwrap();
             assert!(matches!(ask(&mut damaged).await, Some(Ok(1..))), "it is sound at first");
-            let before = served.load(Ordering::SeqCst);
+            let before = passed.load(Ordering::SeqCst);
             assert_eq!(wire.damage(damage), 1);
             let answer = ask(&mut damaged).await;
-            let passed_on = served.load(Ordering::SeqCst) - before;
+            let passed_on = passed.load(Ordering::SeqCst) - before;
             match damage {
                 Damage::Swallow => assert_eq!(answer, None),
                 Damage::LoseAnswer | Damage::CloseOnWrite => assert_eq!(answer, Some(Ok(0)), "{damage:?}"),
