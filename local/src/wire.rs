@@ -209,7 +209,7 @@ async fn carry(
 mod tests {
     use std::io::ErrorKind;
 
-    use http::{Response, StatusCode};
+    use http::StatusCode;
 
     use super::*;
     use crate::server::{Port, json};
@@ -234,7 +234,7 @@ mod tests {
         let port = Port::take(0, "").await.unwrap();
         let server = port.serve(1024, move |_, _| {
             count.fetch_add(1, Ordering::SeqCst);
-            async { Some(Response::from(json(StatusCode::OK, &serde_json::json!({})))) }
+            async { Some(json(StatusCode::OK, &serde_json::json!({}))) }
         });
         let wire = Wire::to(&server.url()).await.unwrap();
         let connect = || TcpStream::connect(wire.url().trim_start_matches("http://"));
