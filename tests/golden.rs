@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, fs};
 
 use local::server::Port;
@@ -16,6 +17,7 @@ use shared::http_event::HttpEvent;
 use shared::settings::Settings;
 use shared::understanding::{Meaning, Understanding, understand};
 use shared::verification::Verified;
+use tokio::time::Instant;
 
 /// What becomes of the events that are not published.
 const NOT_PUBLISHED: &[(&str, &[&str])] = &[
@@ -134,7 +136,7 @@ async fn check<P: Provider>(overrides: &[(&str, &str)]) {
         let limit = BodyLimit::new(BodyLimit::DEFAULT);
         let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, limit).expect("a delivery");
         let proof = provider
-            .verify(&delivery, &secrets)
+            .verify(&delivery, &secrets, Instant::now() + Duration::from_secs(5))
             .await
             .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         let Understanding { id, meaning, .. } = understand(&provider, &Verified::new(delivery, proof), None);

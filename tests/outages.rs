@@ -4,9 +4,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use local::snipcart::Behaviour;
 use local::tap::{Fault, Rule, Service};
-use tests::{Answer, ORDERS, Stack, order_of, state};
+use tests::{Answer, ORDERS, Stack, freeze, order_of, state};
 
 const MARK: &str = "published_at";
 
@@ -282,15 +281,16 @@ async fn what_snipcart_has_validated_is_written_until_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_over_its_timeout_is_killed_and_started_again() {
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(1))).await;
-    stack.snipcart().behave(Behaviour::Hang);
-    let answer = stack.deliver("snipcart", "order-completed").await;
+    stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+    // It keeps to its deadline by itself, unless it cannot.
+    freeze(&stack, "selldone").await;
+    let answer = stack.deliver("selldone", "checkout-order").await;
     assert_eq!(
         (answer.status, answer.text.as_str()),
         (503, r#"{"message":"Service Unavailable"}"#)
     );
     assert_eq!(stack.environments().count(), 0);
-    stack.snipcart().behave(Behaviour::Genuine);
-    stack.deliver("snipcart", "order-completed").await.event_id("accepted");
+    stack.deliver("selldone", "checkout-order").await.event_id("duplicate");
     assert_eq!(stack.environments().count(), 1);
 }
 

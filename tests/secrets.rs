@@ -1,11 +1,14 @@
 //! Secrets in Secrets Manager: read ahead, kept, read again when they may have changed, and never told to anyone. With
 //! `MOTO_SERVER` it is moto's.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use local::settings::{SHOP, TOKEN};
+use http::{Request, StatusCode};
+use local::settings::{SHOP, SNIPCART_KEY, TOKEN};
 use serde_json::json;
 use tests::secrets_manager::SecretsManager;
 use tests::telemetry::{NAMESPACE, lines};
@@ -150,10 +153,16 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
             "{lines:?}"
         );
     }
-    // Once it is in order, the next delivery passes.
+    // Once it is in order, deliveries pass within a few seconds.
     secrets.put(&tokens(&[TOKEN])).await;
     for provider in PROVIDERS {
-        assert_eq!(send(&outage, provider, TOKEN).await, 200);
+        let begun = Instant::now();
+        while send(&outage, provider, TOKEN).await != 200 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "{provider} never reads it again"
+            );
+        }
     }
     // From then on Secrets Manager may be away.
     secrets.set_down(true);
@@ -161,4 +170,152 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
         assert_eq!(send(&outage, provider, TOKEN).await, 200);
         assert_eq!(send(&outage, provider, NEVER_LIVE).await, 401);
     }
+}
+
+/// Sends `count` requests of nobody to a shop, and gives the statuses that they are answered with.
+async fn flood(stack: &Stack, shop: &str, count: usize) -> BTreeSet<u16> {
+    let mut statuses = BTreeSet::new();
+    for _ in 0..count {
+        let request = Request::post(format!("{}/webhooks/selldone/{shop}?token={NEVER_LIVE}", stack.url()));
+        let request = request.body(Bytes::from_static(b"{}")).expect("a request");
+        statuses.insert(stack.send_request(request).await.status);
+    }
+    statuses
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_anonymous_requests_ask_once_in_five_seconds() {
+    const DENIED: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "AccessDeniedException");
+    const DOWN: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "InternalServiceError");
+    /// How often the SDK tries a call that fails.
+    const TRIES: usize = 3;
+    let cases = [
+        (r#"{"shops":{}}"#.to_owned(), None, SHOP, 500),
+        (r#"{"shops":"#.to_owned(), None, SHOP, 500),
+        (tokens(&["short"]), None, SHOP, 500),
+        (tokens(&[TOKEN]), Some(DENIED), SHOP, 500),
+        (tokens(&[TOKEN]), Some(DOWN), SHOP, 503),
+        (tokens(&[TOKEN]), None, "unknown", 401),
+        (tokens(&[TOKEN]), None, SHOP, 401),
+    ];
+    for (value, refusal, shop, status) in cases {
+        let secrets = SecretsManager::start().await;
+        let arn = secrets.create(&value).await;
+        secrets.refuse(refusal);
+        let stack = Stack::with(|config| {
+            secrets.configure(config, &arn);
+            config.environments = 1;
+        })
+        .await;
+        let begun = Instant::now();
+        assert_eq!(
+            flood(&stack, shop, 1_000).await,
+            BTreeSet::from([status]),
+            "{value} {refusal:?}"
+        );
+        let calls: usize = secrets.calls().values().map(Vec::len).sum();
+        let reads = usize::try_from(begun.elapsed().as_secs()).expect("a number") / 5 + 2;
+        let tries = if refusal == Some(DOWN) { TRIES } else { 1 };
+        assert!(
+            calls <= reads * tries,
+            "{value} {refusal:?}: {calls} calls in {:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_shop_is_refused_alone_and_counted_when_it_is_read() {
+    let secrets = SecretsManager::start().await;
+    let shops = json!({"shops": {SHOP: {"tokens": [TOKEN]}, "other": {"tokens": ["a-value-that-nobody-may-see", 7]}}});
+    // As some editors store it.
+    let arn = secrets.create(&format!("\u{feff}{shops}")).await;
+    let stack = stack(&secrets, &arn).await;
+    for provider in PROVIDERS {
+        assert_eq!(send(&stack, provider, TOKEN).await, 200, "{provider}");
+    }
+    let counted = |lines: &[tests::telemetry::Line]| {
+        let misconfigured = lines.iter().filter(|line| line.metric("Misconfigured") == Some(1.0));
+        let told: Vec<_> = misconfigured
+            .map(|line| (line.is_delivery(), line.text.clone()))
+            .collect();
+        assert!(
+            told.iter().all(|(_, text)| text.contains("shop other: tokens[1]")),
+            "{told:?}"
+        );
+        assert!(
+            lines.iter().all(|line| !line.text.contains("nobody-may-see")),
+            "{told:?}"
+        );
+        let of_deliveries = told.iter().filter(|(is_delivery, _)| *is_delivery).count();
+        (told.len() - of_deliveries, of_deliveries)
+    };
+    // Each function has read the secret once, and has met no delivery for that shop.
+    assert_eq!(counted(&lines(&stack).await), (PROVIDERS.len(), 0));
+    for provider in PROVIDERS {
+        let mut fixture = stack.signed(provider, order_of(provider));
+        fixture.set_shop("other");
+        assert_eq!(stack.send(&fixture).await.status, 500, "{provider}");
+    }
+    assert_eq!(counted(&lines(&stack).await).1, PROVIDERS.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_malformed_in_a_secret_is_answered_500() {
+    let shops = [
+        ("aboutyou", json!({"tokens": [TOKEN], "client_secrets": null})),
+        (
+            "aboutyou",
+            json!({"tokens": [TOKEN], "client_secrets": ["secret"], "signature_header": "x signature"}),
+        ),
+        ("aboutyou", json!({"tokens": [TOKEN], "signature_header": ""})),
+        ("aboutyou", json!({"tokens": [TOKEN], "signature_header": null})),
+        ("snipcart", json!({"api_keys": [SNIPCART_KEY], "tokens": null})),
+        ("deeple", json!({"pid": "local-pid", "secrets": null})),
+        ("selldone", json!({"tokens": null})),
+        ("cartum", json!({"tokens": [null]})),
+    ];
+    for (provider, shop) in shops {
+        let stack = Stack::with(|config| {
+            let secret = json!({"shops": {SHOP: shop}});
+            config.secrets.insert(provider.to_owned(), secret);
+        })
+        .await;
+        let answer = stack.deliver(provider, order_of(provider)).await;
+        assert_eq!(answer.status, 500, "{provider} {shop}: {answer:?}");
+        stack.assert_untouched("the secret is malformed").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_becomes_unusable_is_counted_while_deliveries_still_pass() {
+    let denied = Some((StatusCode::BAD_REQUEST, "AccessDeniedException"));
+    let cases = [(tokens(&["short"]), None), (tokens(&[TOKEN]), denied)];
+    let cases = cases.map(|(value, refusal)| async move {
+        let secrets = SecretsManager::start().await;
+        let arn = secrets.create(&tokens(&[TOKEN])).await;
+        let stack = stack(&secrets, &arn).await;
+        assert_eq!(send(&stack, "selldone", TOKEN).await, 200);
+        secrets.put(&value).await;
+        secrets.refuse(refusal);
+        // A forgery makes the function read the secret again, once half a minute has passed.
+        let begun = Instant::now();
+        while !stack.log().iter().any(|line| line.contains("Misconfigured")) {
+            assert_eq!(send(&stack, "selldone", NEVER_LIVE).await, 401);
+            assert_eq!(send(&stack, "selldone", TOKEN).await, 200);
+            assert!(begun.elapsed() < ASKED_AGAIN_AFTER * 2, "it is never counted");
+        }
+        let mut counted = lines(&stack).await;
+        counted.retain(|line| line.metric("Misconfigured").is_some());
+        let [line] = counted.as_slice() else {
+            panic!("{counted:?}")
+        };
+        assert_eq!(
+            (line.said("level"), line.said("secret")),
+            ("ERROR", arn.as_str()),
+            "{line:?}"
+        );
+        assert!(!line.is_delivery());
+    });
+    join_all(cases).await;
 }

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use self::check::Report;
-use self::faults::{Counts, count, faults, validation_faults};
+use self::faults::{Counts, count, damages, faults, validation_faults};
 use crate::client::Client;
 use crate::draw::chance;
 use crate::fixture::{Catalogue, Fixture};
@@ -62,8 +62,9 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// Gives every provider its second shop.
+/// Gives every provider its second shop, and lets connections be damaged.
 pub fn configure(config: &mut Config) {
+    config.wires = true;
     for function in &config.functions {
         if let Some(mut secret) = settings::secret(&function.name) {
             let first = secret["shops"][SHOP].clone();
@@ -279,6 +280,17 @@ pub async fn run(
     stack
         .snipcart()
         .follow(validation_faults(plan.seed, Arc::clone(&injected)));
+    let wires = stack
+        .wires()
+        .ok_or_else(|| Error::Start("the stack is not configured for chaos".to_owned()))?;
+    let wires = [
+        ("DynamoDB", &wires.dynamodb),
+        ("SNS", &wires.messages),
+        ("Snipcart", &wires.snipcart),
+    ];
+    for (server, wire) in wires {
+        wire.follow(damages(plan.seed, server, Arc::clone(&injected)));
+    }
 
     let sending = Arc::new(AtomicBool::new(true));
     let received = Arc::new(Mutex::new(HashMap::new()));
@@ -314,6 +326,9 @@ pub async fn run(
 
     stack.tap().follow_nothing();
     stack.snipcart().follow(|_| None);
+    for (_, wire) in wires {
+        wire.follow_nothing();
+    }
     sending.store(false, Ordering::Relaxed);
     let ended = |_| Error::Send("a part of the run ended before its time".to_owned());
     let mut redriven = meanwhile.await.map_err(ended)?;

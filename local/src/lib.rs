@@ -39,6 +39,7 @@ pub mod stored;
 pub mod tap;
 pub mod template;
 pub mod view;
+pub mod wire;
 
 /// The local stack's region.
 pub const REGION: &str = "us-east-1";

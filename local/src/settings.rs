@@ -19,6 +19,8 @@ pub const DEEPLE_PID: &str = "local-pid";
 pub const DEEPLE_SECRET: &str = "local-secret";
 /// Snipcart's secret API key.
 pub const SNIPCART_KEY: &str = "local-key";
+/// Snipcart's secret API key of the test mode.
+pub const SNIPCART_TEST_KEY: &str = "local-test-key";
 /// Where the function finds Snipcart's API.
 pub const SNIPCART_API_URL_NAME: &str = "SNIPCART_API_URL";
 /// Snipcart's own API: a real key is no use to the stand-in.

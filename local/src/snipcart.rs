@@ -1,5 +1,6 @@
 //! A stand-in for Snipcart's validation call: `GET /api/requestvalidation/{token}` with HTTP Basic, the secret key as user.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::lock;
 use crate::server::{Answer, Port, Server, json, message};
-use crate::settings::SNIPCART_KEY;
+use crate::settings::{SNIPCART_KEY, SNIPCART_TEST_KEY};
 
 /// A token is genuine when it begins with this.
 pub const GENUINE: &str = "local-";
@@ -20,8 +21,10 @@ pub const GENUINE: &str = "local-";
 /// How the stand-in answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
-    /// As Snipcart: 200 for a genuine token, 404 for any other, 401 for another key.
+    /// As Snipcart: 200 for a genuine token, 404 for any other, 401 for another key. The key of the test mode knows no token.
     Genuine,
+    /// The same, but a token validates once only; Snipcart does not say whether it does.
+    Once,
     /// This status, whatever is asked.
     Status(u16),
     /// A redirect to an answer that would be 200.
@@ -44,6 +47,8 @@ struct State {
     behaviour: Mutex<Behaviour>,
     plan: Mutex<Option<Plan>>,
     asked: Mutex<Vec<String>>,
+    /// Tokens that have validated.
+    used: Mutex<HashSet<String>>,
 }
 
 impl Snipcart {
@@ -53,6 +58,7 @@ impl Snipcart {
             behaviour: Mutex::new(Behaviour::Genuine),
             plan: Mutex::new(None),
             asked: Mutex::default(),
+            used: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         let server = port.serve(64 * 1024, move |request, _| {
@@ -62,9 +68,19 @@ impl Snipcart {
         Self { server, state }
     }
 
+    /// The URL of the server.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
     /// The API's URL, as the function gets it.
     pub fn api_url(&self) -> String {
-        format!("{}/api", self.server.url())
+        Self::api_url_of(&self.url())
+    }
+
+    /// The API's URL where the server is reached at `url`.
+    pub fn api_url_of(url: &str) -> String {
+        format!("{url}/api")
     }
 
     /// Changes how it answers.
@@ -115,21 +131,28 @@ impl State {
                     .insert(LOCATION, HeaderValue::from_static("/redirected"));
                 response
             }
-            Behaviour::Genuine => {
-                let key = format!("Basic {}", BASE64.encode(format!("{SNIPCART_KEY}:")));
+            Behaviour::Genuine | Behaviour::Once => {
+                let is_sent = |key: &str| {
+                    let expected = format!("Basic {}", BASE64.encode(format!("{key}:")));
+                    let sent = request.headers().get(AUTHORIZATION);
+                    sent.is_some_and(|sent| sent.as_bytes() == expected.as_bytes())
+                };
                 let token = path.strip_prefix("/api/requestvalidation/");
-                if request
-                    .headers()
-                    .get(AUTHORIZATION)
-                    .is_none_or(|sent| sent.as_bytes() != key.as_bytes())
-                {
-                    message(StatusCode::UNAUTHORIZED, "the key is wrong")
-                } else if request.method() == Method::GET && token.is_some_and(|token| token.starts_with(GENUINE)) {
-                    json(StatusCode::OK, &json!({ "token": token }))
-                } else {
-                    message(StatusCode::NOT_FOUND, "there is no such token")
+                let is_genuine = |token: &&str| request.method() == Method::GET && token.starts_with(GENUINE);
+                match token.filter(is_genuine) {
+                    _ if !is_sent(SNIPCART_KEY) && !is_sent(SNIPCART_TEST_KEY) => {
+                        message(StatusCode::UNAUTHORIZED, "the key is wrong")
+                    }
+                    Some(token) if is_sent(SNIPCART_KEY) && self.validates(token, behaviour) => {
+                        json(StatusCode::OK, &json!({ "token": token }))
+                    }
+                    _ => message(StatusCode::NOT_FOUND, "there is no such token"),
                 }
             }
         })
+    }
+
+    fn validates(&self, token: &str, behaviour: Behaviour) -> bool {
+        lock(&self.used).insert(token.to_owned()) || behaviour == Behaviour::Genuine
     }
 }

@@ -25,6 +25,7 @@ use crate::store::Clients;
 use crate::tap::Tap;
 use crate::template;
 use crate::view::{self, View};
+use crate::wire::Wire;
 
 /// The ports; 0 is any free one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +65,8 @@ pub struct Config {
     pub aws: Option<String>,
     /// The file of the table, which outlives the stack; else it is in memory.
     pub table: Option<PathBuf>,
+    /// Whether the functions make their calls through proxies, whose connections can be damaged.
+    pub wires: bool,
     /// The live view, if there is to be one.
     pub view: Option<view::Config>,
     /// Where it says what happens.
@@ -84,9 +87,39 @@ impl Config {
             environments: 10,
             aws: None,
             table: None,
+            wires: false,
             view: None,
             log,
         }
+    }
+}
+
+/// The proxies between the functions and what they call.
+#[derive(Debug)]
+pub struct Wires {
+    /// Before DynamoDB.
+    pub dynamodb: Wire,
+    /// Before SNS and SQS.
+    pub messages: Wire,
+    /// Before the stand-in for Snipcart.
+    pub snipcart: Wire,
+}
+
+impl Wires {
+    /// Puts a proxy before each server, and its URL in the place of the server's, if they are `wanted`.
+    async fn before(urls: &mut Urls, snipcart: &Snipcart, wanted: bool) -> Result<Option<Self>, Error> {
+        if !wanted {
+            return Ok(None);
+        }
+        let wires = Self {
+            dynamodb: Wire::to(&urls.dynamodb).await?,
+            messages: Wire::to(&urls.messages).await?,
+            snipcart: Wire::to(&snipcart.url()).await?,
+        };
+        wires.dynamodb.url().clone_into(&mut urls.dynamodb);
+        wires.messages.url().clone_into(&mut urls.messages);
+        urls.snipcart_api = Snipcart::api_url_of(wires.snipcart.url());
+        Ok(Some(wires))
     }
 }
 
@@ -98,6 +131,7 @@ pub struct Stack {
     scheduled: Vec<template::Function>,
     endpoints: Endpoints,
     snipcart: Snipcart,
+    wires: Option<Wires>,
     environments: Environments,
     tap: Tap,
     clients: Clients,
@@ -139,11 +173,12 @@ impl Stack {
         clients.create().await?;
         let snipcart = Snipcart::start(snipcart);
 
-        let urls = Urls {
+        let mut urls = Urls {
             dynamodb: endpoints.dynamodb_url(),
             messages: endpoints.messages_url(),
             snipcart_api: snipcart.api_url(),
         };
+        let wires = Wires::before(&mut urls, &snipcart, config.wires).await?;
         let mut functions = Vec::new();
         let mut secrets = BTreeMap::new();
         for function in &config.functions {
@@ -202,6 +237,7 @@ impl Stack {
             scheduled,
             endpoints,
             snipcart,
+            wires,
             environments,
             tap,
             clients,
@@ -265,6 +301,11 @@ impl Stack {
     /// The stand-in for Snipcart.
     pub fn snipcart(&self) -> &Snipcart {
         &self.snipcart
+    }
+
+    /// The proxies that the functions call through, if there are any.
+    pub fn wires(&self) -> Option<&Wires> {
+        self.wires.as_ref()
     }
 
     /// The tap on the AWS endpoints.

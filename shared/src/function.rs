@@ -121,6 +121,14 @@ struct Line<'a> {
     request_id: &'a str,
 }
 
+/// The line of a read of the secret that found it unusable, or one of its shops.
+#[derive(Serialize)]
+struct SecretLine<'a> {
+    provider: &'static str,
+    secret: &'a str,
+    cause: &'a str,
+}
+
 impl<P: Provider> Function<P> {
     fn new(settings: &Settings, telemetry: Telemetry) -> Self {
         Self {
@@ -132,7 +140,10 @@ impl<P: Provider> Function<P> {
 
     async fn prepare(&self) {
         match &self.receiver {
-            Ok(receiver) => receiver.prepare().await,
+            Ok(receiver) => {
+                receiver.prepare().await;
+                self.tell_secret_reports(receiver);
+            }
             Err(error) => tracing::error!(provider = P::NAME, cause = %error, "the function is not set up correctly"),
         }
     }
@@ -176,6 +187,9 @@ impl<P: Provider> Function<P> {
         } else {
             BY_PROVIDER
         };
+        if let Ok(receiver) = &self.receiver {
+            self.tell_secret_reports(receiver);
+        };
         let line = self.line(shop.as_ref(), started, context);
         match received {
             Ok(Ok(receipt)) => {
@@ -204,6 +218,20 @@ impl<P: Provider> Function<P> {
             cold_start: !self.has_answered.swap(true, Ordering::Relaxed),
             request_id: &context.request_id,
             ..Line::default()
+        }
+    }
+
+    /// Counts what is wrong with the secret as soon as it is read, even if deliveries still pass with the last good value.
+    fn tell_secret_reports(&self, receiver: &Receiver<P>) {
+        for cause in receiver.secret_reports() {
+            telemetry::count("Misconfigured");
+            let line = SecretLine {
+                provider: P::NAME,
+                secret: receiver.secret(),
+                cause: &cause,
+            };
+            self.telemetry
+                .write(Level::ERROR, "the secret is malformed or refused", &line, BY_PROVIDER);
         }
     }
 
@@ -298,7 +326,7 @@ mod tests {
             Ok(Self)
         }
 
-        async fn verify(&self, delivery: &Delivery, _: &NoSecrets) -> Result<Proof, Refusal> {
+        async fn verify(&self, delivery: &Delivery, _: &NoSecrets, _: Instant) -> Result<Proof, Refusal> {
             panic!("{}", String::from_utf8_lossy(delivery.body()))
         }
 
@@ -368,12 +396,15 @@ mod tests {
     async fn a_malformed_secret_is_500_with_a_line_that_names_the_secret() {
         let (answer, lines) = answer(&[("SECRETS", r#"{"shop":"a-value-nobody-may-see"}"#)]).await;
         assert_eq!(answer.expect("an answer").status(), 500);
-        let [line] = lines.as_slice() else { panic!("{lines:?}") };
-        assert_eq!(
-            (&line["outcome"], &line["secret"]),
-            (&"misconfigured".into(), &"SECRETS".into())
-        );
-        assert!(!line.to_string().contains("nobody-may-see"), "{line}");
+        let [read, delivery] = lines.as_slice() else {
+            panic!("{lines:?}")
+        };
+        assert_eq!(delivery["outcome"], "misconfigured");
+        for line in [read, delivery] {
+            assert_eq!((&line["level"], &line["secret"]), (&"ERROR".into(), &"SECRETS".into()));
+            assert_eq!(line["cause"], read["cause"]);
+            assert!(!line.to_string().contains("nobody-may-see"), "{line}");
+        }
     }
 
     #[tokio::test]

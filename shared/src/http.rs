@@ -1,11 +1,16 @@
-//! How a function calls others: HTTP/1.1, with TLS or without. One client for the AWS services and for calls back to a provider, so
-//! there is one pool of connections, and whom TLS trusts is read once.
+//! How a function calls others: HTTP/1.1, with TLS or without. Each service has a pool of connections of its own; whom TLS trusts is
+//! read once for all of them.
+//!
+//! A connection that died while the process was frozen looks alive until something is sent over it. So idle connections are not used
+//! again after a pause of a minute, and a call that gets no answer discards all idle connections of its service: the next try is
+//! made over a new one.
 //!
 //! It stands in for `aws-smithy-http-client`, whose HTTP/2, tunnels and proxies nothing here has a use for: a tenth of a function.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 use std::{env, fs};
 
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
@@ -16,14 +21,16 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{self, CaptureConnection, capture_connection};
+use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use lambda_http::http::Request;
+use lambda_http::http::{Request, Response};
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::moment::Moment;
 
 /// Where the authorities that a system trusts are, in one file.
 const AUTHORITIES: [&str; 4] = [
@@ -33,32 +40,123 @@ const AUTHORITIES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// How long a service may go uncalled, by the monotonic or the wall clock, before its idle connections are discarded: load balancers and
+/// NAT gateways drop idle connections without a word.
+const IDLE_FOR: Duration = Duration::from_mins(1);
+/// Idle connections that are kept per host. One delivery makes its calls one after the other; only a large order needs more at once.
+const MOST_IDLE: usize = 2;
+
 /// What requests are sent with.
 pub(crate) type HttpClient = Client<HttpsConnector<connect::HttpConnector>, SdkBody>;
 
-/// It waits for as long as it is waited for: every call has a limit of its own.
-static CLIENT: LazyLock<HttpClient> = LazyLock::new(|| {
+/// TLS, set up once for all clients.
+static TLS: LazyLock<ClientConfig> = LazyLock::new(tls);
+
+/// The connections to one service.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    current: Mutex<Option<Current>>,
+    clock: fn() -> Moment,
+}
+
+#[derive(Debug)]
+struct Current {
+    client: HttpClient,
+    /// Tells this client from the ones before it.
+    generation: Arc<()>,
+    called_at: Moment,
+}
+
+impl Pool {
+    pub(crate) const fn new() -> Self {
+        Self {
+            current: Mutex::new(None),
+            clock: Moment::now,
+        }
+    }
+
+    /// Begins a call: the client to make it with, whose idle connections are fresh enough to be used.
+    pub(crate) fn call(&self) -> PooledCall<'_> {
+        let now = (self.clock)();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match current.take() {
+            Some(current) if now.since(current.called_at) < IDLE_FOR => Current {
+                called_at: now,
+                ..current
+            },
+            _ => Current {
+                client: new_client(),
+                generation: Arc::default(),
+                called_at: now,
+            },
+        };
+        let next = current.insert(next);
+        PooledCall {
+            pool: self,
+            client: next.client.clone(),
+            generation: Arc::clone(&next.generation),
+            is_answered: false,
+        }
+    }
+
+    /// Discards the idle connections: the next call is made over a new one.
+    pub(crate) fn discard_idle(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Discards the connections of a generation, unless that has been done already. Calls that are under way keep theirs.
+    fn discard(&self, generation: &Arc<()>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.take_if(|current| Arc::ptr_eq(&current.generation, generation));
+    }
+}
+
+/// One call over a [`Pool`]. A call that is dropped before it was answered, because it failed or took too long, discards the pool's
+/// idle connections: they may have died in the same way.
+#[derive(Debug)]
+pub(crate) struct PooledCall<'a> {
+    pool: &'a Pool,
+    client: HttpClient,
+    generation: Arc<()>,
+    is_answered: bool,
+}
+
+impl PooledCall<'_> {
+    /// Sends the request and waits for the head of the answer. There is no limit on the time: every caller sets its own.
+    pub(crate) async fn send(mut self, request: Request<SdkBody>) -> Result<Response<SdkBody>, Error> {
+        let response = self.client.request(request).await?;
+        self.is_answered = true;
+        Ok(response.map(SdkBody::from_body_1_x))
+    }
+}
+
+impl Drop for PooledCall<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.pool.discard(&self.generation);
+        }
+    }
+}
+
+fn new_client() -> HttpClient {
     let mut tcp = connect::HttpConnector::new();
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
     let tls = HttpsConnectorBuilder::new()
-        .with_tls_config(tls())
+        .with_tls_config(TLS.clone())
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_FOR)
+        .pool_max_idle_per_host(MOST_IDLE)
         .build(tls)
-});
-
-/// The one client.
-pub(crate) fn client() -> &'static HttpClient {
-    &CLIENT
 }
 
-/// The one client, for the AWS SDK.
+/// A client for the AWS SDK, with a pool of its own.
 pub(crate) fn of_the_sdk() -> SharedHttpClient {
-    let connector = SharedHttpConnector::new(Connector);
+    let connector = SharedHttpConnector::new(Connector(Arc::new(Pool::new())));
     http_client_fn(move |_, _| connector.clone())
 }
 
@@ -89,9 +187,9 @@ fn authorities(named: Option<OsString>) -> RootCertStore {
     store
 }
 
-/// [`CLIENT`], as the AWS SDK calls it.
+/// A [`Pool`], as the AWS SDK calls it.
 #[derive(Debug)]
-struct Connector;
+struct Connector(Arc<Pool>);
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
@@ -100,12 +198,15 @@ impl HttpConnector for Connector {
             Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
         };
         lend_connection(&mut request);
-        let response = CLIENT.request(request);
+        let pool = Arc::clone(&self.0);
         HttpConnectorFuture::new(async move {
             // Whatever went wrong on the way, another try may get through.
-            let response = response.await.map_err(|error| ConnectorError::io(error.into()))?;
-            HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
-                .map_err(|error| ConnectorError::other(error.into(), None))
+            let response = pool
+                .call()
+                .send(request)
+                .await
+                .map_err(|error| ConnectorError::io(error.into()))?;
+            HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
 }
@@ -138,8 +239,11 @@ fn poison(captured: &CaptureConnection) {
 mod tests {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
-    use std::time::Duration;
+
+    use futures_util::future::join_all;
+    use http_body_util::BodyExt as _;
 
     use super::*;
     use crate::aws;
@@ -170,6 +274,111 @@ mod tests {
         reader.read_exact(&mut vec![0; length]).unwrap();
         write!(stream, "HTTP/1.1 {status} -\r\ncontent-length: 2\r\n\r\n{{}}").unwrap();
         stream
+    }
+
+    /// A server that answers every request with 200, and how many connections it has accepted and lost.
+    fn server() -> (String, Arc<[AtomicUsize; 2]>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let counts = Arc::<[AtomicUsize; 2]>::default();
+        let counted = Arc::clone(&counts);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                counted[0].fetch_add(1, Ordering::SeqCst);
+                let counted = Arc::clone(&counted);
+                thread::spawn(move || {
+                    let mut stream = Some(stream);
+                    while let Some(open) = stream
+                        .take()
+                        .filter(|open| open.peek(&mut [0]).is_ok_and(|length| length > 0))
+                    {
+                        stream = Some(answer(open, 200));
+                    }
+                    counted[1].fetch_add(1, Ordering::SeqCst);
+                });
+            }
+        });
+        (url, counts)
+    }
+
+    async fn call(pool: &Pool, url: &str) {
+        let request = Request::get(url).body(SdkBody::empty()).unwrap();
+        let response = pool.call().send(request).await.unwrap();
+        response.collect().await.unwrap();
+        // The connection goes back to the pool on a task of its own.
+        tokio::task::yield_now().await;
+    }
+
+    /// Waits until `count` has come to `expected`.
+    async fn reaches(count: &AtomicUsize, expected: usize) {
+        let reached = async {
+            while count.load(Ordering::SeqCst) != expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_secs(5), reached).await;
+        assert!(
+            reached.is_ok(),
+            "it is {} and never {expected}",
+            count.load(Ordering::SeqCst)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_minute_on_either_clock_discards_idle_connections() {
+        static STEADY: AtomicUsize = AtomicUsize::new(0);
+        static WALL: AtomicUsize = AtomicUsize::new(0);
+        static BEGUN: LazyLock<Moment> = LazyLock::new(Moment::now);
+        let pool = Pool {
+            clock: || {
+                let seconds = |clock: &AtomicUsize| Duration::from_secs(clock.load(Ordering::SeqCst) as u64);
+                Moment {
+                    steady: BEGUN.steady + seconds(&STEADY),
+                    wall: BEGUN.wall + seconds(&WALL),
+                }
+            },
+            ..Pool::new()
+        };
+        let (url, counts) = server();
+        let mut connections = 0;
+        for (clock, pause, is_fresh) in [
+            (&WALL, 0, true),
+            (&WALL, 59, false),
+            (&WALL, 60, true),
+            (&STEADY, 59, false),
+            (&STEADY, 60, true),
+        ] {
+            clock.fetch_add(pause, Ordering::SeqCst);
+            call(&pool, &url).await;
+            connections += usize::from(is_fresh);
+            assert_eq!(counts[0].load(Ordering::SeqCst), connections, "after {pause} s");
+        }
+        reaches(&counts[1], connections - 1).await;
+    }
+
+    #[tokio::test]
+    async fn two_connections_at_most_stay_idle() {
+        let (url, counts) = server();
+        let pool = Pool::new();
+        join_all((0..10).map(|_| call(&pool, &url))).await;
+        assert_eq!(counts[0].load(Ordering::SeqCst), 10);
+        reaches(&counts[1], 10 - MOST_IDLE).await;
+    }
+
+    #[tokio::test]
+    async fn a_call_without_an_answer_discards_idle_connections() {
+        let (url, counts) = server();
+        let pool = Pool::new();
+        call(&pool, &url).await;
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = format!("http://{}", silent.local_addr().unwrap());
+        let late = tokio::time::timeout(
+            Duration::from_millis(50),
+            pool.call().send(Request::get(silent).body(SdkBody::empty()).unwrap()),
+        );
+        assert!(!late.await.is_ok_and(|answer| answer.is_ok()));
+        call(&pool, &url).await;
+        assert_eq!(counts[0].load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

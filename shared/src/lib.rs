@@ -28,6 +28,8 @@ mod http;
 #[cfg(feature = "receiver")]
 pub mod http_event;
 pub mod identity;
+#[cfg(feature = "receiver")]
+mod moment;
 pub mod money;
 #[cfg(feature = "receiver")]
 pub mod payload;

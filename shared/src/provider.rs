@@ -5,6 +5,7 @@ use std::future::Future;
 use jiff::Timestamp;
 use lambda_http::http::Method;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::answer::{Reason, Refusal};
 use crate::delivery::Delivery;
@@ -51,11 +52,12 @@ pub trait Provider: Sized + Send + Sync + 'static {
         std::future::ready(())
     }
 
-    /// Decides whether a delivery comes from the provider.
+    /// Decides whether a delivery comes from the provider, until `until` at most: the time after it is for storing.
     fn verify(
         &self,
         delivery: &Delivery,
         secrets: &Self::Secrets,
+        until: Instant,
     ) -> impl Future<Output = Result<Proof, Refusal>> + Send;
 
     /// Finds which event a delivery reports, and what makes it the same event again. What it reads counts as not read.

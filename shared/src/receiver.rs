@@ -1,4 +1,17 @@
 //! The way of a delivery, from the request to the answer, top to bottom.
+//!
+//! All of it has one deadline, 14.5 s after the function was invoked (its timeout of 15 s, less the time for the answer):
+//!
+//! | step | time |
+//! |---|---|
+//! | read the secret, if that is due | until 4 s before the deadline, in three tries of 1.5 s at most |
+//! | verify; Snipcart is asked | until 4 s before the deadline, 5 s at most; Snipcart is not asked with less than 1 s left |
+//! | read the secret again and verify again, if the first failed | the same |
+//! | store | 4 s; until the deadline where a delivery can be verified only once |
+//! | publish | 2 s, and until the deadline at most |
+//! | mark as published | until the deadline |
+//!
+//! Where the deadline is closer than storing takes, verification has half of the time.
 
 use std::time::Duration;
 
@@ -22,6 +35,8 @@ use crate::verification::Verified;
 
 /// How long init waits for connections. A function that cannot be set up in 10 s is started again by Lambda.
 const CONNECT_BUDGET: Duration = Duration::from_secs(2);
+/// How long init waits for the secret.
+const SECRET_BUDGET: Duration = Duration::from_secs(5);
 const STORE_BUDGET: Duration = Duration::from_secs(4);
 const PUBLISH_BUDGET: Duration = Duration::from_secs(2);
 /// How often a repeat looks whether the first attempt has published.
@@ -81,7 +96,8 @@ impl<P: Provider> Receiver<P> {
     /// What fails here is found again there.
     pub async fn prepare(&self) {
         let connect = join3(self.store.connect(), self.publisher.connect(), self.provider.connect());
-        let (secrets, connected) = join(self.secrets.prepare(), timeout(CONNECT_BUDGET, connect)).await;
+        let secrets = self.secrets.prepare(Instant::now() + SECRET_BUDGET);
+        let (secrets, connected) = join(secrets, timeout(CONNECT_BUDGET, connect)).await;
         if let Err(refusal) = secrets {
             tracing::error!(provider = P::NAME, secret = self.secret(), cause = %refusal, "the secret cannot be read yet");
         }
@@ -107,13 +123,18 @@ impl<P: Provider> Receiver<P> {
         self.secrets.has_shop(shop)
     }
 
+    /// What reads of the secret have found to be wrong with it since this was asked last, one text for each read.
+    pub fn secret_reports(&self) -> Vec<String> {
+        self.secrets.reports()
+    }
+
     /// Takes a delivery the whole way, until `deadline` at most.
     ///
     /// # Errors
     /// Where it is not kept: what the provider is answered then.
     pub async fn receive(&self, event: HttpEvent, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, self.body_limit)?;
-        let mut delivery = self.verify(delivery).await?;
+        let mut delivery = self.verify(delivery, Self::verify_until(deadline)).await?;
         match self.keep(&delivery, deadline).await {
             Err(Interrupted::Begun(first)) => {
                 delivery.count_as_received_at(first);
@@ -156,18 +177,19 @@ impl<P: Provider> Receiver<P> {
         })
     }
 
-    /// Verifies with the live secrets; after a failure once more, if they have been read anew: a rotation costs no delivery.
-    async fn verify(&self, delivery: Delivery) -> Result<Verified<Delivery>, Refusal> {
+    /// Verifies with the live secrets; after a failure once more, if they have changed: a rotation costs no delivery.
+    async fn verify(&self, delivery: Delivery, until: Instant) -> Result<Verified<Delivery>, Refusal> {
         let unknown = Refusal::no_credentials("the shop is not configured");
-        let first = match self.secrets.of(delivery.shop()).await? {
-            Some(secrets) => self.provider.verify(&delivery, &secrets).await,
+        let secrets = self.secrets.of(delivery.shop(), until).await?;
+        let first = match &secrets {
+            Some(secrets) => self.provider.verify(&delivery, secrets, until).await,
             None => Err(unknown),
         };
         let proof = match first {
             // An outage says nothing about the secrets.
             Err(refusal @ (Refusal::Unauthorized(_) | Refusal::Misconfigured(_))) => {
-                match self.secrets.changed(delivery.shop()).await {
-                    Some(secrets) => self.provider.verify(&delivery, &secrets).await?,
+                match self.secrets.changed(delivery.shop(), &secrets, until).await {
+                    Some(secrets) => self.provider.verify(&delivery, &secrets, until).await?,
                     None => return Err(refusal),
                 }
             }
@@ -322,6 +344,13 @@ impl<P: Provider> Receiver<P> {
         };
         tracing::warn!(event_id = %id, cause, "the event is published and not marked; it will be published again");
         Publication::Settled
+    }
+
+    /// Until when a delivery must be verified, so that there is time left to store it.
+    fn verify_until(deadline: Instant) -> Instant {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        now + left.saturating_sub(STORE_BUDGET).max(left / 2)
     }
 
     /// How long a write is tried. What cannot be verified again must be stored now, and what is large takes its time: both have

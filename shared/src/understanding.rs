@@ -178,6 +178,7 @@ mod tests {
     use std::collections::HashMap;
 
     use lambda_http::http::Method;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::answer::Refusal;
@@ -203,7 +204,7 @@ mod tests {
             Ok(Self)
         }
 
-        async fn verify(&self, _: &Delivery, (): &()) -> Result<Proof, Refusal> {
+        async fn verify(&self, _: &Delivery, (): &(), _: Instant) -> Result<Proof, Refusal> {
             Err(Refusal::no_credentials("nothing is verified here"))
         }
 

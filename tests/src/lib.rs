@@ -539,6 +539,25 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// Stops the processes of a function, as Lambda does between events, and returns their ids.
+pub async fn freeze(stack: &Stack, function: &str) -> Vec<u32> {
+    let pids = stack.environments().pids(function);
+    assert!(!pids.is_empty(), "{function} runs");
+    signal("-STOP", &pids).await;
+    pids
+}
+
+/// Lets processes go on.
+pub async fn thaw(pids: &[u32]) {
+    signal("-CONT", pids).await;
+}
+
+async fn signal(signal: &str, pids: &[u32]) {
+    let mut kill = Command::new("kill");
+    kill.arg(signal).args(pids.iter().map(u32::to_string));
+    assert!(kill.status().await.expect("kill").success());
+}
+
 /// The state of a head item.
 pub fn state(head: &Item) -> &str {
     head["state"].as_s().expect("a word")

@@ -1,4 +1,4 @@
-//! Secrets Manager in front of the functions: it counts who asks when, and can be down. Behind it is moto where `MOTO_SERVER` is
+//! Secrets Manager in front of the functions: it counts who asks when, and can be down or refuse. Behind it is moto where `MOTO_SERVER` is
 //! set, else a memory that speaks the one operation that the functions use.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct SecretsManager {
 
 struct State {
     backend: Backend,
-    is_down: Mutex<bool>,
+    refusal: Mutex<Option<(StatusCode, &'static str)>>,
     calls: Mutex<Vec<(String, Instant)>>,
 }
 
@@ -54,7 +54,7 @@ impl SecretsManager {
         };
         let state = Arc::new(State {
             backend,
-            is_down: Mutex::default(),
+            refusal: Mutex::default(),
             calls: Mutex::default(),
         });
         let shared = Arc::clone(&state);
@@ -64,6 +64,11 @@ impl SecretsManager {
             async move { Some(state.answer(request).await) }
         });
         Self { server, state }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        self.server.url()
     }
 
     /// Makes all functions of a stack take their secret from here.
@@ -107,7 +112,12 @@ impl SecretsManager {
 
     /// Takes it down, or up again.
     pub fn set_down(&self, is_down: bool) {
-        *lock(&self.state.is_down) = is_down;
+        self.refuse(is_down.then_some((StatusCode::SERVICE_UNAVAILABLE, "InternalServiceError")));
+    }
+
+    /// Answers every call with this status and error, or as ever again.
+    pub fn refuse(&self, with: Option<(StatusCode, &'static str)>) {
+        *lock(&self.state.refusal) = with;
     }
 
     /// When each execution environment has asked, in order.
@@ -137,8 +147,9 @@ impl State {
             .unwrap_or_default()
             .to_owned();
         lock(&self.calls).push((caller, Instant::now()));
-        if *lock(&self.is_down) {
-            return fault(StatusCode::SERVICE_UNAVAILABLE, "InternalServiceError");
+        let refusal = *lock(&self.refusal);
+        if let Some((status, code)) = refusal {
+            return fault(status, code);
         }
         self.backend.answer(request).await
     }

@@ -14,9 +14,10 @@ use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
-use shared::secrets::{Live, SigningKey, Token};
+use shared::secrets::{HeaderName, Live, OptIn, SigningKey, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signature, Signed, Verified, hmac_sha256, url_token};
+use tokio::time::Instant;
 
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
@@ -31,14 +32,15 @@ pub struct AboutYou;
 pub struct Secrets {
     tokens: Live<Token>,
     /// Where given, every delivery must be signed with one of these too.
-    client_secrets: Option<Live<SigningKey>>,
+    #[serde(default)]
+    client_secrets: OptIn<SigningKey>,
     /// The header with the signature.
     #[serde(default = "default_signature_header")]
-    signature_header: String,
+    signature_header: HeaderName,
 }
 
-fn default_signature_header() -> String {
-    "x-signature".to_owned()
+fn default_signature_header() -> HeaderName {
+    HeaderName::from_static("x-signature")
 }
 
 impl Provider for AboutYou {
@@ -58,12 +60,12 @@ impl Provider for AboutYou {
         Ok(Self)
     }
 
-    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets, _: Instant) -> Result<Proof, Refusal> {
         let proof = url_token(delivery, &secrets.tokens)?;
-        let Some(keys) = &secrets.client_secrets else {
+        let Some(keys) = secrets.client_secrets.live() else {
             return Ok(proof);
         };
-        let signature = delivery.header(&secrets.signature_header);
+        let signature = delivery.header(secrets.signature_header.as_str());
         // The token was right, so this is no stranger's request.
         let signature = signature.ok_or(Refusal::wrong_credentials("the signature is missing"))?;
         let signature = signature.strip_prefix("sha256=").unwrap_or(signature);

@@ -19,6 +19,7 @@ use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
+use tokio::time::Instant;
 
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
@@ -65,7 +66,7 @@ impl Provider for Cartum {
         Ok(Self { time_zone })
     }
 
-    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets, _: Instant) -> Result<Proof, Refusal> {
         url_token(delivery, &secrets.tokens)
     }
 

@@ -21,6 +21,7 @@ use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, SigningKey};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signature, Signed, Verified, Window, hmac_sha256};
+use tokio::time::Instant;
 
 pub use unmapped::UNMAPPED;
 
@@ -74,7 +75,7 @@ impl Provider for Deeple {
         })
     }
 
-    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets, _: Instant) -> Result<Proof, Refusal> {
         // The hook's page names the bare headers, the API's pages the prefixed ones.
         let header = |bare, prefixed| {
             let value = delivery.header(bare).or_else(|| delivery.header(prefixed));
@@ -154,7 +155,7 @@ mod tests {
         let settings = Settings::from_table([("TIMESTAMP_MAX_AGE_SECONDS", "3153600000")]);
         let deeple = Deeple::from_settings(&settings).expect("settings");
         let secrets = serde_json::from_str(SECRETS).expect("secrets");
-        deeple.verify(&delivery, &secrets).await.map(|_| ())
+        deeple.verify(&delivery, &secrets, Instant::now()).await.map(|_| ())
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
+use tokio::time::Instant;
 
 pub use payload::Action;
 pub use unmapped::UNMAPPED;
@@ -48,7 +49,7 @@ impl Provider for Selldone {
         Ok(Self)
     }
 
-    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets, _: Instant) -> Result<Proof, Refusal> {
         url_token(delivery, &secrets.tokens)
     }
 

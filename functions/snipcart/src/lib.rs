@@ -9,6 +9,7 @@ mod unmapped;
 
 use std::time::Duration;
 
+use lambda_http::http::StatusCode;
 use serde::Deserialize;
 use shared::Provider;
 use shared::answer::{Reason, Refusal};
@@ -17,7 +18,7 @@ use shared::delivery::Delivery;
 use shared::identity::Identity;
 use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace, Verifies};
-use shared::secrets::{Live, SigningKey, Token};
+use shared::secrets::{Live, OptIn, SigningKey, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
 use tokio::time::Instant;
@@ -25,7 +26,10 @@ use tokio::time::Instant;
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
 
+/// How long all calls to Snipcart for one delivery may take.
 const VALIDATION_BUDGET: Duration = Duration::from_secs(5);
+/// With less time than this Snipcart is not asked: its answer could come too late, and the token would be used up.
+const LEAST_TIME: Duration = Duration::from_secs(1);
 
 /// Snipcart.
 pub struct Snipcart {
@@ -38,7 +42,8 @@ pub struct Snipcart {
 pub struct Secrets {
     api_keys: Live<SigningKey>,
     /// Where given, the URL must carry one of these too.
-    tokens: Option<Live<Token>>,
+    #[serde(default)]
+    tokens: OptIn<Token>,
 }
 
 impl Provider for Snipcart {
@@ -67,12 +72,12 @@ impl Provider for Snipcart {
         callback::connect(&self.api_url).await;
     }
 
-    async fn verify(&self, delivery: &Delivery, secrets: &Secrets) -> Result<Proof, Refusal> {
-        if let Some(tokens) = &secrets.tokens {
+    async fn verify(&self, delivery: &Delivery, secrets: &Secrets, until: Instant) -> Result<Proof, Refusal> {
+        if let Some(tokens) = secrets.tokens.live() {
             url_token(delivery, tokens)?;
         }
         // A caller who knows the URL's token is no stranger.
-        let refuse = match secrets.tokens {
+        let refuse = match secrets.tokens.live() {
             Some(_) => Refusal::wrong_credentials,
             None => Refusal::no_credentials,
         };
@@ -83,25 +88,24 @@ impl Provider for Snipcart {
             return Err(refuse("malformed request token"));
         }
         let url = format!("{}/requestvalidation/{token}", self.api_url.trim_end_matches('/'));
-        // One budget for all keys: what is left of the time is for storing.
-        let until = Instant::now() + VALIDATION_BUDGET;
+        let until = until.min(Instant::now() + VALIDATION_BUDGET);
+        let mut answers = Vec::new();
         for key in secrets.api_keys.iter() {
+            if until.saturating_duration_since(Instant::now()) < LEAST_TIME {
+                answers.push(Answer::Inconclusive("there is no time left to ask".to_owned()));
+                break;
+            }
             match callback::ask(&url, key, until).await {
                 Confirmation::Confirmed(proof) => return Ok(proof),
-                Confirmation::Refused(status) => match status.as_u16() {
-                    // Our key is wrong, or of the other mode: another live one may do.
-                    401 | 403 => {}
-                    404 => return Err(Refusal::wrong_credentials("Snipcart does not know the request token")),
-                    status => return Err(Refusal::Unavailable(format!("Snipcart's validation answers {status}"))),
-                },
+                Confirmation::Refused { status, is_certain } => answers.push(Answer::of(status, is_certain)),
                 Confirmation::Unreachable(cause) => {
-                    return Err(Refusal::Unavailable(format!("Snipcart's validation: {cause}")));
+                    answers.push(Answer::Inconclusive(cause));
+                    // Another key does not reach further.
+                    break;
                 }
             }
         }
-        Err(Refusal::Misconfigured(
-            "Snipcart refuses every API key of the secret".to_owned(),
-        ))
+        Err(refusal_for(answers))
     }
 
     fn identify(&self, _: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Event>, NoOrderEvent> {
@@ -136,6 +140,51 @@ impl Provider for Snipcart {
     }
 }
 
+/// What Snipcart says of a request token under one key, if not that it is genuine.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// 404: unknown under this key.
+    Unknown,
+    /// 401 or 403: the key is wrong, or of the other mode.
+    KeyRefused,
+    /// Anything else: nothing is known of the token.
+    Inconclusive(String),
+}
+
+impl Answer {
+    fn of(status: StatusCode, is_certain: bool) -> Self {
+        match (status, is_certain) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Self::KeyRefused,
+            (StatusCode::NOT_FOUND, true) => Self::Unknown,
+            // A token may validate only once, and the try without an answer may have been that once.
+            (StatusCode::NOT_FOUND, false) => Self::Inconclusive("404, after a try whose answer was lost".to_owned()),
+            (status, _) => Self::Inconclusive(format!("it answers {}", status.as_u16())),
+        }
+    }
+}
+
+/// What a delivery is refused with that no key has confirmed. With the keys of test and live mode side by side, each knows the tokens
+/// of its own mode alone, so every key is asked until one says 200.
+///
+/// | answers of the keys | refused with |
+/// |---|---|
+/// | anything inconclusive among them | 503: the key that was not heard may be the right one |
+/// | 401 or 403 from all of them | 500: the keys are wrong, which says nothing about the token |
+/// | 404 from at least one, 401 or 403 from the others | 401: the token is unknown, used or expired |
+fn refusal_for(answers: Vec<Answer>) -> Refusal {
+    let keys = answers.len();
+    let is_unknown = answers.contains(&Answer::Unknown);
+    let inconclusive = answers.into_iter().find_map(|answer| match answer {
+        Answer::Inconclusive(cause) => Some(cause),
+        _ => None,
+    });
+    match inconclusive {
+        Some(cause) => Refusal::Unavailable(format!("Snipcart's validation: {cause}")),
+        None if is_unknown => Refusal::wrong_credentials("Snipcart does not know the request token"),
+        None => Refusal::Misconfigured(format!("Snipcart refuses all {keys} API keys of the secret")),
+    }
+}
+
 fn is_request_token(token: &str) -> bool {
     let plain = token
         .bytes()
@@ -146,6 +195,29 @@ fn is_request_token(token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_answers_of_all_keys_decide_together() {
+        let answer = |status| Answer::of(StatusCode::from_u16(status).expect("a status"), true);
+        for (statuses, refused_with) in [
+            (&[404][..], 401),
+            (&[404, 404], 401),
+            (&[401], 500),
+            (&[403, 401], 500),
+            (&[404, 401], 401),
+            (&[403, 404], 401),
+            (&[500], 503),
+            (&[302], 503),
+            (&[429, 404], 503),
+            (&[404, 503], 503),
+            (&[401, 500], 503),
+        ] {
+            let refusal = refusal_for(statuses.iter().copied().map(answer).collect());
+            assert_eq!(refusal.status(), refused_with, "{statuses:?}: {refusal}");
+        }
+        let uncertain = Answer::of(StatusCode::NOT_FOUND, false);
+        assert_eq!(refusal_for(vec![answer(404), uncertain]).status(), 503);
+    }
 
     #[test]
     fn a_request_token_cannot_leave_its_place_in_the_url() {

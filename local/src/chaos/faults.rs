@@ -10,6 +10,7 @@ use crate::draw::draw;
 use crate::lock;
 use crate::snipcart::Behaviour;
 use crate::tap::{Call, Fault, Service};
+use crate::wire::Damage;
 
 /// What is drawn, in ten thousandths of the functions' calls to AWS.
 const FAULTS: [(usize, &str); 8] = [
@@ -55,7 +56,7 @@ pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<F
                 code: "AuthorizationError",
             });
         }
-        let event = event_of(call);
+        let event = event_of(&String::from_utf8_lossy(&call.body));
         let nth = {
             let mut seen = lock(&seen);
             let nth = seen.entry((call.operation.clone(), event.clone())).or_default();
@@ -104,9 +105,36 @@ fn is_poisoned(call: &Call, seed: u64, calls: &mut HashMap<String, usize>) -> bo
     })
 }
 
+/// Decides over requests that come over a connection which has been used before. Which connections are used again depends on the time
+/// that calls take, and is not drawn.
+pub(super) fn damages(seed: u64, server: &'static str, injected: Counts) -> impl Fn(&[u8]) -> Option<Damage> {
+    let requests = Mutex::new(HashMap::<String, usize>::new());
+    move |request| {
+        let text = String::from_utf8_lossy(request);
+        // A call to Snipcart is known by its first line, which holds the token.
+        let line = || text.lines().next().unwrap_or_default().to_owned();
+        let what = Some(event_of(&text))
+            .filter(|event| !event.is_empty())
+            .unwrap_or_else(line);
+        let nth = {
+            let mut requests = lock(&requests);
+            let nth = requests.entry(what.clone()).or_default();
+            *nth += 1;
+            nth.to_string()
+        };
+        let (kind, damage) = match draw(seed, &["wire", server, &what, &nth]) % 10_000 {
+            0..100 => ("reset on a reused connection", Damage::ResetOnWrite),
+            100..200 => ("closed on a reused connection", Damage::LoseAnswer),
+            200..230 => ("swallowed on a reused connection", Damage::Swallow),
+            _ => return None,
+        };
+        count(&injected, &format!("{server}: {kind}"));
+        Some(damage)
+    }
+}
+
 /// The event that a call is for, the first of many; nothing where it names none.
-fn event_of(call: &Call) -> String {
-    let body = String::from_utf8_lossy(&call.body);
+fn event_of(body: &str) -> String {
     let marks = [r#""pk":{"S":""#, "%22id%22%3A%22"];
     let found = marks.iter().find_map(|mark| body.split_once(mark));
     found
@@ -190,8 +218,8 @@ mod tests {
             format!(r#"{{"Key":{{"pk":{{"S":"{id}"}}}}}}"#),
             format!("Message=%7B%22id%22%3A%22{id}%22"),
         ] {
-            assert_eq!(event_of(&call("X", &body)), id);
+            assert_eq!(event_of(&body), id);
         }
-        assert_eq!(event_of(&call("Query", "{}")), "");
+        assert_eq!(event_of("{}"), "");
     }
 }

@@ -9,28 +9,101 @@ struct Tokens {
     tokens: Live<Token>,
 }
 
+/// A provider with everything that a shop's secrets may hold.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+struct Everything {
+    tokens: Live<Token>,
+    #[serde(default)]
+    keys: OptIn<SigningKey>,
+    header: Option<HeaderName>,
+}
+
 #[test]
 fn a_malformed_secret_is_refused_without_its_text() {
     for json in [
         "",
         "hunter2hunter2hunter2",
-        r#"{"shops":{"main":{}}}"#,
-        r#"{"shops":{"main":{"tokens":[]}}}"#,
-        r#"{"shops":{"main":{"tokens":"hunter2hunter2hunter2"}}}"#,
-        r#"{"shops":{"main":{"tokens":["hunter2"]}}}"#,
-        r#"{"shops":{"main":{"tokens":["hunter2 hunter2 hunter2"]}}}"#,
+        r#"{"shop":"hunter2hunter2hunter2"}"#,
+        r#"{"shops":"hunter2hunter2hunter2"}"#,
+        r#"{"shops":null}"#,
+        r#"{"shops":{"main":{"tokens":["hunter2"]}"#,
     ] {
-        let refusal = parse::<Tokens>(json).expect_err(json);
+        let refusal = parse::<Everything>(json).expect_err(json);
         assert!(matches!(refusal, Refusal::Misconfigured(_)), "{json}");
         assert!(!format!("{refusal} {refusal:?}").contains("hunter2"), "{refusal}");
     }
 }
 
 #[test]
+fn a_malformed_shop_is_named_with_its_field() {
+    const GOOD: &str = r#"{"tokens":["local-development-token"],"keys":["hunter2"],"header":"X-Signature"}"#;
+    for (malformed, cause) in [
+        ("null", "its value is not as documented"),
+        ("{}", "tokens is missing"),
+        (r#"{"tokens":null}"#, "tokens is not as documented"),
+        (r#"{"tokens":[]}"#, "tokens: a list of live values is empty"),
+        (r#"{"tokens":"hunter2hunter2hunter2"}"#, "tokens is not as documented"),
+        (
+            r#"{"tokens":["local-development-token",7]}"#,
+            "tokens[1] is not as documented",
+        ),
+        (
+            r#"{"tokens":["hunter2"]}"#,
+            "tokens[0]: a token is not [A-Za-z0-9_-]{20,128}",
+        ),
+        (
+            r#"{"tokens":["local-development-token"],"keys":null}"#,
+            "keys is not as documented",
+        ),
+        (
+            r#"{"tokens":["local-development-token"],"keys":[]}"#,
+            "keys: a list of live values is empty",
+        ),
+        (
+            r#"{"tokens":["local-development-token"],"keys":[""]}"#,
+            "keys[0]: a key is empty",
+        ),
+        (
+            r#"{"tokens":["local-development-token"],"header":"hunter2: no"}"#,
+            "header: this is not a valid name of a header",
+        ),
+        (
+            r#"{"tokens":["local-development-token"],"key":["hunter2"]}"#,
+            "key is an unknown field",
+        ),
+        (
+            r#"{"tokens":["local-development-token"],"hunter2":1}"#,
+            "? is an unknown field",
+        ),
+    ] {
+        let json = format!(r#"{{"shops":{{"main":{malformed},"other":{GOOD},"hunter2 ":{malformed}}}}}"#);
+        let shops = parse::<Everything>(&json).expect(&json);
+        let other = shops["other"].as_ref().expect("the other shop is not malformed");
+        assert_eq!(
+            (other.tokens.len(), other.keys.live().map(|keys| keys.len())),
+            (1, Some(1))
+        );
+        assert_eq!(other.header.as_ref().map(HeaderName::as_str), Some("x-signature"));
+        let told = shops["main"].as_ref().expect_err(&json);
+        assert_eq!(*told, format!("the secret is not as documented: shop main: {cause}"));
+        let told = shops["hunter2 "].as_ref().expect_err(&json);
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_before_a_secret_is_skipped() {
+    let shops = parse::<Tokens>(&format!("\u{feff}{}", document(&[OLD]))).expect("secrets");
+    assert_eq!(shops["main"].as_ref().expect("tokens").tokens.len(), 1);
+}
+
+#[test]
 fn a_secret_is_not_printed() {
     let shops = parse::<Tokens>(r#"{"shops":{"main":{"tokens":["local-development-token"]}}}"#).expect("secrets");
-    assert_eq!(shops["main"].tokens.len(), 1);
-    assert!(!format!("{:?}", shops["main"]).contains("local-development-token"));
+    let main = shops["main"].as_ref().expect("tokens");
+    assert_eq!(main.tokens.len(), 1);
+    assert!(!format!("{main:?}").contains("local-development-token"));
 }
 
 #[test]
@@ -40,20 +113,17 @@ fn an_inline_secret_answers_for_its_shops_alone() {
         r#"{"shops":{"main":{"tokens":["local-development-token"]}}}"#,
     )]);
     let secrets = Secrets::<Tokens>::from_settings(&settings).expect("settings");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         assert!(
             secrets
-                .of(&Shop::parse("main").expect("a shop"))
+                .of(&Shop::parse("main").expect("a shop"), soon())
                 .await
                 .expect("secrets")
                 .is_some()
         );
         assert!(
             secrets
-                .of(&Shop::parse("other").expect("a shop"))
+                .of(&Shop::parse("other").expect("a shop"), soon())
                 .await
                 .expect("secrets")
                 .is_none()
@@ -102,11 +172,25 @@ enum Process {
 pub(super) struct Script {
     calls: Arc<Mutex<Vec<u64>>>,
     answer: Arc<dyn Fn(u64) -> Result<String, Refusal> + Send + Sync>,
+    is_silent: bool,
 }
 
 impl Script {
-    pub(super) fn read(&self) -> Result<(String, String), Refusal> {
+    /// One that never answers.
+    fn silent() -> Self {
+        Self {
+            calls: Arc::default(),
+            answer: Arc::new(|_| Ok(String::new())),
+            is_silent: true,
+        }
+    }
+
+    pub(super) async fn read(&self) -> Result<(String, String), Refusal> {
         self.calls.lock().expect("no panic here").push(now());
+        if self.is_silent {
+            std::future::pending::<()>().await;
+        }
+        tokio::task::yield_now().await;
         let json = (self.answer)(now())?;
         Ok((crate::identity::sha256_hex(json.as_bytes()), json))
     }
@@ -117,6 +201,17 @@ const NEW: &str = "a-token-from-after-the-rotation";
 
 fn document(tokens: &[&str]) -> String {
     serde_json::json!({"shops": {"main": {"tokens": tokens}}}).to_string()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime")
 }
 
 /// A function that has been started, its secret, and when it asked for it.
@@ -133,27 +228,36 @@ impl Function {
         let script = Script {
             calls: Arc::clone(&calls),
             answer: Arc::new(answer),
+            is_silent: false,
         };
         let function = Self {
             secrets: Secrets::of_source(Source::Script(script), clock),
             calls,
-            runtime: tokio::runtime::Builder::new_current_thread()
-                .build()
-                .expect("a runtime"),
+            runtime: runtime(),
         };
         // What it meets here it meets again with the first delivery.
-        let _ = function.runtime.block_on(function.secrets.prepare());
+        let _ = function
+            .runtime
+            .block_on(async { function.secrets.prepare(soon()).await });
         function
     }
 
-    /// Whether a delivery with this token is let in, as the receiver decides it.
+    /// Whether a delivery for the shop `main` with this token is let in, as the receiver decides it.
     fn lets_in(&self, token: &str) -> Result<bool, Refusal> {
-        let main = Shop::parse("main").expect("a shop");
-        let known = |secrets: ShopSecrets<Tokens>| {
-            secrets.is_some_and(|secrets| secrets.tokens.iter().any(|live| live.expose() == token.as_bytes()))
+        self.lets_in_to("main", token)
+    }
+
+    fn lets_in_to(&self, shop: &str, token: &str) -> Result<bool, Refusal> {
+        let shop = Shop::parse(shop).expect("a shop");
+        let knows = |secrets: &ShopSecrets<Tokens>| {
+            secrets
+                .as_ref()
+                .is_some_and(|secrets| secrets.tokens.iter().any(|live| live.expose() == token.as_bytes()))
         };
-        self.runtime
-            .block_on(async { Ok(known(self.secrets.of(&main).await?) || known(self.secrets.changed(&main).await)) })
+        self.runtime.block_on(async {
+            let secrets = self.secrets.of(&shop, soon()).await?;
+            Ok(knows(&secrets) || knows(&self.secrets.changed(&shop, &secrets, soon()).await))
+        })
     }
 
     fn calls(&self) -> Vec<u64> {
@@ -224,19 +328,92 @@ fn while_secrets_manager_is_unreachable_the_last_good_value_is_kept_and_asked_fo
     assert!(calls.windows(2).all(|pair| pair[1] - pair[0] >= 30), "{calls:?}");
 }
 
+/// A secret of two shops, `main` with good tokens and `other` with what is given.
+fn two_shops(other: &serde_json::Value) -> String {
+    serde_json::json!({"shops": {"main": {"tokens": [OLD]}, "other": {"tokens": other}}}).to_string()
+}
+
+fn is_misconfigured(let_in: &Result<bool, Refusal>) -> bool {
+    matches!(let_in, Err(Refusal::Misconfigured(_)))
+}
+
 #[test]
-fn a_malformed_new_value_costs_no_delivery_as_long_as_there_is_a_good_one() {
-    let function = Function::start(|now| {
-        Ok(if now == 0 {
-            document(&[OLD])
-        } else {
-            r#"{"shops":"#.to_owned()
-        })
-    });
-    pass(1_000, Process::Running);
+fn an_unusable_secret_is_reported_at_once_and_fails_closed_in_time() {
+    let unusable: [fn() -> Result<String, Refusal>; 2] = [
+        || Ok(r#"{"shops":"#.to_owned()),
+        || Err(Refusal::Misconfigured("denied".to_owned())),
+    ];
+    for answer in unusable {
+        let function = Function::start(move |now| match now {
+            0..10 | 5_000.. => Ok(document(&[OLD])),
+            // An outage in between neither ends the grace nor extends it.
+            400..700 => Err(unreachable_service()),
+            _ => answer(),
+        });
+        assert!(function.secrets.reports().is_empty());
+        pass(300, Process::Running);
+        assert_eq!(function.lets_in(OLD), Ok(true), "within the grace");
+        assert_eq!(function.secrets.reports().len(), 1, "at the first read that finds it");
+        for _ in 0..29 {
+            pass(30, Process::Frozen);
+            assert_eq!(function.lets_in(OLD), Ok(true), "at {}", now());
+        }
+        let reports = function.secrets.reports().len();
+        assert_eq!(reports, 19, "at each read but those that reached nobody");
+        pass(29, Process::Running);
+        assert_eq!(function.lets_in(OLD), Ok(true), "at {}", now());
+        pass(1, Process::Running);
+        assert!(
+            is_misconfigured(&function.lets_in(OLD)),
+            "the grace is over at {}",
+            now()
+        );
+        pass(3_800, Process::Running);
+        assert_eq!(function.lets_in(OLD), Ok(true), "it can be used again");
+    }
+}
+
+#[test]
+fn an_unusable_secret_that_was_never_good_is_refused_at_once() {
+    let function = Function::start(|_| Ok(r#"{"shops":"#.to_owned()));
+    assert!(is_misconfigured(&function.lets_in(OLD)));
+    assert_eq!(function.secrets.reports().len(), 1);
+}
+
+#[test]
+fn a_malformed_shop_leaves_the_others_as_they_are() {
+    let function = Function::start(|_| Ok(two_shops(&serde_json::json!(["short"]))));
+    let reports = function.secrets.reports();
+    let [report] = reports.as_slice() else {
+        panic!("{reports:?}")
+    };
+    assert!(report.contains("shop other: tokens[0]"), "{report}");
     assert_eq!(function.lets_in(OLD), Ok(true));
-    let started_now = Function::start(|_| Ok(r#"{"shops":"#.to_owned()));
-    assert!(matches!(started_now.lets_in(OLD), Err(Refusal::Misconfigured(_))));
+    assert!(is_misconfigured(&function.lets_in_to("other", OLD)));
+    assert_eq!(function.lets_in_to("unknown", OLD), Ok(false));
+}
+
+#[test]
+fn a_shop_that_became_malformed_has_its_last_good_value_for_the_grace() {
+    let function = Function::start(|now| {
+        let tokens = match now {
+            0..10 | 5_000.. => serde_json::json!([NEW]),
+            // Another slip does not begin another grace.
+            10..600 => serde_json::json!(["short"]),
+            _ => serde_json::Value::Null,
+        };
+        Ok(two_shops(&tokens))
+    });
+    pass(300, Process::Running);
+    for _ in 0..30 {
+        assert_eq!(function.lets_in_to("other", NEW), Ok(true), "at {}", now());
+        assert_eq!(function.lets_in_to("other", OLD), Ok(false), "at {}", now());
+        pass(30, Process::Frozen);
+    }
+    assert!(is_misconfigured(&function.lets_in_to("other", NEW)), "at {}", now());
+    assert_eq!(function.lets_in(OLD), Ok(true), "the other shop");
+    pass(3_800, Process::Running);
+    assert_eq!(function.lets_in_to("other", NEW), Ok(true), "it can be used again");
 }
 
 #[test]
@@ -247,27 +424,78 @@ fn an_emptied_secret_lets_nothing_in_until_there_is_a_shop_again() {
     });
     assert_eq!(function.lets_in(OLD), Ok(true));
     pass(300, Process::Running);
-    assert!(matches!(function.lets_in(OLD), Err(Refusal::Misconfigured(_))));
-    pass(199, Process::Running);
-    assert!(matches!(function.lets_in(OLD), Err(Refusal::Misconfigured(_))));
-    pass(1, Process::Running);
-    assert_eq!(function.lets_in(OLD), Ok(true), "it need not wait for what is put in");
+    assert!(is_misconfigured(&function.lets_in(OLD)));
+    pass(195, Process::Running);
+    assert!(is_misconfigured(&function.lets_in(OLD)));
+    pass(5, Process::Running);
+    assert_eq!(
+        function.lets_in(OLD),
+        Ok(true),
+        "what is put in is found within 5 seconds"
+    );
 }
 
 #[test]
-fn without_any_value_every_delivery_asks_and_the_first_answer_ends_it() {
+fn without_a_usable_value_it_is_asked_every_five_seconds() {
+    let unusable: [fn() -> Result<String, Refusal>; 4] = [
+        || Err(unreachable_service()),
+        || Err(Refusal::Misconfigured("denied".to_owned())),
+        || Ok(r#"{"shops":{}}"#.to_owned()),
+        || Ok(r#"{"shops":{"main":{}}}"#.to_owned()),
+    ];
+    for answer in unusable {
+        let function = Function::start(move |now| if now < 12 { answer() } else { Ok(document(&[OLD])) });
+        for _ in 0..14 {
+            assert!(function.lets_in(OLD).is_err(), "at {}", now());
+            pass(1, Process::Running);
+        }
+        pass(1, Process::Running);
+        assert_eq!(function.lets_in(OLD), Ok(true));
+        assert_eq!(function.calls(), [0, 5, 10, 15]);
+    }
+}
+
+#[test]
+fn an_unknown_shop_asks_twice_a_minute() {
+    let function = Function::start(|_| Ok(document(&[OLD])));
+    for _ in 0..100 {
+        assert_eq!(function.lets_in_to("unknown", OLD), Ok(false));
+        pass(1, Process::Running);
+    }
+    assert_eq!(function.calls(), [0, 30, 60, 90]);
+}
+
+#[test]
+fn deliveries_at_once_share_one_read_and_its_result() {
     let function = Function::start(|now| {
-        if now < 3 {
+        if now == 0 {
             Err(unreachable_service())
         } else {
             Ok(document(&[OLD]))
         }
     });
-    for _ in 0..2 {
-        pass(1, Process::Running);
-        assert_eq!(function.lets_in(OLD), Err(unreachable_service()));
+    pass(5, Process::Running);
+    let main = Shop::parse("main").expect("a shop");
+    let all = (0..50).map(|_| function.secrets.of(&main, soon()));
+    let all = async { futures_util::future::join_all(all).await };
+    let found = function.runtime.block_on(all);
+    assert!(found.iter().all(|found| matches!(found, Ok(Some(_)))));
+    assert_eq!(function.calls(), [0, 5]);
+}
+
+#[test]
+fn a_read_that_takes_too_long_is_given_up_and_not_repeated_at_once() {
+    let secrets = Secrets::<Tokens>::of_source(Source::Script(Script::silent()), clock);
+    let main = Shop::parse("main").expect("a shop");
+    CLOCKS.set((Duration::ZERO, Duration::ZERO));
+    let (first, second) = runtime().block_on(async {
+        let until = Instant::now() + Duration::from_millis(10);
+        let first = secrets.of(&main, until).await;
+        // It would hang here.
+        (first, secrets.of(&main, soon()).await)
+    });
+    for given_up in [first, second] {
+        let refusal = given_up.expect_err("nobody answers");
+        assert!(matches!(refusal, Refusal::Unavailable(_)), "{refusal}");
     }
-    pass(1, Process::Running);
-    assert_eq!(function.lets_in(OLD), Ok(true));
-    assert_eq!(function.calls(), [0, 1, 2, 3]);
 }
