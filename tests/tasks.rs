@@ -435,7 +435,7 @@ async fn a_task_that_the_table_stops_answers_what_it_has_done() {
         let answer = stack.ask(task.clone()).await;
         assert_eq!(
             (&answer["done"], &answer["outage"]),
-            (&json!(false), &json!("AuthorizationError")),
+            (&json!(false), &json!("DynamoDB: AuthorizationError")),
             "{task}"
         );
     }

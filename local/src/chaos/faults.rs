@@ -194,14 +194,14 @@ mod tests {
     fn one_message_makes_the_calls_that_hold_it_fail_for_a_while() {
         let id = |index: u32| format!("{index:064}");
         let draws = |index: &u32| draw(7, &["poisoned", &id(*index)]) % 10_000 < POISONED;
-        let bad = (0..).find(draws).expect("one is drawn");
-        let good = (0..).find(|index| !draws(index)).expect("one is not drawn");
+        let bad = (0..10_000).find(draws).expect("one is drawn");
+        let good = (0..10_000).find(|index| !draws(index)).expect("one is not drawn");
         let holding = |ids: &[u32]| {
-            let messages: String = ids
+            let messages: Vec<_> = ids
                 .iter()
                 .map(|index| format!("%22id%22%3A%22{}%22", id(*index)))
                 .collect();
-            call("PublishBatch", &messages)
+            call("PublishBatch", &messages.concat())
         };
         let mut calls = HashMap::new();
         assert!(!is_poisoned(&holding(&[good]), 7, &mut calls));
