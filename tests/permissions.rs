@@ -65,7 +65,7 @@ fn needed(call: &Call, names: &Names) -> Vec<Grant> {
                 .flat_map(|item| item.as_object().expect("an object").keys());
             parts
                 .map(|part| match part.as_str() {
-                    "ConditionCheck" | "Put" | "Update" | "Delete" => grant(&format!("{part}Item")),
+                    "Put" | "Update" | "Delete" => grant(&format!("{part}Item")),
                     other => grant(other),
                 })
                 .collect()
@@ -212,13 +212,13 @@ async fn exercise_providers(stack: &Stack) {
             stack.deliver(provider, &name).await;
         }
         stack.deliver(provider, order).await.event_id("duplicate");
-        // Another body of the same event.
+        // Another body of the same event, where the provider names its events: elsewhere it is another event.
         let mut conflict = stack.unsigned(provider, order);
         let mut body: Value = serde_json::from_slice(&conflict.body().expect("a body")).expect("JSON");
         body["something_new"] = "another".into();
         conflict.set_body(body.to_string());
         stack.sign(&mut conflict);
-        stack.send(&conflict).await.event_id("quarantined");
+        assert_eq!(stack.send(&conflict).await.status, 200);
     }))
     .await;
     let large = ORDERS.map(|(provider, order)| {

@@ -1,4 +1,5 @@
-//! What an operator asks of redrive: to see events, to have them again, to read what was quarantined anew, to close it, to erase.
+//! What an operator asks of redrive: to see events, to have them again, to read again what was not understood, to close it, to
+//! publish a conflict, to erase.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use local::tap::{Fault, Rule, Service};
 use local::{json_text, lambda};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tests::outbox::{ids, text};
+use tests::outbox::{DENIED, ids, text};
 use tests::{Stack, noise, state};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,6 +303,289 @@ async fn a_quarantined_delivery_that_is_dismissed_stays_and_waits_no_longer() {
         assert_eq!(stack.ask(dismiss(other, false)).await["dismissed"], 0);
     }
     assert_eq!(state(&stack.head(&published).await), "published");
+}
+
+/// Another id.
+fn reversed(event_id: &str) -> String {
+    event_id.chars().rev().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_bodies_of_one_event_the_older_is_the_event() {
+    let stack = Stack::start().await;
+    let mut fixture = stack.unsigned("cartum", "order-created");
+    fixture.renew().unwrap();
+    stack.sign(&mut fixture);
+    let other = stack.with_another_body(&fixture, "something_new", "another".into());
+    let now = Timestamp::now();
+    // The newer one is in the first shard, and the older one in the last.
+    let [newer, older] = ["1", "2"].map(|digit| digit.repeat(64));
+    let event_id = stack.send(&other).await.event_id("accepted");
+    stack.not_understood(&event_id, &newer, now, 0).await;
+    assert_eq!(stack.send(&fixture).await.event_id("accepted"), event_id);
+    let before = now - SignedDuration::from_mins(1);
+    stack.not_understood(&event_id, &older, before, 7).await;
+    let body = fixture.body().unwrap();
+
+    for dry_run in [true, false] {
+        let answer = stack.ask(json!({"reprocess": {"dry_run": dry_run}})).await;
+        assert_eq!(
+            (
+                &answer["accepted"],
+                &answer["conflicts"],
+                &answer["duplicates"],
+                &answer["done"]
+            ),
+            (&json!(1), &json!(1), &json!(0), &json!(true)),
+            "{answer}"
+        );
+    }
+    assert_eq!(stack.value(&event_id, "payload").await, body, "the older is the event");
+    let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
+    assert_eq!(shown["conflicts"][0]["bytes"], other.body().unwrap().len(), "{shown}");
+    for old in [&older, &newer] {
+        assert_eq!(stack.head(old).await["superseded_by"], text(&event_id));
+    }
+    assert_eq!(stack.redrive().await["published"], 1);
+    let answer = stack.ask(json!({"reprocess": {}})).await;
+    assert_eq!((&answer["accepted"], &answer["conflicts"]), (&json!(0), &json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_with_too_little_time_answers_with_its_cursor() {
+    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(6))).await;
+    let now = Timestamp::now();
+    let delivered = stack.deliver_new(20).await;
+    let first = stack.messages().await.len();
+    for (index, event_id) in delivered.iter().enumerate() {
+        let since = now - SignedDuration::from_mins(60 - i64::try_from(index).unwrap());
+        stack
+            .not_understood(event_id, &reversed(event_id), since, index % 8)
+            .await;
+    }
+    // Whatever of the table is slow.
+    let slow = stack
+        .tap()
+        .inject(Rule::all(Service::DynamoDb), Fault::Slow(Duration::from_millis(150)));
+    let mut task = json!({"reprocess": {}});
+    let (mut accepted, mut runs) = (0, 0);
+    loop {
+        runs += 1;
+        let answer = stack.ask(task.clone()).await;
+        accepted += answer["accepted"].as_u64().unwrap();
+        if answer["done"] == true {
+            break;
+        }
+        assert!(answer["cursor"].is_object(), "{answer}");
+        task["reprocess"]["cursor"] = answer["cursor"].clone();
+        assert!(runs < 40, "it gets on");
+    }
+    assert!(runs > 1, "it had to go on");
+    drop(slow);
+    assert_eq!(accepted, 20);
+    assert_eq!(stack.redrive().await["published"], 20);
+    let again = stack.messages().await;
+    assert_eq!((first, again.len()), (20, 20));
+    assert_eq!(ids(&again), delivered.into_iter().collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_the_table_stops_answers_what_it_has_done() {
+    let stack = Stack::start().await;
+    let now = Timestamp::now();
+    for (index, event_id) in stack.deliver_new(4).await.iter().enumerate() {
+        let since = now - SignedDuration::from_mins(60 - i64::try_from(index).unwrap());
+        stack.not_understood(event_id, &reversed(event_id), since, 0).await;
+    }
+    // The second of them cannot be written.
+    let refused = stack
+        .tap()
+        .inject(Rule::new(Service::DynamoDb, "TransactWriteItems").times(9), DENIED);
+    let answer = stack.ask(json!({"reprocess": {}})).await;
+    assert_eq!(
+        (&answer["accepted"], &answer["done"]),
+        (&json!(0), &json!(false)),
+        "{answer}"
+    );
+    assert_eq!(answer["outage"], "AuthorizationError");
+    drop(refused);
+    let mut task = json!({"reprocess": {}});
+    task["reprocess"]["cursor"] = answer["cursor"].clone();
+    assert_eq!(stack.ask(task).await["accepted"], 4);
+
+    let event_id = stack.deliver_new(1).await.remove(0);
+    let refused = stack.tap().inject(Rule::new(Service::DynamoDb, "Query"), DENIED);
+    let window = json!({"provider": "selldone", "from": now, "to": now + SignedDuration::from_mins(1)});
+    let mut by_email = window.clone();
+    by_email["shop"] = "main".into();
+    by_email["email"] = "j.doe@example.com".into();
+    for task in [
+        json!({"requeue": {}}),
+        json!({"replay": window}),
+        json!({"erase": by_email}),
+        json!({"get": {"event_id": event_id}}),
+    ] {
+        let answer = stack.ask(task.clone()).await;
+        assert_eq!(
+            (&answer["done"], &answer["outage"]),
+            (&json!(false), &json!("AuthorizationError")),
+            "{task}"
+        );
+    }
+    drop(refused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsupported_delivery_is_released_once_it_is_understood() {
+    let stack = Stack::start().await;
+    let fixtures = [("cartum", "order-created"), ("snipcart", "order-completed")].map(|(provider, name)| {
+        let mut fixture = stack.unsigned(provider, name);
+        fixture.renew().unwrap();
+        stack.sign(&mut fixture);
+        fixture
+    });
+    let mut event_ids = Vec::new();
+    for fixture in &fixtures {
+        event_ids.push(stack.send(fixture).await.event_id("accepted"));
+    }
+    stack.messages().await;
+    for event_id in &event_ids {
+        stack.set_state(event_id, "unsupported").await;
+    }
+    // It comes again.
+    assert_eq!(stack.send(&fixtures[0]).await.event_id("accepted"), event_ids[0]);
+    assert_eq!(ids(&stack.messages().await), [event_ids[0].clone()].into());
+    assert_eq!(state(&stack.head(&event_ids[0]).await), "published");
+
+    // It is read again.
+    let now = Timestamp::now();
+    let hour = SignedDuration::from_hours(1);
+    let task = |provider: &str, dry_run: bool| {
+        json!({"reprocess": {
+            "state": "unsupported", "provider": provider, "from": now - hour, "to": now + hour, "dry_run": dry_run,
+        }})
+    };
+    assert_eq!(stack.ask(task("cartum", false)).await["accepted"], 0);
+    assert_eq!(stack.ask(task("snipcart", true)).await["accepted"], 1);
+    let answer = stack.ask(task("snipcart", false)).await;
+    assert_eq!(
+        (&answer["accepted"], &answer["done"]),
+        (&json!(1), &json!(true)),
+        "{answer}"
+    );
+    assert_eq!(stack.redrive().await["published"], 1);
+    assert_eq!(ids(&stack.messages().await), [event_ids[1].clone()].into());
+
+    // By its id, too.
+    stack.set_state(&event_ids[1], "unsupported").await;
+    let by_id = json!({"reprocess": {"event_id": event_ids[1]}});
+    assert_eq!(stack.ask(by_id.clone()).await["accepted"], 1);
+    assert_eq!(stack.ask(by_id).await["accepted"], 0);
+    for nonsense in [
+        json!({"reprocess": {"state": "unsupported"}}),
+        json!({"reprocess": {"from": now, "to": now}}),
+        json!({"reprocess": {"state": "failed"}}),
+    ] {
+        let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
+        assert!(error.contains("not a task"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dismissal_can_be_taken_back() {
+    let stack = Stack::start().await;
+    let mut fixture = stack.unsigned("snipcart", "unknown-event");
+    stack.sign(&mut fixture);
+    let event_id = stack.send(&fixture).await.event_id("quarantined");
+    let before = stack.head(&event_id).await;
+    let task = |name: &str, dry_run: bool| json!({name: {"event_id": event_id, "dry_run": dry_run}});
+    assert_eq!(
+        stack.ask(task("undismiss", false)).await["undismissed"],
+        0,
+        "it is not dismissed"
+    );
+    assert_eq!(stack.ask(task("dismiss", false)).await["dismissed"], 1);
+    assert_eq!(
+        stack.ask(task("undismiss", true)).await,
+        json!({"undismissed": 1, "dry_run": true})
+    );
+    assert_eq!(state(&stack.head(&event_id).await), "unsupported");
+    assert_eq!(stack.ask(task("undismiss", false)).await["undismissed"], 1);
+    let mut after = stack.head(&event_id).await;
+    let mut expected = before;
+    for head in [&mut after, &mut expected] {
+        head.remove("next_attempt_at");
+    }
+    assert_eq!(after, expected, "it is as it was");
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["quarantined"], 1);
+    // What was never dismissed is not quarantined by it.
+    let unsupported = stack
+        .deliver("snipcart", "taxes-calculate")
+        .await
+        .event_id("unsupported");
+    let task = json!({"undismiss": {"event_id": unsupported}});
+    assert_eq!(stack.ask(task).await["undismissed"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
+    let stack = Stack::start().await;
+    let mut fixture = stack.unsigned("cartum", "order-created");
+    stack.sign(&mut fixture);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let other = stack.with_another_body(&fixture, "something_new", noise(600_000).into());
+    let body = other.body().unwrap();
+    assert_eq!(stack.send(&other).await.event_id("quarantined"), event_id);
+    stack.messages().await;
+
+    let by_id = stack.ask(json!({"get": {"event_id": event_id}})).await;
+    let conflict = by_id["conflicts"][0].clone();
+    assert_eq!(
+        (&conflict["event_id"], &conflict["bytes"]),
+        (&json!(event_id), &json!(body.len()))
+    );
+    assert!(
+        conflict["received_at"].is_string() && conflict["published_as"].is_null(),
+        "{conflict}"
+    );
+    let of_order = json!({"get": {"provider": "cartum", "shop": "main", "order": "115"}});
+    assert_eq!(stack.ask(of_order.clone()).await, by_id);
+
+    let task = |dry_run| {
+        let hash = &conflict["payload_sha256"];
+        json!({"publish_conflict": {"event_id": event_id, "payload_sha256": hash, "dry_run": dry_run}})
+    };
+    let dry = stack.ask(task(true)).await;
+    assert_eq!((&dry["accepted"], &dry["status"]), (&json!(1), &json!("accepted")));
+    assert!(stack.ask(of_order.clone()).await["conflicts"][0]["published_as"].is_null());
+    let accepted = stack.ask(task(false)).await;
+    assert_eq!(
+        (&accepted["accepted"], &accepted["event_id"]),
+        (&json!(1), &dry["event_id"])
+    );
+    let new = accepted["event_id"].as_str().unwrap();
+    assert_ne!(new, event_id);
+    assert_eq!(stack.redrive().await["published"], 1);
+    let messages = stack.messages().await;
+    assert_eq!(ids(&messages), [new.to_owned()].into());
+    assert_eq!(messages[0].event["data"]["order"]["id"], "115");
+    assert_eq!(stack.value(new, "payload").await, body);
+
+    let again = stack.ask(task(false)).await;
+    assert_eq!(
+        (&again["accepted"], &again["status"], &again["event_id"]),
+        (&json!(0), &json!("already_published"), &json!(new))
+    );
+    let events = stack.ask(of_order).await;
+    assert_eq!(events["events"].as_array().unwrap().len(), 2, "both are the order's");
+    assert_eq!(events["conflicts"][0]["published_as"], new);
+    let absent = json!({"publish_conflict": {"event_id": event_id, "payload_sha256": "0".repeat(64)}});
+    assert_eq!(stack.ask(absent).await["status"], "not_found");
+    // It comes again, and is still the conflict that it was.
+    let mut repeat = other;
+    stack.sign(&mut repeat);
+    assert_eq!(stack.send(&repeat).await.event_id("quarantined"), event_id);
+    assert_eq!(stack.ask(task(false)).await["accepted"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

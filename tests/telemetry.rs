@@ -274,6 +274,7 @@ async fn send_everything(stack: &Stack, sent: &mut Sent) -> u64 {
 /// Every task of redrive, and what is none.
 async fn ask_everything(stack: &Stack) {
     stack.redrive().await;
+    let mut conflicts = 0;
     for (provider, order) in ORDERS {
         let answer = stack.deliver(provider, order).await;
         let event_id = answer.event_id("duplicate");
@@ -291,9 +292,13 @@ async fn ask_everything(stack: &Stack) {
         stack.ask(json!({"replay": replay})).await;
         stack.ask(json!({"retain": replay})).await;
         let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
-        let conflict = json!({"event_id": event_id, "payload_sha256": shown["conflicts"][0]["payload_sha256"]});
-        let published = stack.ask(json!({"publish_conflict": conflict})).await;
-        assert_eq!(published["accepted"], 1, "{published}");
+        // Only where the provider names its events can another body come under the same id.
+        if let Some(hash) = shown["conflicts"][0]["payload_sha256"].as_str() {
+            let conflict = json!({"event_id": event_id, "payload_sha256": hash});
+            let published = stack.ask(json!({"publish_conflict": conflict})).await;
+            assert_eq!(published["accepted"], 1, "{published}");
+            conflicts += 1;
+        }
         let email = event["data"]["order"]["customer"]["email"].as_str();
         let email = email.unwrap_or("j.doe@example.com");
         let of_email = json!({
@@ -308,6 +313,7 @@ async fn ask_everything(stack: &Stack) {
             .ask(json!({"erase": {"event_id": event_id, "dry_run": false}}))
             .await;
     }
+    assert_eq!(conflicts, 3);
     let id = "0".repeat(64);
     for task in [
         json!({"reprocess": {}}),

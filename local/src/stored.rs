@@ -1,6 +1,6 @@
 //! What the table holds of an event, whole: read past the tap, so that a fault does not hide what it does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
 
 use aws_sdk_dynamodb::Client;
@@ -52,20 +52,85 @@ pub async fn event(client: &Client, event_id: &str) -> Result<Option<Event>, Err
 
 /// The ids of an order's events, the first received first.
 pub async fn order(client: &Client, provider: &str, shop: &str, order: &str) -> Result<Vec<String>, Error> {
+    let items = of_order(client, format!("{provider}#{shop}#{order}")).await?;
+    Ok(items
+        .iter()
+        .filter_map(|item| text(item, "pk").map(str::to_owned))
+        .collect())
+}
+
+/// Another body that came under the id of a known event.
+#[derive(Debug, Clone)]
+pub struct Conflict {
+    /// The event's id.
+    pub event_id: String,
+    /// The hash of the body.
+    pub payload_sha256: String,
+    /// When it was received.
+    pub received_at: String,
+    /// The event that it was published as.
+    pub published_as: Option<String>,
+    /// How many bytes the body has.
+    pub bytes: Option<usize>,
+}
+
+/// The conflicts of these events, and those whose body names this order, the first received first.
+pub async fn conflicts(
+    client: &Client,
+    event_ids: &[String],
+    order: Option<(&str, &str, &str)>,
+) -> Result<Vec<Conflict>, Error> {
+    let mut keys = BTreeSet::new();
+    for event_id in event_ids {
+        let items = client
+            .query()
+            .table_name(NAME)
+            .key_condition_expression("pk = :id AND begins_with(sk, :conflict)")
+            .expression_attribute_values(":id", AttributeValue::S(event_id.clone()))
+            .expression_attribute_values(":conflict", AttributeValue::S("conflict#".to_owned()))
+            .projection_expression("pk, sk")
+            .into_paginator()
+            .items()
+            .send();
+        let items: Vec<Item> = items.collect::<Result<_, _>>().await.map_err(unread)?;
+        keys.extend(items.iter().filter_map(key_of));
+    }
+    if let Some((provider, shop, order)) = order {
+        let key = format!("conflict#{provider}#{shop}#{order}");
+        keys.extend(of_order(client, key).await?.iter().filter_map(key_of));
+    }
+    let mut conflicts = Vec::new();
+    for (event_id, sort_key) in keys {
+        let Some(item) = item(client, &event_id, &sort_key).await? else {
+            continue;
+        };
+        conflicts.push(Conflict {
+            payload_sha256: text(&item, "payload_sha256").unwrap_or_default().to_owned(),
+            received_at: text(&item, "received_at").unwrap_or_default().to_owned(),
+            published_as: text(&item, "published_as").map(str::to_owned),
+            bytes: value(client, &item, "payload").await?.map(|body| body.len()),
+            event_id,
+        });
+    }
+    conflicts.sort_by(|one, other| one.received_at.cmp(&other.received_at));
+    Ok(conflicts)
+}
+
+fn key_of(item: &Item) -> Option<(String, String)> {
+    Some((text(item, "pk")?.to_owned(), text(item, "sk")?.to_owned()))
+}
+
+async fn of_order(client: &Client, order_key: String) -> Result<Vec<Item>, Error> {
     let items = client
         .query()
         .table_name(NAME)
         .index_name("by_order")
         .key_condition_expression("order_key = :order")
-        .expression_attribute_values(":order", AttributeValue::S(format!("{provider}#{shop}#{order}")))
+        .expression_attribute_values(":order", AttributeValue::S(order_key))
         .into_paginator()
         .items()
         .send();
-    let items: Vec<Item> = items.collect::<Result<_, _>>().await.map_err(unread)?;
-    Ok(items
-        .iter()
-        .filter_map(|item| text(item, "pk").map(str::to_owned))
-        .collect())
+    items.collect::<Result<_, _>>().await.map_err(unread)
 }
 
 /// What the list shows of these events.

@@ -341,6 +341,57 @@ impl Stack {
         }
     }
 
+    /// Makes of a stored event what a version of this code would have kept that did not understand it: quarantined since
+    /// `since`, in one shard of the index, under the id `old`.
+    pub async fn not_understood(&self, event_id: &str, old: &str, since: Timestamp, shard: usize) {
+        let text = |value: String| AttributeValue::S(value);
+        let mut head = self.head(event_id).await;
+        self.erase_by_hand(event_id).await;
+        for name in [
+            "event",
+            "event_parts",
+            "type",
+            "time",
+            "order",
+            "order_key",
+            "order_sort",
+            "published_at",
+        ] {
+            head.remove(name);
+        }
+        for (name, value) in [
+            ("pk", old.to_owned()),
+            ("event_id", old.to_owned()),
+            ("state", "quarantined".to_owned()),
+            ("reason", "unknown_event".to_owned()),
+            ("work", format!("quarantined#{shard}")),
+            ("next_attempt_at", format!("{since:.3}")),
+            ("received_at", format!("{since:.3}")),
+        ] {
+            head.insert(name.to_owned(), text(value));
+        }
+        self.put(head).await;
+    }
+
+    /// Moves the head of an event to another state, which is in no index of work.
+    pub async fn set_state(&self, event_id: &str, state: &str) {
+        let mut head = self.head(event_id).await;
+        head.insert("state".to_owned(), AttributeValue::S(state.to_owned()));
+        head.remove("work");
+        head.remove("next_attempt_at");
+        self.put(head).await;
+    }
+
+    /// The same event as `fixture` with another body, signed.
+    pub fn with_another_body(&self, fixture: &Fixture, name: &str, value: Value) -> Fixture {
+        let mut other = fixture.clone();
+        let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+        body[name] = value;
+        other.set_body(body.to_string());
+        self.sign(&mut other);
+        other
+    }
+
     /// All items of the table.
     pub async fn items(&self) -> Vec<Item> {
         let pages = self

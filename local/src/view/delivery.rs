@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::json::{Remark, Remarks, shown, visible};
-use super::page::{Page, absent, failed, word};
+use super::page::{Page, absent, failed, list_of_conflicts, word};
 use super::words::story;
 use super::{State as View, time};
 use crate::recorder::{Body, Delivery, Published};
@@ -26,6 +26,11 @@ pub(super) async fn page(State(view): State<Arc<View>>, Path(id): Path<String>) 
             Err(error) => return failed(&error),
         },
         None => None,
+    };
+    let event_ids: Vec<String> = delivery.event_id.iter().cloned().collect();
+    let conflicts = match stored::conflicts(&view.clients.dynamodb, &event_ids, None).await {
+        Ok(conflicts) => conflicts,
+        Err(error) => return failed(&error),
     };
     let event_id = delivery.event_id.as_deref().unwrap_or_default();
     let messages = view.recorder.messages_of(event_id);
@@ -46,6 +51,7 @@ pub(super) async fn page(State(view): State<Arc<View>>, Path(id): Path<String>) 
             (answer(&delivery))
             @if let Some(event) = &event { (item(&event.head)) }
             (published(&messages, event.as_ref()))
+            (list_of_conflicts(&conflicts))
             @if others.len() > 1 { (repeats(&others, delivery.id)) }
             @if !delivery.log.is_empty() {
                 details {

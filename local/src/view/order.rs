@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::State as View;
 use super::json::visible;
-use super::page::{Page, absent, failed, word};
+use super::page::{Page, absent, failed, list_of_conflicts, word};
 use crate::Error;
 use crate::recorder::Delivery;
-use crate::stored::{self, text};
+use crate::stored::{self, Conflict, text};
 
 /// More events of one order than a page shows.
 const EVENTS: usize = 500;
@@ -63,9 +63,11 @@ struct Change {
 
 /// `GET /order?provider=...&shop=...&id=...`.
 pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Asked>) -> Response {
-    let steps = match steps(&view, &asked).await {
-        Ok(steps) if steps.is_empty() => return absent("The table has no event of this order."),
-        Ok(steps) => steps,
+    let (steps, conflicts) = match steps(&view, &asked).await {
+        Ok((steps, conflicts)) if steps.is_empty() && conflicts.is_empty() => {
+            return absent("The table has no event of this order.");
+        }
+        Ok(found) => found,
         Err(error) => return failed(&error),
     };
     let content = html! {
@@ -75,6 +77,7 @@ pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Aske
                 (now(&steps))
             }
             ol.timeline { @for step in &steps { (event(step)) } }
+            (list_of_conflicts(&conflicts))
         }
     };
     Page {
@@ -86,11 +89,14 @@ pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Aske
     .into_response()
 }
 
-async fn steps(view: &View, asked: &Asked) -> Result<Vec<Step>, Error> {
+async fn steps(view: &View, asked: &Asked) -> Result<(Vec<Step>, Vec<Conflict>), Error> {
     let client = &view.clients.dynamodb;
     let mut steps = Vec::new();
     let ids = stored::order(client, &asked.provider, &asked.shop, &asked.id).await?;
-    for id in ids.iter().take(EVENTS) {
+    let ids: Vec<String> = ids.into_iter().take(EVENTS).collect();
+    let order = (asked.provider.as_str(), asked.shop.as_str(), asked.id.as_str());
+    let conflicts = stored::conflicts(client, &ids, Some(order)).await?;
+    for id in &ids {
         let Some(stored) = stored::event(client, id).await? else {
             continue;
         };
@@ -123,7 +129,7 @@ async fn steps(view: &View, asked: &Asked) -> Result<Vec<Step>, Error> {
             }
         }
     }
-    Ok(steps)
+    Ok((steps, conflicts))
 }
 
 fn value(event: &Value, pointer: &str, look: Look) -> Option<String> {

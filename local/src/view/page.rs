@@ -5,6 +5,7 @@ use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::Error;
+use crate::stored::Conflict;
 
 /// A page of the view.
 pub(super) struct Page {
@@ -90,4 +91,31 @@ pub(super) fn failed(error: &Error) -> Response {
 /// The coloured word for an outcome or a state.
 pub(super) fn word(word: &str) -> Markup {
     html! { span class={ "word " (word) } { (word.replace('_', " ")) } }
+}
+
+/// Other bodies that came under the ids of known events.
+pub(super) fn list_of_conflicts(conflicts: &[Conflict]) -> Markup {
+    html! {
+        @if !conflicts.is_empty() {
+            details.conflicts open {
+                summary { "Conflicts (" (conflicts.len()) "): other bodies under the id of a known event" }
+                ul {
+                    @for conflict in conflicts {
+                        li {
+                            time datetime=(conflict.received_at) { (conflict.received_at) }
+                            @if let Some(bytes) = conflict.bytes { ", " (bytes) " bytes" }
+                            p { "event " code { (conflict.event_id) } }
+                            p { "body " code { (conflict.payload_sha256) } }
+                            @match &conflict.published_as {
+                                Some(event_id) => p { "published as " code { (event_id) } },
+                                None => p.hint {
+                                    "cargo local publish-conflict " (conflict.event_id) " " (conflict.payload_sha256)
+                                },
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use futures_util::future::try_join_all;
 
 use super::parts::{key, parts_named_by};
@@ -112,17 +112,20 @@ impl Store {
             .condition_expression("attribute_not_exists(pk)")
             .build()
             .expect("table and item are set");
-        let head = ConditionCheck::builder()
+        // An update, and not a mere check of the condition, since that takes a permission of its own.
+        let note = Update::builder()
             .table_name(&self.table)
             .set_key(Some(key(entry.id.as_str(), "head")))
+            .update_expression("SET has_conflicts = :yes")
             .condition_expression("attribute_exists(pk) AND #state <> :erased")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":erased", text(State::Erased.as_str()))
+            .expression_attribute_values(":yes", AttributeValue::Bool(true))
             .build()
-            .expect("table, key and condition are set");
+            .expect("table, key and expression are set");
         let items = [
             TransactWriteItem::builder().put(put).build(),
-            TransactWriteItem::builder().condition_check(head).build(),
+            TransactWriteItem::builder().update(note).build(),
         ];
         let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
         match patiently(patience, || self.transact(&items)).await? {

@@ -10,7 +10,7 @@ use crate::identity::EventId;
 /// Everything that says more than that the event happened, but for what it is found by.
 const CONTENT: &str = "payload, event, #request, #hour, last_error, reason";
 /// What it is found by goes last, with the names of its parts: an erasure that was interrupted is found again, and finished.
-const LAST: &str = "payload_parts, event_parts, #order, order_key, order_sort, erasing";
+const LAST: &str = "payload_parts, event_parts, #order, order_key, order_sort, has_conflicts, erasing";
 /// What redrive finds it by. For redrive it goes last.
 const WORK: &str = "#work, next_attempt_at";
 
