@@ -15,7 +15,7 @@ use local::template;
 /// What the allocator needs to come to rest: far less than the events of the backlog would take.
 const ROOM_KIB: u64 = 8 * 1024;
 
-/// What redrive may take for large orders, of the 256 MiB that a function has at least.
+/// What redrive may take for large orders, of the 192 MiB that a function has at least.
 const LARGE_KIB: u64 = 48 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,7 @@ WRONG = [
     ("DeepleTimestampMaxAheadSeconds", "0"),
     ("SnipcartApiUrl", "http://app.snipcart.com/api"),
     ("Architecture", "i386"),
-    ("MemorySize", "255"),
+    ("MemorySize", "191"),
     ("LogRetentionDays", "2"),
     ("Tracing", "on"),
     ("GradualDeployment", "1"),

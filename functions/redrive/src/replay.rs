@@ -115,7 +115,7 @@ impl Outbox {
     }
 }
 
-/// What became of the events.
+/// How many events were replayed, and how many were left out.
 #[derive(Default)]
 struct Counts {
     replayed: u64,

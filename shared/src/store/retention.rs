@@ -161,7 +161,7 @@ pub enum Expiring {
     Quarantined,
 }
 
-/// What became of an event that was due to expire.
+/// The result of removing an event that was due to expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trimmed {
     /// Its content is removed.
