@@ -226,7 +226,7 @@ mod tests {
     use super::super::{MESSAGE_LIMIT, OMISSIONS, reduced};
     use super::*;
     use crate::event::tests::sample;
-    use crate::event::{Item, Order};
+    use crate::event::{Fulfillment, Item, Order};
 
     /// An event that this version would not write.
     fn newer(unmapped: usize) -> Value {
@@ -285,6 +285,13 @@ mod tests {
                 name: Some("x".repeat(500)),
                 ..Item::default()
             }]),
+            shipping: Shipping {
+                fulfillments: Some(vec![Fulfillment {
+                    carrier: Some("x".repeat(500)),
+                    ..Fulfillment::default()
+                }]),
+                ..Shipping::default()
+            },
             note: Some("x".repeat(500)),
             ..Order::default()
         };
