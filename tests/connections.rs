@@ -189,14 +189,6 @@ async fn verification_leaves_storing_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_too_little_time_snipcart_is_not_asked() {
-    let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(2))).await;
-    let answer = send_new(&stack).await;
-    assert_eq!(answer.status, 503, "{answer:?}");
-    assert!(stack.snipcart().asked().is_empty(), "its token is not used up");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_keys_of_test_and_live_mode_work_side_by_side() {
     use local::settings::{SNIPCART_KEY as LIVE, SNIPCART_TEST_KEY as TEST};
     const WRONG: &str = "a-key-that-was-revoked";

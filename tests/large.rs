@@ -137,9 +137,10 @@ async fn a_repeat_writes_only_the_parts_that_are_missing() {
     );
     assert_eq!(state(&head), "published");
     let event = stack.stored_event(&event_id).await;
+    let received_at = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
     assert_eq!(
-        event["data"]["received_at"].as_str(),
-        head["received_at"].as_s().ok().map(String::as_str)
+        received_at(event["data"]["received_at"].as_str()),
+        received_at(head["received_at"].as_s().ok().map(String::as_str))
     );
     assert_eq!(stack.messages().await.len(), 1);
     assert_eq!(stack.send(&fixture).await.event_id("duplicate"), event_id);
@@ -387,7 +388,10 @@ async fn parts_in_the_event_s_own_partition_are_still_read() {
     let order = body["content"]["token"].clone();
     let erase = json!({"erase": {"provider": "snipcart", "shop": "main", "order": order, "dry_run": false}});
     assert_eq!(stack.ask(erase).await["erased"], 1);
-    assert_eq!(stack.items().await.len(), 1, "the tombstone");
+    // Beside it there is what redrive notes of its own runs.
+    let items = stack.items().await;
+    let of_the_event: Vec<_> = items.iter().filter(|item| key(item) != "redrive").collect();
+    assert_eq!(of_the_event.len(), 1, "the tombstone: {of_the_event:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -631,8 +631,10 @@ async fn a_redrive_that_dies_has_published_nothing_that_the_next_would_lose() {
     let states = stack.states().await;
     assert_eq!(states, [("pending".to_owned(), 1), ("published".to_owned(), 29)].into());
     assert_eq!(stack.redrive().await["published"], 1);
+    // So may be what was in hand beside it, of another shard each.
     let messages = stack.messages().await;
-    assert_eq!((messages.len(), ids(&messages)), (31, delivered));
+    assert!((31..=45).contains(&messages.len()), "{} messages", messages.len());
+    assert_eq!(ids(&messages), delivered);
 }
 
 #[tokio::test(flavor = "multi_thread")]
