@@ -50,7 +50,7 @@ pub async fn connect(url: &str) {
     };
     // Whether it answers is found out when it matters. Read to its end, so that the connection can be used again.
     if let Ok(response) = POOL.call().send(request).await {
-        let _ = response.collect().await;
+        let _ = Limited::new(response.into_body(), MOST_OF_AN_ANSWER).collect().await;
     }
 }
 

@@ -28,6 +28,8 @@ pub struct BodyLimit(usize);
 impl BodyLimit {
     /// What fits through API Gateway as text.
     pub const DEFAULT: usize = 5_000_000;
+    /// The most that can be configured.
+    const LARGEST: usize = 9_999_999;
 
     /// A limit of `bytes`.
     pub fn new(bytes: usize) -> Self {
@@ -108,7 +110,8 @@ impl Delivery {
             query,
             body,
             received_at,
-            body_limit: BodyLimit(BodyLimit::DEFAULT),
+            // Whatever the limit was when it was received, the body was accepted.
+            body_limit: BodyLimit(BodyLimit::LARGEST),
         }
     }
 

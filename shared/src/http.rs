@@ -169,17 +169,19 @@ fn tls() -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Whom TLS trusts: the authorities of the file that is named, else of the system. The template names one; where that is not, another
-/// is better than none.
+/// Whom TLS trusts: the authorities of the named file or, if it holds none, of the system. The template names a file.
 fn authorities(named: Option<OsString>) -> RootCertStore {
     let files = named
         .map(PathBuf::from)
         .into_iter()
         .chain(AUTHORITIES.map(PathBuf::from));
     let mut store = RootCertStore::empty();
-    if let Some(bundle) = files.into_iter().find_map(|file| fs::read(file).ok()) {
-        // One that cannot be read is left out: it vouches for nobody.
+    for bundle in files.filter_map(|file| fs::read(file).ok()) {
+        // A certificate that cannot be read is left out.
         store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
+        if !store.is_empty() {
+            break;
+        }
     }
     if store.is_empty() {
         tracing::warn!("there are no authorities to trust: TLS will fail (SSL_CERT_FILE names a file of them)");
@@ -255,7 +257,8 @@ mod tests {
         let has_some = AUTHORITIES.iter().any(|file| fs::exists(file).unwrap());
         assert_eq!(of_the_system > 0, has_some);
         assert_eq!(authorities(Some("/nowhere".into())).len(), of_the_system);
-        assert_eq!(authorities(Some("Cargo.toml".into())).len(), 0);
+        // A file without certificates is no reason to trust nobody.
+        assert_eq!(authorities(Some("Cargo.toml".into())).len(), of_the_system);
     }
 
     /// Answers one request with `status`, and leaves the connection open.

@@ -78,8 +78,8 @@ impl Provider for Deeple {
     async fn verify(&self, delivery: &Delivery, secrets: &Secrets, _: Instant) -> Result<Proof, Refusal> {
         // The hook's page names the bare headers, the API's pages the prefixed ones.
         let header = |bare, prefixed| {
-            let value = delivery.header(bare).or_else(|| delivery.header(prefixed));
-            value.filter(|value| !value.is_empty())
+            let named = |name| delivery.header(name).filter(|value| !value.is_empty());
+            named(bare).or_else(|| named(prefixed))
         };
         let pid = header("pid", "x-deeple-pid").ok_or(Refusal::no_credentials("the PID is missing"))?;
         let timestamp =
