@@ -390,7 +390,7 @@ struct Answer {
 
 /// What `compare` has found.
 #[derive(Default, Serialize, Deserialize)]
-struct Compared {
+struct Comparison {
     compared: u64,
     changed: u64,
     unreadable: u64,
@@ -404,7 +404,7 @@ struct Compared {
     outage: Option<String>,
 }
 
-impl Compared {
+impl Comparison {
     fn add(&mut self, page: Self) {
         self.compared += page.compared;
         self.changed += page.changed;
@@ -474,9 +474,9 @@ impl Task {
     async fn compared(mut self) -> Result<Value, Error> {
         let line = ProgressBar::new_spinner();
         line.enable_steady_tick(Duration::from_millis(200));
-        let mut total = Compared::default();
+        let mut total = Comparison::default();
         loop {
-            let mut answer: Compared = self.once().await?;
+            let mut answer: Comparison = self.once().await?;
             let (done, cursor, outage) = (answer.done, answer.cursor.take(), answer.outage.take());
             total.add(answer);
             line.set_message(format!("{} compared, {} changed", total.compared, total.changed));

@@ -40,7 +40,7 @@ pub struct Compare {
 
 /// What the task has found so far.
 #[derive(Default, Serialize)]
-struct Compared {
+struct Comparison {
     /// Events that were compared.
     compared: u64,
     /// Events that today's mapping would change.
@@ -74,7 +74,7 @@ struct Difference {
 impl Outbox {
     pub(crate) async fn compare(&self, task: Compare, time: TimeLeft) -> Result<Value, TaskError> {
         let mut place = task.cursor.clone().unwrap_or_else(|| Place::at(task.from));
-        let mut compared = Compared::default();
+        let mut compared = Comparison::default();
         let mut size = 0;
         let mut outage = None;
         while place.is_before(task.to) && size < ANSWER && Instant::now() < time.stop_at {
@@ -108,9 +108,9 @@ impl Outbox {
         Ok(answer)
     }
 
-    async fn compare_page(&self, task: &Compare, place: &Place) -> Result<(Compared, Place), TaskError> {
+    async fn compare_page(&self, task: &Compare, place: &Place) -> Result<(Comparison, Place), TaskError> {
         let (ids, last) = self.received(&task.provider, place).await?;
-        let mut page = Compared::default();
+        let mut page = Comparison::default();
         for (id, head) in self.store.heads(&ids, With::Delivery).await? {
             let received = head
                 .received_at()
@@ -179,7 +179,7 @@ impl Outbox {
     }
 }
 
-impl Compared {
+impl Comparison {
     /// Adds this page to the total, and returns the bytes that it adds to the answer.
     fn add_to(self, total: &mut Self) -> usize {
         total.compared += self.compared;
