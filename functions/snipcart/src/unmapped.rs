@@ -281,6 +281,10 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "how many pieces there are; the lines have their quantities",
     ),
     (
+        "/content/order/items/*/price",
+        "the price without the options; `unitPrice` has them in it",
+    ),
+    (
         "/content/order/shippingInformation/userDefinedId",
         "the shop's key of the shipping rate; `order.shipping.method` has its name",
     ),

@@ -190,6 +190,11 @@ impl<'t> Value<'t> {
         self.node.kind == Kind::List
     }
 
+    /// Whether a list or an object holds nothing; `None` for any other value.
+    pub fn is_empty(self) -> Option<bool> {
+        self.node.parts().map(|parts| parts.is_empty())
+    }
+
     /// The elements of a list.
     pub(super) fn elements(self) -> Option<impl Iterator<Item = Self>> {
         (self.node.kind == Kind::List).then(|| self.parts())
@@ -267,7 +272,7 @@ impl<'t> Value<'t> {
     }
 
     fn has_parts(self) -> bool {
-        self.node.parts().is_some_and(|parts| !parts.is_empty())
+        self.is_empty() == Some(false)
     }
 
     fn type_name(self) -> &'static str {
