@@ -213,9 +213,9 @@ impl<'p> Fields<'p> {
         self.read(name, |value| value.as_scalar().map(Cow::into_owned))
     }
 
-    /// A truth value.
+    /// A truth value, also as 1 or 0, in a number or a text.
     pub fn flag(&self, name: &str) -> Option<bool> {
-        self.read(name, Value::as_bool)
+        self.read(name, Value::as_flag)
     }
 
     /// An amount in the currency's main unit, of either sign.

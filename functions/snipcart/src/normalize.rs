@@ -347,7 +347,7 @@ fn item(fields: &Fields<'_>) -> Item {
     let product = fields.id("id");
     // `price` leaves the options out.
     let unit_price = fields.price("unitPrice");
-    let is_net = unit_price.is_some() && fields.look("hasTaxesIncluded", Value::as_bool) == Some(false);
+    let is_net = unit_price.is_some() && fields.look("hasTaxesIncluded", Value::as_flag) == Some(false);
     if is_net {
         fields.take("hasTaxesIncluded");
     }

@@ -170,6 +170,15 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// A truth value, also as 1 or 0, in a number or a text: databases without truth values hand them on so.
+    pub fn as_flag(self) -> Option<bool> {
+        self.as_bool().or_else(|| match self.as_text()? {
+            "1" => Some(true),
+            "0" => Some(false),
+            _ => None,
+        })
+    }
+
     /// An amount: a number, or a text that holds one. Providers send both.
     pub fn as_amount(self) -> Option<Amount> {
         Amount::parse(self.as_text()?)
