@@ -15,11 +15,15 @@ pub(crate) fn normalize(event: Event, payload: &Payload, time_zone: &TimeZone) -
     let root = payload.root();
     let mut assumed = Assumed::default();
     let order = order(event, &root, time_zone, &mut assumed);
+    // Where the event says that the order is paid, the word does not show in the payment status.
+    let payment_word = order.provider_payment_status.as_deref();
+    let is_unknown = payment_word.is_some_and(|word| payment_status(word) == PaymentStatus::Unknown);
     // The body has the time at which the order was placed, and no time of a later change: then the time of receipt is closer.
     let time = order.placed_at.filter(|_| event == Event::OrderCreated);
     Normalized {
         time: assumed.note("/time", time),
         assumed: assumed.into_pointers(),
+        unknown_words: is_unknown.then_some("/data/order/payment_status").into_iter().collect(),
         ..Normalized::new(
             event.event_type(order.provider_status.as_deref()),
             event.as_str(),

@@ -10,7 +10,7 @@ use shared::money::{Amount, Quantity};
 use shared::payload::{Fields, Payload, Value, Zone};
 use shared::provider::{Assumed, Normalized};
 
-use crate::payload::{Action, CANCELED, TO_CUSTOMER, payment_status, requires_shipping, status};
+use crate::payload::{Action, CANCELED, TO_CUSTOMER, is_known_type, payment_status, requires_shipping, status};
 
 pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
     let root = payload.root();
@@ -18,6 +18,8 @@ pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
     let mut assumed = Assumed::default();
     let order = order(action, &root, &basket, &mut assumed);
     root.take("action");
+    let r#type = basket.look("type", Value::as_text);
+    let is_unknown = r#type.is_some_and(|word| !is_known_type(word));
     let time = order.updated_at;
     if assumed.names("/data/order/updated_at") {
         assumed.note("/time", time);
@@ -25,6 +27,10 @@ pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
     Normalized {
         time,
         assumed: assumed.into_pointers(),
+        unknown_words: is_unknown
+            .then_some("/data/order/items/*/requires_shipping")
+            .into_iter()
+            .collect(),
         ..Normalized::new(action.event_type(), action.as_str(), order)
     }
 }

@@ -280,6 +280,26 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// Adds to `found` the value that a JSON pointer from this one leads to.
+    pub(super) fn drift_at(self, pointer: &str, found: &mut Drifts) {
+        let mut at = self;
+        let mut reported = String::new();
+        for part in pointer.split('/').skip(1) {
+            let name = part.replace("~1", "/").replace("~0", "~");
+            let is_list = at.is_list();
+            let next = match (is_list, name.parse()) {
+                (true, Ok(position)) => at.parts().nth(position),
+                (true, Err(_)) => None,
+                (false, _) => at.field(&name),
+            };
+            let Some(next) = next else { return };
+            at = next;
+            reported.push('/');
+            reported.push_str(drift::step(if is_list { "*" } else { &name }));
+        }
+        found.add(reported, at.type_name());
+    }
+
     fn has_parts(self) -> bool {
         self.is_empty() == Some(false)
     }
