@@ -54,7 +54,7 @@ impl Event {
             "payment.succeeded" => Some(Self::RenewalPaid),
             // An invoice that was not paid may have no order yet. An order that is there and cannot be read is no reason to drop it.
             "payment.failed" => {
-                let names_order = content.has("order") && (!order.exist() || order.has("token"));
+                let names_order = !content.exist() || content.has("order") && (!order.exist() || order.has("token"));
                 names_order.then_some(Self::RenewalFailed)
             }
             _ => (order.id("token").is_some() && is_paid()).then_some(Self::RenewalPaid),
