@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 
+use lambda_http::http::Method;
 use local::server::Port;
 use local::snipcart::Snipcart as SnipcartStandIn;
 use serde_json::Value;
@@ -39,6 +40,7 @@ const NOT_PUBLISHED: &[(&str, &[&str])] = &[
             "aboutyou/ping",
             "snipcart/subscription-created",
             "snipcart/subscription-state-cancelled",
+            "snipcart/subscription-invoice-payment-failed-without-order",
             "snipcart/shippingrates-fetch",
             "snipcart/taxes-calculate",
             "snipcart/ping",
@@ -122,6 +124,40 @@ async fn about_yous_events_normalize_to_the_golden_ones() {
 async fn snipcarts_events_normalize_to_the_golden_ones() {
     let snipcart = SnipcartStandIn::start(Port::take(0, "").await.expect("a free port"));
     check::<snipcart::Snipcart>(&[("SNIPCART_API_URL", &snipcart.api_url())]).await;
+}
+
+#[test]
+fn all_invoices_of_one_paid_renewal_are_one_event() {
+    let understanding = |name: &str, created_on: &str, status: &str, token: &str| {
+        let order = serde_json::json!({"token": token, "paymentStatus": status});
+        let body = serde_json::json!({"eventName": name, "createdOn": created_on, "content": {"order": order}});
+        let delivery = tests::authentic::delivery(Method::POST, &[], body.to_string().into_bytes());
+        let settings = Settings::from_table::<&str, &str>([]);
+        understand(
+            &snipcart::Snipcart::from_settings(&settings).expect("the defaults"),
+            &delivery,
+            None,
+        )
+    };
+    let paid = |name, created_on| understanding(name, created_on, "Paid", "t-1");
+    let succeeded = paid("v3/subscription.invoice.payment.succeeded", "2026-01-01T00:00:01Z");
+    for other in [
+        paid("v3/subscription.invoice.created", "2026-01-01T00:00:00Z"),
+        paid("subscription.invoice.payment.succeeded", "2026-01-01T00:00:02Z"),
+    ] {
+        assert!(matches!(other.meaning, Meaning::Order(_)));
+        assert_eq!(other.id, succeeded.id);
+    }
+    let failed = |created_on| understanding("v3/subscription.invoice.payment.failed", created_on, "Failed", "t-1");
+    let first_failure = failed("2026-01-01T00:00:00Z");
+    for other in [
+        &failed("2026-01-02T00:00:00Z"),
+        &succeeded,
+        &understanding("v3/subscription.invoice.created", "2026-01-01T00:00:00Z", "Paid", "t-2"),
+    ] {
+        assert!(matches!(other.meaning, Meaning::Order(_)));
+        assert_ne!(other.id, first_failure.id);
+    }
 }
 
 async fn check<P: Provider>(overrides: &[(&str, &str)]) {

@@ -189,6 +189,11 @@ fn known_events_report_no_drift<P: Provider>() {
     assert!(drifts.is_empty(), "{}", drifts.join("\n"));
 }
 
+/// Whether the event has nothing in `unmapped` at the pointer.
+fn is_mapped_here(event: &Value, pointer: &str) -> bool {
+    event["data"]["unmapped"].pointer(pointer).is_none()
+}
+
 /// Changes each leaf of each event in turn, as a provider might, and expects one report of it.
 fn each_renamed_or_retyped_field_is_drift<P: Provider>(list: &[(&str, &str)]) {
     let reader = Reader::<P>::new();
@@ -197,6 +202,7 @@ fn each_renamed_or_retyped_field_is_drift<P: Provider>(list: &[(&str, &str)]) {
     // Another event with the same field tells nothing new.
     let mut tried = HashSet::new();
     for (name, body) in events(P::NAME, &INVENTED) {
+        let event = reader.event(&body).expect("the event is published");
         for (pointer, value) in leaves(&body) {
             // An empty list or object says nothing, wherever it is.
             if !tried.insert(as_reported(&pointer)) || *value == json!({}) || *value == json!([]) {
@@ -230,6 +236,25 @@ fn each_renamed_or_retyped_field_is_drift<P: Provider>(list: &[(&str, &str)]) {
                     missed.insert(format!("{name}: {pointer} is not reported as {reported}: {drifts:?}"));
                 }
             }
+            // A field that stays in `unmapped` for some of its values is in the list, and mapped all the same.
+            let is_mapped = is_mapped_here(&event, &pointer) && (value.is_string() || value.is_number());
+            let mut flagged = body.clone();
+            *flagged.pointer_mut(&pointer).expect("the field") = json!(true);
+            let Some(event) = reader.event(&flagged).filter(|_| is_mapped) else {
+                continue;
+            };
+            if is_mapped_here(&event, &pointer) {
+                continue;
+            }
+            changes += 1;
+            let expected = Drift {
+                pointer: as_reported(&pointer),
+                r#type: "boolean",
+            };
+            let drifts = reader.drift(&flagged);
+            if !drifts.contains(&expected) {
+                missed.insert(format!("{name}: a true at {pointer} is not reported: {drifts:?}"));
+            }
         }
     }
     assert!(changes > 60, "{changes} changes are too few to be all");
@@ -242,16 +267,53 @@ fn each_renamed_or_retyped_field_is_drift<P: Provider>(list: &[(&str, &str)]) {
     );
 }
 
+#[test]
+fn each_word_without_a_translation_is_drift() {
+    let cartum =
+        |event: &str, pointer: &str, word: Value| words::<::cartum::Cartum>("order-created-gift", event, pointer, word);
+    let selldone =
+        |word: &str| words::<::selldone::Selldone>("checkout-order-service", "", "/basket/type", json!(word));
+    let deeple = |word: &str| words::<::deeple::Deeple>("order-changed", "", "/vatOptions", json!(word));
+    let none: [&str; 0] = [];
+    assert_eq!(cartum("order_created", "/products/1/type", json!("product")), none);
+    assert_eq!(
+        cartum("order_created", "/products/1/type", json!("bonus")),
+        ["/data/order/items/*/kind"]
+    );
+    for event in ["order_created", "order_paid"] {
+        assert_eq!(cartum(event, "/payed", json!(0)), none);
+        assert_eq!(cartum(event, "/payed", json!(2)), ["/data/order/payment_status"]);
+    }
+    assert_eq!(selldone("SERVICE"), none);
+    assert_eq!(selldone("RENTAL"), ["/data/order/items/*/requires_shipping"]);
+    assert_eq!(deeple("INCLUDE"), none);
+    assert_eq!(deeple("SOMETIMES"), ["/data/order/tax_lines/*/included"]);
+}
+
+/// The words without a translation of an event of the provider in which `word` stands at the pointer.
+fn words<P: Provider>(name: &str, event: &str, pointer: &str, word: Value) -> Vec<String> {
+    let events = accepted(P::NAME);
+    let (_, mut body) = events.into_iter().find(|(is, _)| is == name).expect("the event");
+    *body.pointer_mut(pointer).expect("the field") = word;
+    let query = [("event", event)];
+    let query = if event.is_empty() { &[][..] } else { &query };
+    let delivery = authentic::delivery(Method::POST, query, body.to_string().into_bytes());
+    let drifts = understand(&Reader::<P>::new().provider, &delivery, Some(&Known::new(P::UNMAPPED))).drift;
+    let words = drifts.into_iter().filter(|drift| drift.r#type == "word");
+    words.map(|drift| drift.pointer).collect()
+}
+
 fn unescaped(name: &str) -> String {
     name.replace("~1", "/").replace("~0", "~")
 }
 
 /// A pointer as drift reports it: `*` for positions, and for names that may be data.
 fn as_reported(pointer: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_$.-".contains(&byte);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_$".contains(&byte);
     let step = |name: &str| {
-        let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
-        let is_name = !is_number && name.len() <= 64 && name.bytes().all(is_plain);
+        let is_key = name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit());
+        let digits = name.bytes().filter(u8::is_ascii_digit).count();
+        let is_name = !is_key && digits <= 3 && name.len() <= 64 && name.bytes().all(is_plain);
         if is_name { name.to_owned() } else { "*".to_owned() }
     };
     let steps: Vec<_> = pointer.split('/').skip(1).map(|name| step(&unescaped(name))).collect();

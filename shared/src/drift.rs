@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::event::{OrderEvent, PaymentStatus, Status};
+use crate::event::{ItemKind, OrderEvent, PaymentStatus, Status};
 
 /// The most drifts that are looked for in one payload.
 const FOUND: usize = 100;
@@ -17,6 +17,8 @@ const REPORTED: usize = 10;
 const REMEMBERED: usize = 1_000;
 /// A longer name may be data in the place of a name.
 const NAME_LENGTH: usize = 64;
+/// A name with more digits may be a date, a phone number or a key.
+const NAME_DIGITS: usize = 3;
 
 /// A place where a payload is not as the mapping knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -117,18 +119,24 @@ impl Drifts {
         }
     }
 
-    /// Adds the words of an event that have no translation.
-    pub(crate) fn add_words(&mut self, event: &OrderEvent) {
+    /// Adds the words of an event that have no translation, and those that the provider's mapping names beside them.
+    pub(crate) fn add_words(&mut self, event: &OrderEvent, named: &[&str]) {
         let order = &event.data.order;
+        for pointer in named {
+            self.add((*pointer).to_owned(), "word");
+        }
         if order.status == Some(Status::Unknown) {
             self.add("/data/order/status".to_owned(), "word");
         }
         if order.payment_status == Some(PaymentStatus::Unknown) {
             self.add("/data/order/payment_status".to_owned(), "word");
         }
-        let mut items = order.items.iter().flatten();
-        if items.any(|item| item.status == Some(Status::Unknown)) {
+        let items = || order.items.iter().flatten();
+        if items().any(|item| item.status == Some(Status::Unknown)) {
             self.add("/data/order/items/*/status".to_owned(), "word");
+        }
+        if items().any(|item| item.kind == Some(ItemKind::Unknown)) {
+            self.add("/data/order/items/*/kind".to_owned(), "word");
         }
     }
 
@@ -137,12 +145,14 @@ impl Drifts {
     }
 }
 
-/// A step of a pointer as it is reported: `*` for a name that may be data.
+/// A step of a pointer as it is reported: `*` for a name that may be data, such as an address, a product's key or a person's name.
+/// Field names of providers are made of ASCII letters, digits, `_` and `$`, and begin with no digit.
 pub(crate) fn step(name: &str) -> &str {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | b'-');
-    let is_name = !name.is_empty() && name.len() <= NAME_LENGTH && name.bytes().all(is_plain);
-    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
-    if is_name && !is_number { name } else { "*" }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+    let begins_plainly = name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+    let digits = name.bytes().filter(u8::is_ascii_digit).count();
+    let is_name = begins_plainly && digits <= NAME_DIGITS && name.len() <= NAME_LENGTH && name.bytes().all(is_plain);
+    if is_name { name } else { "*" }
 }
 
 /// The drifts that an execution environment has reported.
@@ -205,9 +215,43 @@ mod tests {
             (r#"{"list":[7]}"#, "/list/*", "number"),
             (r#"{"new":{"jane doe":1}}"#, "/new/*", "number"),
             (r#"{"new":{"4711":1}}"#, "/new/*", "number"),
+            (r#"{"new":{"4711A":1}}"#, "/new/*", "number"),
+            (r#"{"new":{"A4711":1}}"#, "/new/*", "number"),
+            (r#"{"new":{"line2":1}}"#, "/new/line2", "number"),
+            (r#"{"new":{"$ref":1}}"#, "/new/$ref", "number"),
+            (r#"{"new":{"":1}}"#, "/new/*", "number"),
+            (r#"{"new":{"jane@example.com":1}}"#, "/new/*", "number"),
+            (r#"{"new":{"jane.roe":1}}"#, "/new/*", "number"),
+            (r#"{"new":{"jane-roe":1}}"#, "/new/*", "number"),
             (r#"{"free":1}"#, "/free", "number"),
         ] {
             assert_eq!(drifts(body), [(pointer.to_owned(), r#type)], "{body}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_field_of_another_type_is_drift_even_if_known() {
+        for (body, pointer, r#type) in [
+            (r#"{"known":true}"#, "/known", "boolean"),
+            (r#"{"list":[{"known":""},{"known":[]}]}"#, "/list/*/known", "array"),
+            (r#"{"list":[{"known":{}}]}"#, "/list/*/known", "object"),
+            (r#"{"free":{"a/b":false}}"#, "/free/*", "boolean"),
+        ] {
+            let pointers: [_; LIST.len()] = pointers(LIST);
+            let payload = Payload::parse(body.as_bytes()).expect("JSON");
+            let root = payload.root();
+            root.text("known");
+            root.object("free").text("a/b");
+            for element in root.objects("list").unwrap_or_default() {
+                element.text("known");
+            }
+            let mut found = Drifts::default();
+            payload.drift(&Known::new(&pointers), &mut found);
+            let expected = Drift {
+                pointer: pointer.to_owned(),
+                r#type,
+            };
+            assert_eq!(found.into_drifts(), [expected], "{body}");
         }
     }
 
@@ -234,6 +278,6 @@ mod tests {
         for at in 0..REMEMBERED {
             reported.news(vec![drift(&format!("/{at}"))]);
         }
-        assert_eq!(reported.news(vec![drift("/one-too-many")]), []);
+        assert_eq!(reported.news(vec![drift("/one_too_many")]), []);
     }
 }

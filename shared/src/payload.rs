@@ -141,9 +141,14 @@ impl<'b> Payload<'b> {
         self.warnings.borrow_mut().clear();
     }
 
-    /// Adds to `found` the fields that were not taken and are not known to stay in `unmapped`.
+    /// Adds to `found` the fields that were not as documented, and those that were not taken and are not known to stay in `unmapped`.
+    ///
+    /// The first are added even if they are known to stay there: a field that stays for one of its values may be mapped for others.
     pub(crate) fn drift(&self, known: &Known, found: &mut Drifts) {
         let root = self.tree.root();
+        for pointer in &*self.warnings.borrow() {
+            root.drift_at(pointer, found);
+        }
         if root.settle() && root.is_object() {
             root.drift(&Agreeing::root(known), &mut String::new(), found);
         }
@@ -213,9 +218,9 @@ impl<'p> Fields<'p> {
         self.read(name, |value| value.as_scalar().map(Cow::into_owned))
     }
 
-    /// A truth value.
+    /// A truth value, also as 1 or 0, in a number or a text.
     pub fn flag(&self, name: &str) -> Option<bool> {
-        self.read(name, Value::as_bool)
+        self.read(name, Value::as_flag)
     }
 
     /// An amount in the currency's main unit, of either sign.

@@ -144,6 +144,9 @@ pub struct Normalized {
     pub notification: Option<Notification>,
     /// JSON pointers to what the provider did not state in so many words.
     pub assumed: Vec<String>,
+    /// JSON pointers to the places for words that have no translation, where the event itself does not say unknown there. They are
+    /// reported as drift.
+    pub unknown_words: Vec<&'static str>,
 }
 
 impl Normalized {
@@ -160,6 +163,7 @@ impl Normalized {
             refund: None,
             notification: None,
             assumed: Vec::new(),
+            unknown_words: Vec::new(),
         }
     }
 }

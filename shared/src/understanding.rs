@@ -83,9 +83,10 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
     if let Some(known) = known {
         payload.drift(known, &mut found);
     }
+    let unknown_words = normalized.unknown_words.clone();
     let event = complete::<P>(id.clone(), delivery, normalized, payload);
     if known.is_some() {
-        found.add_words(&event);
+        found.add_words(&event, &unknown_words);
     }
     Understanding {
         id,

@@ -15,11 +15,15 @@ pub(crate) fn normalize(event: Event, payload: &Payload, time_zone: &TimeZone) -
     let root = payload.root();
     let mut assumed = Assumed::default();
     let order = order(event, &root, time_zone, &mut assumed);
+    // Where the event says that the order is paid, the word does not show in the payment status.
+    let payment_word = order.provider_payment_status.as_deref();
+    let is_unknown = payment_word.is_some_and(|word| payment_status(word) == PaymentStatus::Unknown);
     // The body has the time at which the order was placed, and no time of a later change: then the time of receipt is closer.
     let time = order.placed_at.filter(|_| event == Event::OrderCreated);
     Normalized {
         time: assumed.note("/time", time),
         assumed: assumed.into_pointers(),
+        unknown_words: is_unknown.then_some("/data/order/payment_status").into_iter().collect(),
         ..Normalized::new(
             event.event_type(order.provider_status.as_deref()),
             event.as_str(),
@@ -57,7 +61,7 @@ fn order(event: Event, root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut As
             shipping: root.price("delivery_price"),
             ..Totals::default()
         },
-        discounts: discounts(root),
+        discounts: discounts(root, assumed),
         tax_lines: None,
         customer: unless_empty(Customer {
             // `user` is another one for nearly every order: it identifies no customer.
@@ -117,10 +121,12 @@ fn payment(payment_type: &Fields<'_>) -> Payment {
     }
 }
 
-/// The shop's own discount, the coupon's, and the one that a manager gave. One of 0 is none, and stays in `unmapped`.
-fn discounts(root: &Fields<'_>) -> Option<Vec<Discount>> {
+/// The shop's own discount, the coupon's, and the one that a manager gave. One of 0 is none, a negative one is no amount: both stay in
+/// `unmapped`.
+fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> {
     let saved = |name: &str| root.look(name, Value::as_amount);
-    let is_some = |amount: Option<Amount>| amount.is_some_and(|amount| amount != Amount::ZERO);
+    let is_some = |amount: Option<Amount>| amount.is_some_and(|amount| amount > Amount::ZERO);
+    let is_none = |amount: Option<Amount>| amount == Some(Amount::ZERO);
     let (own, coupon, manager) = (
         saved("discount_value"),
         saved("coupon_discount_value"),
@@ -131,7 +137,7 @@ fn discounts(root: &Fields<'_>) -> Option<Vec<Discount>> {
     if is_some(own) {
         discounts.push(Discount {
             rate: rate(root, "discount_percent"),
-            amount: root.amount("discount_value"),
+            amount: root.price("discount_value"),
             ..Discount::default()
         });
     }
@@ -140,26 +146,28 @@ fn discounts(root: &Fields<'_>) -> Option<Vec<Discount>> {
             code,
             kind: Some("coupon".to_owned()),
             rate: rate(root, "coupon_percent"),
-            amount: root.amount("coupon_discount_value"),
+            amount: root.price("coupon_discount_value"),
             ..Discount::default()
         });
     }
+    // Known from the orders' API alone: it was not seen in a delivery yet.
     if is_some(manager) {
+        let pointer = |field: &str| format!("/data/order/discounts/{}/{field}", discounts.len());
+        let (name, amount) = (pointer("name"), pointer("amount"));
         discounts.push(Discount {
-            name: root.text("manager_discount_title"),
+            name: assumed.note(name, root.text("manager_discount_title")),
             kind: Some("manager".to_owned()),
-            amount: root.amount("manager_discount"),
+            amount: assumed.note(amount, root.price("manager_discount")),
             ..Discount::default()
         });
     }
-    // An empty list says that there is none. A manager's discount was not seen in a delivery yet, so where there is no field for
-    // it the sums must agree too.
+    // An empty list says that there is none. A discount may stand in a field that is not known, so the sums must agree too.
     let sums_agree = || {
         let sum = saved("total_sum");
         sum.is_some() && sum == saved("total_default")
     };
-    let is_known =
-        own.is_some() && coupon.is_some() && (manager.is_some() || (!root.has("manager_discount") && sums_agree()));
+    let is_without_manager = is_none(manager) || !root.has("manager_discount");
+    let is_known = is_none(own) && is_none(coupon) && is_without_manager && sums_agree();
     (is_known || !discounts.is_empty()).then_some(discounts)
 }
 

@@ -31,14 +31,26 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "/coupon_percent",
         "0 says that the coupon has no rate, or that there is none.",
     ),
-    ("/coupon_discount_value", "0 says that no coupon was used."),
+    (
+        "/coupon_discount_value",
+        "0 says that no coupon was used; a negative number is no amount.",
+    ),
     (
         "/discount_percent",
         "0 says that the discount has no rate, or that there is none.",
     ),
-    ("/discount_value", "0 says that there is no discount."),
-    ("/manager_discount", "0 says that no manager gave a discount."),
-    ("/manager_discount_title", "The title of a discount that is 0."),
+    (
+        "/discount_value",
+        "0 says that there is no discount; a negative number is no amount.",
+    ),
+    (
+        "/manager_discount",
+        "0 says that no manager gave a discount; a negative number is no amount.",
+    ),
+    (
+        "/manager_discount_title",
+        "The title of a discount that is 0 or no amount.",
+    ),
     (
         "/products/*/discount_marker",
         "Which of the shop's rules made the price: the price is the one after it.",

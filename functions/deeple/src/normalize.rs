@@ -15,6 +15,8 @@ pub(crate) fn normalize(payload: &Payload, currency: Currency) -> Normalized {
     let mut assumed = Assumed::default();
     let time = time(&root, "updatedAt", "/time", &mut assumed);
     let order = order(&root, currency, &mut assumed);
+    let vat_options = root.peek("vatOptions").and_then(Value::as_text);
+    let is_unknown = vat_options.is_some_and(|word| included(word).is_none());
     let event_type = match &order.provider_status {
         Some(word) => state(word).1,
         None => EventType::Updated,
@@ -22,6 +24,10 @@ pub(crate) fn normalize(payload: &Payload, currency: Currency) -> Normalized {
     Normalized {
         time,
         assumed: assumed.into_pointers(),
+        unknown_words: is_unknown
+            .then_some("/data/order/tax_lines/*/included")
+            .into_iter()
+            .collect(),
         ..Normalized::new(event_type, ORDER_CHANGED, order)
     }
 }

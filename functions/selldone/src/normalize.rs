@@ -10,7 +10,7 @@ use shared::money::{Amount, Quantity};
 use shared::payload::{Fields, Payload, Value, Zone};
 use shared::provider::{Assumed, Normalized};
 
-use crate::payload::{Action, CANCELED, TO_CUSTOMER, payment_status, requires_shipping, status};
+use crate::payload::{Action, CANCELED, TO_CUSTOMER, is_known_type, payment_status, requires_shipping, status};
 
 pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
     let root = payload.root();
@@ -18,6 +18,8 @@ pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
     let mut assumed = Assumed::default();
     let order = order(action, &root, &basket, &mut assumed);
     root.take("action");
+    let r#type = basket.look("type", Value::as_text);
+    let is_unknown = r#type.is_some_and(|word| !is_known_type(word));
     let time = order.updated_at;
     if assumed.names("/data/order/updated_at") {
         assumed.note("/time", time);
@@ -25,6 +27,10 @@ pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
     Normalized {
         time,
         assumed: assumed.into_pointers(),
+        unknown_words: is_unknown
+            .then_some("/data/order/items/*/requires_shipping")
+            .into_iter()
+            .collect(),
         ..Normalized::new(action.event_type(), action.as_str(), order)
     }
 }
@@ -33,7 +39,12 @@ fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut A
     let id = basket.id("id");
     let payment_word = basket.text("status");
     let (discount, tax) = (basket.price("discount"), basket.price("tax"));
-    let tax_included = basket.flag("tax_included");
+    let taxes = Taxes {
+        amount: tax,
+        are_included: basket.flag("tax_included"),
+        is_inclusion_stated: basket.has("tax_included"),
+        are_elsewhere: is_taxed(basket, "tax_shipping") || are_items_taxed(basket),
+    };
     let (status, status_word) = status_of(basket, payment_word.as_deref(), assumed);
     let payment_status = payment_status_of(action, payment_word.as_deref(), assumed);
     Order {
@@ -53,7 +64,7 @@ fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut A
             shipping: basket.price("delivery_price"),
             shipping_tax: basket.price("tax_shipping"),
             tax,
-            ..price(basket, tax, tax_included, assumed)
+            ..price(basket, &taxes, assumed)
         },
         discounts: discount.map(|amount| {
             let discount = Discount {
@@ -62,14 +73,7 @@ fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut A
             };
             unless_zero(amount, discount)
         }),
-        tax_lines: tax.map(|amount| {
-            let line = TaxLine {
-                amount: Some(amount),
-                included: tax_included,
-                ..TaxLine::default()
-            };
-            unless_zero(amount, line)
-        }),
+        tax_lines: tax_lines(&taxes),
         customer: customer(root, basket),
         billing_address: address("billing", basket, assumed),
         shipping_address: address("receiver_info", basket, assumed),
@@ -93,28 +97,72 @@ fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut A
     }
 }
 
-/// What the customer pays is `price`, and the taxes unless it includes them: `price` is the total where nothing is added to it, and
-/// else what the customer pays without taxes. The shop's own pages take a missing `tax_included` for false.
-fn price(basket: &Fields<'_>, tax: Option<Amount>, tax_included: Option<bool>, assumed: &mut Assumed) -> Totals {
-    let price = basket.price("price");
-    let shipping_tax = basket.peek("tax_shipping").and_then(Value::as_amount);
-    let shipping_is_taxed = shipping_tax.is_some_and(|tax| tax != Amount::ZERO);
-    let mut totals = Totals::default();
-    if tax_included == Some(true) {
-        totals.total = price;
-        if shipping_is_taxed {
-            assumed.note("/data/order/totals/total", price);
+/// What an order says of its taxes.
+struct Taxes {
+    /// The `tax` of the order, which leaves the tax on shipping out.
+    amount: Option<Amount>,
+    /// Whether `price` includes them; `None` where that is not stated, or cannot be read.
+    are_included: Option<bool>,
+    is_inclusion_stated: bool,
+    /// Whether there is a tax on shipping or on an item, whatever `amount` says.
+    are_elsewhere: bool,
+}
+
+/// Whether there is a tax, or something that cannot be read as one.
+fn is_taxed(fields: &Fields<'_>, name: &str) -> bool {
+    fields
+        .peek(name)
+        .is_some_and(|tax| tax.as_amount() != Some(Amount::ZERO))
+}
+
+fn are_items_taxed(basket: &Fields<'_>) -> bool {
+    let items = basket.objects("items").unwrap_or_default();
+    items.iter().any(|item| {
+        let is_named = item.peek("tax").is_some_and(|tax| tax.is_empty() != Some(true));
+        let tax = item.object("tax");
+        is_named && (!tax.exist() || is_taxed(&tax, "amount"))
+    })
+}
+
+/// What the customer pays is `price`, the taxes unless it includes them, and the tax on shipping: `price` is the total where nothing is
+/// added to it, and where taxes are added it is what the customer pays without them. The shop's own pages take a missing
+/// `tax_included` for false.
+///
+/// Where tax on shipping is added to a price that includes all other taxes, and where `tax_included` cannot be read, `price` is neither.
+fn price(basket: &Fields<'_>, taxes: &Taxes, assumed: &mut Assumed) -> Totals {
+    let total = "/data/order/totals/total";
+    match taxes.are_included {
+        Some(true) if is_taxed(basket, "tax_shipping") => Totals::default(),
+        Some(true) => Totals {
+            total: basket.price("price"),
+            ..Totals::default()
+        },
+        None if taxes.is_inclusion_stated => Totals::default(),
+        is_included => {
+            let price = basket.price("price");
+            if is_included.is_none() {
+                assumed.note("/data/order/totals/total_net", price);
+            }
+            let is_untaxed = taxes.amount == Some(Amount::ZERO) && !taxes.are_elsewhere;
+            Totals {
+                total_net: price,
+                total: assumed.note(total, price.filter(|_| is_untaxed)),
+                ..Totals::default()
+            }
         }
-        return totals;
     }
-    totals.total_net = price;
-    if tax_included.is_none() {
-        assumed.note("/data/order/totals/total_net", price);
-    }
-    if tax == Some(Amount::ZERO) && !shipping_is_taxed {
-        totals.total = assumed.note("/data/order/totals/total", price);
-    }
-    totals
+}
+
+/// The order's tax. An empty list says that there is no tax: it needs an order that names none elsewhere.
+fn tax_lines(taxes: &Taxes) -> Option<Vec<TaxLine>> {
+    let amount = taxes.amount?;
+    let line = TaxLine {
+        amount: Some(amount),
+        included: taxes.are_included,
+        ..TaxLine::default()
+    };
+    let lines = unless_zero(amount, line);
+    (!lines.is_empty() || !taxes.are_elsewhere).then_some(lines)
 }
 
 /// A time; where it names no zone it is taken for UTC, which the provider's framework writes by default.
@@ -227,7 +275,7 @@ fn shipping(basket: &Fields<'_>, assumed: &mut Assumed) -> Shipping {
 
 /// The customer fetches the order from the shop: nothing says where.
 fn pickup(receiver: &Fields<'_>, assumed: &mut Assumed) -> Option<PickupPoint> {
-    let is_fetched = receiver.peek("pickup").and_then(Value::as_bool)?;
+    let is_fetched = receiver.look("pickup", Value::as_flag)?;
     let word = is_fetched.then(|| {
         receiver.take("pickup");
         "pickup".to_owned()
@@ -241,6 +289,7 @@ fn pickup(receiver: &Fields<'_>, assumed: &mut Assumed) -> Option<PickupPoint> {
 fn items(basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Item>> {
     let items = basket.objects("items")?;
     let requires_shipping = requires_shipping(basket.peek("type").and_then(Value::as_text));
+    let currency = basket.peek("currency").and_then(Value::as_str);
     if requires_shipping.is_some() && !items.is_empty() {
         basket.take("type");
     }
@@ -248,13 +297,38 @@ fn items(basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Item>> {
         items
             .iter()
             .enumerate()
-            .map(|(index, fields)| item(index, fields, requires_shipping, assumed))
+            .map(|(index, fields)| {
+                let price: ReadPrice = if is_foreign(fields, currency) {
+                    |_, _| None
+                } else {
+                    |fields, name| fields.price(name)
+                };
+                item(index, fields, price, requires_shipping, assumed)
+            })
             .collect(),
     )
 }
 
+/// How the amounts of an item are read.
+type ReadPrice = fn(&Fields<'_>, &str) -> Option<Amount>;
+
+/// Whether an item's amounts are in another currency than the order's, in which the event has all amounts. It is warned of.
+fn is_foreign(item: &Fields<'_>, currency: Option<&str>) -> bool {
+    let Some(currency) = currency else {
+        return false;
+    };
+    let is_same = |value: Value<'_>| value.as_str()?.eq_ignore_ascii_case(currency).then_some(());
+    item.has("currency") && item.look("currency", is_same).is_none()
+}
+
 /// A product's name and its key in the warehouse stand in objects that not every delivery has.
-fn item(index: usize, fields: &Fields<'_>, requires_shipping: Option<bool>, assumed: &mut Assumed) -> Item {
+fn item(
+    index: usize,
+    fields: &Fields<'_>,
+    price: ReadPrice,
+    requires_shipping: Option<bool>,
+    assumed: &mut Assumed,
+) -> Item {
     let pointer = |field: &str| format!("/data/order/items/{index}/{field}");
     // The sample has no count; the shop's own models do. One that cannot be read is no reason to assume another.
     let count = fields.quantity("count");
@@ -273,12 +347,10 @@ fn item(index: usize, fields: &Fields<'_>, requires_shipping: Option<bool>, assu
         ]
         .concat(),
         quantity: count.or_else(|| assumed.note(pointer("quantity"), assume_one)),
-        unit_price: assumed.note(pointer("unit_price"), fields.price("price")),
+        unit_price: assumed.note(pointer("unit_price"), price(fields, "price")),
         // Whether it is the discount on one or on the line is not documented.
-        discount: fields
-            .price("dis")
-            .and_then(|amount| assumed.note(pointer("discount"), Some(amount))),
-        tax: tax.price("amount"),
+        discount: assumed.note(pointer("discount"), price(fields, "dis")),
+        tax: price(&tax, "amount"),
         tax_rate: tax.fraction("tax_rate"),
         requires_shipping,
         ..Item::default()

@@ -115,6 +115,11 @@ pub(crate) fn requires_shipping(r#type: Option<&str>) -> Option<bool> {
     }
 }
 
+/// Whether an order's `type` is one of Selldone's, shipped or not.
+pub(crate) fn is_known_type(word: &str) -> bool {
+    requires_shipping(Some(word)).is_some() || matches!(word, "SERVICE" | "SUBSCRIPTION")
+}
+
 /// Our word for a `status`, which speaks of the payment.
 pub(crate) fn payment_status(status: &str) -> PaymentStatus {
     match status {

@@ -33,6 +33,10 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "/user/phone",
         "The account that the customer used: the customer is read in its place where there is one.",
     ),
+    (
+        "/basket/guest_email",
+        "The e-mail of the checkout: the one of the customer is read in its place where there is one.",
+    ),
     ("/basket/shop_id", "The same as the id of the shop."),
     ("/basket/user_id", "The same as the id of the user."),
     ("/basket/customer_id", "The same as the id of the customer."),
@@ -51,6 +55,10 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     (
         "/basket/delivery_price",
         "A negative price says that delivery is paid on receipt: it is no amount.",
+    ),
+    (
+        "/basket/price",
+        "No total of the event where tax on shipping is added to it, or where it is not known whether it includes the taxes.",
     ),
     (
         "/basket/delivery_state",
@@ -119,7 +127,19 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     ("/basket/items/*/basket_id", "The same as the id of the order."),
     (
         "/basket/items/*/currency",
-        "The same as the currency of the order, in which the event has all amounts.",
+        "The currency of the order, in which the event has all amounts. An item in another currency is warned of.",
+    ),
+    (
+        "/basket/items/*/price",
+        "An amount in another currency than the order's: the event has all amounts in that one.",
+    ),
+    (
+        "/basket/items/*/dis",
+        "An amount in another currency than the order's: the event has all amounts in that one.",
+    ),
+    (
+        "/basket/items/*/tax/amount",
+        "An amount in another currency than the order's: the event has all amounts in that one.",
     ),
     (
         "/basket/items/*/product/sku",

@@ -31,6 +31,10 @@ const VALIDATION_BUDGET: Duration = Duration::from_secs(5);
 /// With less time than this Snipcart is not asked: its answer could come too late, and the token would be used up.
 const LEAST_TIME: Duration = Duration::from_secs(1);
 
+/// Stands for the names of all events that report a paid renewal in the identity of such an event. A change makes an event that is sent
+/// again a new one.
+const RENEWAL_PAID: &str = "subscription.invoice.paid";
+
 /// Snipcart.
 pub struct Snipcart {
     api_url: String,
@@ -127,10 +131,12 @@ impl Provider for Snipcart {
         };
         let order = names_order.id(event.order_field());
         let order = order.ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
-        // Without its time, an event of an order could not be told from the next one of its kind.
-        let identity = match root.text("createdOn") {
-            Some(created_on) => Identity::of([word, created_on, order]),
-            None => Identity::Body,
+        let identity = match (event, root.text("createdOn")) {
+            // Several events of an invoice may report the same paid order, which is created once.
+            (Event::RenewalPaid, _) => Identity::of([RENEWAL_PAID.to_owned(), order]),
+            (_, Some(created_on)) => Identity::of([word, created_on, order]),
+            // Without its time, an event of an order could not be told from the next one of its kind.
+            (_, None) => Identity::Body,
         };
         Ok(Identified { event, identity })
     }

@@ -21,6 +21,7 @@ pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
         .and_then(unless_empty);
     let to = change.as_ref().and_then(|change| change.to.as_deref());
     let mut assumed = Assumed::default();
+    let partial = event.names_order_only() || is_renewal_without_items(event, &content);
     let order = match event {
         Event::RefundCreated => refunded_order(&content),
         Event::NotificationCreated => named_order(&content),
@@ -32,7 +33,7 @@ pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
     Normalized {
         time: root.time("createdOn"),
         test: root.read("mode", is_test).unwrap_or(false),
-        partial: event.names_order_only(),
+        partial,
         change,
         refund: (event == Event::RefundCreated)
             .then(|| refund(&content))
@@ -180,6 +181,11 @@ fn reference(item: &Item) -> ItemReference {
     }
 }
 
+/// The order of a renewal may come without its lines. That they are absent does not say that there are none.
+fn is_renewal_without_items(event: Event, content: &Fields<'_>) -> bool {
+    event.is_renewal() && !content.object("order").has("items")
+}
+
 /// The order that renews a subscription. What it does not say itself, the subscription and the event's name say.
 fn renewed_order(event: Event, root: &Fields<'_>, content: &Fields<'_>, assumed: &mut Assumed) -> Order {
     let subscription = content.object("subscription");
@@ -325,11 +331,12 @@ fn region_code(province: &str) -> Option<String> {
     (is_code && (1..=3).contains(&province.len())).then(|| province.to_owned())
 }
 
-/// The lines of an order; `None` where there are none but plans. What a plan holds is not documented, so an empty list would say that
-/// nothing was ordered.
+/// The lines of an order; `None` where there are none but plans. What a plan holds, and how plans are listed, is not documented, so an
+/// empty list would say that nothing was ordered.
 fn items(fields: &Fields<'_>) -> Option<Vec<Item>> {
     let items: Vec<Item> = fields.objects("items")?.iter().map(item).collect();
-    let has_plans = || fields.objects("plans").is_some_and(|plans| !plans.is_empty());
+    // Plans in another form than a list or an object are warned of, and are still plans.
+    let has_plans = || fields.has("plans") && fields.look("plans", Value::is_empty) != Some(true);
     if items.is_empty() && has_plans() {
         return None;
     }
@@ -340,7 +347,7 @@ fn item(fields: &Fields<'_>) -> Item {
     let product = fields.id("id");
     // `price` leaves the options out.
     let unit_price = fields.price("unitPrice");
-    let is_net = unit_price.is_some() && fields.look("hasTaxesIncluded", Value::as_bool) == Some(false);
+    let is_net = unit_price.is_some() && fields.look("hasTaxesIncluded", Value::as_flag) == Some(false);
     if is_net {
         fields.take("hasTaxesIncluded");
     }

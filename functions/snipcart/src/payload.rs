@@ -22,7 +22,7 @@ pub enum Event {
     WithdrawalCreated,
     /// `v3/subscription.invoice.payment.succeeded`, or another event of an invoice with a paid order.
     RenewalPaid,
-    /// `v3/subscription.invoice.payment.failed`
+    /// `v3/subscription.invoice.payment.failed` of an order
     RenewalFailed,
 }
 
@@ -52,7 +52,11 @@ impl Event {
         };
         match step {
             "payment.succeeded" => Some(Self::RenewalPaid),
-            "payment.failed" => Some(Self::RenewalFailed),
+            // An invoice that was not paid may have no order yet. An order that is there and cannot be read is no reason to drop it.
+            "payment.failed" => {
+                let names_order = !content.exist() || content.has("order") && (!order.exist() || order.has("token"));
+                names_order.then_some(Self::RenewalFailed)
+            }
             _ => (order.id("token").is_some() && is_paid()).then_some(Self::RenewalPaid),
         }
     }

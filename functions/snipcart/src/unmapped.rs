@@ -267,6 +267,7 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "how many lines there are; `order.items` has them",
     ),
     ("/content/metadata", "data of the shop's own, of any shape"),
+    ("/content/metadata/**", "data of the shop's own, of any shape"),
     ("/content/mode", "the delivery's `mode` again"),
     (
         "/content/modificationDate",
@@ -279,6 +280,10 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     (
         "/content/numberOfItemsInOrder",
         "how many pieces there are; the lines have their quantities",
+    ),
+    (
+        "/content/order/items/*/price",
+        "the price without the options; `unitPrice` has them in it",
     ),
     (
         "/content/order/shippingInformation/userDefinedId",
@@ -332,6 +337,10 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     (
         "/content/resourceUrl",
         "a link in the notification's e-mail, to a page for the customer",
+    ),
+    (
+        "/content/savedAmount",
+        "the discount again, read where `rebateAmount` is absent",
     ),
     (
         "/content/sentByEmailOn",

@@ -54,6 +54,30 @@ fn a_number_is_read_where_text_is_expected() {
 }
 
 #[test]
+fn a_flag_is_a_truth_value_or_one_or_zero() {
+    for (value, read) in [
+        ("true", Some(true)),
+        ("false", Some(false)),
+        ("1", Some(true)),
+        ("0", Some(false)),
+        (r#""1""#, Some(true)),
+        (r#""0""#, Some(false)),
+        ("2", None),
+        ("-1", None),
+        (r#""yes""#, None),
+        (r#""true""#, None),
+        ("[1]", None),
+    ] {
+        let body = format!(r#"{{"field":{value}}}"#);
+        let payload = Payload::parse(body.as_bytes()).expect("JSON");
+        assert_eq!(payload.root().flag("field"), read, "{value}");
+        let (rest, warnings) = payload.into_rest();
+        assert_eq!(rest.fields().expect("fields").is_empty(), read.is_some(), "{value}");
+        assert_eq!(warnings.is_empty(), read.is_some(), "{value}");
+    }
+}
+
+#[test]
 fn a_list_that_was_not_read_is_not_empty() {
     let body = json!({"none": [], "skus": ["A"], "mixed": ["A", {"sku": "B"}]});
     let payload = payload(&body);

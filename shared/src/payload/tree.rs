@@ -170,6 +170,15 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// A truth value, also as 1 or 0, in a number or a text: databases without truth values hand them on so.
+    pub fn as_flag(self) -> Option<bool> {
+        self.as_bool().or_else(|| match self.as_text()? {
+            "1" => Some(true),
+            "0" => Some(false),
+            _ => None,
+        })
+    }
+
     /// An amount: a number, or a text that holds one. Providers send both.
     pub fn as_amount(self) -> Option<Amount> {
         Amount::parse(self.as_text()?)
@@ -188,6 +197,11 @@ impl<'t> Value<'t> {
     /// Whether it is a list.
     pub(super) fn is_list(self) -> bool {
         self.node.kind == Kind::List
+    }
+
+    /// Whether a list or an object holds nothing; `None` for any other value.
+    pub fn is_empty(self) -> Option<bool> {
+        self.node.parts().map(|parts| parts.is_empty())
     }
 
     /// The elements of a list.
@@ -266,8 +280,28 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// Adds to `found` the value that a JSON pointer from this one leads to.
+    pub(super) fn drift_at(self, pointer: &str, found: &mut Drifts) {
+        let mut at = self;
+        let mut reported = String::new();
+        for part in pointer.split('/').skip(1) {
+            let name = part.replace("~1", "/").replace("~0", "~");
+            let is_list = at.is_list();
+            let next = match (is_list, name.parse()) {
+                (true, Ok(position)) => at.parts().nth(position),
+                (true, Err(_)) => None,
+                (false, _) => at.field(&name),
+            };
+            let Some(next) = next else { return };
+            at = next;
+            reported.push('/');
+            reported.push_str(drift::step(if is_list { "*" } else { &name }));
+        }
+        found.add(reported, at.type_name());
+    }
+
     fn has_parts(self) -> bool {
-        self.node.parts().is_some_and(|parts| !parts.is_empty())
+        self.is_empty() == Some(false)
     }
 
     fn type_name(self) -> &'static str {
