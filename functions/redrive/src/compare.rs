@@ -152,8 +152,22 @@ impl Outbox {
         let understood = head
             .provider()
             .and_then(|provider| providers.understand(provider, &delivery));
+        let of_conflict = understood.as_ref().map(|(provider, understanding)| {
+            EventId::of_conflict(
+                provider,
+                delivery.shop(),
+                &understanding.identity,
+                head.payload_sha256(),
+            )
+        });
         let (today, event) = match understood.map(|(_, understanding)| understanding.meaning) {
-            Some(Meaning::Order(event)) => (event.r#type.as_str().to_owned(), Some(event.to_json())),
+            Some(Meaning::Order(mut event)) => {
+                // A conflict that was published has an id of its own.
+                if of_conflict.as_ref() == Some(id) {
+                    event.id = id.clone();
+                }
+                (event.r#type.as_str().to_owned(), Some(event.to_json()))
+            }
             Some(Meaning::Unsupported) => (State::Unsupported.as_str().to_owned(), None),
             Some(Meaning::Quarantined(reason)) => (format!("quarantined: {}", reason.as_str()), None),
             None => ("quarantined: unknown_provider".to_owned(), None),

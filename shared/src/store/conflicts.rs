@@ -9,8 +9,9 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 
-use super::parts::parts_named_by;
+use super::parts::{Condition, parts_named_by};
 use super::written::order_key;
 use super::{
     AttemptId, Entry, Head, Item, Patience, Reason, State, Store, StoreError, Written, describe, item_key, part_key,
@@ -221,10 +222,13 @@ impl Store {
         let mut written = Written::of(entry, &AttemptId::random());
         let patience = patience.into().with_parts(!written.parts.is_empty());
         let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
+        let absent = Condition::absent(Timestamp::now());
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(written.head))
-            .condition_expression("attribute_not_exists(pk)")
+            .condition_expression(absent.expression())
+            .set_expression_attribute_names(absent.names())
+            .set_expression_attribute_values(absent.values())
             .build()
             .expect("table and item are set");
         let note = Update::builder()
