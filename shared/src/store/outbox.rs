@@ -324,8 +324,10 @@ impl Store {
     }
 
     /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
-    pub async fn set_aside(&self, id: &EventId) -> Result<bool, StoreError> {
-        let leave_work = self.retention.leave_work(State::Unsupported, id, Timestamp::now());
+    pub async fn set_aside(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
+        // It expires as if it had been unsupported from the start.
+        let since = head.received_at().unwrap_or_else(Timestamp::now);
+        let leave_work = self.retention.leave_work(State::Unsupported, id, since);
         let change = match leave_work.clauses() {
             clauses if clauses.contains("REMOVE") => format!("SET #state = :unsupported{clauses}, reason"),
             clauses => format!("SET #state = :unsupported{clauses} REMOVE reason"),
