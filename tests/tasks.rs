@@ -298,6 +298,20 @@ async fn a_large_event_supersedes_over_an_ended_tombstone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn get_lists_conflicts_beyond_one_page_of_the_table() {
+    let stack = Stack::start().await;
+    let fixture = stack.signed("cartum", "order-created");
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    for count in 0..5 {
+        // Each is in one item, and a page of a query is 1 MB.
+        let other = stack.with_another_body(&fixture, "something_new", noise(330_000 + 4 * count).into());
+        assert_eq!(stack.send(&other).await.event_id("quarantined"), event_id);
+    }
+    let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
+    assert_eq!(shown["conflicts"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_conflict_is_published_over_an_ended_tombstone() {
     let stack = Stack::start().await;
     let fixture = stack.signed("cartum", "order-created");
