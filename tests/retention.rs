@@ -338,6 +338,37 @@ async fn what_is_set_aside_expires_from_its_receipt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_removes_expired_events_of_its_own_shards() {
+    let stack = keeping(30, 0).await;
+    let delivered = stack.deliver_new(20).await;
+    stack.let_time_pass(days(30)).await;
+    let share = delivered.iter().filter(|id| id.as_str() < "8").count();
+    for (shards, expired) in [(json!([0, 8]), share), (json!([8, 16]), 20 - share)] {
+        let run = stack.ask(json!({"redrive": {"shards": shards}})).await;
+        assert_eq!(run["expired"], expired, "{run}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_sns_stops_no_expiry() {
+    let stack = keeping(30, 0).await;
+    let expired = stack.deliver("cartum", "order-created").await.event_id("accepted");
+    stack.let_time_pass(days(30)).await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let waiting = stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+    let run = stack.redrive().await;
+    assert_eq!((&run["expired"], &run["published"]), (&json!(1), &json!(0)), "{run}");
+    assert_eq!(
+        (&run["outage"], &run["done"]),
+        (&json!("AuthorizationError"), &json!(false)),
+        "{run}"
+    );
+    drop(down);
+    assert_eq!(state(&stack.head(&expired).await), "erased");
+    assert_eq!(state(&stack.head(&waiting).await), "pending");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expiry_that_was_interrupted_is_finished() {
     let stack = keeping(30, 90).await;
     let fixture = stack.large(1_000_000);
