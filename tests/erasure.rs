@@ -185,8 +185,8 @@ async fn an_erasure_keeps_the_parts_of_a_head_that_commits() {
         answered.notify_one();
         answer
     };
-    let (sent, erased) = tokio::join!(send, erase);
-    let event_id = sent.event_id("accepted");
+    let (answer, erased) = tokio::join!(send, erase);
+    let event_id = answer.event_id("accepted");
     assert_eq!(erased["erased"], 0, "{erased}");
     assert!(stack.value(&event_id, "payload").await == fixture.body().unwrap());
     assert_eq!(stack.ask(erase_event(&event_id, false)).await["erased"], 1);

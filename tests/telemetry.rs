@@ -501,9 +501,9 @@ fn assert_clean(stack: &Stack, sent: &Sent, lines: &[Line]) {
     );
 
     // Drift names fields, and a short value may be a part of a name.
-    let long = |content: &&String| content.len() >= PIECE;
+    let may_be_no_name = |content: &&String| content.len() >= PIECE;
     let drifts: Vec<String> = lines.iter().map(|line| line.json["drift"].to_string()).collect();
-    for content in sent.contents.iter().filter(long) {
+    for content in sent.contents.iter().filter(may_be_no_name) {
         let drift = drifts.iter().find(|drift| drift.contains(content));
         assert!(drift.is_none(), "{content:?} is in {drift:?}");
     }

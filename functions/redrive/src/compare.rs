@@ -15,11 +15,20 @@ use tokio::time::{Instant, timeout_at};
 use crate::by_hour::Place;
 use crate::{Outbox, TaskError, TimeLeft};
 
-/// Bytes of JSON that the differences of one answer may take. Lambda returns 6 MB at most.
+/// Bytes of JSON that one answer may take before the task stops. Lambda returns 6 MB at most, and the last page is still added.
 const ANSWER: usize = 4_000_000;
 
 /// Differences that are listed for one event. All of them are counted in `pointers`.
 const LISTED: usize = 200;
+
+/// Bytes of JSON that the differences of one event may take. Beyond them only JSON types are shown, and then nothing.
+const LISTED_BYTES: usize = 40_000;
+
+/// Distinct pointers that are counted, and the bytes of JSON that one of them may take. The rest is counted under [`OTHERS`], which
+/// is no pointer.
+const POINTERS: usize = 1_000;
+const POINTER_BYTES: usize = 500;
+const OTHERS: &str = "others";
 
 /// The events to compare: those of a provider that were received in a period, or of one of its shops.
 #[derive(Debug, Deserialize)]
@@ -40,7 +49,7 @@ pub struct Compare {
 
 /// What the task has found so far.
 #[derive(Default, Serialize)]
-struct Compared {
+struct Comparison {
     /// Events that were compared.
     compared: u64,
     /// Events that today's mapping would change.
@@ -74,7 +83,7 @@ struct Difference {
 impl Outbox {
     pub(crate) async fn compare(&self, task: Compare, time: TimeLeft) -> Result<Value, TaskError> {
         let mut place = task.cursor.clone().unwrap_or_else(|| Place::at(task.from));
-        let mut compared = Compared::default();
+        let mut compared = Comparison::default();
         let mut size = 0;
         let mut outage = None;
         while place.is_before(task.to) && size < ANSWER && Instant::now() < time.stop_at {
@@ -108,9 +117,9 @@ impl Outbox {
         Ok(answer)
     }
 
-    async fn compare_page(&self, task: &Compare, place: &Place) -> Result<(Compared, Place), TaskError> {
+    async fn compare_page(&self, task: &Compare, place: &Place) -> Result<(Comparison, Place), TaskError> {
         let (ids, last) = self.received(&task.provider, place).await?;
-        let mut page = Compared::default();
+        let mut page = Comparison::default();
         for (id, head) in self.store.heads(&ids, With::Delivery).await? {
             let received = head
                 .received_at()
@@ -193,16 +202,26 @@ impl Outbox {
     }
 }
 
-impl Compared {
+impl Comparison {
     /// Adds this page to the total, and returns the bytes that it adds to the answer.
     fn add_to(self, total: &mut Self) -> usize {
         total.compared += self.compared;
         total.changed += self.changed;
         total.unreadable += self.unreadable;
+        let mut size = json!(self.events).to_string().len();
         for (pointer, count) in self.pointers {
-            *total.pointers.entry(pointer).or_default() += count;
+            if let Some(known) = total.pointers.get_mut(&pointer) {
+                *known += count;
+                continue;
+            }
+            let bytes = json!(pointer).to_string().len();
+            if total.pointers.len() < POINTERS && bytes <= POINTER_BYTES {
+                size += bytes;
+                total.pointers.insert(pointer, count);
+            } else {
+                *total.pointers.entry(OTHERS.to_owned()).or_default() += count;
+            }
         }
-        let size = json!(self.events).to_string().len();
         total.events.extend(self.events);
         size
     }
@@ -233,6 +252,7 @@ fn differences(
     pointers: &mut BTreeMap<String, u64>,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
+    let mut size = 0;
     let mut walk = vec![(String::new(), String::new(), Some(stored), Some(today))];
     while let Some((pointer, pattern, stored, today)) = walk.pop() {
         match (stored, today) {
@@ -260,12 +280,21 @@ fn differences(
             (stored, today) if stored == today => {}
             (stored, today) => {
                 *pointers.entry(pattern).or_default() += 1;
-                if found.len() < LISTED {
-                    found.push(Difference {
-                        pointer,
+                if found.len() >= LISTED {
+                    continue;
+                }
+                let listed = |show_values| {
+                    let difference = Difference {
+                        pointer: pointer.clone(),
                         stored: shown(stored, show_values),
                         today: shown(today, show_values),
-                    });
+                    };
+                    let bytes = json!(difference).to_string().len();
+                    (size + bytes <= LISTED_BYTES).then_some((difference, bytes))
+                };
+                if let Some((difference, bytes)) = listed(show_values).or_else(|| listed(false)) {
+                    size += bytes;
+                    found.push(difference);
                 }
             }
         }
@@ -338,6 +367,34 @@ mod tests {
                 today: json!({"value": "1.5"}),
             }]
         );
+    }
+
+    #[test]
+    fn large_values_are_shown_as_types() {
+        let stored = json!({"a": "x".repeat(LISTED_BYTES), "b": "small"});
+        let today = json!({"a": 1, "b": 2});
+        let found = differences(&stored, &today, true, &mut BTreeMap::new());
+        assert_eq!(found[0].stored, json!("string"));
+        assert_eq!(found[1].stored, json!({"value": "small"}));
+        let long = json!({"y".repeat(LISTED_BYTES): 1});
+        let mut pointers = BTreeMap::new();
+        assert_eq!(differences(&long, &json!({}), false, &mut pointers), []);
+        assert_eq!(pointers.len(), 1, "it is counted");
+    }
+
+    #[test]
+    fn an_answer_counts_a_limited_number_of_pointers() {
+        let mut total = Comparison::default();
+        let names = (0..POINTERS + 50).map(|index| format!("/{index:05}"));
+        let mut page = Comparison {
+            pointers: names.map(|name| (name, 1)).collect(),
+            ..Comparison::default()
+        };
+        page.pointers.insert("/z".repeat(POINTER_BYTES), 1);
+        let size = page.add_to(&mut total);
+        assert_eq!(total.pointers.len(), POINTERS + 1);
+        assert_eq!(total.pointers[OTHERS], 51);
+        assert!(size >= POINTERS * 8, "{size}");
     }
 
     #[test]
