@@ -189,7 +189,7 @@ impl<P: Provider> Function<P> {
         };
         if let Ok(receiver) = &self.receiver {
             self.tell_secret_reports(receiver);
-        };
+        }
         let line = self.line(shop.as_ref(), started, context);
         match received {
             Ok(Ok(receipt)) => {
