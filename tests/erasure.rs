@@ -9,6 +9,7 @@ use local::tap::{Fault, Rule, Service};
 use serde_json::{Value, json};
 use tests::outbox::DENIED;
 use tests::{Stack, state};
+use tokio::sync::Notify;
 
 /// Erases an event, or says what would be.
 fn erase_event(event_id: &str, dry_run: bool) -> Value {
@@ -147,6 +148,103 @@ async fn parts_that_were_never_committed_are_erased() {
         "{left:?}"
     );
     assert_eq!(stack.ask(erase_event(event_id, false)).await["erased"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_keeps_the_parts_of_a_head_that_commits() {
+    let stack = Stack::start().await;
+    let fixture = stack.large(2_000_000);
+    let commit = stack
+        .tap()
+        .inject(Rule::new(Service::DynamoDb, "TransactWriteItems"), Fault::Hold);
+    let close = stack.tap().inject(
+        Rule::new(Service::DynamoDb, "UpdateItem").holding("sweeping"),
+        Fault::Hold,
+    );
+    let answered = Notify::new();
+    let erase = async {
+        commit.hit(1).await;
+        let items = stack.items().await;
+        let manifest = items
+            .iter()
+            .find(|item| item["sk"].as_s().is_ok_and(|key| key.starts_with("manifest#")))
+            .expect("it names the parts");
+        let task = erase_event(manifest["pk"].as_s().unwrap(), false);
+        let committed = async {
+            close.hit(1).await;
+            drop(commit);
+            answered.notified().await;
+            drop(close);
+        };
+        let (answer, ()) = tokio::join!(stack.ask(task), committed);
+        answer
+    };
+    let send = async {
+        let answer = stack.send(&fixture).await;
+        // The erasure goes on once the delivery has committed and ended its manifest.
+        answered.notify_one();
+        answer
+    };
+    let (answer, erased) = tokio::join!(send, erase);
+    let event_id = answer.event_id("accepted");
+    assert_eq!(erased["erased"], 0, "{erased}");
+    assert!(stack.value(&event_id, "payload").await == fixture.body().unwrap());
+    assert_eq!(stack.ask(erase_event(&event_id, false)).await["erased"], 1);
+    assert_tombstone(&stack, &event_id, "the committed event").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_head_is_reported_and_keeps_its_parts() {
+    let stack = Stack::start().await;
+    let fixture = stack.large(2_000_000);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let order = stack.stored_event(&event_id).await["data"]["order"]["id"].clone();
+    stack.set_state(&event_id, "of-a-newer-version").await;
+    let by_order = json!({"erase": {"provider": "snipcart", "shop": "main", "order": order, "dry_run": false}});
+    for task in [erase_event(&event_id, true), erase_event(&event_id, false), by_order] {
+        let answer = stack.ask(task).await;
+        assert_eq!(
+            (&answer["erased"], &answer["done"]),
+            (&json!(0), &json!(false)),
+            "{answer}"
+        );
+        let outage = answer["outage"].as_str().unwrap();
+        assert!(outage.contains("the stored item is damaged"), "{answer}");
+    }
+    assert!(stack.value(&event_id, "payload").await == fixture.body().unwrap());
+    stack.set_state(&event_id, "published").await;
+    assert_eq!(stack.ask(erase_event(&event_id, false)).await["erased"], 1);
+    assert_tombstone(&stack, &event_id, "the event").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_erasure_by_address_is_finished() {
+    let stack = Stack::start().await;
+    let fixture = stack.large(2_000_000);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let email = stack.stored_event(&event_id).await["data"]["order"]["customer"]["email"].clone();
+    let now = Timestamp::now();
+    let hour = SignedDuration::from_hours(1);
+    let task = |dry_run| {
+        json!({"erase": {
+            "provider": "snipcart", "shop": "main", "email": email, "from": now - hour, "to": now + hour, "dry_run": dry_run,
+        }})
+    };
+    let denied = stack.tap().inject(Rule::new(Service::DynamoDb, "DeleteItem"), DENIED);
+    let interrupted = stack.ask(task(false)).await;
+    assert_eq!(
+        (&interrupted["erased"], &interrupted["done"]),
+        (&json!(0), &json!(false)),
+        "{interrupted}"
+    );
+    assert_eq!(state(&stack.head(&event_id).await), "erased");
+    drop(denied);
+    assert_eq!(stack.ask(task(true)).await["erased"], 1);
+    assert_eq!(stack.ask(task(false)).await["erased"], 1);
+    assert_tombstone(&stack, &event_id, "the event").await;
+    assert!(!stack.head(&event_id).await.contains_key("hour"));
+    assert_eq!(stack.items().await.len(), 1, "its parts are gone");
+    assert_eq!(stack.ask(task(false)).await["erased"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -495,6 +495,33 @@ async fn an_event_that_kills_redrive_is_skipped_by_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_event_cannot_be_read_is_taken_back() {
+    let stack = Stack::start().await;
+    let delivered = stack.left_by_an_outage(10).await;
+    let death = stack
+        .tap()
+        .inject(Rule::new(Service::Sns, "PublishBatch").times(1), Fault::KillBefore);
+    stack.invoke(REDRIVE, &json!({"redrive": {}})).await.unwrap_err();
+    death.hit(1).await;
+    drop(death);
+    // The run leases what it tries, and reads the events after that alone.
+    let unread = stack.tap().inject(
+        Rule::new(Service::DynamoDb, "BatchGetItem").holding("event_parts"),
+        DENIED,
+    );
+    let answer = stack.ask(json!({"redrive": {}})).await;
+    assert_eq!((&answer["published"], &answer["done"]), (&json!(0), &json!(false)));
+    assert_eq!(answer["outage"], "DynamoDB: AuthorizationError");
+    unread.hit(1).await;
+    drop(unread);
+    for id in &delivered {
+        assert!(!stack.head(id).await.contains_key("leases"), "{id} is still leased");
+    }
+    assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 10);
+    assert_eq!(ids(&stack.messages().await), delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lease_in_an_outage_fails_no_event() {
     let stack = Stack::start().await;
     let delivered = stack.left_by_an_outage(10).await;

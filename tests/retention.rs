@@ -297,6 +297,78 @@ async fn nothing_quarantined_expires_without_a_weeks_notice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_retention_that_was_off_gives_notice_again() {
+    let table = Table::new();
+    let stack = keeping_in(Some(&table), 0, 90).await;
+    let event_id = stack.send(&unknown(&stack)).await.event_id("quarantined");
+    assert_eq!(expired_by_a_run(&stack).await, 0);
+    drop(stack);
+
+    // Off for 100 days, in which no run notes the retention.
+    let stack = keeping_in(Some(&table), 0, 0).await;
+    stack.let_time_pass(days(100)).await;
+    let mut notes = stack.items().await;
+    notes.retain(|item| item["sk"] == text("unpublished_retention"));
+    let mut note = notes.remove(0);
+    note.insert("seen".to_owned(), text(&format!("{:.3}", Timestamp::now() - days(100))));
+    stack.put(note).await;
+    assert_eq!(expired_by_a_run(&stack).await, 0);
+    drop(stack);
+
+    let stack = keeping_in(Some(&table), 0, 90).await;
+    assert_eq!(expired_by_a_run(&stack).await, 0, "the week begins again");
+    stack.let_time_pass(days(6)).await;
+    assert_eq!(expired_by_a_run(&stack).await, 0);
+    stack.let_time_pass(days(1)).await;
+    assert_eq!(expired_by_a_run(&stack).await, 1);
+    assert_eq!(state(&stack.head(&event_id).await), "erased");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_aside_expires_from_its_receipt() {
+    let stack = keeping(0, 90).await;
+    let fixture = stack.signed("selldone", "inventory");
+    let event_id = stack.quarantined(&fixture.body().unwrap(), str::to_owned).await;
+    stack.let_time_pass(days(60)).await;
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["unsupported"], 1);
+    let head = stack.head(&event_id).await;
+    assert_eq!(state(&head), "unsupported");
+    let time = |name: &str| head[name].as_s().unwrap().parse::<Timestamp>().unwrap();
+    assert_eq!(time("next_attempt_at"), time("received_at") + days(90));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_removes_expired_events_of_its_own_shards() {
+    let stack = keeping(30, 0).await;
+    let delivered = stack.deliver_new(20).await;
+    stack.let_time_pass(days(30)).await;
+    let share = delivered.iter().filter(|id| id.as_str() < "8").count();
+    for (shards, expired) in [(json!([0, 8]), share), (json!([8, 16]), 20 - share)] {
+        let run = stack.ask(json!({"redrive": {"shards": shards}})).await;
+        assert_eq!(run["expired"], expired, "{run}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_sns_stops_no_expiry() {
+    let stack = keeping(30, 0).await;
+    let expired = stack.deliver("cartum", "order-created").await.event_id("accepted");
+    stack.let_time_pass(days(30)).await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let waiting = stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+    let run = stack.redrive().await;
+    assert_eq!((&run["expired"], &run["published"]), (&json!(1), &json!(0)), "{run}");
+    assert_eq!(
+        (&run["outage"], &run["done"]),
+        (&json!("AuthorizationError"), &json!(false)),
+        "{run}"
+    );
+    drop(down);
+    assert_eq!(state(&stack.head(&expired).await), "erased");
+    assert_eq!(state(&stack.head(&waiting).await), "pending");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expiry_that_was_interrupted_is_finished() {
     let stack = keeping(30, 90).await;
     let fixture = stack.large(1_000_000);

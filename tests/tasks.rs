@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use local::masking::Masking;
@@ -261,6 +262,80 @@ async fn what_is_another_event_now_supersedes_the_quarantined_one() {
     assert_eq!(stack.redrive().await["published"], 1);
     assert_eq!(ids(&stack.messages().await), [new.clone()].into());
     assert_eq!(stack.send(&fixture).await.event_id("duplicate"), new);
+}
+
+/// Makes of an event a tombstone that is over, and that DynamoDB has not deleted yet.
+async fn let_tombstone_end(stack: &Stack, event_id: &str) {
+    assert_eq!(
+        stack
+            .ask(json!({"erase": {"event_id": event_id, "dry_run": false}}))
+            .await["erased"],
+        1
+    );
+    let mut head = stack.head(event_id).await;
+    head.insert("expires_at".to_owned(), AttributeValue::N("1".to_owned()));
+    stack.put(head).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_event_supersedes_over_an_ended_tombstone() {
+    let stack = Stack::start().await;
+    let mut fixture = stack.unsigned("selldone", "checkout-order");
+    let mut body: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    // It fits into a head beside nothing else: the event needs parts.
+    body["attachment"] = noise(300_000).into();
+    fixture.set_body(body.to_string());
+    stack.sign(&mut fixture);
+    let new = stack.send(&fixture).await.event_id("accepted");
+    assert!(stack.head(&new).await.contains_key("event_parts"));
+    let_tombstone_end(&stack, &new).await;
+
+    let old = stack.quarantined(&fixture.body().unwrap(), str::to_owned).await;
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
+    let head = stack.head(&old).await;
+    assert_eq!((state(&head), &head["superseded_by"]), ("superseded", &text(&new)));
+    assert_eq!(state(&stack.head(&new).await), "pending");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_lists_conflicts_beyond_one_page_of_the_table() {
+    let stack = Stack::start().await;
+    let fixture = stack.signed("cartum", "order-created");
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    for count in 0..5 {
+        // Each is in one item, and a page of a query is 1 MB.
+        let other = stack.with_another_body(&fixture, "something_new", noise(330_000 + 4 * count).into());
+        assert_eq!(stack.send(&other).await.event_id("quarantined"), event_id);
+    }
+    let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
+    assert_eq!(shown["conflicts"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_published_over_an_ended_tombstone() {
+    let stack = Stack::start().await;
+    let fixture = stack.signed("cartum", "order-created");
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let other = stack.with_another_body(&fixture, "something_new", "another".into());
+    assert_eq!(stack.send(&other).await.event_id("quarantined"), event_id);
+    let conflict = stack.ask(json!({"get": {"event_id": event_id}})).await["conflicts"][0].clone();
+    let task = json!({"publish_conflict": {"event_id": event_id, "payload_sha256": conflict["payload_sha256"]}});
+    let new = stack.ask(task.clone()).await["event_id"].as_str().unwrap().to_owned();
+    assert_eq!(stack.redrive().await["published"], 1);
+    let_tombstone_end(&stack, &new).await;
+    // As it is when the same body has come again as a conflict of a new event.
+    let mut items = stack.items().await;
+    items.retain(|item| item["sk"].as_s().is_ok_and(|key| key.starts_with("conflict#")));
+    let mut conflict = items.remove(0);
+    conflict.remove("published_as");
+    stack.put(conflict).await;
+
+    let again = stack.ask(task).await;
+    assert_eq!(
+        (&again["status"], &again["event_id"]),
+        (&json!("accepted"), &json!(new))
+    );
+    assert_eq!(state(&stack.head(&new).await), "pending");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -582,6 +657,16 @@ async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
     assert_eq!(
         (&again["accepted"], &again["status"], &again["event_id"]),
         (&json!(0), &json!("already_published"), &json!(new))
+    );
+    let now = Timestamp::now();
+    let minute = SignedDuration::from_mins(1);
+    let compared = stack
+        .ask(json!({"compare": {"provider": "cartum", "from": now - minute, "to": now + minute}}))
+        .await;
+    assert_eq!(
+        (&compared["compared"], &compared["changed"]),
+        (&json!(2), &json!(0)),
+        "{compared}"
     );
     let events = stack.ask(of_order).await;
     assert_eq!(events["events"].as_array().unwrap().len(), 2, "both are the order's");

@@ -355,7 +355,7 @@ impl Stack {
     }
 
     /// Moves the table `by` into the past, as if so much time had passed: every time in it that a function reads, and the keys that
-    /// follow from one.
+    /// follow from one. Redrive has run all the while: a retention was seen just now.
     pub async fn let_time_pass(&self, by: SignedDuration) {
         let earlier = |text: &str| {
             let time: Timestamp = text.parse().expect("a time");

@@ -15,11 +15,20 @@ use tokio::time::{Instant, timeout_at};
 use crate::by_hour::Place;
 use crate::{Outbox, TaskError, TimeLeft};
 
-/// Bytes of JSON that the differences of one answer may take. Lambda returns 6 MB at most.
+/// Bytes of JSON that one answer may take before the task stops. Lambda returns 6 MB at most, and the last page is still added.
 const ANSWER: usize = 4_000_000;
 
 /// Differences that are listed for one event. All of them are counted in `pointers`.
 const LISTED: usize = 200;
+
+/// Bytes of JSON that the differences of one event may take. Beyond them only JSON types are shown, and then nothing.
+const LISTED_BYTES: usize = 40_000;
+
+/// Distinct pointers that are counted, and the bytes of JSON that one of them may take. The rest is counted under [`OTHERS`], which
+/// is no pointer.
+const POINTERS: usize = 1_000;
+const POINTER_BYTES: usize = 500;
+const OTHERS: &str = "others";
 
 /// The events to compare: those of a provider that were received in a period, or of one of its shops.
 #[derive(Debug, Deserialize)]
@@ -152,8 +161,22 @@ impl Outbox {
         let understood = head
             .provider()
             .and_then(|provider| providers.understand(provider, &delivery));
+        let of_conflict = understood.as_ref().map(|(provider, understanding)| {
+            EventId::of_conflict(
+                provider,
+                delivery.shop(),
+                &understanding.identity,
+                head.payload_sha256(),
+            )
+        });
         let (today, event) = match understood.map(|(_, understanding)| understanding.meaning) {
-            Some(Meaning::Order(event)) => (event.r#type.as_str().to_owned(), Some(event.to_json())),
+            Some(Meaning::Order(mut event)) => {
+                // A conflict that was published has an id of its own.
+                if of_conflict.as_ref() == Some(id) {
+                    event.id = id.clone();
+                }
+                (event.r#type.as_str().to_owned(), Some(event.to_json()))
+            }
             Some(Meaning::Unsupported) => (State::Unsupported.as_str().to_owned(), None),
             Some(Meaning::Quarantined(reason)) => (format!("quarantined: {}", reason.as_str()), None),
             None => ("quarantined: unknown_provider".to_owned(), None),
@@ -185,10 +208,20 @@ impl Comparison {
         total.compared += self.compared;
         total.changed += self.changed;
         total.unreadable += self.unreadable;
+        let mut size = json!(self.events).to_string().len();
         for (pointer, count) in self.pointers {
-            *total.pointers.entry(pointer).or_default() += count;
+            if let Some(known) = total.pointers.get_mut(&pointer) {
+                *known += count;
+                continue;
+            }
+            let bytes = json!(pointer).to_string().len();
+            if total.pointers.len() < POINTERS && bytes <= POINTER_BYTES {
+                size += bytes;
+                total.pointers.insert(pointer, count);
+            } else {
+                *total.pointers.entry(OTHERS.to_owned()).or_default() += count;
+            }
         }
-        let size = json!(self.events).to_string().len();
         total.events.extend(self.events);
         size
     }
@@ -219,6 +252,7 @@ fn differences(
     pointers: &mut BTreeMap<String, u64>,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
+    let mut size = 0;
     let mut walk = vec![(String::new(), String::new(), Some(stored), Some(today))];
     while let Some((pointer, pattern, stored, today)) = walk.pop() {
         match (stored, today) {
@@ -246,12 +280,21 @@ fn differences(
             (stored, today) if stored == today => {}
             (stored, today) => {
                 *pointers.entry(pattern).or_default() += 1;
-                if found.len() < LISTED {
-                    found.push(Difference {
-                        pointer,
+                if found.len() >= LISTED {
+                    continue;
+                }
+                let listed = |show_values| {
+                    let difference = Difference {
+                        pointer: pointer.clone(),
                         stored: shown(stored, show_values),
                         today: shown(today, show_values),
-                    });
+                    };
+                    let bytes = json!(difference).to_string().len();
+                    (size + bytes <= LISTED_BYTES).then_some((difference, bytes))
+                };
+                if let Some((difference, bytes)) = listed(show_values).or_else(|| listed(false)) {
+                    size += bytes;
+                    found.push(difference);
                 }
             }
         }
@@ -324,6 +367,34 @@ mod tests {
                 today: json!({"value": "1.5"}),
             }]
         );
+    }
+
+    #[test]
+    fn large_values_are_shown_as_types() {
+        let stored = json!({"a": "x".repeat(LISTED_BYTES), "b": "small"});
+        let today = json!({"a": 1, "b": 2});
+        let found = differences(&stored, &today, true, &mut BTreeMap::new());
+        assert_eq!(found[0].stored, json!("string"));
+        assert_eq!(found[1].stored, json!({"value": "small"}));
+        let long = json!({"y".repeat(LISTED_BYTES): 1});
+        let mut pointers = BTreeMap::new();
+        assert_eq!(differences(&long, &json!({}), false, &mut pointers), []);
+        assert_eq!(pointers.len(), 1, "it is counted");
+    }
+
+    #[test]
+    fn an_answer_counts_a_limited_number_of_pointers() {
+        let mut total = Comparison::default();
+        let names = (0..POINTERS + 50).map(|index| format!("/{index:05}"));
+        let mut page = Comparison {
+            pointers: names.map(|name| (name, 1)).collect(),
+            ..Comparison::default()
+        };
+        page.pointers.insert("/z".repeat(POINTER_BYTES), 1);
+        let size = page.add_to(&mut total);
+        assert_eq!(total.pointers.len(), POINTERS + 1);
+        assert_eq!(total.pointers[OTHERS], 51);
+        assert!(size >= POINTERS * 8, "{size}");
     }
 
     #[test]

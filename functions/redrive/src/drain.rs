@@ -113,10 +113,29 @@ struct Worked {
     throttled: Option<String>,
     /// Why the run cannot go on.
     outage: Option<String>,
+    /// Whether a write to the table failed or was throttled.
+    is_table_failing: bool,
     /// Whether there was no time for a part of it.
     is_cut_short: bool,
     /// Where its shard goes on.
     next: Option<Place>,
+}
+
+impl Worked {
+    /// Notes an error of the table, and keeps what the page has come to until then.
+    fn stop_at(&mut self, error: &StoreError) {
+        if error.is_throttling() {
+            self.is_table_failing = true;
+            self.throttled = Some(error.to_string());
+        } else {
+            self.fail_at_table(error.to_string());
+        }
+    }
+
+    fn fail_at_table(&mut self, cause: String) {
+        self.is_table_failing = true;
+        self.outage = Some(cause);
+    }
 }
 
 /// A page that has been worked on.
@@ -151,6 +170,8 @@ struct Progress {
     counts: Counts,
     outage: Option<String>,
     unreadable: Option<StoreError>,
+    /// Whether the table failed or throttled at any time.
+    is_table_failing: bool,
     refused: HashMap<EventId, Refused>,
     /// Why the first call with several messages failed.
     unsplit: Option<String>,
@@ -161,6 +182,11 @@ impl Progress {
         self.outage.is_none() && self.unreadable.is_none()
     }
 
+    /// Whether the table takes work beside publishing. An outage of SNS alone must not keep what has expired.
+    fn has_usable_table(&self) -> bool {
+        self.unreadable.is_none() && (self.outage.is_none() || !self.is_table_failing)
+    }
+
     /// Adds a page, and plans what is to come after it.
     fn take(&mut self, page: Page, plan: &mut Plan, throttle: &mut Throttle) {
         let Page { step, begun, result } = page;
@@ -168,6 +194,7 @@ impl Progress {
             Ok(worked) => worked,
             Err(error) if error.is_throttling() => Worked {
                 throttled: Some(error.to_string()),
+                is_table_failing: true,
                 ..Worked::default()
             },
             Err(error) => {
@@ -176,6 +203,7 @@ impl Progress {
             }
         };
         self.counts.add(worked.counts);
+        self.is_table_failing |= worked.is_table_failing;
         let nothing_passed = worked.counts.published == 0 && worked.refused.iter().any(Refused::is_open);
         self.refused
             .extend(worked.refused.into_iter().map(|refused| (refused.id.clone(), refused)));
@@ -228,7 +256,7 @@ impl Outbox {
         if judged.is_err() {
             progress.outage.get_or_insert_with(|| "no answer in time".to_owned());
         }
-        if progress.may_go_on() {
+        if progress.has_usable_table() {
             Box::pin(self.sweep(shards.clone(), time.give_up_at)).await;
         }
         if let Some(Some(mark)) = run.mark.get() {
@@ -240,8 +268,12 @@ impl Outbox {
             }
         }
         let is_sound = progress.may_go_on();
-        // Boxed: the compiler has a limit for how deep futures are nested.
-        let expired = if is_sound { Box::pin(self.trim(time)).await } else { 0 };
+        let expired = if progress.has_usable_table() {
+            // Boxed: the compiler has a limit for how deep futures are nested.
+            Box::pin(self.trim(shards.clone(), time)).await
+        } else {
+            0
+        };
         let report = Report {
             expired,
             published: progress.counts.published,
@@ -388,13 +420,16 @@ impl Run<'_> {
                 // An outage, perhaps: it is not tried with all of the page.
                 worked.unsplit = worked.refused.first().map(|refused| refused.error.cause.clone());
             } else if worked.throttled.is_none() && worked.outage.is_none() {
-                self.try_leased(id, head, &mut worked).await?;
+                let tried = self.try_leased(id, head, &mut worked).await;
+                tried.unwrap_or_else(|error| worked.stop_at(&error));
             }
         }
         if self.evidence.has_published() {
             let refused = std::mem::take(&mut worked.refused);
-            let settled = self.settle(&refused).await?;
-            worked.counts.add(settled);
+            match self.settle(&refused).await {
+                Ok(settled) => worked.counts.add(settled),
+                Err(error) => worked.stop_at(&error),
+            }
         }
         Ok(worked)
     }
@@ -423,7 +458,16 @@ impl Run<'_> {
         if !store.lease(id, head, delay(head.leases + head.deferrals)).await? {
             return Ok(());
         }
-        let heads = store.heads(std::slice::from_ref(id), With::Event).await?;
+        let heads = match store.heads(std::slice::from_ref(id), With::Event).await {
+            Ok(heads) => heads,
+            Err(error) => {
+                // The table has failed, not the event: its lease must not count against it.
+                if let Err(cause) = store.take_back_lease(id).await {
+                    tracing::warn!(event_id = %id, %cause, "the lease is not taken back");
+                }
+                return Err(error);
+            }
+        };
         let results = self
             .outbox
             .publish(&heads, Occasion::News, self.time.stop_at, &self.evidence)
@@ -451,7 +495,7 @@ impl Run<'_> {
         let (passed, is_worth_a_call) = (self.evidence.has_published(), self.evidence.is_worth_a_call());
         match error.fault {
             Fault::Throttled => worked.throttled = Some(error.cause),
-            Fault::Store => worked.outage = Some(error.cause),
+            Fault::Store => worked.fail_at_table(error.cause),
             Fault::Outage if !passed => worked.outage = Some(error.cause),
             Fault::Outage | Fault::Unclear | Fault::Refused if passed && !is_worth_a_call => {
                 worked.outage = Some(error.cause);
@@ -484,8 +528,7 @@ impl Run<'_> {
         for marked in join_all(marks).await {
             match marked {
                 Ok(()) => worked.counts.published += 1,
-                Err(error) if error.is_throttling() => worked.throttled = Some(error.to_string()),
-                Err(error) => worked.outage = Some(error.to_string()),
+                Err(error) => worked.stop_at(&error),
             }
         }
     }
@@ -513,7 +556,10 @@ impl Run<'_> {
             }
             match self.settle(refused).await {
                 Ok(counts) => progress.counts.add(counts),
-                Err(error) => progress.outage = Some(error.to_string()),
+                Err(error) => {
+                    progress.is_table_failing = true;
+                    progress.outage = Some(error.to_string());
+                }
             }
         }
     }

@@ -57,6 +57,14 @@ struct Window<'t> {
     to: Timestamp,
 }
 
+impl Window<'_> {
+    /// Whether an item is of the shop, and was received in the time.
+    fn contains(&self, head: &Head) -> bool {
+        let received_at = head.received_at();
+        head.shop() == Some(self.shop) && received_at.is_some_and(|time| (self.from..self.to).contains(&time))
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     erased: u64,
@@ -132,8 +140,7 @@ impl Outbox {
     }
 
     async fn erase_event(&self, id: &EventId, dry_run: bool, counts: &mut Counts) -> Result<(), TaskError> {
-        let heads = self.store.heads(std::slice::from_ref(id), With::Nothing).await?;
-        let Some((_, head)) = heads.first() else {
+        let Some(head) = self.store.find_head(id).await? else {
             // Parts that no delivery has committed.
             let erased = if dry_run {
                 self.store.has_leftovers(id).await?
@@ -143,7 +150,7 @@ impl Outbox {
             counts.erased += u64::from(erased);
             return Ok(());
         };
-        self.erase_head(id, head, dry_run, counts).await
+        self.erase_head(id, &head, dry_run, counts).await
     }
 
     async fn erase_order(
@@ -153,9 +160,20 @@ impl Outbox {
         counts: &mut Counts,
     ) -> Result<(), TaskError> {
         let ids = self.store.of_order(provider, shop, order).await?;
+        let mut unreadable = None;
         for ids in ids.chunks(25) {
+            let mut left_out: HashSet<&EventId> = ids.iter().collect();
             for (id, head) in self.store.heads(ids, With::Nothing).await? {
+                left_out.remove(&id);
                 self.erase_head(&id, &head, dry_run, counts).await?;
+            }
+            for id in left_out {
+                match self.store.find_head(id).await {
+                    // One that cannot be read holds up no other, but the order is not erased to its end.
+                    Err(error @ StoreError::Damaged(_)) => unreadable = Some(error),
+                    Err(error) => return Err(error.into()),
+                    Ok(_) => {}
+                }
             }
         }
         // What lies beside a head that was erased is gone with it, and counted with it.
@@ -166,7 +184,7 @@ impl Outbox {
                 counts.erased += u64::from(dry_run || self.store.erase_conflict(&id, &payload_sha256).await?);
             }
         }
-        Ok(())
+        unreadable.map_or(Ok(()), |error| Err(error.into()))
     }
 
     async fn is_waiting(&self, id: &EventId) -> Result<bool, StoreError> {
@@ -254,10 +272,12 @@ impl Outbox {
         counts: &mut Counts,
     ) -> Result<(), TaskError> {
         let heads = self.store.heads(std::slice::from_ref(id), With::Delivery).await?;
-        if let Some((_, head)) = heads.first()
-            && self.mentions(window, id, head).await?
-        {
-            self.erase_head(id, head, dry_run, counts).await?;
+        if let Some((_, head)) = heads.first() {
+            // An interrupted erasure has removed the text that would name the address. It is finished for whatever address it was.
+            let is_half_erased = head.state == State::Erased && !head.is_erased_to_its_end();
+            if (is_half_erased && window.contains(head)) || self.mentions(window, id, head).await? {
+                self.erase_head(id, head, dry_run, counts).await?;
+            }
         }
         Ok(())
     }
@@ -265,11 +285,7 @@ impl Outbox {
     /// Whether an item is of the window and names its address: in the event, which holds all that the provider has sent, or else in
     /// the body as it came.
     async fn mentions(&self, window: &Window<'_>, id: &EventId, head: &Head) -> Result<bool, TaskError> {
-        let is_of_window = head.shop() == Some(window.shop)
-            && head
-                .received_at()
-                .is_some_and(|time| (window.from..window.to).contains(&time));
-        if !is_of_window || head.state == State::Erased {
+        if !window.contains(head) || head.state == State::Erased {
             return Ok(false);
         }
         // As large as an event may be, one is enough in memory.

@@ -32,9 +32,10 @@ impl Address {
     }
 }
 
-/// The text with the characters that `\u0040` and `%40` stand for; `None` where it has no such escapes.
+/// The text with the characters that the escapes of JSON and `%40` stand for; `None` if it has no escapes. An escaped control
+/// character becomes a space, and half a surrogate pair the replacement character.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains("\\u") && !text.contains('%') {
+    if !text.contains(['\\', '%']) {
         return None;
     }
     let mut decoded = String::with_capacity(text.len());
@@ -52,8 +53,17 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
         let code = rest.get(prefix..prefix + digits).filter(|digits| !digits.is_empty());
         let character = code
             .and_then(|code| u32::from_str_radix(code, 16).ok())
-            .and_then(char::from_u32);
-        if let Some(character) = character {
+            .map(|code| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+        let short = rest.strip_prefix('\\').and_then(|rest| rest.chars().next());
+        let short = short.and_then(|escape| match escape {
+            'b' | 'f' | 'n' | 'r' | 't' => Some(' '),
+            '\\' | '"' | '/' => Some(escape),
+            _ => None,
+        });
+        if let Some(character) = short {
+            decoded.push(character);
+            rest = &rest[2..];
+        } else if let Some(character) = character {
             decoded.push(character);
             rest = &rest[prefix + digits..];
         } else {
@@ -79,6 +89,12 @@ mod tests {
             r#"{"email":"J.Doe\u002bshop\u0040example.com"}"#,
             "email=j.doe%2Bshop%40example.com&b=c",
             "ü%zz\\ j.doe+shop@example.com",
+            r#"{"note":"Contact:\nj.doe+shop@example.com"}"#,
+            r#"{"note":"Contact:\tJ.Doe+shop\u0040example.com\r\nThanks"}"#,
+            r#"{"note":"\b\fj.doe+shop@example.com"}"#,
+            r#"{"note":"\ud83d\ude00j.doe+shop@example.com"}"#,
+            r#"{"note":"\\j.doe+shop@example.com"}"#,
+            r#"{"note":"https:\/\/j.doe+shop@example.com"}"#,
         ] {
             assert!(address.is_in(text), "{text}");
         }
@@ -93,6 +109,8 @@ mod tests {
             "doe@example.community",
             "john+doe@example.com",
             "doe@example.co",
+            r#"{"note":"\\ndoe@example.com"}"#,
+            r#"{"note":"j\u002edoe@example.com"}"#,
             "",
         ] {
             assert!(!address.is_in(text), "{text}");

@@ -309,7 +309,7 @@ impl Outbox {
                 }
             }
             Meaning::Unsupported if head.state == State::Quarantined => {
-                reprocessed.unsupported += u64::from(task.dry_run || self.store.set_aside(id).await?);
+                reprocessed.unsupported += u64::from(task.dry_run || self.store.set_aside(id, head).await?);
             }
             Meaning::Unsupported => reprocessed.unsupported += 1,
             Meaning::Quarantined(reason) => {

@@ -1,11 +1,12 @@
 //! Removing expired events: the last thing that a run of `{"redrive":{}}` does, in the time that publishing leaves.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use shared::store::{Expiring, Place, SHARDS, StoreError, Trimmed, With};
+use shared::store::{Expiring, Place, StoreError, Trimmed, With};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Outbox, TimeLeft};
@@ -17,14 +18,14 @@ const TRIM_BUDGET: Duration = Duration::from_secs(20);
 const TRIM_PAGE: i32 = 25;
 
 impl Outbox {
-    /// Removes what has expired, and gives how many events that were. No run fails by it: what is left is removed by the next one.
-    pub(crate) async fn trim(&self, time: TimeLeft) -> u64 {
+    /// Removes what has expired in these shards, and gives how many events that were. No run fails by it: what is left is removed by the next one.
+    pub(crate) async fn trim(&self, shards: Range<u8>, time: TimeLeft) -> u64 {
         if !self.store.expires_anything() {
             return 0;
         }
         let removed = AtomicU64::new(0);
         let stop_at = time.stop_at.min(Instant::now() + TRIM_BUDGET);
-        let cause = match timeout_at(time.give_up_at, self.trim_until(stop_at, &removed)).await {
+        let cause = match timeout_at(time.give_up_at, self.trim_until(shards, stop_at, &removed)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("no answer in time".to_owned()),
@@ -35,11 +36,11 @@ impl Outbox {
         removed.into_inner()
     }
 
-    async fn trim_until(&self, stop_at: Instant, removed: &AtomicU64) -> Result<(), StoreError> {
+    async fn trim_until(&self, shards: Range<u8>, stop_at: Instant, removed: &AtomicU64) -> Result<(), StoreError> {
         let expiry = self.store.expiry(Timestamp::now()).await?;
         // A run that has not enough time must not always leave the same shards.
-        let first = fastrand::u8(..SHARDS);
-        for shard in (first..SHARDS).chain(0..first) {
+        let first = fastrand::u8(shards.clone());
+        for shard in (first..shards.end).chain(shards.start..first) {
             for what in [Expiring::Quarantined, Expiring::Marked] {
                 let mut place = Some(Place::at(shard));
                 while let Some(here) = place.filter(|place| place.shard() == shard) {

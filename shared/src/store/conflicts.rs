@@ -9,8 +9,9 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 
-use super::parts::parts_named_by;
+use super::parts::{Condition, parts_named_by};
 use super::written::order_key;
 use super::{
     AttemptId, Entry, Head, Item, Patience, Reason, State, Store, StoreError, Written, describe, item_key, part_key,
@@ -21,7 +22,7 @@ use crate::identity::EventId;
 /// What a conflict's sort key, and its keys in the indexes, begin with.
 pub(super) const CONFLICT: &str = "conflict#";
 /// The most conflicts of one event that are read.
-const CONFLICTS: i32 = 100;
+const CONFLICTS: usize = 100;
 
 /// How keeping a conflict ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,18 +175,28 @@ impl Store {
 
     /// The conflicts of an event, at most 100 of them.
     pub async fn conflicts_of(&self, id: &EventId) -> Result<Vec<Conflict>, StoreError> {
-        let query = self.client.query().table_name(&self.table);
-        let query = query
-            .key_condition_expression("pk = :id AND begins_with(sk, :conflict)")
-            .expression_attribute_values(":id", text(id.as_str()))
-            .expression_attribute_values(":conflict", text(CONFLICT))
-            .consistent_read(true)
-            .limit(CONFLICTS);
-        let page = query
-            .send()
-            .await
-            .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-        page.items.unwrap_or_default().into_iter().map(Conflict::read).collect()
+        let mut items = Vec::new();
+        let mut start = None;
+        // A page ends after 1 MB, which a few conflicts fill.
+        loop {
+            let query = self.client.query().table_name(&self.table);
+            let query = query
+                .key_condition_expression("pk = :id AND begins_with(sk, :conflict)")
+                .expression_attribute_values(":id", text(id.as_str()))
+                .expression_attribute_values(":conflict", text(CONFLICT))
+                .consistent_read(true)
+                .set_exclusive_start_key(start);
+            let page = query
+                .send()
+                .await
+                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+            items.extend(page.items.unwrap_or_default());
+            start = page.last_evaluated_key;
+            if start.is_none() || items.len() >= CONFLICTS {
+                break;
+            }
+        }
+        items.into_iter().take(CONFLICTS).map(Conflict::read).collect()
     }
 
     /// The conflicts whose body names an order, in the order they were received in.
@@ -221,10 +232,13 @@ impl Store {
         let mut written = Written::of(entry, &AttemptId::random());
         let patience = patience.into().with_parts(!written.parts.is_empty());
         let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
+        let absent = Condition::absent(Timestamp::now());
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(written.head))
-            .condition_expression("attribute_not_exists(pk)")
+            .condition_expression(absent.expression())
+            .set_expression_attribute_names(absent.names())
+            .set_expression_attribute_values(absent.values())
             .build()
             .expect("table and item are set");
         let note = Update::builder()

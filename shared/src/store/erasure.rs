@@ -8,9 +8,9 @@ use super::{Head, State, Store, StoreError};
 use crate::identity::EventId;
 
 /// Everything that says more than that the event happened, but for what it is found by.
-const CONTENT: &str = "payload, event, #request, #hour, last_error, reason";
+const CONTENT: &str = "payload, event, #request, last_error, reason";
 /// What it is found by goes last, with the names of its parts: an erasure that was interrupted is found again, and finished.
-const LAST: &str = "payload_parts, event_parts, #order, order_key, order_sort, has_conflicts, erasing";
+const LAST: &str = "payload_parts, event_parts, #hour, #order, order_key, order_sort, has_conflicts, erasing";
 /// What redrive finds it by. For redrive it goes last.
 const WORK: &str = "#work, next_attempt_at";
 
@@ -70,15 +70,13 @@ impl Store {
 
     /// Deletes again what is stored beside a tombstone.
     pub async fn erase_beside(&self, id: &EventId) -> Result<(), StoreError> {
-        self.delete_beside_head(id).await
+        self.delete_beside_head(id).await?;
+        Ok(())
     }
 
-    /// Deletes what is stored under an event id that has no head: parts that no delivery has committed. False where there is nothing.
+    /// Deletes what is stored under an event id that has no head: parts that no delivery has committed. Returns false if there is
+    /// nothing, or if a delivery has committed a head in the meantime.
     pub async fn erase_leftovers(&self, id: &EventId) -> Result<bool, StoreError> {
-        let is_there = self.has_leftovers(id).await?;
-        if is_there {
-            self.delete_beside_head(id).await?;
-        }
-        Ok(is_there)
+        Ok(self.has_leftovers(id).await? && self.delete_beside_head(id).await?)
     }
 }

@@ -235,6 +235,15 @@ impl Store {
         Ok(heads)
     }
 
+    /// The head of one event; `None` if it is gone, or a tombstone that is over. Unlike [`Store::heads`], this is an error where the
+    /// head cannot be read.
+    pub async fn find_head(&self, id: &EventId) -> Result<Option<Head>, StoreError> {
+        let item = self.get(id, "head").await?;
+        item.filter(|item| !is_over(item, Timestamp::now()))
+            .map(Head::read)
+            .transpose()
+    }
+
     /// The head items of some events, or some attributes of them. At most 100.
     pub(super) async fn head_items(
         &self,
@@ -315,8 +324,10 @@ impl Store {
     }
 
     /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
-    pub async fn set_aside(&self, id: &EventId) -> Result<bool, StoreError> {
-        let leave_work = self.retention.leave_work(State::Unsupported, id, Timestamp::now());
+    pub async fn set_aside(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
+        // It expires as if it had been unsupported from the start.
+        let since = head.received_at().unwrap_or_else(Timestamp::now);
+        let leave_work = self.retention.leave_work(State::Unsupported, id, since);
         let change = match leave_work.clauses() {
             clauses if clauses.contains("REMOVE") => format!("SET #state = :unsupported{clauses}, reason"),
             clauses => format!("SET #state = :unsupported{clauses} REMOVE reason"),
@@ -403,7 +414,11 @@ impl Store {
         values.extend(leave_work.values());
         let now = Timestamp::now();
         // Parts are written only if there is no event yet to have them.
-        let is_known = !written.parts.is_empty() && self.get(entry.id, "head").await?.is_some();
+        let is_known = !written.parts.is_empty()
+            && self
+                .get(entry.id, "head")
+                .await?
+                .is_some_and(|head| !is_over(&head, now));
         if !is_known {
             let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
             let absent = Condition::absent(now);

@@ -68,6 +68,11 @@ fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
+fn is_manifest(item: &Item) -> bool {
+    let sort_key = item.get("sk").and_then(|sk| sk.as_s().ok());
+    sort_key.is_some_and(|sort_key| sort_key.starts_with(MANIFEST))
+}
+
 fn sort_key_of(payload_sha256: &str) -> String {
     format!("{MANIFEST}#{payload_sha256}")
 }
@@ -468,15 +473,31 @@ impl Store {
     /// Nothing may read the head's parts any more when this is called. The head keeps the names of its parts: remove them after this
     /// returns, so that a deletion that was interrupted can be repeated. A manifest stays for another minute, closed, for the
     /// sweep to delete what a delivery in flight may still write.
-    pub(super) async fn delete_beside_head(&self, id: &EventId) -> Result<(), StoreError> {
+    ///
+    /// Deletes nothing and returns false if the event has a head that is not erased: a delivery may commit one at any time until its
+    /// manifest is closed, and then owns the parts.
+    pub(super) async fn delete_beside_head(&self, id: &EventId) -> Result<bool, StoreError> {
+        let has = |item: &Item, name: &str, value: &str| {
+            item.get(name)
+                .is_some_and(|text| text.as_s().is_ok_and(|text| text == value))
+        };
+        for manifest in self.items_of(id).await?.iter().filter(|item| is_manifest(item)) {
+            let sweep_at = Timestamp::now() + SWEEP_AFTER_ERASURE;
+            self.close_manifest(manifest, Timestamp::MAX, sweep_at).await?;
+        }
+        // Read after the manifests are closed: what has committed before that is in here.
         let items = self.items_of(id).await?;
+        let is_live = |item: &Item| has(item, "sk", "head") && !has(item, "state", State::Erased.as_str());
+        if items.iter().any(is_live) {
+            return Ok(false);
+        }
         for item in &items {
             let Some(sort_key) = item.get("sk").and_then(|sk| sk.as_s().ok()) else {
                 continue;
             };
-            if sort_key.starts_with(MANIFEST) {
-                let sweep_at = Timestamp::now() + SWEEP_AFTER_ERASURE;
-                self.close_manifest(item, Timestamp::MAX, sweep_at).await?;
+            // A delivery has opened it since, and may still commit.
+            if is_manifest(item) && !has(item, "state", "sweeping") {
+                continue;
             }
             for name in parts_named_by(item) {
                 self.delete(part_key(id, &name)).await?;
@@ -486,10 +507,10 @@ impl Store {
                 self.delete(item_key(id.as_str(), sort_key)).await?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Whether anything but a closed manifest is stored of an event.
+    /// Whether anything but a head and closed manifests is stored of an event.
     pub async fn has_leftovers(&self, id: &EventId) -> Result<bool, StoreError> {
         let query = self
             .client
@@ -506,10 +527,11 @@ impl Store {
                 .is_some_and(|text| text.as_s().is_ok_and(|text| text.starts_with(value)))
         };
         let is_closed = |item: &Item| is(item, "sk", MANIFEST) && is(item, "state", "sweeping");
-        Ok(page.items().iter().any(|item| !is_closed(item)))
+        let is_head = |item: &Item| item.get("sk") == Some(&text("head"));
+        Ok(page.items().iter().any(|item| !is_closed(item) && !is_head(item)))
     }
 
-    /// The items in an event's own partition: their sort keys, and the parts that they name.
+    /// The items in an event's own partition: their sort keys and states, and the parts that they name.
     async fn items_of(&self, id: &EventId) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         let mut start = None;
@@ -520,7 +542,8 @@ impl Store {
                 .table_name(&self.table)
                 .key_condition_expression("pk = :id")
                 .expression_attribute_values(":id", text(id.as_str()))
-                .projection_expression("pk, sk, payload_parts, event_parts, #parts")
+                .projection_expression("pk, sk, #state, payload_parts, event_parts, #parts")
+                .expression_attribute_names("#state", "state")
                 .expression_attribute_names("#parts", "parts")
                 .consistent_read(true)
                 .set_exclusive_start_key(start);
@@ -653,10 +676,7 @@ impl Store {
             .items_of(&id)
             .await?
             .iter()
-            .filter(|item| {
-                let sort_key = item.get("sk").and_then(|sk| sk.as_s().ok());
-                !sort_key.is_some_and(|sort_key| sort_key.starts_with(MANIFEST))
-            })
+            .filter(|item| !is_manifest(item))
             .flat_map(parts_named_by)
             .collect();
         let orphans = parts_named_by(manifest).into_iter().filter(|name| !kept.contains(name));

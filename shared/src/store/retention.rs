@@ -22,6 +22,10 @@ const EXPIRING: &str = "expiring";
 /// quarantined event counts as expiring.
 const NOTICE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// How often it is noted that a retention is still set, and how long it may go unnoted before its notice begins again.
+const NOTE_EVERY: SignedDuration = SignedDuration::from_hours(24);
+const FORGET_AFTER: SignedDuration = SignedDuration::from_hours(2 * 24);
+
 /// Tombstones must outlive the longest retry window of a provider, which is 48 hours.
 const LEAST_DEDUPLICATION_DAYS: u16 = 3;
 const DEFAULT_DEDUPLICATION_DAYS: u16 = 30;
@@ -231,7 +235,7 @@ impl Store {
     /// The time of receipt up to which quarantined events have expired; `None` where none has.
     ///
     /// A retention takes effect a week after redrive has first seen it, so that nothing quarantined expires in less than a week after
-    /// it was first counted as expiring.
+    /// it was first counted as expiring. While it is switched off nobody notes it as seen, and the week begins again after that.
     async fn quarantined_until(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let Some(retention) = self.retention.unpublished else {
             return Ok(None);
@@ -246,17 +250,26 @@ impl Store {
         let known = known.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
         let known = known.item.unwrap_or_default();
         let days = AttributeValue::N((retention.as_hours() / 24).to_string());
-        let since = known.get("since").filter(|_| known.get("days") == Some(&days));
-        let since: Option<Timestamp> = since.and_then(|since| since.as_s().ok()?.parse().ok());
-        let Some(since) = since else {
-            let item = key
-                .into_iter()
-                .chain([("days".to_owned(), days), ("since".to_owned(), text(sortable(now)))]);
+        // Another value begins another week.
+        let known = Some(known)
+            .filter(|known| known.get("days") == Some(&days))
+            .unwrap_or_default();
+        let time = |value: &AttributeValue| value.as_s().ok()?.parse::<Timestamp>().ok();
+        let since = known.get("since").and_then(time);
+        // A version that does not note it as seen has left the beginning alone.
+        let seen = known.get("seen").and_then(time).or(since);
+        let is_older = |age| seen.is_none_or(|seen| now.duration_since(seen) > age);
+        let since = since.filter(|_| !is_older(FORGET_AFTER)).unwrap_or(now);
+        if is_older(NOTE_EVERY) {
+            let item = key.into_iter().chain([
+                ("days".to_owned(), days),
+                ("since".to_owned(), text(sortable(since))),
+                ("seen".to_owned(), text(sortable(now))),
+            ]);
             let put = self.client.put_item().table_name(&self.table);
             let put = put.set_item(Some(item.collect())).send().await;
             put.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-            return Ok(None);
-        };
+        }
         let is_announced = since.checked_add(NOTICE).is_ok_and(|from| from <= now);
         Ok(is_announced.then(|| now.checked_sub(retention).ok()).flatten())
     }
