@@ -8,7 +8,7 @@ use local::settings::REDRIVE;
 use local::tap::{Fault, Rule, Service};
 use serde_json::{Value, json};
 use tests::outbox::DENIED;
-use tests::{Stack, state};
+use tests::{Stack, noise, state};
 use tokio::sync::Notify;
 
 /// Erases an event, or says what would be.
@@ -245,6 +245,32 @@ async fn an_interrupted_erasure_by_address_is_finished() {
     assert!(!stack.head(&event_id).await.contains_key("hour"));
     assert_eq!(stack.items().await.len(), 1, "its parts are gone");
     assert_eq!(stack.ask(task(false)).await["erased"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_erasure_of_a_conflict_is_finished() {
+    let stack = Stack::start().await;
+    let fixture = stack.large(10);
+    let event_id = stack.send(&fixture).await.event_id("accepted");
+    let mut content: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    content["content"]["email"] = "other@example.com".into();
+    content["content"]["internalNotes"] = noise(2_000_000).into();
+    let other = stack.with_another_body(&fixture, "content", content["content"].clone());
+    assert_eq!(stack.send(&other).await.event_id("quarantined"), event_id);
+    let now = Timestamp::now();
+    let hour = SignedDuration::from_hours(1);
+    let task = json!({"erase": {
+        "provider": "snipcart", "shop": "main", "email": "other@example.com", "from": now - hour, "to": now + hour,
+        "dry_run": false,
+    }});
+    // Other parts are deleted meanwhile.
+    let second_parts = Rule::new(Service::DynamoDb, "DeleteItem").holding("#0001");
+    let denied = stack.tap().inject(second_parts, DENIED);
+    assert_eq!(stack.ask(task.clone()).await["done"], false);
+    drop(denied);
+    assert_eq!(stack.ask(task.clone()).await["erased"], 1);
+    assert_eq!(stack.items().await.len(), 1, "the event is left, without its conflict");
+    assert_eq!(stack.ask(task).await["erased"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -338,6 +338,24 @@ async fn what_is_set_aside_expires_from_its_receipt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_aside_late_has_a_week_of_notice() {
+    let stack = keeping(0, 90).await;
+    let fixture = stack.signed("selldone", "inventory");
+    let event_id = stack.quarantined(&fixture.body().unwrap(), str::to_owned).await;
+    stack.let_time_pass(days(100)).await;
+    let begun = Timestamp::now();
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["unsupported"], 1);
+    let head = stack.head(&event_id).await;
+    let expiry: Timestamp = head["next_attempt_at"].as_s().unwrap().parse().unwrap();
+    assert!(expiry >= begun + days(7) - SignedDuration::from_secs(1), "{expiry}");
+    stack.ask(json!({"redrive": {}})).await;
+    assert_eq!(state(&stack.head(&event_id).await), "unsupported");
+    stack.let_time_pass(days(7)).await;
+    stack.ask(json!({"redrive": {}})).await;
+    assert_eq!(state(&stack.head(&event_id).await), "erased");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_removes_expired_events_of_its_own_shards() {
     let stack = keeping(30, 0).await;
     let delivered = stack.deliver_new(20).await;

@@ -28,6 +28,8 @@ pub use tree::Value;
 pub struct Payload<'b> {
     tree: Tree<'b>,
     warnings: RefCell<BTreeSet<String>>,
+    /// Fields that are as documented and are not used.
+    unused: RefCell<BTreeSet<String>>,
 }
 
 /// The body is not JSON, or none that can be handled.
@@ -123,6 +125,7 @@ impl<'b> Payload<'b> {
         Ok(Self {
             tree,
             warnings: RefCell::default(),
+            unused: RefCell::default(),
         })
     }
 
@@ -139,6 +142,7 @@ impl<'b> Payload<'b> {
     pub(crate) fn forget_reads(&self) {
         self.tree.forget_reads();
         self.warnings.borrow_mut().clear();
+        self.unused.borrow_mut().clear();
     }
 
     /// Adds to `found` the fields that were not as documented, and those that were not taken and are not known to stay in `unmapped`.
@@ -162,7 +166,9 @@ impl<'b> Payload<'b> {
         } else {
             Unmapped::default()
         };
-        (rest, self.warnings.into_inner().into_iter().collect())
+        let mut warnings = self.warnings.into_inner();
+        warnings.extend(self.unused.into_inner());
+        (rest, warnings.into_iter().collect())
     }
 }
 
@@ -366,6 +372,11 @@ impl<'p> Fields<'p> {
     /// What `objects` or `text` would find, without taking it: to decide which of two fields to read.
     pub fn has(&self, name: &str) -> bool {
         self.peek(name).is_some()
+    }
+
+    /// Warns of a field whose value is as documented and cannot be used here.
+    pub fn warn_unused(&self, name: &str) {
+        self.payload.unused.borrow_mut().insert(self.pointer_to(name));
     }
 
     /// Takes a field if `convert` understands it.

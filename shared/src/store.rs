@@ -283,6 +283,11 @@ impl Head {
                 .all(|name| !self.item.contains_key(*name))
     }
 
+    /// Whether an erasure of it has begun and has not come to its end.
+    pub fn is_being_erased(&self) -> bool {
+        self.item.contains_key("erasing")
+    }
+
     /// Whether it was stored with this body.
     pub fn has_body(&self, body: &[u8]) -> bool {
         self.payload_sha256 == sha256_hex(body)

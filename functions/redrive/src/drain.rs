@@ -462,7 +462,7 @@ impl Run<'_> {
             Ok(heads) => heads,
             Err(error) => {
                 // The table has failed, not the event: its lease must not count against it.
-                if let Err(cause) = store.take_back_lease(id).await {
+                if let Err(cause) = store.take_back_untried_lease(id, head).await {
                     tracing::warn!(event_id = %id, %cause, "the lease is not taken back");
                 }
                 return Err(error);
@@ -484,7 +484,7 @@ impl Run<'_> {
             // There was no time for it.
             None => {
                 worked.is_cut_short = true;
-                store.take_back_lease(id).await?;
+                store.take_back_untried_lease(id, head).await?;
             }
         }
         Ok(())

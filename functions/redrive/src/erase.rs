@@ -160,7 +160,7 @@ impl Outbox {
         counts: &mut Counts,
     ) -> Result<(), TaskError> {
         let ids = self.store.of_order(provider, shop, order).await?;
-        let mut unreadable = None;
+        let (mut unreadable, mut unreadable_ids) = (None, HashSet::new());
         for ids in ids.chunks(25) {
             let mut left_out: HashSet<&EventId> = ids.iter().collect();
             for (id, head) in self.store.heads(ids, With::Nothing).await? {
@@ -170,14 +170,17 @@ impl Outbox {
             for id in left_out {
                 match self.store.find_head(id).await {
                     // One that cannot be read holds up no other, but the order is not erased to its end.
-                    Err(error @ StoreError::Damaged(_)) => unreadable = Some(error),
+                    Err(error @ StoreError::Damaged(_)) => {
+                        unreadable = Some(error);
+                        unreadable_ids.insert(id.clone());
+                    }
                     Err(error) => return Err(error.into()),
                     Ok(_) => {}
                 }
             }
         }
         // What lies beside a head that was erased is gone with it, and counted with it.
-        let erased: HashSet<EventId> = ids.into_iter().collect();
+        let erased: HashSet<EventId> = ids.into_iter().filter(|id| !unreadable_ids.contains(id)).collect();
         for (id, payload_sha256) in self.store.conflicts_of_order(provider, shop, order).await? {
             let is_left = !erased.contains(&id) || self.is_waiting(&id).await?;
             if is_left {
@@ -245,8 +248,10 @@ impl Outbox {
                 None => self.erase_if_mentioned(window, &received.id, dry_run, counts).await?,
                 Some(payload_sha256) => {
                     let conflict = self.store.conflict(&received.id, payload_sha256).await?;
+                    // An interrupted erasure may have deleted the text that names the address.
                     if let Some(conflict) = conflict
-                        && self.mentions(window, &received.id, &conflict.head).await?
+                        && ((conflict.head.is_being_erased() && window.contains(&conflict.head))
+                            || self.mentions(window, &received.id, &conflict.head).await?)
                     {
                         let erased = dry_run || self.store.erase_conflict(&received.id, payload_sha256).await?;
                         counts.erased += u64::from(erased);

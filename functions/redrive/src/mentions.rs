@@ -16,15 +16,18 @@ impl Address {
     /// Whether a text names the address and not one that is longer: as it is, or as JSON or a form write it.
     pub(crate) fn is_in(&self, text: &str) -> bool {
         let text = text.to_lowercase();
-        self.is_in_lower_case(&text) || decoded(&text).is_some_and(|text| self.is_in_lower_case(&text.to_lowercase()))
+        // A letter behind a backslash may be an escape, which is decoded, and not the first letter of the address.
+        self.is_in_lower_case(&text, "._%+-\\")
+            || decoded(&text).is_some_and(|text| self.is_in_lower_case(&text.to_lowercase(), "._%+-"))
     }
 
-    fn is_in_lower_case(&self, text: &str) -> bool {
+    /// Whether a text names the address. The characters of `continues` before it, as letters do, make it part of a longer one.
+    fn is_in_lower_case(&self, text: &str, continues: &str) -> bool {
         text.match_indices(&self.0).any(|(at, found)| {
             let before = text[..at].chars().next_back();
             let mut after = text[at + found.len()..].chars();
             let (next, next_but_one) = (after.next(), after.next());
-            let goes_on_before = before.is_some_and(|char| char.is_alphanumeric() || "._%+-".contains(char));
+            let goes_on_before = before.is_some_and(|char| char.is_alphanumeric() || continues.contains(char));
             let goes_on_after = next.is_some_and(|char| char.is_alphanumeric() || char == '-')
                 || (next == Some('.') && next_but_one.is_some_and(char::is_alphanumeric));
             !goes_on_before && !goes_on_after
@@ -115,6 +118,10 @@ mod tests {
         ] {
             assert!(!address.is_in(text), "{text}");
         }
+        // The letter of an escape is no letter of the address.
+        let address = Address::parse("nadine@example.com").expect("an address");
+        assert!(!address.is_in(r#"{"note":"Contact:\nadine@example.com"}"#));
+        assert!(address.is_in(r#"{"note":"Contact:\nnadine@example.com"}"#));
     }
 
     #[test]

@@ -317,8 +317,14 @@ fn is_foreign(item: &Fields<'_>, currency: Option<&str>) -> bool {
     let Some(currency) = currency else {
         return false;
     };
-    let is_same = |value: Value<'_>| value.as_str()?.eq_ignore_ascii_case(currency).then_some(());
-    item.has("currency") && item.look("currency", is_same).is_none()
+    let Some(own) = item.look("currency", |value| value.as_str().map(str::to_owned)) else {
+        return item.has("currency");
+    };
+    let is_foreign = !own.eq_ignore_ascii_case(currency);
+    if is_foreign {
+        item.warn_unused("currency");
+    }
+    is_foreign
 }
 
 /// A product's name and its key in the warehouse stand in objects that not every delivery has.

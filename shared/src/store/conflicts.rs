@@ -5,14 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use super::parts::{Condition, parts_named_by};
-use super::written::order_key;
+use super::written::{order_key, sortable};
 use super::{
     AttemptId, Entry, Head, Item, Patience, Reason, State, Store, StoreError, Written, describe, item_key, part_key,
     patiently,
@@ -279,6 +279,20 @@ impl Store {
             return Ok(false);
         };
         let parts = parts_named_by(&item);
+        if !parts.is_empty() {
+            // An erasure that is cut short is found again by this, and finished.
+            let begin = self.client.update_item().table_name(&self.table);
+            let begin = begin
+                .set_key(Some(item_key(id.as_str(), &sort_key)))
+                .update_expression("SET erasing = :now")
+                .expression_attribute_values(":now", AttributeValue::S(sortable(Timestamp::now())))
+                .condition_expression("attribute_exists(pk)");
+            match begin.send().await {
+                Ok(_) => {}
+                Err(error) if error.code() == Some("ConditionalCheckFailedException") => return Ok(false),
+                Err(error) => return Err(StoreError::DynamoDb(describe(&error))),
+            }
+        }
         try_join_all(parts.iter().map(|name| self.delete(part_key(id, name)))).await?;
         // Last, since it names its parts.
         self.delete(item_key(id.as_str(), &sort_key)).await?;

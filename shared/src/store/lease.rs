@@ -114,4 +114,22 @@ impl Store {
         )
         .await
     }
+
+    /// Takes back the lease of an event that was not tried: it is due again, and its earlier leases, which `head` shows, still count.
+    pub async fn take_back_untried_lease(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
+        if head.leases == 0 {
+            return self.take_back_lease(id).await;
+        }
+        self.update(
+            id,
+            "SET next_attempt_at = :now, leases = :before",
+            "#state = :pending AND attribute_exists(leases)",
+            [
+                (":now", AttributeValue::S(sortable(Timestamp::now()))),
+                (":before", AttributeValue::N(head.leases.to_string())),
+                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
+            ],
+        )
+        .await
+    }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conflicts::{KeptConflict, Transacted};
 use super::parts::{Commit, Condition, parts_named_by};
-use super::retention::is_over;
+use super::retention::{NOTICE, is_over};
 use super::written::{Written, sortable};
 use super::{
     AttemptId, Entry, ErasedBy, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of,
@@ -325,9 +325,12 @@ impl Store {
 
     /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
     pub async fn set_aside(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
-        // It expires as if it had been unsupported from the start.
-        let since = head.received_at().unwrap_or_else(Timestamp::now);
-        let leave_work = self.retention.leave_work(State::Unsupported, id, since);
+        // It expires as if it had been unsupported from the start, but not without the notice that quarantined deliveries have.
+        let now = Timestamp::now();
+        let since = head.received_at().unwrap_or(now);
+        let leave_work = self
+            .retention
+            .leave_work_until(State::Unsupported, id, since, now + NOTICE);
         let change = match leave_work.clauses() {
             clauses if clauses.contains("REMOVE") => format!("SET #state = :unsupported{clauses}, reason"),
             clauses => format!("SET #state = :unsupported{clauses} REMOVE reason"),

@@ -20,7 +20,7 @@ const EXPIRING: &str = "expiring";
 
 /// How long before it takes effect a new value of `UNPUBLISHED_RETENTION_DAYS` is announced, and how long before its expiry a
 /// quarantined event counts as expiring.
-const NOTICE: SignedDuration = SignedDuration::from_hours(7 * 24);
+pub(super) const NOTICE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// How often it is noted that a retention is still set, and how long it may go unnoted before its notice begins again.
 const NOTE_EVERY: SignedDuration = SignedDuration::from_hours(24);
@@ -117,7 +117,19 @@ impl Retention {
     /// How a change of state to `state` leaves the index `work`: as an event that expires, or not at all. `since` is what the time
     /// of expiry counts from.
     pub(super) fn leave_work(&self, state: State, id: &EventId, since: Timestamp) -> LeaveWork {
-        LeaveWork(self.expiry(state, since).map(|expiry| (work(id), sortable(expiry))))
+        self.leave_work_until(state, id, since, since)
+    }
+
+    /// The same, for an event that expires no earlier than `earliest`.
+    pub(super) fn leave_work_until(
+        &self,
+        state: State,
+        id: &EventId,
+        since: Timestamp,
+        earliest: Timestamp,
+    ) -> LeaveWork {
+        let expiry = self.expiry(state, since);
+        LeaveWork(expiry.map(|expiry| (work(id), sortable(expiry.max(earliest)))))
     }
 }
 
