@@ -54,8 +54,8 @@ const DENIED: Fault = Fault::Answer {
 };
 
 /// Texts that were sent and are our own words too: a user agent, and what an event's field holds beside many others.
-const OUR_OWN_WORDS: [&str; 11] = [
-    "100", "1000", "500", "Snipcart", "failed", "false", "message", "red", "shop", "true", "unknown",
+const OUR_OWN_WORDS: [&str; 12] = [
+    "100", "1000", "100000", "500", "Snipcart", "failed", "false", "message", "red", "shop", "true", "unknown",
 ];
 
 /// Everything that was sent, and what was answered.
