@@ -711,6 +711,21 @@ async fn the_live_view_lists_conflicts() {
             "{page}: {answer:?}"
         );
     }
+
+    let unknown = stack.signed("cartum", "unknown-event");
+    let body: Value = serde_json::from_slice(&unknown.body().unwrap()).unwrap();
+    let event_id = stack.send(&unknown).await.event_id("quarantined");
+    let page = format!(
+        "{}/order?provider=cartum&shop=main&id={}",
+        stack.url(),
+        body["order_id"]
+    );
+    let request = http::Request::get(page).body(bytes::Bytes::new());
+    let answer = stack.send_request(request.unwrap()).await;
+    assert!(
+        answer.text.contains(&event_id) && answer.text.contains("Not understood (1)"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,10 +61,29 @@ struct Change {
     to: String,
 }
 
+/// A delivery that names the order and has no event: quarantined, or dismissed.
+struct WithoutEvent {
+    event_id: String,
+    state: String,
+    reason: String,
+    received_at: String,
+}
+
+/// What the table has of an order.
+struct Found {
+    steps: Vec<Step>,
+    without_event: Vec<WithoutEvent>,
+    conflicts: Vec<Conflict>,
+}
+
 /// `GET /order?provider=...&shop=...&id=...`.
 pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Asked>) -> Response {
-    let (steps, conflicts) = match steps(&view, &asked).await {
-        Ok((steps, conflicts)) if steps.is_empty() && conflicts.is_empty() => {
+    let Found {
+        steps,
+        without_event,
+        conflicts,
+    } = match find(&view, &asked).await {
+        Ok(found) if found.steps.is_empty() && found.without_event.is_empty() && found.conflicts.is_empty() => {
             return absent("The table has no event of this order.");
         }
         Ok(found) => found,
@@ -77,6 +96,7 @@ pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Aske
                 (now(&steps))
             }
             ol.timeline { @for step in &steps { (event(step)) } }
+            (list_without_event(&without_event))
             (list_of_conflicts(&conflicts))
         }
     };
@@ -89,9 +109,28 @@ pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Aske
     .into_response()
 }
 
-async fn steps(view: &View, asked: &Asked) -> Result<(Vec<Step>, Vec<Conflict>), Error> {
+fn list_without_event(deliveries: &[WithoutEvent]) -> Markup {
+    html! {
+        @if !deliveries.is_empty() {
+            details.conflicts open {
+                summary { "Not understood (" (deliveries.len()) "): deliveries that name the order and have no event" }
+                ul {
+                    @for delivery in deliveries {
+                        li {
+                            time datetime=(delivery.received_at) { (delivery.received_at) }
+                            ", " (delivery.state) " " (delivery.reason)
+                            p { "event " code { (delivery.event_id) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn find(view: &View, asked: &Asked) -> Result<Found, Error> {
     let client = &view.clients.dynamodb;
-    let mut steps = Vec::new();
+    let (mut steps, mut without_event) = (Vec::new(), Vec::new());
     let ids = stored::order(client, &asked.provider, &asked.shop, &asked.id).await?;
     let ids: Vec<String> = ids.into_iter().take(EVENTS).collect();
     let order = (asked.provider.as_str(), asked.shop.as_str(), asked.id.as_str());
@@ -100,7 +139,14 @@ async fn steps(view: &View, asked: &Asked) -> Result<(Vec<Step>, Vec<Conflict>),
         let Some(stored) = stored::event(client, id).await? else {
             continue;
         };
+        let said = |name: &str| text(&stored.head, name).unwrap_or_default().to_owned();
         let Some(event) = stored.event.and_then(|event| serde_json::from_str(&event).ok()) else {
+            without_event.push(WithoutEvent {
+                event_id: id.clone(),
+                state: said("state"),
+                reason: said("reason"),
+                received_at: said("received_at"),
+            });
             continue;
         };
         steps.push(Step {
@@ -129,7 +175,11 @@ async fn steps(view: &View, asked: &Asked) -> Result<(Vec<Step>, Vec<Conflict>),
             }
         }
     }
-    Ok((steps, conflicts))
+    Ok(Found {
+        steps,
+        without_event,
+        conflicts,
+    })
 }
 
 fn value(event: &Value, pointer: &str, look: Look) -> Option<String> {
