@@ -157,6 +157,7 @@ fn conclude(tries: &[Try]) -> Confirmation {
 mod tests {
     use std::io::{ErrorKind, Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
+    use std::sync::Barrier;
     use std::thread;
 
     use super::*;
@@ -265,12 +266,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_first_answer_counts_though_a_second_was_asked_for() {
+        static SECOND_IS_ASKED: Barrier = Barrier::new(2);
         let late: fn(&mut TcpStream) = |stream| {
-            // The time is what is tested: the second call is made meanwhile.
-            thread::sleep(SECOND_TRY_AFTER + Duration::from_millis(500));
+            SECOND_IS_ASKED.wait();
             answer(stream, 200);
         };
-        let confirmed = asked(&[late, |stream| answer(stream, 404)]).await;
+        let second: fn(&mut TcpStream) = |stream| {
+            SECOND_IS_ASKED.wait();
+            answer(stream, 404);
+        };
+        let confirmed = asked(&[late, second]).await;
         assert!(matches!(confirmed, Confirmation::Confirmed(_)), "{confirmed:?}");
     }
 

@@ -557,7 +557,7 @@ fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<S, String> {
     })
 }
 
-/// Where something is within a shop's secrets, such as `tokens[1]`. A name that is none of a field's is left out: it may be a value.
+/// Where something is within a shop's secrets, such as `tokens[1]`. A name that is not a field's is left out, because it may be a value.
 fn place(path: &Path) -> String {
     let mut place = String::new();
     for segment in path {

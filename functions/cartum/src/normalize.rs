@@ -121,8 +121,9 @@ fn payment(payment_type: &Fields<'_>) -> Payment {
     }
 }
 
-/// The shop's own discount, the coupon's, and the one that a manager gave. One of 0 is none, a negative one is no amount: both stay in
-/// `unmapped`.
+/// Reads the shop's own discount, the coupon's, and the one that a manager gave.
+///
+/// An amount of 0 means that the discount was not given, and a negative number is not an amount. Both stay in `unmapped`.
 fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> {
     let saved = |name: &str| root.look(name, Value::as_amount);
     let is_some = |amount: Option<Amount>| amount.is_some_and(|amount| amount > Amount::ZERO);
@@ -161,7 +162,7 @@ fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> 
             ..Discount::default()
         });
     }
-    // An empty list says that there is none. A discount may stand in a field that is not known, so the sums must agree too.
+    // An empty list states that no discount was given. The sums must confirm it, because a field that is not known may hold a discount.
     let sums_agree = || {
         let sum = saved("total_sum");
         sum.is_some() && sum == saved("total_default")

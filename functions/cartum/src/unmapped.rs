@@ -20,7 +20,7 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     ),
     (
         "/delivery_price",
-        "-1 says that the carrier's tariff applies: it is no amount.",
+        "-1 means that the carrier's tariff applies, so it is not an amount.",
     ),
     (
         "/delivery_type/id",
@@ -29,23 +29,23 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     ("/coupon_type", "A number without a documented meaning."),
     (
         "/coupon_percent",
-        "0 says that the coupon has no rate, or that there is none.",
+        "0 means that no coupon was used, or that the coupon has no rate.",
     ),
     (
         "/coupon_discount_value",
-        "0 says that no coupon was used; a negative number is no amount.",
+        "0 means that no coupon was used; a negative number is not an amount.",
     ),
     (
         "/discount_percent",
-        "0 says that the discount has no rate, or that there is none.",
+        "0 means that the shop gave no discount, or one without a rate.",
     ),
     (
         "/discount_value",
-        "0 says that there is no discount; a negative number is no amount.",
+        "0 means that the shop gave no discount; a negative number is not an amount.",
     ),
     (
         "/manager_discount",
-        "0 says that no manager gave a discount; a negative number is no amount.",
+        "0 means that no manager gave a discount; a negative number is not an amount.",
     ),
     (
         "/manager_discount_title",

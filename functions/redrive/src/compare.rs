@@ -308,7 +308,7 @@ fn names<'a>(stored: &'a Map<String, Value>, today: &'a Map<String, Value>) -> V
     stored.keys().chain(added).map(String::as_str).collect()
 }
 
-/// A value as the answer shows it: itself, or the name of its JSON type. `absent` where there is none.
+/// The value as the answer shows it: the value itself or the name of its JSON type, or `absent` if the pointer leads nowhere.
 fn shown(value: Option<&Value>, show_values: bool) -> Value {
     match value {
         None => json!("absent"),

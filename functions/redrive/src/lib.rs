@@ -273,7 +273,7 @@ fn event_id(text: &str) -> Result<EventId, TaskError> {
 impl fmt::Debug for TaskError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTask(_) => write!(formatter, "the task failed: the payload is none"),
+            Self::NoTask(_) => write!(formatter, "the task failed: the payload is not a task"),
             error => write!(formatter, "the task failed: {error}"),
         }
     }

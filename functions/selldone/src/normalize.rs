@@ -174,7 +174,7 @@ fn time(basket: &Fields<'_>, name: &str, place: &str, assumed: &mut Assumed) -> 
     }
 }
 
-/// A list of one, or of none where the amount says that there is none.
+/// Returns a list with `entry`, or an empty list if the amount is 0.
 fn unless_zero<T>(amount: Amount, entry: T) -> Vec<T> {
     if amount == Amount::ZERO {
         Vec::new()

@@ -54,7 +54,7 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     ),
     (
         "/basket/delivery_price",
-        "A negative price says that delivery is paid on receipt: it is no amount.",
+        "A negative price means that delivery is paid on receipt, so it is not an amount.",
     ),
     (
         "/basket/price",

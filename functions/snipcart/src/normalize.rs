@@ -331,8 +331,8 @@ fn region_code(province: &str) -> Option<String> {
     (is_code && (1..=3).contains(&province.len())).then(|| province.to_owned())
 }
 
-/// The lines of an order; `None` where there are none but plans. What a plan holds, and how plans are listed, is not documented, so an
-/// empty list would say that nothing was ordered.
+/// Returns the lines of an order, or `None` if it has plans and no lines. The shape of plans is not documented, so they are not read, and
+/// an empty list would state that nothing was ordered.
 fn items(fields: &Fields<'_>) -> Option<Vec<Item>> {
     let items: Vec<Item> = fields.objects("items")?.iter().map(item).collect();
     // Plans in another form than a list or an object are warned of, and are still plans.

@@ -214,7 +214,7 @@ impl Store {
             .collect())
     }
 
-    /// One conflict; `None` where there is none.
+    /// Returns one conflict, or `None` if the table does not hold it.
     pub async fn conflict(&self, id: &EventId, payload_sha256: &str) -> Result<Option<Conflict>, StoreError> {
         self.get(id, &sort_key(payload_sha256))
             .await?
