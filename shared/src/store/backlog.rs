@@ -4,6 +4,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
+use super::written::sortable;
 use super::{Place, SHARDS, State, Store, StoreError, describe};
 
 /// Keys that are counted in one shard, at most.
@@ -12,15 +13,21 @@ const COUNTED_A_SHARD: i32 = 1_000;
 const LOOKED_AT_A_SHARD: i32 = 3;
 
 impl Store {
-    /// How many events are in `state`, one of those in the index `work`. No more than 1,000 are counted in a shard.
+    /// Counts the events in `state`, which must be one of those in the index `work`: at most 1,000 in a shard.
     pub async fn count(&self, state: State) -> Result<u64, StoreError> {
+        self.count_until(state, Timestamp::MAX).await
+    }
+
+    /// Counts the events in `state` whose next attempt is due at `until`: at most 1,000 in a shard.
+    pub(super) async fn count_until(&self, state: State, until: Timestamp) -> Result<u64, StoreError> {
         let counts = (0..SHARDS).map(|shard| async move {
             let work = AttributeValue::S(format!("{}#{shard}", state.as_str()));
             let query = self.client.query().table_name(&self.table).index_name("work");
             let query = query
-                .key_condition_expression("#work = :work")
+                .key_condition_expression("#work = :work AND next_attempt_at <= :until")
                 .expression_attribute_names("#work", "work")
                 .expression_attribute_values(":work", work)
+                .expression_attribute_values(":until", AttributeValue::S(sortable(until)))
                 .select(Select::Count)
                 .limit(COUNTED_A_SHARD);
             let page = query

@@ -131,12 +131,7 @@ impl Store {
             .expression_attribute_values(":yes", AttributeValue::Bool(true))
             .build()
             .expect("table, key and expression are set");
-        let items = [
-            TransactWriteItem::builder().put(put).build(),
-            TransactWriteItem::builder().update(note).build(),
-        ];
-        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
-        match patiently(patience, || self.transact(&items)).await? {
+        match self.put_and_update(put, note, end_of_manifest, patience).await? {
             Transacted::Done => Ok(KeptConflict::Kept),
             Transacted::Refused(refused) => match refused.as_slice() {
                 [_, true, ..] => {
@@ -148,6 +143,22 @@ impl Store {
                 _ => Err(StoreError::Swept),
             },
         }
+    }
+
+    /// Writes an item and changes another, both or neither; where the item has parts, with the end of their manifest.
+    pub(super) async fn put_and_update(
+        &self,
+        put: Put,
+        update: Update,
+        end_of_manifest: Option<TransactWriteItem>,
+        patience: Patience,
+    ) -> Result<Transacted, StoreError> {
+        let items = [
+            TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().update(update).build(),
+        ];
+        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
+        patiently(patience, || self.transact(&items)).await
     }
 
     /// A transaction. It is an error if it ends for another reason than that a condition does not hold.
@@ -252,12 +263,7 @@ impl Store {
             .expression_attribute_values(":by", text(entry.id.as_str()))
             .build()
             .expect("table, key and expression are set");
-        let items = [
-            TransactWriteItem::builder().put(put).build(),
-            TransactWriteItem::builder().update(note).build(),
-        ];
-        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
-        match patiently(patience, || self.transact(&items)).await? {
+        match self.put_and_update(put, note, end_of_manifest, patience).await? {
             Transacted::Done => Ok(PublishedConflict::Accepted),
             Transacted::Refused(refused) => match refused.as_slice() {
                 [false, false, ..] => Err(StoreError::Swept),

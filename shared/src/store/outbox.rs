@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, Update};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -449,12 +449,7 @@ impl Store {
                 ))
                 .build()
                 .expect("table, key and expression are set");
-            let items = [
-                TransactWriteItem::builder().put(put).build(),
-                TransactWriteItem::builder().update(mark).build(),
-            ];
-            let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
-            match patiently(patience, || self.transact(&items)).await? {
+            match self.put_and_update(put, mark, end_of_manifest, patience).await? {
                 Transacted::Done => return Ok(Superseded::Accepted),
                 Transacted::Refused(refused) => match refused.as_slice() {
                     // Its own write, whose answer was lost, or that of another.

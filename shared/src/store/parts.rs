@@ -512,23 +512,14 @@ impl Store {
 
     /// Whether anything but a head and closed manifests is stored of an event.
     pub async fn has_leftovers(&self, id: &EventId) -> Result<bool, StoreError> {
-        let query = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :id")
-            .expression_attribute_values(":id", text(id.as_str()))
-            .projection_expression("sk, #state")
-            .expression_attribute_names("#state", "state")
-            .consistent_read(true);
-        let page = query.send().await.map_err(|error| failed(&error))?;
         let is = |item: &Item, name: &str, value: &str| {
             item.get(name)
                 .is_some_and(|text| text.as_s().is_ok_and(|text| text.starts_with(value)))
         };
         let is_closed = |item: &Item| is(item, "sk", MANIFEST) && is(item, "state", "sweeping");
         let is_head = |item: &Item| item.get("sk") == Some(&text("head"));
-        Ok(page.items().iter().any(|item| !is_closed(item) && !is_head(item)))
+        let items = self.items_of(id).await?;
+        Ok(items.iter().any(|item| !is_closed(item) && !is_head(item)))
     }
 
     /// The items in an event's own partition: their sort keys and states, and the parts that they name.

@@ -6,12 +6,11 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Select};
-use futures_util::future::try_join_all;
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 
 use super::written::sortable;
-use super::{ErasedBy, Head, Item, Place, SHARDS, State, Store, StoreError, describe};
+use super::{ErasedBy, Head, Item, Place, State, Store, StoreError, describe};
 use crate::identity::EventId;
 use crate::settings::{SettingError, Settings};
 
@@ -29,9 +28,6 @@ const FORGET_AFTER: SignedDuration = SignedDuration::from_hours(2 * 24);
 /// Tombstones must outlive the longest retry window of a provider, which is 48 hours.
 const LEAST_DEDUPLICATION_DAYS: u16 = 3;
 const DEFAULT_DEDUPLICATION_DAYS: u16 = 30;
-
-/// Keys that are counted in one shard, at most.
-const COUNTED_A_SHARD: i32 = 1_000;
 
 /// How long events and tombstones are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -359,23 +355,7 @@ impl Store {
             return Ok(0);
         };
         let until = now.checked_add(NOTICE - retention).unwrap_or(now);
-        let counts = (0..SHARDS).map(|shard| async move {
-            let work = AttributeValue::S(format!("{}#{shard}", State::Quarantined.as_str()));
-            let query = self.client.query().table_name(&self.table).index_name("work");
-            let query = query
-                .key_condition_expression("#work = :work AND next_attempt_at <= :until")
-                .expression_attribute_names("#work", "work")
-                .expression_attribute_values(":work", work)
-                .expression_attribute_values(":until", AttributeValue::S(sortable(until)))
-                .select(Select::Count)
-                .limit(COUNTED_A_SHARD);
-            let page = query
-                .send()
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-            Ok(u64::try_from(page.count()).unwrap_or_default())
-        });
-        Ok(try_join_all(counts).await?.iter().sum())
+        self.count_until(State::Quarantined, until).await
     }
 }
 
