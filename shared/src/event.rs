@@ -2,9 +2,8 @@
 //!
 //! Absent facts are null, nothing is guessed and no total is computed. Within v1 fields are only added.
 
+mod json;
 mod unmapped;
-
-use std::io::{self, Write};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -647,73 +646,6 @@ pub struct Notification {
 /// `value`, or nothing if no field of it is known: an absent fact is null as a whole.
 pub fn unless_empty<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
-}
-
-impl OrderEvent {
-    /// The event as JSON text, without the two characters that SQS refuses in a message; JSON can write them escaped.
-    pub fn to_json(&self) -> String {
-        self.to_json_within(usize::MAX).expect("there is room")
-    }
-
-    /// The same, if it takes `room` bytes at most; no more than that is written to find out.
-    pub(crate) fn to_json_within(&self, room: usize) -> Option<String> {
-        let mut json = Within { text: Vec::new(), room };
-        match self.write_json(&mut json) {
-            Err(error) if error.is_io() => return None,
-            written => written.expect("an event has string keys and finite numbers"),
-        }
-        Some(String::from_utf8(json.text).expect("JSON is UTF-8"))
-    }
-
-    /// Writes the same to `sink`.
-    pub(crate) fn write_json(&self, sink: impl Write) -> serde_json::Result<()> {
-        serde_json::to_writer(Escaping(sink), self)
-    }
-}
-
-/// Escapes U+FFFE and U+FFFF. They can stand in strings alone, so replacing the text is safe, and `serde_json` hands over whole
-/// characters.
-struct Escaping<W>(W);
-
-impl<W: Write> Write for Escaping<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut rest = bytes;
-        while let Some(at) = rest
-            .windows(3)
-            .position(|bytes| matches!(bytes, [0xef, 0xbf, 0xbe | 0xbf]))
-        {
-            self.0.write_all(&rest[..at])?;
-            let escaped = if rest[at + 2] == 0xbe { b"\\ufffe" } else { b"\\uffff" };
-            self.0.write_all(escaped)?;
-            rest = &rest[at + 3..];
-        }
-        self.0.write_all(rest)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-/// Text that grows up to `room` bytes and refuses to go on.
-struct Within {
-    text: Vec<u8>,
-    room: usize,
-}
-
-impl Write for Within {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > self.room - self.text.len() {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -465,6 +465,18 @@ impl Stack {
         self.put(head).await;
     }
 
+    /// Makes of an event a tombstone that is over, and that DynamoDB has not deleted yet.
+    pub async fn let_tombstone_end(&self, event_id: &str) {
+        assert_eq!(
+            self.ask(json!({"erase": {"event_id": event_id, "dry_run": false}}))
+                .await["erased"],
+            1
+        );
+        let mut head = self.head(event_id).await;
+        head.insert("expires_at".to_owned(), AttributeValue::N("1".to_owned()));
+        self.put(head).await;
+    }
+
     /// Takes all messages that are in the queue.
     pub async fn messages(&self) -> Vec<Message> {
         self.inner.queue().drain().await.expect("the queue can be read")

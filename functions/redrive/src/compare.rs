@@ -13,6 +13,7 @@ use shared::understanding::Meaning;
 use tokio::time::{Instant, timeout_at};
 
 use crate::by_hour::Place;
+use crate::providers::Providers;
 use crate::{Outbox, TaskError, TimeLeft};
 
 /// Bytes of JSON that one answer may take before the task stops. Lambda returns 6 MB at most, and the last page is still added.
@@ -82,6 +83,10 @@ struct Difference {
 
 impl Outbox {
     pub(crate) async fn compare(&self, task: Compare, time: TimeLeft) -> Result<Value, TaskError> {
+        if !Providers::NAMES.contains(&task.provider.as_str()) {
+            let known = Providers::NAMES.join(", ");
+            return Err(TaskError::NoTask(format!("compare knows the providers {known}")));
+        }
         let mut place = task.cursor.clone().unwrap_or_else(|| Place::at(task.from));
         let mut compared = Comparison::default();
         let mut size = 0;

@@ -20,6 +20,15 @@ pub(crate) struct Providers {
 }
 
 impl Providers {
+    /// The slugs of all providers.
+    pub(crate) const NAMES: [&'static str; 5] = [
+        Selldone::NAME,
+        Cartum::NAME,
+        Deeple::NAME,
+        AboutYou::NAME,
+        Snipcart::NAME,
+    ];
+
     pub(crate) fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             selldone: Selldone::from_settings(settings)?,
