@@ -225,7 +225,7 @@ def scope(policy: str) -> str:
 
 def read_policies() -> dict[str, str]:
     """The README's own."""
-    rows = re.findall(r"^\| ([^|`]+) \| `(\{.*\})`[^|]*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([^|`]+) \| `(\{.*\})`[^|]*\|$", (ROOT / "events" / "README.md").read_text(), re.MULTILINE)
     return {name: policy for name, policy in rows}
 
 

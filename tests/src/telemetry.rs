@@ -94,12 +94,12 @@ pub async fn lines(stack: &Stack) -> Vec<Line> {
     lines
 }
 
-/// The metrics that the README documents: those of deliveries, and those of a run of `redrive`.
+/// The metrics that the README of redrive documents: those of deliveries, and those of a run of `redrive`.
 ///
 /// # Panics
 /// Where the README has no such tables.
 pub fn documented() -> (BTreeSet<String>, BTreeSet<String>) {
-    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("the README");
+    let readme = std::fs::read_to_string(workspace().join("functions/redrive/README.md")).expect("the README");
     let names = |header: &str| {
         let (_, rows) = readme.split_once(header).unwrap_or_else(|| panic!("no table {header}"));
         let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|'));
