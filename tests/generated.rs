@@ -17,8 +17,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
 use shared::Provider as _;
 use shared::answer::Reason;
+use shared::classify::{Classification, classify};
 use shared::settings::Settings;
-use shared::understanding::{Meaning, understand};
 use tests::payloads::pointers;
 use tests::{Stack, authentic};
 
@@ -65,10 +65,10 @@ fn every_valid_order_is_accepted_and_every_value_is_found() {
     let outcome = runner().run(&payload(&schema), |payload| {
         let errors: Vec<_> = validator.iter_errors(&payload).map(|error| error.to_string()).collect();
         prop_assert!(errors.is_empty(), "the payload is not valid: {}", errors.join("\n"));
-        match meaning(&payload)? {
+        match classification(&payload)? {
             // The schema has room for an order without a number.
-            Meaning::Quarantined(Reason::NoOrderId) => prop_assert_eq!(&payload["message"]["order_number"], ""),
-            Meaning::Order(event) => {
+            Classification::Quarantined(Reason::NoOrderId) => prop_assert_eq!(&payload["message"]["order_number"], ""),
+            Classification::Order(event) => {
                 let event = serde_json::to_value(&event).expect("JSON");
                 for warning in event["data"]["warnings"].as_array().expect("a list") {
                     let warning = warning.as_str().expect("a pointer");
@@ -77,8 +77,8 @@ fn every_valid_order_is_accepted_and_every_value_is_found() {
                 prop_assert_eq!(&event["type"], "order.created");
                 every_value_is_found(&payload, &event, &table)?;
             }
-            Meaning::Quarantined(reason) => prop_assert!(false, "it is quarantined: {}", reason.as_str()),
-            Meaning::Unsupported => prop_assert!(false, "it is unsupported"),
+            Classification::Quarantined(reason) => prop_assert!(false, "it is quarantined: {}", reason.as_str()),
+            Classification::Unsupported => prop_assert!(false, "it is unsupported"),
         }
         Ok(())
     });
@@ -104,8 +104,8 @@ fn one_thing_wrong_costs_that_thing_and_an_order_only_where_it_names_none() {
             Some("order.created") => Some(Reason::NoOrderId),
             Some(_) => Some(Reason::UnknownEvent),
         };
-        match meaning(&payload)? {
-            Meaning::Order(event) => {
+        match classification(&payload)? {
+            Classification::Order(event) => {
                 prop_assert_eq!(expected, None, "{} is damaged, and the order is taken", pointer);
                 let event = serde_json::to_value(&event).expect("JSON");
                 // What is warned of is null and kept as it came.
@@ -137,8 +137,8 @@ fn one_thing_wrong_costs_that_thing_and_an_order_only_where_it_names_none() {
                 }
                 every_value_is_found(&payload, &event, &table)?;
             }
-            Meaning::Quarantined(reason) => prop_assert_eq!(Some(reason), expected, "{} is damaged", pointer),
-            Meaning::Unsupported => prop_assert!(false, "it is unsupported"),
+            Classification::Quarantined(reason) => prop_assert_eq!(Some(reason), expected, "{} is damaged", pointer),
+            Classification::Unsupported => prop_assert!(false, "it is unsupported"),
         }
         Ok(())
     });
@@ -159,13 +159,13 @@ async fn the_function_answers_generated_orders_as_they_are_understood() {
         fixture.set_body(payload.to_string());
         stack.sign(&mut fixture);
         let answer = stack.send(&fixture).await;
-        match meaning(&payload).expect("it is understood") {
-            Meaning::Order(_) => published.push(answer.event_id("accepted")),
-            Meaning::Quarantined(reason) => {
+        match classification(&payload).expect("it is understood") {
+            Classification::Order(_) => published.push(answer.event_id("accepted")),
+            Classification::Quarantined(reason) => {
                 answer.event_id("quarantined");
                 assert_eq!(answer.said("reason"), reason.as_str());
             }
-            Meaning::Unsupported => panic!("{payload} is unsupported"),
+            Classification::Unsupported => panic!("{payload} is unsupported"),
         }
     }
     let mut messages: Vec<_> = stack
@@ -181,12 +181,12 @@ async fn the_function_answers_generated_orders_as_they_are_understood() {
 }
 
 /// What the provider's function makes of a payload.
-fn meaning(payload: &Value) -> Result<Meaning, TestCaseError> {
+fn classification(payload: &Value) -> Result<Classification, TestCaseError> {
     let provider = aboutyou::AboutYou::from_settings(&Settings::from_table::<&str, &str>([])).expect("the defaults");
     let body = payload.to_string().into_bytes();
-    let understanding = understand(&provider, &authentic::delivery(Method::POST, &[], body.clone()), None);
+    let understanding = classify(&provider, &authentic::delivery(Method::POST, &[], body.clone()), None);
     authentic::check(&body, &understanding).map_err(TestCaseError::fail)?;
-    Ok(understanding.meaning)
+    Ok(understanding.classification)
 }
 
 /// The schema allows what the provider's documentation does not mean: a currency or a country of any letters, and with an odd

@@ -12,11 +12,11 @@ use local::server::Port;
 use local::snipcart::Snipcart as SnipcartStandIn;
 use serde_json::Value;
 use shared::Provider;
+use shared::classify::{Classification, Classified, classify};
 use shared::delivery::{BodyLimit, Delivery};
 use shared::event::OrderEvent;
 use shared::http_event::HttpEvent;
 use shared::settings::Settings;
-use shared::understanding::{Meaning, Understanding, understand};
 use shared::verification::Verified;
 use tokio::time::Instant;
 
@@ -133,7 +133,7 @@ fn all_invoices_of_one_paid_renewal_are_one_event() {
         let body = serde_json::json!({"eventName": name, "createdOn": created_on, "content": {"order": order}});
         let delivery = tests::authentic::delivery(Method::POST, &[], body.to_string().into_bytes());
         let settings = Settings::from_table::<&str, &str>([]);
-        understand(
+        classify(
             &snipcart::Snipcart::from_settings(&settings).expect("the defaults"),
             &delivery,
             None,
@@ -145,7 +145,7 @@ fn all_invoices_of_one_paid_renewal_are_one_event() {
         paid("v3/subscription.invoice.created", "2026-01-01T00:00:00Z"),
         paid("subscription.invoice.payment.succeeded", "2026-01-01T00:00:02Z"),
     ] {
-        assert!(matches!(other.meaning, Meaning::Order(_)));
+        assert!(matches!(other.classification, Classification::Order(_)));
         assert_eq!(other.id, succeeded.id);
     }
     let failed = |created_on| understanding("v3/subscription.invoice.payment.failed", created_on, "Failed", "t-1");
@@ -155,7 +155,7 @@ fn all_invoices_of_one_paid_renewal_are_one_event() {
         &succeeded,
         &understanding("v3/subscription.invoice.created", "2026-01-01T00:00:00Z", "Paid", "t-2"),
     ] {
-        assert!(matches!(other.meaning, Meaning::Order(_)));
+        assert!(matches!(other.classification, Classification::Order(_)));
         assert_ne!(other.id, first_failure.id);
     }
 }
@@ -175,7 +175,7 @@ async fn check<P: Provider>(overrides: &[(&str, &str)]) {
             .verify(&delivery, &secrets, Instant::now() + Duration::from_secs(5))
             .await
             .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
-        let Understanding { id, meaning, .. } = understand(&provider, &Verified::new(delivery, proof), None);
+        let Classified { id, classification, .. } = classify(&provider, &Verified::new(delivery, proof), None);
         // All bodies without content are the same ping.
         if let Some(other) = ids.insert(id, name.clone())
             && ![&name, &other]
@@ -184,10 +184,10 @@ async fn check<P: Provider>(overrides: &[(&str, &str)]) {
         {
             wrong.push(format!("{name} has the event id of {other}"));
         }
-        let outcome = match &meaning {
-            Meaning::Order(event) => compare(event, &path.with_extension("normalized.json")),
-            Meaning::Unsupported => expect_not_published(P::NAME, &name, "unsupported"),
-            Meaning::Quarantined(reason) => expect_not_published(P::NAME, &name, reason.as_str()),
+        let outcome = match &classification {
+            Classification::Order(event) => compare(event, &path.with_extension("normalized.json")),
+            Classification::Unsupported => expect_not_published(P::NAME, &name, "unsupported"),
+            Classification::Quarantined(reason) => expect_not_published(P::NAME, &name, reason.as_str()),
         };
         wrong.extend(outcome.err().map(|difference| format!("{name}: {difference}")));
     }

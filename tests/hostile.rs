@@ -17,11 +17,11 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use shared::Provider;
 use shared::answer::Reason;
+use shared::classify::{Classification, classify};
 use shared::delivery::BodyLimit;
 use shared::event::OrderEvent;
 use shared::identity::EventId;
 use shared::settings::Settings;
-use shared::understanding::{Meaning, understand};
 use tests::authentic;
 use tests::payloads::{accepted, pointers};
 
@@ -151,11 +151,11 @@ fn no_field_costs_an_order<P: Provider>() {
             for value in values {
                 tried += 1;
                 let outcome = reader.read(replaced(&body, &pointer, value).to_string().as_bytes());
-                let fault = outcome.and_then(|meaning| match meaning {
-                    Meaning::Order(event) => is_kept(&event, &pointer, value, || without.clone()),
-                    Meaning::Unsupported if may_lack_its_order(&name, &pointer) => Ok(()),
-                    Meaning::Unsupported => Err("it is unsupported".to_owned()),
-                    Meaning::Quarantined(reason) => is_needed(P::NAME, &pointer, reason),
+                let fault = outcome.and_then(|classification| match classification {
+                    Classification::Order(event) => is_kept(&event, &pointer, value, || without.clone()),
+                    Classification::Unsupported if may_lack_its_order(&name, &pointer) => Ok(()),
+                    Classification::Unsupported => Err("it is unsupported".to_owned()),
+                    Classification::Quarantined(reason) => is_needed(P::NAME, &pointer, reason),
                 });
                 wrong.extend(
                     fault
@@ -325,10 +325,10 @@ fn every_leaf_is_said_or_kept<P: Provider>() {
     let orders = Cell::new(0_u32);
     let outcome = runner.run(&(any::<Index>(), edits()), |(fixture, edits)| {
         let payload = edited(bodies[fixture.index(bodies.len())].clone(), edits);
-        let meaning = reader
+        let classification = reader
             .read(payload.to_string().as_bytes())
             .map_err(TestCaseError::fail)?;
-        let Meaning::Order(event) = meaning else {
+        let Classification::Order(event) = classification else {
             return Ok(());
         };
         orders.set(orders.get() + 1);
@@ -417,14 +417,14 @@ fn nothing_is_too_odd<P: Provider>() {
     for (what, fields) in odd {
         let body = format!("{{{fields},{}", &text[1..]);
         match reader.read(body.as_bytes()) {
-            Ok(Meaning::Order(event)) => assert!(
+            Ok(Classification::Order(event)) => assert!(
                 event
                     .data
                     .unmapped
                     .is_some_and(|unmapped| unmapped.fields().is_ok_and(|fields| !fields.is_empty()))
             ),
-            Ok(Meaning::Quarantined(reason)) => panic!("{name} with {what}: {}", reason.as_str()),
-            Ok(Meaning::Unsupported) => panic!("{name} with {what} is unsupported"),
+            Ok(Classification::Quarantined(reason)) => panic!("{name} with {what}: {}", reason.as_str()),
+            Ok(Classification::Unsupported) => panic!("{name} with {what} is unsupported"),
             Err(fault) => panic!("{name} with {what}: {fault}"),
         }
     }
@@ -471,18 +471,18 @@ fn what_is_no_json_is_quarantined<P: Provider>() {
     ];
     for (what, body) in no_json {
         match reader.read(&body) {
-            Ok(Meaning::Quarantined(Reason::NotJson)) => {}
-            Ok(Meaning::Quarantined(reason)) => panic!("{what}: {}", reason.as_str()),
+            Ok(Classification::Quarantined(Reason::NotJson)) => {}
+            Ok(Classification::Quarantined(reason)) => panic!("{what}: {}", reason.as_str()),
             Ok(_) => panic!("{what} is understood"),
             Err(fault) => panic!("{what}: {fault}"),
         }
     }
     for body in ["null", "0", "\"\"", "[]", "{}", "[[]]", "true", "[{}]", "{\"\":{}}"] {
-        let meaning = reader
+        let classification = reader
             .read(body.as_bytes())
             .unwrap_or_else(|fault| panic!("{body}: {fault}"));
         assert!(
-            matches!(meaning, Meaning::Quarantined(reason) if reason != Reason::NotJson),
+            matches!(classification, Classification::Quarantined(reason) if reason != Reason::NotJson),
             "{body} is understood"
         );
     }
@@ -490,9 +490,9 @@ fn what_is_no_json_is_quarantined<P: Provider>() {
 
 fn a_wrapped_body_means_what_it_wraps<P: Provider>() {
     let reader = Reader::<P>::new();
-    let meaning = |body: &[u8]| reader.read(body).unwrap_or_else(|fault| panic!("{fault}"));
+    let classification = |body: &[u8]| reader.read(body).unwrap_or_else(|fault| panic!("{fault}"));
     let event_of = |name: &str, body: &[u8]| {
-        let Meaning::Order(mut event) = meaning(body) else {
+        let Classification::Order(mut event) = classification(body) else {
             panic!("{name} is no order")
         };
         // Without an id of the provider's own, the bytes are the identity.
@@ -511,18 +511,27 @@ fn a_wrapped_body_means_what_it_wraps<P: Provider>() {
         }
     }
     for (how, wrapped) in wrappings(b" ") {
-        assert!(matches!(meaning(&wrapped), Meaning::Unsupported), "nothing in {how}");
+        assert!(
+            matches!(classification(&wrapped), Classification::Unsupported),
+            "nothing in {how}"
+        );
     }
     for (how, wrapped) in wrappings(b"order=1") {
         assert!(
-            matches!(meaning(&wrapped), Meaning::Quarantined(Reason::NotJson)),
+            matches!(classification(&wrapped), Classification::Quarantined(Reason::NotJson)),
             "no JSON in {how}"
         );
     }
     let too_large = gzip(&vec![b' '; BodyLimit::DEFAULT + 1]);
-    assert!(matches!(meaning(&too_large), Meaning::Quarantined(Reason::TooLarge)));
+    assert!(matches!(
+        classification(&too_large),
+        Classification::Quarantined(Reason::TooLarge)
+    ));
     let twice = gzip(&gzip(b"{}"));
-    assert!(matches!(meaning(&twice), Meaning::Quarantined(Reason::NotJson)));
+    assert!(matches!(
+        classification(&twice),
+        Classification::Quarantined(Reason::NotJson)
+    ));
 }
 
 /// How a sender may wrap a body.
@@ -550,7 +559,7 @@ fn a_query_makes_no_second_event<P: Provider>() {
     let id = |query: &[(&str, &str)]| {
         let body = b"not JSON".to_vec();
         let delivery = authentic::delivery_with(Method::POST, query, P::EVENT_PARAMETERS, body);
-        understand(&reader.provider, &delivery, None).id
+        classify(&reader.provider, &delivery, None).id
     };
     let ids: HashSet<_> = (0..1000)
         .map(|number| id(&[("utm", &number.to_string()), (&format!("x{number}"), "")]))
@@ -571,7 +580,7 @@ fn an_order_may_have_many_items<P: Provider>() {
     let items = (0..100_000).map(|number| json!({"id": number, "?": [number]}));
     *body.pointer_mut(pointer).expect("items") = items.collect();
     let delivery = authentic::delivery(Method::POST, &[], body.to_string().into_bytes());
-    let Meaning::Order(event) = understand(&reader.provider, &delivery, None).meaning else {
+    let Classification::Order(event) = classify(&reader.provider, &delivery, None).classification else {
         panic!("it is no order")
     };
     let unmapped = Value::from(event.data.unmapped.unwrap_or_default().fields().expect("fields"));
@@ -670,22 +679,22 @@ impl<P: Provider> Reader<P> {
     }
 
     /// What an authentic delivery with this body means, and whether all holds that must; a panic is a fault too.
-    fn read(&self, body: &[u8]) -> Result<Meaning, String> {
-        let understanding = catch_unwind(AssertUnwindSafe(|| {
-            understand(
+    fn read(&self, body: &[u8]) -> Result<Classification, String> {
+        let classified = catch_unwind(AssertUnwindSafe(|| {
+            classify(
                 &self.provider,
                 &authentic::delivery(Method::POST, &[], body.to_vec()),
                 None,
             )
         }));
-        let understanding = understanding.map_err(|_| "it panics".to_owned())?;
-        authentic::check(body, &understanding)?;
-        Ok(understanding.meaning)
+        let classified = classified.map_err(|_| "it panics".to_owned())?;
+        authentic::check(body, &classified)?;
+        Ok(classified.classification)
     }
 
     fn event(&self, body: &Value) -> Option<OrderEvent> {
         match self.read(body.to_string().as_bytes()) {
-            Ok(Meaning::Order(event)) => Some(*event),
+            Ok(Classification::Order(event)) => Some(*event),
             _ => None,
         }
     }

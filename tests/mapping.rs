@@ -12,9 +12,9 @@ use std::{env, fs};
 use lambda_http::http::Method;
 use serde_json::{Number, Value, json};
 use shared::Provider;
+use shared::classify::{Classification, classify};
 use shared::drift::{Drift, Known};
 use shared::settings::Settings;
-use shared::understanding::{Meaning, understand};
 use tests::authentic;
 use tests::payloads::{accepted, pointers};
 
@@ -33,7 +33,7 @@ const NAME: [&str; 2] = ["type", "provider_event"];
 const INVENTED: [&str; 2] = ["new-fields", "odd"];
 
 const BEGIN: &str =
-    "<!-- Written by `UPDATE_GOLDEN=1 cargo test -p tests --test mapping`, but for the last column. -->\n";
+    "<!-- EventItems by `UPDATE_GOLDEN=1 cargo test -p tests --test mapping`, but for the last column. -->\n";
 const END: &str = "<!-- The end of what is written. -->\n";
 
 macro_rules! for_each_provider {
@@ -298,7 +298,7 @@ fn words<P: Provider>(name: &str, event: &str, pointer: &str, word: Value) -> Ve
     let query = [("event", event)];
     let query = if event.is_empty() { &[][..] } else { &query };
     let delivery = authentic::delivery(Method::POST, query, body.to_string().into_bytes());
-    let drifts = understand(&Reader::<P>::new().provider, &delivery, Some(&Known::new(P::UNMAPPED))).drift;
+    let drifts = classify(&Reader::<P>::new().provider, &delivery, Some(&Known::new(P::UNMAPPED))).drift;
     let words = drifts.into_iter().filter(|drift| drift.r#type == "word");
     words.map(|drift| drift.pointer).collect()
 }
@@ -423,7 +423,7 @@ impl<P: Provider> Reader<P> {
 
     fn event(&self, body: &Value) -> Option<Value> {
         let delivery = authentic::delivery(Method::POST, &[], body.to_string().into_bytes());
-        let Meaning::Order(mut event) = understand(&self.provider, &delivery, None).meaning else {
+        let Classification::Order(mut event) = classify(&self.provider, &delivery, None).classification else {
             return None;
         };
         // What the clock says is nothing of the payload.
@@ -437,7 +437,7 @@ impl<P: Provider> Reader<P> {
     /// The drifts of an event, in an execution environment that has reported none yet.
     fn drift(&self, body: &Value) -> Vec<Drift> {
         let delivery = authentic::delivery(Method::POST, &[], body.to_string().into_bytes());
-        understand(&self.provider, &delivery, Some(&Known::new(P::UNMAPPED))).drift
+        classify(&self.provider, &delivery, Some(&Known::new(P::UNMAPPED))).drift
     }
 
     /// What becomes of each value in a field's place that the provider might send there, where that is another event.

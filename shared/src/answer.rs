@@ -244,7 +244,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::identity::{Identity, Shop};
+    use crate::identity::{IdempotencyKey, Shop};
 
     fn body(response: &Response<Body>) -> Value {
         serde_json::from_slice(response.body()).expect("JSON")
@@ -252,7 +252,12 @@ mod tests {
 
     #[test]
     fn an_outcome_is_200_and_names_the_event() {
-        let id = EventId::new("deeple", &Shop::parse("main").expect("a shop"), &Identity::Body, b"");
+        let id = EventId::new(
+            "deeple",
+            &Shop::parse("main").expect("a shop"),
+            &IdempotencyKey::Body,
+            b"",
+        );
         let answer = Outcome::Quarantined(Reason::NoOrderId).into_response(&id);
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "application/json");

@@ -39,7 +39,7 @@ macro_rules! client {
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new($settings.required("AWS_REGION")?))
             .credentials_provider(credentials($settings)?)
-            .http_client(http::of_the_sdk())
+            .http_client(http::sdk_client())
             .timeout_config(limits($attempt))
             // The limits above end a stalled answer too; watching each body for it is work for nothing.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())

@@ -689,7 +689,7 @@ pub(crate) mod tests {
         let shop = crate::identity::Shop::parse("main").expect("a shop");
         OrderEvent {
             specversion: "1.0".to_owned(),
-            id: EventId::new("selldone", &shop, &crate::identity::Identity::Body, b"{}"),
+            id: EventId::new("selldone", &shop, &crate::identity::IdempotencyKey::Body, b"{}"),
             source: "/selldone/main".to_owned(),
             r#type: EventType::Created,
             subject: order.id.clone(),

@@ -94,7 +94,7 @@ struct Function<P: Provider> {
 
 /// The line of a delivery.
 #[derive(Clone, Copy, Default, Serialize)]
-struct Line<'a> {
+struct LogRecord<'a> {
     provider: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     shop: Option<&'a str>,
@@ -142,7 +142,7 @@ impl<P: Provider> Function<P> {
         match &self.receiver {
             Ok(receiver) => {
                 receiver.prepare().await;
-                self.tell_secret_reports(receiver);
+                self.log_secret_reports(receiver);
             }
             Err(error) => tracing::error!(provider = P::NAME, cause = %error, "the function is not set up correctly"),
         }
@@ -163,7 +163,7 @@ impl<P: Provider> Function<P> {
             Err(error) => {
                 telemetry::count("Invalid");
                 let cause = error.to_string();
-                let line = Line {
+                let line = LogRecord {
                     outcome: "not_an_http_event",
                     cause: Some(&cause),
                     ..self.line(None, started, context)
@@ -188,41 +188,41 @@ impl<P: Provider> Function<P> {
             BY_PROVIDER
         };
         if let Ok(receiver) = &self.receiver {
-            self.tell_secret_reports(receiver);
+            self.log_secret_reports(receiver);
         }
         let line = self.line(shop.as_ref(), started, context);
         match received {
             Ok(Ok(receipt)) => {
-                self.tell_receipt(&receipt, line, dimensions);
+                self.log_receipt(&receipt, line, dimensions);
                 Ok(receipt.outcome.into_response(&receipt.id))
             }
             Ok(Err(refusal)) => {
-                self.tell_refusal(&refusal, line, dimensions);
+                self.log_refusal(&refusal, line, dimensions);
                 Ok(refusal.into_response(&context.request_id))
             }
             Err(_) => {
                 let outcome = "panicked";
                 self.telemetry
-                    .write(Level::ERROR, "delivery", &Line { outcome, ..line }, dimensions);
+                    .write(Level::ERROR, "delivery", &LogRecord { outcome, ..line }, dimensions);
                 Err("the delivery met a fault of the code".into())
             }
         }
     }
 
     /// What every line holds.
-    fn line<'a>(&self, shop: Option<&'a Shop>, started: Instant, context: &'a Context) -> Line<'a> {
-        Line {
+    fn line<'a>(&self, shop: Option<&'a Shop>, started: Instant, context: &'a Context) -> LogRecord<'a> {
+        LogRecord {
             provider: P::NAME,
             shop: shop.map(Shop::as_str),
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             cold_start: !self.has_answered.swap(true, Ordering::Relaxed),
             request_id: &context.request_id,
-            ..Line::default()
+            ..LogRecord::default()
         }
     }
 
     /// Counts what is wrong with the secret as soon as it is read, even if deliveries still pass with the last good value.
-    fn tell_secret_reports(&self, receiver: &Receiver<P>) {
+    fn log_secret_reports(&self, receiver: &Receiver<P>) {
         for cause in receiver.secret_reports() {
             telemetry::count("Misconfigured");
             let line = SecretLine {
@@ -235,7 +235,7 @@ impl<P: Provider> Function<P> {
         }
     }
 
-    fn tell_receipt(&self, receipt: &Receipt, line: Line<'_>, dimensions: &Dimensions) {
+    fn log_receipt(&self, receipt: &Receipt, line: LogRecord<'_>, dimensions: &Dimensions) {
         let outcome = &receipt.outcome;
         telemetry::count("Deliveries");
         telemetry::count(outcome.metric());
@@ -246,7 +246,7 @@ impl<P: Provider> Function<P> {
         if !receipt.drift.is_empty() {
             telemetry::count("Drift");
         }
-        let line = Line {
+        let line = LogRecord {
             event_id: Some(&receipt.id),
             r#type: receipt.event_type,
             outcome: outcome.as_str(),
@@ -261,7 +261,7 @@ impl<P: Provider> Function<P> {
         self.telemetry.write(Level::INFO, "delivery", &line, dimensions);
     }
 
-    fn tell_refusal(&self, refusal: &Refusal, line: Line<'_>, dimensions: &Dimensions) {
+    fn log_refusal(&self, refusal: &Refusal, line: LogRecord<'_>, dimensions: &Dimensions) {
         refusal.metrics().iter().copied().for_each(telemetry::count);
         let (level, secret) = match (refusal, &self.receiver) {
             (Refusal::Misconfigured(_), Ok(receiver)) => (Level::ERROR, Some(receiver.secret())),
@@ -269,7 +269,7 @@ impl<P: Provider> Function<P> {
             _ => (Level::WARN, None),
         };
         let cause = refusal.to_string();
-        let line = Line {
+        let line = LogRecord {
             outcome: refusal.as_str(),
             cause: Some(&cause),
             secret,

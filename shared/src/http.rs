@@ -155,7 +155,7 @@ fn new_client() -> HttpClient {
 }
 
 /// A client for the AWS SDK, with a pool of its own.
-pub(crate) fn of_the_sdk() -> SharedHttpClient {
+pub(crate) fn sdk_client() -> SharedHttpClient {
     let connector = SharedHttpConnector::new(Connector(Arc::new(Pool::new())));
     http_client_fn(move |_, _| connector.clone())
 }
@@ -165,12 +165,12 @@ fn tls() -> ClientConfig {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring has a cipher suite for every version")
-        .with_root_certificates(authorities(env::var_os("SSL_CERT_FILE")))
+        .with_root_certificates(load_root_certificates(env::var_os("SSL_CERT_FILE")))
         .with_no_client_auth()
 }
 
 /// Whom TLS trusts: the authorities of the named file or, if it holds none, of the system. The template names a file.
-fn authorities(named: Option<OsString>) -> RootCertStore {
+fn load_root_certificates(named: Option<OsString>) -> RootCertStore {
     let files = named
         .map(PathBuf::from)
         .into_iter()
@@ -199,7 +199,7 @@ impl HttpConnector for Connector {
             Ok(request) => request,
             Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
         };
-        lend_connection(&mut request);
+        attach_connection_poisoning(&mut request);
         let pool = Arc::clone(&self.0);
         HttpConnectorFuture::new(async move {
             // Whatever went wrong on the way, another try may get through.
@@ -214,7 +214,7 @@ impl HttpConnector for Connector {
 }
 
 /// Lets the SDK close the connection of `request` where it was answered by a server that is not well: another one may be.
-fn lend_connection(request: &mut Request<SdkBody>) {
+fn attach_connection_poisoning(request: &mut Request<SdkBody>) {
     let Some(borrower) = request.extensions().get::<CaptureSmithyConnection>().cloned() else {
         return;
     };
@@ -253,12 +253,12 @@ mod tests {
 
     #[test]
     fn where_the_named_authorities_are_not_the_systems_are_trusted() {
-        let of_the_system = authorities(None).len();
+        let of_the_system = load_root_certificates(None).len();
         let has_some = AUTHORITIES.iter().any(|file| fs::exists(file).unwrap());
         assert_eq!(of_the_system > 0, has_some);
-        assert_eq!(authorities(Some("/nowhere".into())).len(), of_the_system);
+        assert_eq!(load_root_certificates(Some("/nowhere".into())).len(), of_the_system);
         // A file without certificates is no reason to trust nobody.
-        assert_eq!(authorities(Some("Cargo.toml".into())).len(), of_the_system);
+        assert_eq!(load_root_certificates(Some("Cargo.toml".into())).len(), of_the_system);
     }
 
     /// Answers one request with `status`, and leaves the connection open.

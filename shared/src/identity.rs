@@ -46,7 +46,7 @@ impl fmt::Display for Shop {
 
 /// The parts of a payload that make it this event and no other, in a fixed order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
+pub enum IdempotencyKey {
     /// The provider's own words, the event's name among them where the provider has one.
     Parts(Vec<String>),
     /// The provider's own words, which several events share, so only the same bytes are the same event.
@@ -55,7 +55,7 @@ pub enum Identity {
     Body,
 }
 
-impl Identity {
+impl IdempotencyKey {
     /// An identity of the provider's own words.
     pub fn of<const N: usize>(parts: [String; N]) -> Self {
         Self::Parts(parts.into())
@@ -78,15 +78,15 @@ pub struct EventId(String);
 
 impl EventId {
     /// The id of the event with this identity; `body` stands in where there is none.
-    pub fn new(provider: &str, shop: &Shop, identity: &Identity, body: &[u8]) -> Self {
+    pub fn new(provider: &str, shop: &Shop, key: &IdempotencyKey, body: &[u8]) -> Self {
         let mut parts = vec![provider.to_owned(), shop.as_str().to_owned()];
-        match identity {
-            Identity::Parts(words) => parts.extend_from_slice(words),
-            Identity::PartsAndBody(words) => {
+        match key {
+            IdempotencyKey::Parts(words) => parts.extend_from_slice(words),
+            IdempotencyKey::PartsAndBody(words) => {
                 parts.extend_from_slice(words);
                 parts.push(sha256_hex(body));
             }
-            Identity::Body => parts.push(sha256_hex(body)),
+            IdempotencyKey::Body => parts.push(sha256_hex(body)),
         }
         let array = serde_json::to_vec(&parts).expect("strings are JSON");
         Self(sha256_hex(&array))
@@ -95,14 +95,14 @@ impl EventId {
     /// The id of a conflict that is published as an event of its own: the hash of the JSON array
     /// `[provider, shop, identity..., payload_sha256]`, so that it follows from the payload alone, too.
     #[cfg(feature = "receiver")]
-    pub fn of_conflict(provider: &str, shop: &Shop, identity: &Identity, payload_sha256: &str) -> Self {
-        let words = match identity {
-            Identity::Parts(words) | Identity::PartsAndBody(words) => words.as_slice(),
+    pub fn of_conflict(provider: &str, shop: &Shop, key: &IdempotencyKey, payload_sha256: &str) -> Self {
+        let words = match key {
+            IdempotencyKey::Parts(words) | IdempotencyKey::PartsAndBody(words) => words.as_slice(),
             // Where the body is part of the id, another body is another event and no conflict.
-            Identity::Body => &[],
+            IdempotencyKey::Body => &[],
         };
         let words = words.iter().cloned().chain([payload_sha256.to_owned()]);
-        Self::new(provider, shop, &Identity::Parts(words.collect()), b"")
+        Self::new(provider, shop, &IdempotencyKey::Parts(words.collect()), b"")
     }
 
     /// Reads 64 lower-case hex digits.
@@ -152,7 +152,7 @@ mod tests {
         let id = EventId::new(
             "cartum",
             &main(),
-            &Identity::of(["order_created".into(), "115".into()]),
+            &IdempotencyKey::of(["order_created".into(), "115".into()]),
             b"{}",
         );
         // printf '["cartum","main","order_created","115"]' | sha256sum
@@ -163,8 +163,8 @@ mod tests {
     #[test]
     #[cfg(feature = "receiver")]
     fn the_id_of_a_conflict_adds_the_bodys_hash() {
-        let identity = Identity::of(["order_created".into(), "115".into()]);
-        let id = EventId::of_conflict("cartum", &main(), &identity, "abc");
+        let key = IdempotencyKey::of(["order_created".into(), "115".into()]);
+        let id = EventId::of_conflict("cartum", &main(), &key, "abc");
         assert_eq!(
             id.as_str(),
             sha256_hex(br#"["cartum","main","order_created","115","abc"]"#)
@@ -173,14 +173,14 @@ mod tests {
 
     #[test]
     fn words_never_run_into_each_other() {
-        let one = EventId::new("cartum", &main(), &Identity::of(["a\",\"b".into()]), b"");
-        let two = EventId::new("cartum", &main(), &Identity::of(["a".into(), "b".into()]), b"");
+        let one = EventId::new("cartum", &main(), &IdempotencyKey::of(["a\",\"b".into()]), b"");
+        let two = EventId::new("cartum", &main(), &IdempotencyKey::of(["a".into(), "b".into()]), b"");
         assert_ne!(one, two);
     }
 
     #[test]
     fn without_words_the_bytes_decide() {
-        let id = |body: &[u8]| EventId::new("deeple", &main(), &Identity::Body, body);
+        let id = |body: &[u8]| EventId::new("deeple", &main(), &IdempotencyKey::Body, body);
         assert_eq!(id(b"{}"), id(b"{}"));
         assert_ne!(id(b"{}"), id(b"{ }"));
     }
@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn words_that_events_share_are_told_apart_by_the_bytes() {
         let id = |event: &str, body: &[u8]| {
-            let identity = Identity::PartsAndBody(vec![event.to_owned(), "115".to_owned()]);
-            EventId::new("cartum", &main(), &identity, body)
+            let key = IdempotencyKey::PartsAndBody(vec![event.to_owned(), "115".to_owned()]);
+            EventId::new("cartum", &main(), &key, body)
         };
         assert_eq!(id("order_paid", b"{}"), id("order_paid", b"{}"));
         assert_ne!(id("order_paid", b"{}"), id("order_paid", b"{ }"));

@@ -17,6 +17,8 @@ mod aws;
 #[cfg(feature = "receiver")]
 pub mod callback;
 #[cfg(feature = "receiver")]
+pub mod classify;
+#[cfg(feature = "receiver")]
 pub mod delivery;
 #[cfg(feature = "receiver")]
 pub mod drift;
@@ -47,8 +49,6 @@ pub mod settings;
 pub mod store;
 #[cfg(feature = "receiver")]
 pub mod telemetry;
-#[cfg(feature = "receiver")]
-pub mod understanding;
 #[cfg(feature = "receiver")]
 pub mod verification;
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::answer::{Reason, Refusal};
 use crate::delivery::Delivery;
 use crate::event::{Change, EventType, Notification, Order, Refund};
-use crate::identity::Identity;
+use crate::identity::IdempotencyKey;
 use crate::payload::Payload;
 use crate::settings::{SettingError, Settings};
 use crate::verification::{Proof, Verified};
@@ -109,7 +109,7 @@ pub struct Identified<Event> {
     /// Which event it is.
     pub event: Event,
     /// What makes it the same event again.
-    pub identity: Identity,
+    pub key: IdempotencyKey,
 }
 
 /// An authentic delivery that reports no order event we know.

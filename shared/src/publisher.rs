@@ -111,7 +111,7 @@ pub struct Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
     /// The event has happened.
-    News,
+    First,
     /// Somebody asked for it again: the message says so in the attribute `replay`.
     Replay,
 }
@@ -683,7 +683,7 @@ mod tests {
         for (limit, is_complete) in limits {
             let publisher = publisher(limit).expect("a publisher");
             let new = publisher.new_message(event.clone(), Some(json.clone()));
-            let stored = publisher.stored_message(Stored { json: json.clone() }, Occasion::News);
+            let stored = publisher.stored_message(Stored { json: json.clone() }, Occasion::First);
             for message in [new, stored] {
                 let message = message.expect("a message");
                 assert_eq!(message.text == json, is_complete, "{limit}");

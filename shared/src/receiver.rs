@@ -20,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Outcome, Reason, Refusal};
+use crate::classify::{Classification, Classified, classify};
 use crate::delivery::{BodyLimit, Delivery};
 use crate::drift::{Drift, Known, Reported};
 use crate::event::OrderEvent;
@@ -29,8 +30,9 @@ use crate::provider::{Provider, Verifies};
 use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
-use crate::store::{AttemptId, Content, Entry, EventJson, Head, KeptConflict, Patience, Put, State, Store, StoreError};
-use crate::understanding::{Meaning, Understanding, understand};
+use crate::store::{
+    AttemptId, Content, EventJson, Head, KeptConflict, NewEvent, Put, RetryPolicy, State, Store, StoreError,
+};
 use crate::verification::Verified;
 
 /// How long init waits for connections. A function that cannot be set up in 10 s is started again by Lambda.
@@ -135,36 +137,36 @@ impl<P: Provider> Receiver<P> {
     pub async fn receive(&self, event: HttpEvent, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, self.body_limit)?;
         let mut delivery = self.verify(delivery, Self::verify_until(deadline)).await?;
-        match self.keep(&delivery, deadline).await {
-            Err(Interrupted::Begun(first)) => {
+        match self.process(&delivery, deadline).await {
+            Err(Interrupted::InProgress(first)) => {
                 delivery.count_as_received_at(first);
-                self.keep(&delivery, deadline).await.map_err(Refusal::from)
+                self.process(&delivery, deadline).await.map_err(Refusal::from)
             }
             kept => kept.map_err(Refusal::from),
         }
     }
 
     /// Understands a delivery, stores it and publishes its event.
-    async fn keep(&self, delivery: &Verified<Delivery>, deadline: Instant) -> Result<Receipt, Interrupted> {
-        let Understanding {
+    async fn process(&self, delivery: &Verified<Delivery>, deadline: Instant) -> Result<Receipt, Interrupted> {
+        let Classified {
             id,
-            meaning,
+            classification,
             drift,
             order,
             ..
-        } = understand(&self.provider, delivery, Some(&self.known));
-        let (event_type, (outcome, publication)) = match meaning {
-            Meaning::Order(event) => (
+        } = classify(&self.provider, delivery, Some(&self.known));
+        let (event_type, (outcome, publication)) = match classification {
+            Classification::Order(event) => (
                 Some(event.r#type.as_str()),
-                self.take_in(&id, delivery, event, deadline).await?,
+                self.process_order(&id, delivery, event, deadline).await?,
             ),
-            Meaning::Unsupported => (
+            Classification::Unsupported => (
                 None,
-                self.set_aside(&id, delivery, Content::Unsupported, deadline).await?,
+                self.store_only(&id, delivery, Content::Unsupported, deadline).await?,
             ),
-            Meaning::Quarantined(reason) => (
+            Classification::Quarantined(reason) => (
                 None,
-                self.set_aside(&id, delivery, Content::Quarantined(reason, order.as_deref()), deadline)
+                self.store_only(&id, delivery, Content::Quarantined(reason, order.as_deref()), deadline)
                     .await?,
             ),
         };
@@ -199,7 +201,7 @@ impl<P: Provider> Receiver<P> {
     }
 
     /// Store, publish, mark.
-    async fn take_in(
+    async fn process_order(
         &self,
         id: &EventId,
         delivery: &Verified<Delivery>,
@@ -209,23 +211,23 @@ impl<P: Provider> Receiver<P> {
         let json = EventJson::of(&event, self.publisher.limit());
         // A message holds all of the JSON or, without this, a part of the event.
         event.data.unmapped = None;
-        let entry = Entry {
+        let new_event = NewEvent {
             id,
             provider: P::NAME,
             delivery,
             content: Content::Order(&event, &json),
         };
         let attempt = AttemptId::random();
-        let patience = Self::patience(deadline);
-        match self.store.put(&entry, &attempt, patience).await? {
+        let policy = Self::policy(deadline);
+        match self.store.put(&new_event, &attempt, policy).await? {
             Put::Stored => {}
-            Put::Begun(first) => return Err(Interrupted::Begun(first)),
+            Put::InProgress(first) => return Err(Interrupted::InProgress(first)),
             // What was erased on request is not kept again, under whatever body; nor is what has expired.
             Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => {
                 return Ok((Outcome::Duplicate, Publication::Settled));
             }
             Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
-                let outcome = match self.store.put_conflict(&entry, patience).await? {
+                let outcome = match self.store.put_conflict(&new_event, policy).await? {
                     KeptConflict::Kept => Outcome::Quarantined(Reason::Conflict),
                     KeptConflict::Erased => Outcome::Duplicate,
                 };
@@ -241,7 +243,7 @@ impl<P: Provider> Receiver<P> {
                 }
                 // It is understood now, whatever it was taken for before.
                 State::Quarantined | State::Unsupported => {
-                    if !self.store.release(&entry, &attempt, patience).await? {
+                    if !self.store.release(&new_event, &attempt, policy).await? {
                         return Ok((Outcome::Duplicate, Publication::Settled));
                     }
                 }
@@ -253,7 +255,7 @@ impl<P: Provider> Receiver<P> {
     }
 
     /// Keeps what is not published.
-    async fn set_aside(
+    async fn store_only(
         &self,
         id: &EventId,
         delivery: &Verified<Delivery>,
@@ -264,7 +266,7 @@ impl<P: Provider> Receiver<P> {
             Content::Quarantined(reason, _) => Outcome::Quarantined(reason),
             _ => Outcome::Unsupported,
         };
-        let entry = Entry {
+        let new_event = NewEvent {
             id,
             provider: P::NAME,
             delivery,
@@ -272,11 +274,11 @@ impl<P: Provider> Receiver<P> {
         };
         let outcome = match self
             .store
-            .put(&entry, &AttemptId::random(), Self::patience(deadline))
+            .put(&new_event, &AttemptId::random(), Self::policy(deadline))
             .await?
         {
             Put::Stored => outcome_of_new,
-            Put::Begun(first) => return Err(Interrupted::Begun(first)),
+            Put::InProgress(first) => return Err(Interrupted::InProgress(first)),
             Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => Outcome::Duplicate,
             Put::Existing(head) => match (head.state, head.reason) {
                 (State::Quarantined, Some(reason)) => Outcome::Quarantined(reason),
@@ -296,7 +298,7 @@ impl<P: Provider> Receiver<P> {
         let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
         let cause = match timeout_at(before, self.take_over(id, head, attempt)).await {
             Ok(Ok(Some(stored))) => {
-                let message = self.publisher.stored_message(stored, Occasion::News);
+                let message = self.publisher.stored_message(stored, Occasion::First);
                 return self.publish(id, message, deadline).await;
             }
             Ok(Ok(None)) => return Publication::Settled,
@@ -355,10 +357,10 @@ impl<P: Provider> Receiver<P> {
 
     /// How long a write is tried. What cannot be verified again must be stored now, and what is large takes its time: both have
     /// all the time there is.
-    fn patience(deadline: Instant) -> Patience {
+    fn policy(deadline: Instant) -> RetryPolicy {
         match P::VERIFIES {
-            Verifies::AnyNumberOfTimes => Patience::new(deadline.min(Instant::now() + STORE_BUDGET), deadline),
-            Verifies::Once => Patience::new(deadline, deadline).retrying_access_errors(),
+            Verifies::AnyNumberOfTimes => RetryPolicy::new(deadline.min(Instant::now() + STORE_BUDGET), deadline),
+            Verifies::Once => RetryPolicy::new(deadline, deadline).retrying_access_errors(),
         }
     }
 }
@@ -368,7 +370,7 @@ enum Interrupted {
     /// The provider is answered this.
     Refused(Refusal),
     /// An earlier try has begun to store the same delivery, received at this time. This one goes on as if it were that one.
-    Begun(Timestamp),
+    InProgress(Timestamp),
 }
 
 impl From<StoreError> for Interrupted {
@@ -381,7 +383,7 @@ impl From<Interrupted> for Refusal {
     fn from(interrupted: Interrupted) -> Self {
         match interrupted {
             Interrupted::Refused(refusal) => refusal,
-            Interrupted::Begun(_) => Self::Unavailable("another try stores the same delivery".to_owned()),
+            Interrupted::InProgress(_) => Self::Unavailable("another try stores the same delivery".to_owned()),
         }
     }
 }

@@ -30,6 +30,7 @@ mod backlog;
 mod compressed;
 mod conflicts;
 mod erasure;
+mod event_items;
 mod history;
 mod lease;
 mod outbox;
@@ -37,19 +38,18 @@ mod parts;
 mod retention;
 #[cfg(test)]
 mod scale;
-mod written;
 
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
 pub use erasure::ErasedBy;
+use event_items::{EventItems, sortable};
 pub use history::{Hour, Received};
-pub use lease::BegunRun;
+pub use lease::StartedRun;
 use outbox::ASK_FOR_REST_AFTER;
-pub use outbox::{Place, Superseded, With};
+pub use outbox::{Projection, Superseded, WorkCursor};
 use parts::{Commit, Condition, part_key};
 pub use parts::{ManifestPlace, Orphan};
 pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
-use written::{Written, sortable};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -79,7 +79,7 @@ pub enum StoreError {
     Swept,
     /// An item is not as this project writes it.
     #[error("the stored item is damaged: {0}")]
-    Damaged(&'static str),
+    Corrupt(&'static str),
 }
 
 impl StoreError {
@@ -150,7 +150,7 @@ impl AttemptId {
 }
 
 /// An event to be written.
-pub struct Entry<'a> {
+pub struct NewEvent<'a> {
     /// Its id.
     pub id: &'a EventId,
     /// The provider's slug.
@@ -190,7 +190,7 @@ pub enum Put {
     Existing(Box<Head>),
     /// An earlier try has begun to write its parts, and received it at this time: the entry is to be made as of then, so that what
     /// is written need not be written again.
-    Begun(Timestamp),
+    InProgress(Timestamp),
 }
 
 /// An event as it stands in the table.
@@ -220,15 +220,15 @@ impl Head {
         };
         let state = text("state").and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
         Ok(Self {
-            state: state.ok_or(StoreError::Damaged("state"))?,
+            state: state.ok_or(StoreError::Corrupt("state"))?,
             reason: text("reason").and_then(Reason::from_word),
             attempts: count("attempts"),
             deferrals: count("deferrals"),
             leases: count("leases"),
             payload_sha256: text("payload_sha256")
-                .ok_or(StoreError::Damaged("payload_sha256"))?
+                .ok_or(StoreError::Corrupt("payload_sha256"))?
                 .to_owned(),
-            attempt_id: text("attempt_id").ok_or(StoreError::Damaged("attempt_id"))?.to_owned(),
+            attempt_id: text("attempt_id").ok_or(StoreError::Corrupt("attempt_id"))?.to_owned(),
             next_attempt_at: text("next_attempt_at").and_then(|time| time.parse().ok()),
             item,
         })
@@ -334,30 +334,31 @@ impl Store {
     /// that is over.
     pub async fn put(
         &self,
-        entry: &Entry<'_>,
+        new_event: &NewEvent<'_>,
         attempt: &AttemptId,
-        patience: impl Into<Patience>,
+        policy: impl Into<RetryPolicy>,
     ) -> Result<Put, StoreError> {
-        let mut written = Written::of(entry, attempt);
-        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let mut written = EventItems::of(new_event, attempt);
+        let policy = policy.into().with_parts(!written.parts.is_empty());
         if !written.parts.is_empty() {
-            let earlier = self.earlier_try(entry.id, &written.payload_sha256, patience);
+            let earlier = self.earlier_try(new_event.id, &written.payload_sha256, policy);
             let (head, received_at) = earlier.await?;
             // The event's parts follow from the payload and from when it was received.
             if let Some(first) = received_at
-                && sortable(first) != sortable(entry.delivery.received_at())
+                && sortable(first) != sortable(new_event.delivery.received_at())
             {
-                return Ok(Put::Begun(first));
+                return Ok(Put::InProgress(first));
             }
             if let Some(head) = head.filter(|head| !retention::is_over(head, Timestamp::now())) {
                 return Ok(Put::Existing(Box::new(Head::read(head)?)));
             }
         }
-        let (state, received_at) = (entry.content.state(), entry.delivery.received_at());
-        self.retention.mark_new(&mut written.head, entry.id, state, received_at);
-        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
+        let (state, received_at) = (new_event.content.state(), new_event.delivery.received_at());
+        self.retention
+            .mark_new(&mut written.head, new_event.id, state, received_at);
+        let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
         let condition = Condition::absent(Timestamp::now());
-        let commit = self.commit(&written.head, &condition, end_of_manifest, patience);
+        let commit = self.commit(&written.head, &condition, end_of_manifest, policy);
         let item = match commit.await? {
             Commit::Done => return Ok(Put::Stored),
             Commit::Refused(item) => item,
@@ -374,14 +375,14 @@ impl Store {
     /// The JSON of the stored order event exactly as it was written.
     pub async fn event(&self, id: &EventId, head: &Head) -> Result<Stored, StoreError> {
         let json = String::from_utf8(self.value(id, head, "event").await?);
-        let json = json.map_err(|_| StoreError::Damaged("event"))?;
+        let json = json.map_err(|_| StoreError::Corrupt("event"))?;
         Ok(Stored { json })
     }
 
     /// The delivery that an event came with.
     pub async fn delivery(&self, id: &EventId, head: &Head) -> Result<Verified<Delivery>, StoreError> {
         let request = head.item.get("request").and_then(|request| request.as_m().ok());
-        let request = request.ok_or(StoreError::Damaged("request"))?;
+        let request = request.ok_or(StoreError::Corrupt("request"))?;
         let method = request
             .get("method")
             .and_then(|method| method.as_s().ok()?.parse().ok());
@@ -393,11 +394,11 @@ impl Store {
             .filter_map(|(name, value)| Some((name.clone(), texts(value)?)))
             .collect();
         Ok(Verified::kept(Delivery::kept(
-            method.ok_or(StoreError::Damaged("request"))?,
-            head.shop().and_then(Shop::parse).ok_or(StoreError::Damaged("shop"))?,
+            method.ok_or(StoreError::Corrupt("request"))?,
+            head.shop().and_then(Shop::parse).ok_or(StoreError::Corrupt("shop"))?,
             query.into(),
             self.value(id, head, "payload").await?,
-            head.received_at().ok_or(StoreError::Damaged("received_at"))?,
+            head.received_at().ok_or(StoreError::Corrupt("received_at"))?,
         )))
     }
 
@@ -406,26 +407,26 @@ impl Store {
         let compressed = match (head.item.get(name), head.item.get(&format!("{name}_parts"))) {
             (Some(AttributeValue::B(bytes)), _) => bytes.as_ref().to_vec(),
             (None, Some(AttributeValue::L(names))) => self.parts(id, names).await?,
-            _ => return Err(StoreError::Damaged(name)),
+            _ => return Err(StoreError::Corrupt(name)),
         };
         let mut value = Vec::new();
         GzDecoder::new(&compressed[..])
             .read_to_end(&mut value)
-            .map_err(|_| StoreError::Damaged(name))?;
+            .map_err(|_| StoreError::Corrupt(name))?;
         Ok(value)
     }
 
     async fn parts(&self, id: &EventId, names: &[AttributeValue]) -> Result<Vec<u8>, StoreError> {
         let parts = names.iter().map(|name| async move {
-            let name = name.as_s().map_err(|_| StoreError::Damaged("a part's name"))?;
+            let name = name.as_s().map_err(|_| StoreError::Corrupt("a part's name"))?;
             let item = self
                 .get_by_key(part_key(id, name))
                 .await
                 .map_err(|error| StoreError::DynamoDb(describe(&error)))?
-                .ok_or(StoreError::Damaged("a part is missing"))?;
+                .ok_or(StoreError::Corrupt("a part is missing"))?;
             match item.get("data") {
                 Some(AttributeValue::B(bytes)) => Ok(bytes.as_ref().to_vec()),
-                _ => Err(StoreError::Damaged("a part")),
+                _ => Err(StoreError::Corrupt("a part")),
             }
         });
         Ok(try_join_all(parts).await?.concat())
@@ -447,7 +448,7 @@ impl Store {
         Head::read(
             self.get(id, "head")
                 .await?
-                .ok_or(StoreError::Damaged("the head is missing"))?,
+                .ok_or(StoreError::Corrupt("the head is missing"))?,
         )
     }
 
@@ -527,13 +528,13 @@ fn ids_of(items: &[Item]) -> Vec<EventId> {
 
 /// How long a write is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     until: Instant,
     with_parts_until: Instant,
     retries_access_errors: bool,
 }
 
-impl Patience {
+impl RetryPolicy {
     /// Tries until `until`; an entry that needs parts, which take longer to write, until `with_parts_until`.
     pub fn new(until: Instant, with_parts_until: Instant) -> Self {
         Self {
@@ -569,7 +570,7 @@ impl Patience {
     }
 }
 
-impl From<Instant> for Patience {
+impl From<Instant> for RetryPolicy {
     fn from(until: Instant) -> Self {
         Self::new(until, until)
     }
@@ -591,7 +592,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Tries until it works, fails for good, or there is no time left. The error is then that of the last try.
-async fn patiently<T, E, F>(patience: Patience, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
+async fn retry_until<T, E, F>(policy: RetryPolicy, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, SdkError<E>>>,
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -604,14 +605,14 @@ where
             tries += 1;
             match operation().await {
                 Ok(value) => return Ok(value),
-                Err(error) if patience.allows(&error) => last = Some(describe(&error)),
+                Err(error) if policy.allows(&error) => last = Some(describe(&error)),
                 Err(error) => return Err(StoreError::DynamoDb(describe(&error))),
             }
             tokio::time::sleep(wait / 2 + (wait / 2).mul_f32(fastrand::f32())).await;
             wait = LONGEST_WAIT.min(wait * 2);
         }
     };
-    let ended = tokio::time::timeout_at(patience.until, trying).await;
+    let ended = tokio::time::timeout_at(policy.until, trying).await;
     ended.unwrap_or_else(|_| match last {
         Some(cause) if tries == 1 => Err(StoreError::DynamoDb(format!("{cause} after 1 try"))),
         Some(cause) => Err(StoreError::DynamoDb(format!("{cause} after {tries} tries"))),

@@ -8,11 +8,11 @@ use lambda_http::Body;
 use lambda_http::http::{HeaderMap, Method};
 use serde_json::Value;
 use shared::answer::Reason;
+use shared::classify::{Classification, Classified};
 use shared::delivery::{BodyLimit, Delivery};
 use shared::event::OrderEvent;
 use shared::http_event::HttpEvent;
 use shared::identity::EventId;
-use shared::understanding::{Meaning, Understanding};
 use shared::verification::{Verified, url_token};
 
 const TOKEN: &str = "a-token-for-these-tests";
@@ -56,15 +56,15 @@ pub fn delivery_with(
 ///
 /// # Errors
 /// What does not, in words.
-pub fn check(body: &[u8], understanding: &Understanding) -> Result<(), String> {
-    if EventId::parse(understanding.id.as_str()).is_none() {
-        return Err(format!("the event id is {}", understanding.id));
+pub fn check(body: &[u8], classified: &Classified) -> Result<(), String> {
+    if EventId::parse(classified.id.as_str()).is_none() {
+        return Err(format!("the event id is {}", classified.id));
     }
-    match &understanding.meaning {
-        Meaning::Order(event) => check_event(body, event),
-        Meaning::Quarantined(Reason::Conflict) => Err("a conflict is for the store to find".to_owned()),
-        Meaning::Quarantined(Reason::MappingFailed) => Err("our code panicked".to_owned()),
-        Meaning::Quarantined(_) | Meaning::Unsupported => Ok(()),
+    match &classified.classification {
+        Classification::Order(event) => check_event(body, event),
+        Classification::Quarantined(Reason::Conflict) => Err("a conflict is for the store to find".to_owned()),
+        Classification::Quarantined(Reason::MappingFailed) => Err("our code panicked".to_owned()),
+        Classification::Quarantined(_) | Classification::Unsupported => Ok(()),
     }
 }
 

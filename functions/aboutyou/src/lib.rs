@@ -11,7 +11,7 @@ use serde::Deserialize;
 use shared::Provider;
 use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
-use shared::identity::Identity;
+use shared::identity::IdempotencyKey;
 use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{HeaderName, Live, OptIn, SigningKey, Token};
@@ -91,16 +91,16 @@ impl Provider for AboutYou {
         if !names_its_subject {
             return Err(NoOrderEvent::Quarantined(Reason::NoOrderId));
         }
-        let identity = match (root.id("id"), event) {
+        let key = match (root.id("id"), event) {
             // Other versions of the webhook have no `id`.
-            (None, _) => Identity::Body,
+            (None, _) => IdempotencyKey::Body,
             // Versions before this one took the id alone for the identity. It stays so for new orders: a repeat that comes after an
             // upgrade is then no second order.
-            (Some(id), Event::OrderCreated) => Identity::of([id]),
+            (Some(id), Event::OrderCreated) => IdempotencyKey::of([id]),
             // Whether two events may have the same id is not documented.
-            (Some(id), _) => Identity::of([word, id]),
+            (Some(id), _) => IdempotencyKey::of([word, id]),
         };
-        Ok(Identified { event, identity })
+        Ok(Identified { event, key })
     }
 
     fn normalize(&self, event: Event, payload: &Payload) -> Normalized {

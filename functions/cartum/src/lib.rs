@@ -13,7 +13,7 @@ use serde::Deserialize;
 use shared::Provider;
 use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
-use shared::identity::Identity;
+use shared::identity::IdempotencyKey;
 use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, Token};
@@ -85,12 +85,12 @@ impl Provider for Cartum {
             .id("order_id")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
         let words = [word.to_owned(), order];
-        let identity = match event {
-            Event::OrderCreated => Identity::of(words),
+        let key = match event {
+            Event::OrderCreated => IdempotencyKey::of(words),
             // An order is paid or changes more than once, and the body has no time of the change.
-            Event::OrderPaid | Event::OrderUpdate => Identity::PartsAndBody(words.into()),
+            Event::OrderPaid | Event::OrderUpdate => IdempotencyKey::PartsAndBody(words.into()),
         };
-        Ok(Identified { event, identity })
+        Ok(Identified { event, key })
     }
 
     fn normalize(&self, event: Event, payload: &Payload) -> Normalized {

@@ -26,7 +26,7 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "/delivery_type/id",
         "A key that differs from shop to shop: the title says the same.",
     ),
-    ("/coupon_type", "A number without a documented meaning."),
+    ("/coupon_type", "A number without a documented classification."),
     (
         "/coupon_percent",
         "0 means that no coupon was used, or that the coupon has no rate.",

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use shared::Provider;
 use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
-use shared::identity::Identity;
+use shared::identity::IdempotencyKey;
 use shared::money::Currency;
 use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
@@ -111,7 +111,7 @@ impl Provider for Deeple {
             .ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
         Ok(Identified {
             event: OrderChanged,
-            identity: Identity::Body,
+            key: IdempotencyKey::Body,
         })
     }
 

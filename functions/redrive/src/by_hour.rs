@@ -10,13 +10,13 @@ use crate::{Outbox, PAGE};
 /// A position in the index `by_hour`: an hour, a shard of it, and the event after which to continue.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Place {
+pub(crate) struct HourCursor {
     hour: Timestamp,
     shard: u8,
     after: Option<(String, String)>,
 }
 
-impl Place {
+impl HourCursor {
     /// The beginning of the hour that contains `time`.
     pub(crate) fn at(time: Timestamp) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Outbox {
     pub(crate) async fn received(
         &self,
         provider: &str,
-        place: &Place,
+        place: &HourCursor,
     ) -> Result<(Vec<EventId>, Option<(String, String)>), StoreError> {
         let hour = Hour::containing(place.hour);
         self.store

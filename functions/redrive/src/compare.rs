@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use shared::classify::Classification;
 use shared::identity::EventId;
-use shared::store::{Head, State, StoreError, With};
-use shared::understanding::Meaning;
+use shared::store::{Head, Projection, State, StoreError};
 use tokio::time::{Instant, timeout_at};
 
-use crate::by_hour::Place;
+use crate::by_hour::HourCursor;
 use crate::providers::Providers;
 use crate::{Outbox, TaskError, TimeLeft};
 
@@ -45,7 +45,7 @@ pub struct Compare {
     #[serde(default)]
     values: bool,
     /// Where an earlier run stopped.
-    cursor: Option<Place>,
+    cursor: Option<HourCursor>,
 }
 
 /// What the task has found so far.
@@ -87,7 +87,7 @@ impl Outbox {
             let known = Providers::NAMES.join(", ");
             return Err(TaskError::NoTask(format!("compare knows the providers {known}")));
         }
-        let mut place = task.cursor.clone().unwrap_or_else(|| Place::at(task.from));
+        let mut place = task.cursor.clone().unwrap_or_else(|| HourCursor::at(task.from));
         let mut compared = Comparison::default();
         let mut size = 0;
         let mut outage = None;
@@ -122,10 +122,10 @@ impl Outbox {
         Ok(answer)
     }
 
-    async fn compare_page(&self, task: &Compare, place: &Place) -> Result<(Comparison, Place), TaskError> {
+    async fn compare_page(&self, task: &Compare, place: &HourCursor) -> Result<(Comparison, HourCursor), TaskError> {
         let (ids, last) = self.received(&task.provider, place).await?;
         let mut page = Comparison::default();
-        for (id, head) in self.store.heads(&ids, With::Delivery).await? {
+        for (id, head) in self.store.heads(&ids, Projection::Delivery).await? {
             let received = head
                 .received_at()
                 .is_some_and(|time| (task.from..task.to).contains(&time));
@@ -142,7 +142,7 @@ impl Outbox {
                     page.changed += u64::from(changed.is_some());
                     page.events.extend(changed);
                 }
-                Err(TaskError::Store(error @ StoreError::Damaged(_))) => {
+                Err(TaskError::Store(error @ StoreError::Corrupt(_))) => {
                     tracing::error!(event_id = %id, cause = %error, "a stored delivery cannot be read");
                     page.unreadable += 1;
                 }
@@ -165,25 +165,20 @@ impl Outbox {
         let providers = self.providers.as_ref().map_err(Clone::clone)?;
         let understood = head
             .provider()
-            .and_then(|provider| providers.understand(provider, &delivery));
-        let of_conflict = understood.as_ref().map(|(provider, understanding)| {
-            EventId::of_conflict(
-                provider,
-                delivery.shop(),
-                &understanding.identity,
-                head.payload_sha256(),
-            )
+            .and_then(|provider| providers.classify(provider, &delivery));
+        let of_conflict = understood.as_ref().map(|(provider, classified)| {
+            EventId::of_conflict(provider, delivery.shop(), &classified.key, head.payload_sha256())
         });
-        let (today, event) = match understood.map(|(_, understanding)| understanding.meaning) {
-            Some(Meaning::Order(mut event)) => {
+        let (today, event) = match understood.map(|(_, classified)| classified.classification) {
+            Some(Classification::Order(mut event)) => {
                 // A conflict that was published has an id of its own.
                 if of_conflict.as_ref() == Some(id) {
                     event.id = id.clone();
                 }
                 (event.r#type.as_str().to_owned(), Some(event.to_json()))
             }
-            Some(Meaning::Unsupported) => (State::Unsupported.as_str().to_owned(), None),
-            Some(Meaning::Quarantined(reason)) => (format!("quarantined: {}", reason.as_str()), None),
+            Some(Classification::Unsupported) => (State::Unsupported.as_str().to_owned(), None),
+            Some(Classification::Quarantined(reason)) => (format!("quarantined: {}", reason.as_str()), None),
             None => ("quarantined: unknown_provider".to_owned(), None),
         };
         let was = stored_as(head);
@@ -246,7 +241,7 @@ fn is_dismissed(head: &Head) -> bool {
 }
 
 fn read(json: &str) -> Result<Value, TaskError> {
-    Ok(serde_json::from_str(json).map_err(|_| StoreError::Damaged("event"))?)
+    Ok(serde_json::from_str(json).map_err(|_| StoreError::Corrupt("event"))?)
 }
 
 /// The values that differ, and in `pointers` a count of each pointer.

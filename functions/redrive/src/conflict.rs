@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::classify::Classification;
 use shared::identity::EventId;
-use shared::store::{Content, Entry, EventJson, PublishedConflict};
-use shared::understanding::Meaning;
+use shared::store::{Content, EventJson, NewEvent, PublishedConflict};
 
 use crate::{Outbox, TaskError, TimeLeft, event_id};
 
@@ -69,25 +69,28 @@ impl Outbox {
         let delivery = self.store.delivery(id, &conflict.head).await?;
         let providers = self.providers.as_ref().map_err(Clone::clone)?;
         let provider = conflict.head.provider().unwrap_or_default();
-        let Some((provider, understanding)) = providers.understand(provider, &delivery) else {
+        let Some((provider, classified)) = providers.classify(provider, &delivery) else {
             return Ok(Published::NotUnderstood);
         };
-        let Meaning::Order(mut event) = understanding.meaning else {
+        let Classification::Order(mut event) = classified.classification else {
             return Ok(Published::NotUnderstood);
         };
-        let new = EventId::of_conflict(provider, delivery.shop(), &understanding.identity, &task.payload_sha256);
+        let new = EventId::of_conflict(provider, delivery.shop(), &classified.key, &task.payload_sha256);
         if task.dry_run {
             return Ok(Published::Accepted(new));
         }
         event.id = new.clone();
         let json = EventJson::of(&event, self.publisher.limit());
-        let entry = Entry {
+        let new_event = NewEvent {
             id: &new,
             provider,
             delivery: &delivery,
             content: Content::Order(&event, &json),
         };
-        let published = self.store.publish_conflict(&conflict, &entry, time.give_up_at).await?;
+        let published = self
+            .store
+            .publish_conflict(&conflict, &new_event, time.give_up_at)
+            .await?;
         Ok(match published {
             PublishedConflict::Accepted => Published::Accepted(new),
             PublishedConflict::Before(before) => Published::Before(before),

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::store::{State, With};
+use shared::store::{Projection, State};
 
 use crate::{Outbox, TaskError, event_id};
 
@@ -21,7 +21,7 @@ impl Outbox {
     pub(crate) async fn dismiss(&self, dismiss: &Dismiss) -> Result<Value, TaskError> {
         let id = event_id(&dismiss.event_id)?;
         let dismissed = if dismiss.dry_run {
-            let heads = self.store.heads(std::slice::from_ref(&id), With::Nothing).await?;
+            let heads = self.store.heads(std::slice::from_ref(&id), Projection::Nothing).await?;
             heads.iter().any(|(_, head)| head.state == State::Quarantined)
         } else {
             self.store.dismiss(&id).await?
@@ -32,7 +32,7 @@ impl Outbox {
 
     pub(crate) async fn undismiss(&self, undismiss: &Dismiss) -> Result<Value, TaskError> {
         let id = event_id(&undismiss.event_id)?;
-        let heads = self.store.heads(std::slice::from_ref(&id), With::Nothing).await?;
+        let heads = self.store.heads(std::slice::from_ref(&id), Projection::Nothing).await?;
         let dismissed = heads
             .first()
             .filter(|(_, head)| head.state == State::Unsupported && head.is_dismissed());

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::identity::EventId;
 use shared::publisher::{Evidence, Fault, MessageLimit, Occasion, PublishError};
-use shared::store::{BegunRun, Head, Place, SHARDS, State, StoreError, With};
+use shared::store::{Head, Projection, SHARDS, StartedRun, State, StoreError, WorkCursor};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -118,7 +118,7 @@ struct Worked {
     /// Whether there was no time for a part of it.
     is_cut_short: bool,
     /// Where its shard goes on.
-    next: Option<Place>,
+    next: Option<WorkCursor>,
 }
 
 impl Worked {
@@ -157,7 +157,7 @@ struct Run<'o> {
     /// What this run has published and could not mark yet: met again, it is marked alone.
     unmarked: Mutex<HashSet<EventId>>,
     /// The run's own mark, made where the first event is due; nothing where it could not be made.
-    mark: OnceCell<Option<BegunRun>>,
+    mark: OnceCell<Option<StartedRun>>,
     /// What this run has put off or given up: a message may be refused more than once before one passes.
     settled: Mutex<HashSet<EventId>>,
     /// One leased event at a time: what dies then dies of that one.
@@ -219,15 +219,15 @@ impl Progress {
         if step.extent == Extent::OneMessage {
             return;
         }
-        let next = worked.next.filter(|next| next.shard() == step.place.shard());
+        let next = worked.next.filter(|next| next.shard() == step.cursor.shard());
         if worked.is_cut_short {
             plan.again(step);
         } else if let Some(cause) = worked.unsplit {
             self.unsplit.get_or_insert(cause);
-            plan.set_aside([step.place]);
-            plan.set_aside(next);
+            plan.hold_back([step.cursor]);
+            plan.hold_back(next);
         } else if nothing_passed {
-            plan.set_aside(next);
+            plan.hold_back(next);
         } else if let Some(next) = next {
             plan.go_on_at(next);
         }
@@ -285,7 +285,7 @@ impl Outbox {
                 .or_else(|| progress.unreadable.as_ref().map(StoreError::to_string)),
         };
         // Boxed: the compiler has a limit for how deep futures are nested.
-        Box::pin(self.tell(&report, shards.contains(&0), time.deadline)).await;
+        Box::pin(self.report(&report, shards.contains(&0), time.deadline)).await;
         match progress.unreadable {
             Some(error) => Err(error.into()),
             None => Ok(json!(report)),
@@ -366,7 +366,7 @@ impl Run<'_> {
 
     async fn try_page(&self, step: &Step) -> Result<Worked, StoreError> {
         let store = &self.outbox.store;
-        let (ids, next) = store.due(State::Pending, &step.place, self.now, PAGE).await?;
+        let (ids, next) = store.due(State::Pending, &step.cursor, self.now, PAGE).await?;
         let mut worked = Worked {
             next,
             ..Worked::default()
@@ -383,10 +383,14 @@ impl Run<'_> {
         {
             0 => false,
             // What was in hand when a run died is at the beginning of its shard. What died in spite of that may be anywhere.
-            1 => step.place.is_beginning(),
+            1 => step.cursor.is_beginning(),
             _ => true,
         };
-        let with = if leases_all { With::Nothing } else { With::Event };
+        let with = if leases_all {
+            Projection::Nothing
+        } else {
+            Projection::Event
+        };
         // The index lags: the heads say what is still to be done.
         let heads = store.heads(&ids, with).await?;
         let mut due: Vec<_> = heads
@@ -400,7 +404,7 @@ impl Run<'_> {
         let (leased, due): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, head)| leases_all || head.leases > 0);
         let results = self
             .outbox
-            .publish(&due, Occasion::News, self.time.stop_at, &self.evidence)
+            .publish(&due, Occasion::First, self.time.stop_at, &self.evidence)
             .await;
         worked.is_cut_short = results.len() < due.len();
         let taken = due.iter().zip(&results).filter(|(_, result)| result.is_ok());
@@ -435,8 +439,8 @@ impl Run<'_> {
     }
 
     /// Leaves the run's mark.
-    async fn begin(&self) -> Option<BegunRun> {
-        let begun = self.outbox.store.begin_run(self.shards.clone()).await;
+    async fn begin(&self) -> Option<StartedRun> {
+        let begun = self.outbox.store.start_run(self.shards.clone()).await;
         let begun = begun.inspect_err(|cause| tracing::warn!(%cause, "the beginning of the run is not noted"));
         begun.ok().inspect(|begun| {
             if begun.unended > 0 {
@@ -452,13 +456,13 @@ impl Run<'_> {
         if head.leases >= ATTEMPTS {
             let cause = "redrive does not survive publishing it";
             tracing::error!(event_id = %id, cause, "the event is given up");
-            worked.counts.failed += u64::from(store.give_up(id, head.attempts, cause).await?);
+            worked.counts.failed += u64::from(store.mark_failed(id, head.attempts, cause).await?);
             return Ok(());
         }
         if !store.lease(id, head, delay(head.leases + head.deferrals)).await? {
             return Ok(());
         }
-        let heads = match store.heads(std::slice::from_ref(id), With::Event).await {
+        let heads = match store.heads(std::slice::from_ref(id), Projection::Event).await {
             Ok(heads) => heads,
             Err(error) => {
                 // The table has failed, not the event: its lease must not count against it.
@@ -470,7 +474,7 @@ impl Run<'_> {
         };
         let results = self
             .outbox
-            .publish(&heads, Occasion::News, self.time.stop_at, &self.evidence)
+            .publish(&heads, Occasion::First, self.time.stop_at, &self.evidence)
             .await;
         match results.into_iter().next() {
             Some(Ok(())) => {
@@ -582,7 +586,7 @@ impl Run<'_> {
             let is_blamed = matches!(error.fault, Fault::Refused | Fault::Unpublishable);
             if is_blamed && attempts + 1 >= ATTEMPTS {
                 tracing::error!(event_id = %id, cause, "SNS refuses the event for good");
-                counts.failed += u64::from(store.give_up(id, *attempts, cause).await?);
+                counts.failed += u64::from(store.mark_failed(id, *attempts, cause).await?);
             } else if is_blamed {
                 tracing::warn!(event_id = %id, cause, attempts = attempts + 1, "SNS refuses the event");
                 counts.put_off += u64::from(store.put_off(id, *attempts, cause, delay(*attempts)).await?);

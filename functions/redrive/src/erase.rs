@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::identity::EventId;
-use shared::store::{ErasedBy, Head, Hour, Received, State, StoreError, With};
+use shared::store::{ErasedBy, Head, Hour, Projection, Received, State, StoreError};
 use tokio::time::Instant;
 
 use crate::mentions::Address;
@@ -163,14 +163,14 @@ impl Outbox {
         let (mut unreadable, mut unreadable_ids) = (None, HashSet::new());
         for ids in ids.chunks(25) {
             let mut left_out: HashSet<&EventId> = ids.iter().collect();
-            for (id, head) in self.store.heads(ids, With::Nothing).await? {
+            for (id, head) in self.store.heads(ids, Projection::Nothing).await? {
                 left_out.remove(&id);
                 self.erase_head(&id, &head, dry_run, counts).await?;
             }
             for id in left_out {
                 match self.store.find_head(id).await {
                     // One that cannot be read holds up no other, but the order is not erased to its end.
-                    Err(error @ StoreError::Damaged(_)) => {
+                    Err(error @ StoreError::Corrupt(_)) => {
                         unreadable = Some(error);
                         unreadable_ids.insert(id.clone());
                     }
@@ -191,7 +191,7 @@ impl Outbox {
     }
 
     async fn is_waiting(&self, id: &EventId) -> Result<bool, StoreError> {
-        let heads = self.store.heads(std::slice::from_ref(id), With::Nothing).await?;
+        let heads = self.store.heads(std::slice::from_ref(id), Projection::Nothing).await?;
         Ok(heads.iter().any(|(_, head)| head.state == State::Pending))
     }
 
@@ -276,7 +276,7 @@ impl Outbox {
         dry_run: bool,
         counts: &mut Counts,
     ) -> Result<(), TaskError> {
-        let heads = self.store.heads(std::slice::from_ref(id), With::Delivery).await?;
+        let heads = self.store.heads(std::slice::from_ref(id), Projection::Delivery).await?;
         if let Some((_, head)) = heads.first() {
             // An interrupted erasure has removed the text that would name the address. It is finished for whatever address it was.
             let is_half_erased = head.state == State::Erased && !head.is_erased_to_its_end();
@@ -306,7 +306,7 @@ impl Outbox {
         match text {
             Ok(text) => Ok(window.address.is_in(&String::from_utf8_lossy(&text))),
             // One that cannot be read holds up no other.
-            Err(error @ StoreError::Damaged(_)) => {
+            Err(error @ StoreError::Corrupt(_)) => {
                 tracing::error!(event_id = %id, cause = %error, "a stored item cannot be read, and is not erased");
                 Ok(false)
             }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::answer::Reason;
 use shared::identity::EventId;
-use shared::store::{Head, StoreError, With};
+use shared::store::{Head, Projection, StoreError};
 use tokio::time::Instant;
 
 use crate::{Outbox, TaskError, TimeLeft, event_id};
@@ -123,7 +123,7 @@ impl Outbox {
         let expiry = self.store.expiry(Timestamp::now()).await?;
         let mut size = shown.conflicts.len() * OVERHEAD;
         for ids in ids.chunks(10) {
-            let mut heads = self.store.heads(ids, With::Event).await?;
+            let mut heads = self.store.heads(ids, Projection::Event).await?;
             heads.retain(|(_, head)| !expiry.has_expired(head));
             // DynamoDB answers in an order of its own.
             heads.sort_by_key(|(id, _)| ids.iter().position(|wanted| wanted == id));
@@ -163,7 +163,7 @@ impl Outbox {
         for conflict in conflicts.into_iter().take(CONFLICTS) {
             let bytes = match self.store.delivery(&conflict.id, &conflict.head).await {
                 Ok(delivery) => Some(delivery.body().len()),
-                Err(StoreError::Damaged(_)) => None,
+                Err(StoreError::Corrupt(_)) => None,
                 Err(error) => return Err(error.into()),
             };
             shown.conflicts.push(DescribedConflict {
@@ -202,12 +202,12 @@ impl Outbox {
     /// One that cannot be read hides no other.
     async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<Box<RawValue>>, StoreError> {
         let json = match self.store.event(id, head).await {
-            Ok(stored) => RawValue::from_string(stored.json).map_err(|_| StoreError::Damaged("event")),
+            Ok(stored) => RawValue::from_string(stored.json).map_err(|_| StoreError::Corrupt("event")),
             Err(error) => Err(error),
         };
         match json {
             Ok(json) => Ok(Some(json)),
-            Err(error @ StoreError::Damaged(_)) => {
+            Err(error @ StoreError::Corrupt(_)) => {
                 tracing::error!(event_id = %id, cause = %error, "a stored event cannot be read");
                 Ok(None)
             }

@@ -236,7 +236,7 @@ impl Outbox {
     async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
         match self.store.event(id, head).await {
             Ok(stored) => self.publisher.stored_message(stored, occasion),
-            Err(error @ StoreError::Damaged(_)) => Err(PublishError::unpublishable(error.to_string())),
+            Err(error @ StoreError::Corrupt(_)) => Err(PublishError::unpublishable(error.to_string())),
             Err(error) => Err(PublishError {
                 fault: if error.is_throttling() {
                     Fault::Throttled

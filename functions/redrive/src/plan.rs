@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use shared::store::Place;
+use shared::store::WorkCursor;
 
 /// Single messages that are tried, one after the other, before a run takes it for an outage that nothing passes.
 const LOOKS: u32 = 8;
@@ -20,7 +20,7 @@ pub(crate) enum Extent {
 /// A page to be worked on.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    pub(crate) place: Place,
+    pub(crate) cursor: WorkCursor,
     pub(crate) extent: Extent,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Step {
 pub(crate) struct Plan {
     next: VecDeque<Step>,
     /// Pages that wait for a first message to pass.
-    set_aside: Vec<Place>,
+    held_back: Vec<WorkCursor>,
     /// How many of these a message was tried of.
     looked_at: usize,
     looks: u32,
@@ -41,12 +41,12 @@ impl Plan {
         let first = fastrand::u8(shards.clone());
         let mut plan = Self {
             next: VecDeque::new(),
-            set_aside: Vec::new(),
+            held_back: Vec::new(),
             looked_at: 0,
             looks: 0,
         };
         for shard in (first..shards.end).chain(shards.start..first) {
-            plan.go_on_at(Place::at(shard));
+            plan.go_on_at(WorkCursor::at(shard));
         }
         plan
     }
@@ -63,13 +63,13 @@ impl Plan {
 
     /// Whether nothing is left.
     pub(crate) fn is_done(&self) -> bool {
-        self.next.is_empty() && self.set_aside.is_empty()
+        self.next.is_empty() && self.held_back.is_empty()
     }
 
     /// Adds a page.
-    pub(crate) fn go_on_at(&mut self, place: Place) {
+    pub(crate) fn go_on_at(&mut self, cursor: WorkCursor) {
         self.again(Step {
-            place,
+            cursor,
             extent: Extent::Page,
         });
     }
@@ -80,26 +80,26 @@ impl Plan {
     }
 
     /// Keeps pages until a message has passed.
-    pub(crate) fn set_aside(&mut self, places: impl IntoIterator<Item = Place>) {
-        self.set_aside.extend(places);
+    pub(crate) fn hold_back(&mut self, places: impl IntoIterator<Item = WorkCursor>) {
+        self.held_back.extend(places);
     }
 
     /// Adds what waited for a message to pass, if one `has_passed`; else one message, if it is worth a look. False where there is
     /// nothing to add.
     pub(crate) fn go_on(&mut self, has_passed: bool) -> bool {
         if has_passed {
-            let waited = std::mem::take(&mut self.set_aside);
+            let waited = std::mem::take(&mut self.held_back);
             self.looked_at = 0;
-            for place in waited {
-                self.go_on_at(place);
+            for cursor in waited {
+                self.go_on_at(cursor);
             }
         } else if self.looks < LOOKS
-            && let Some(place) = self.set_aside.get(self.looked_at).cloned()
+            && let Some(cursor) = self.held_back.get(self.looked_at).cloned()
         {
             self.looks += 1;
             self.looked_at += 1;
             self.again(Step {
-                place,
+                cursor,
                 extent: Extent::OneMessage,
             });
         }
@@ -115,7 +115,7 @@ mod tests {
     fn an_outage_is_looked_at_a_few_times() {
         let mut plan = Plan::new(0..8);
         while let Some(step) = plan.next() {
-            plan.set_aside([step.place.clone(), step.place]);
+            plan.hold_back([step.cursor.clone(), step.cursor]);
         }
         let mut looks = 0;
         while plan.go_on(false) {
@@ -130,10 +130,10 @@ mod tests {
     fn what_was_set_aside_goes_on_once_a_message_passes() {
         let mut plan = Plan::new(0..8);
         while plan.next().is_some() {}
-        plan.set_aside([Place::at(3)]);
+        plan.hold_back([WorkCursor::at(3)]);
         assert!(plan.go_on(true) && !plan.is_done());
         let step = plan.next().expect("a page");
-        assert_eq!((step.place.shard(), step.extent), (3, Extent::Page));
+        assert_eq!((step.cursor.shard(), step.extent), (3, Extent::Page));
         assert!(plan.is_done() && !plan.go_on(true));
     }
 }

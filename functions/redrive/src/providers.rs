@@ -5,9 +5,9 @@ use cartum::Cartum;
 use deeple::Deeple;
 use selldone::Selldone;
 use shared::Provider;
+use shared::classify::{Classified, classify};
 use shared::delivery::Delivery;
 use shared::settings::{SettingError, Settings};
-use shared::understanding::{Understanding, understand};
 use shared::verification::Verified;
 use snipcart::Snipcart;
 
@@ -40,17 +40,13 @@ impl Providers {
     }
 
     /// What a kept delivery means today; `None` for a provider that is no longer known.
-    pub(crate) fn understand(
-        &self,
-        provider: &str,
-        delivery: &Verified<Delivery>,
-    ) -> Option<(&'static str, Understanding)> {
+    pub(crate) fn classify(&self, provider: &str, delivery: &Verified<Delivery>) -> Option<(&'static str, Classified)> {
         match provider {
-            Selldone::NAME => Some((Selldone::NAME, understand(&self.selldone, delivery, None))),
-            Cartum::NAME => Some((Cartum::NAME, understand(&self.cartum, delivery, None))),
-            Deeple::NAME => Some((Deeple::NAME, understand(&self.deeple, delivery, None))),
-            AboutYou::NAME => Some((AboutYou::NAME, understand(&self.aboutyou, delivery, None))),
-            Snipcart::NAME => Some((Snipcart::NAME, understand(&self.snipcart, delivery, None))),
+            Selldone::NAME => Some((Selldone::NAME, classify(&self.selldone, delivery, None))),
+            Cartum::NAME => Some((Cartum::NAME, classify(&self.cartum, delivery, None))),
+            Deeple::NAME => Some((Deeple::NAME, classify(&self.deeple, delivery, None))),
+            AboutYou::NAME => Some((AboutYou::NAME, classify(&self.aboutyou, delivery, None))),
+            Snipcart::NAME => Some((Snipcart::NAME, classify(&self.snipcart, delivery, None))),
             _ => None,
         }
     }

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::publisher::{Evidence, Fault, Occasion};
-use shared::store::{State, StoreError, With};
+use shared::store::{Projection, State, StoreError};
 use tokio::time::{Instant, timeout_at};
 
-use crate::by_hour::Place;
+use crate::by_hour::HourCursor;
 use crate::{Outbox, TaskError, TimeLeft};
 
 /// Which events: those of a provider that were received in a time, and of them those of a shop and of some types.
@@ -27,12 +27,12 @@ pub struct Replay {
     #[serde(default)]
     dry_run: bool,
     /// Where an earlier run stopped.
-    cursor: Option<Place>,
+    cursor: Option<HourCursor>,
 }
 
 impl Outbox {
     pub(crate) async fn replay(&self, replay: Replay, time: TimeLeft) -> Result<Value, TaskError> {
-        let mut place = replay.cursor.clone().unwrap_or_else(|| Place::at(replay.from));
+        let mut place = replay.cursor.clone().unwrap_or_else(|| HourCursor::at(replay.from));
         let mut counts = Counts::default();
         let evidence = Evidence::default();
         while place.is_before(replay.to) {
@@ -71,14 +71,14 @@ impl Outbox {
     async fn replay_page(
         &self,
         replay: &Replay,
-        place: &Place,
+        place: &HourCursor,
         until: Instant,
         evidence: &Evidence,
     ) -> Result<Page, StoreError> {
         let (ids, last) = self.received(&replay.provider, place).await?;
         let wanted = self
             .store
-            .heads(&ids, With::Event)
+            .heads(&ids, Projection::Event)
             .await?
             .into_iter()
             .filter(|(_, head)| {
@@ -124,11 +124,11 @@ struct Counts {
 }
 
 enum Page {
-    Published(Counts, Place),
+    Published(Counts, HourCursor),
     Outage(String),
 }
 
-fn answer(counts: &Counts, replay: &Replay, cursor: Option<&Place>, outage: Option<&str>) -> Value {
+fn answer(counts: &Counts, replay: &Replay, cursor: Option<&HourCursor>, outage: Option<&str>) -> Value {
     let Counts { replayed, expired } = counts;
     json!({
         "replayed": replayed,

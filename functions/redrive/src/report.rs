@@ -32,7 +32,7 @@ pub(crate) struct Run {
 impl Outbox {
     /// Writes the line of a run. A number that cannot be had in time is left out. Of runs that drain the outbox side by side only one
     /// `measures` it, all shards of it: a metric is then written once a minute, however many runs there are.
-    pub(crate) async fn tell(&self, run: &Run, measures: bool, deadline: Instant) {
+    pub(crate) async fn report(&self, run: &Run, measures: bool, deadline: Instant) {
         let until = deadline
             .checked_sub(ANSWER_BUDGET)
             .map_or(deadline, |last| last.min(Instant::now() + COUNTING_BUDGET));

@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shared::classify::Classification;
 use shared::identity::EventId;
-use shared::store::{AttemptId, Content, Entry, EventJson, Head, Hour, Received, State, StoreError, Superseded, With};
-use shared::understanding::Meaning;
+use shared::store::{
+    AttemptId, Content, EventJson, Head, Hour, NewEvent, Projection, Received, State, StoreError, Superseded,
+};
 use tokio::time::Instant;
 
 use crate::{Outbox, TaskError, TimeLeft, event_id};
@@ -172,7 +174,7 @@ impl Outbox {
         let ids: Vec<EventId> = keys.iter().map(|(id, _)| id.clone()).collect();
         let mut heads: HashMap<EventId, Head> = HashMap::new();
         if !ids.is_empty() {
-            heads.extend(self.store.heads(&ids, With::Nothing).await?);
+            heads.extend(self.store.heads(&ids, Projection::Nothing).await?);
         }
         for (id, received) in keys {
             if Instant::now() >= time.stop_at {
@@ -186,7 +188,10 @@ impl Outbox {
                     cursor.after = received.or(cursor.after.take());
                     continue;
                 }
-                let whole = self.store.heads(std::slice::from_ref(&id), With::Delivery).await?;
+                let whole = self
+                    .store
+                    .heads(std::slice::from_ref(&id), Projection::Delivery)
+                    .await?;
                 if let Some((id, head)) = whole.first().filter(|(_, head)| task.wants(head, source)) {
                     self.reprocess_one(task, id, head, time, reprocessed).await?;
                 }
@@ -264,7 +269,7 @@ impl Outbox {
         let delivery = match self.store.delivery(id, head).await {
             Ok(delivery) => delivery,
             // One that cannot be read holds up no other.
-            Err(error @ StoreError::Damaged(_)) => {
+            Err(error @ StoreError::Corrupt(_)) => {
                 tracing::error!(event_id = %id, cause = %error, "a kept delivery cannot be read");
                 not_understood(reprocessed);
                 return Ok(());
@@ -274,32 +279,34 @@ impl Outbox {
         let providers = self.providers.as_ref().map_err(Clone::clone)?;
         let understood = head
             .provider()
-            .and_then(|provider| providers.understand(provider, &delivery));
-        let Some((provider, understanding)) = understood else {
+            .and_then(|provider| providers.classify(provider, &delivery));
+        let Some((provider, classified)) = understood else {
             tracing::info!(event_id = %id, reason = "unknown_provider", "not understood");
             not_understood(reprocessed);
             return Ok(());
         };
-        match &understanding.meaning {
-            Meaning::Order(event) => {
+        match &classified.classification {
+            Classification::Order(event) => {
                 let json = EventJson::of(event, self.publisher.limit());
-                let entry = Entry {
-                    id: &understanding.id,
+                let new_event = NewEvent {
+                    id: &classified.id,
                     provider,
                     delivery: &delivery,
                     content: Content::Order(event, &json),
                 };
                 let superseded = if task.dry_run {
-                    self.would_supersede(id, &entry, head, reprocessed).await?
-                } else if understanding.id == *id {
+                    self.would_supersede(id, &new_event, head, reprocessed).await?
+                } else if classified.id == *id {
                     let attempt = AttemptId::random();
-                    if self.store.release(&entry, &attempt, time.give_up_at).await? {
+                    if self.store.release(&new_event, &attempt, time.give_up_at).await? {
                         Superseded::Accepted
                     } else {
                         Superseded::ByAnother
                     }
                 } else {
-                    self.store.supersede(id, head.state, &entry, time.give_up_at).await?
+                    self.store
+                        .supersede(id, head.state, &new_event, time.give_up_at)
+                        .await?
                 };
                 match superseded {
                     Superseded::Accepted => reprocessed.accepted += 1,
@@ -308,11 +315,11 @@ impl Outbox {
                     Superseded::ByAnother => {}
                 }
             }
-            Meaning::Unsupported if head.state == State::Quarantined => {
-                reprocessed.unsupported += u64::from(task.dry_run || self.store.set_aside(id, head).await?);
+            Classification::Unsupported if head.state == State::Quarantined => {
+                reprocessed.unsupported += u64::from(task.dry_run || self.store.mark_unsupported(id, head).await?);
             }
-            Meaning::Unsupported => reprocessed.unsupported += 1,
-            Meaning::Quarantined(reason) => {
+            Classification::Unsupported => reprocessed.unsupported += 1,
+            Classification::Quarantined(reason) => {
                 tracing::info!(event_id = %id, reason = reason.as_str(), "not understood");
                 not_understood(reprocessed);
             }
@@ -324,20 +331,23 @@ impl Outbox {
     async fn would_supersede(
         &self,
         id: &EventId,
-        entry: &Entry<'_>,
+        new_event: &NewEvent<'_>,
         head: &Head,
         reprocessed: &mut Reprocessed,
     ) -> Result<Superseded, TaskError> {
         let body = head.payload_sha256();
-        if entry.id == id {
+        if new_event.id == id {
             return Ok(Superseded::Accepted);
         }
-        let known = self.store.heads(std::slice::from_ref(entry.id), With::Nothing).await?;
-        let (state, known) = match (known.first(), reprocessed.would_be.get(entry.id)) {
+        let known = self
+            .store
+            .heads(std::slice::from_ref(new_event.id), Projection::Nothing)
+            .await?;
+        let (state, known) = match (known.first(), reprocessed.would_be.get(new_event.id)) {
             (Some((_, known)), _) => (known.state, known.payload_sha256().to_owned()),
             (None, Some(known)) => (State::Pending, known.clone()),
             (None, None) => {
-                reprocessed.would_be.insert(entry.id.clone(), body.to_owned());
+                reprocessed.would_be.insert(new_event.id.clone(), body.to_owned());
                 return Ok(Superseded::Accepted);
             }
         };

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::store::{Place, State};
+use shared::store::{State, WorkCursor};
 use tokio::time::Instant;
 
 use crate::{Outbox, PAGE, TaskError, TimeLeft};
@@ -20,7 +20,7 @@ pub struct Requeue {
     #[serde(default)]
     dry_run: bool,
     /// Where an earlier run stopped.
-    cursor: Option<Place>,
+    cursor: Option<WorkCursor>,
 }
 
 /// The only state that is requeued.
@@ -65,11 +65,11 @@ impl Outbox {
     async fn requeue_page(
         &self,
         requeue: &Requeue,
-        here: &Place,
+        here: &WorkCursor,
         now: Timestamp,
         time: TimeLeft,
         requeued: &mut u64,
-    ) -> Result<Option<Option<Place>>, TaskError> {
+    ) -> Result<Option<Option<WorkCursor>>, TaskError> {
         let (ids, next) = self.store.due(State::Failed, here, now, PAGE).await?;
         if requeue.dry_run {
             *requeued += ids.len() as u64;

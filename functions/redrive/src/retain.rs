@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::store::{Retained, StoreError, With};
+use shared::store::{Projection, Retained, StoreError};
 use tokio::time::{Instant, timeout_at};
 
-use crate::by_hour::Place;
+use crate::by_hour::HourCursor;
 use crate::{Outbox, TaskError, TimeLeft};
 
 /// Which events: those of a provider that were received in a time.
@@ -22,7 +22,7 @@ pub struct Retain {
     #[serde(default)]
     dry_run: bool,
     /// Where an earlier run stopped.
-    cursor: Option<Place>,
+    cursor: Option<HourCursor>,
 }
 
 #[derive(Default)]
@@ -33,7 +33,7 @@ struct Counts {
 
 impl Outbox {
     pub(crate) async fn retain(&self, retain: Retain, time: TimeLeft) -> Result<Value, TaskError> {
-        let mut place = retain.cursor.clone().unwrap_or_else(|| Place::at(retain.from));
+        let mut place = retain.cursor.clone().unwrap_or_else(|| HourCursor::at(retain.from));
         let mut counts = Counts::default();
         while place.is_before(retain.to) {
             if Instant::now() >= time.stop_at {
@@ -61,9 +61,14 @@ impl Outbox {
         Ok(answer(&counts, &retain, None, None))
     }
 
-    async fn retain_page(&self, retain: &Retain, place: &Place, counts: &mut Counts) -> Result<Place, StoreError> {
+    async fn retain_page(
+        &self,
+        retain: &Retain,
+        place: &HourCursor,
+        counts: &mut Counts,
+    ) -> Result<HourCursor, StoreError> {
         let (ids, last) = self.received(&retain.provider, place).await?;
-        for (id, head) in self.store.heads(&ids, With::Nothing).await? {
+        for (id, head) in self.store.heads(&ids, Projection::Nothing).await? {
             let received_at = head.received_at();
             if !received_at.is_some_and(|time| (retain.from..retain.to).contains(&time)) {
                 continue;
@@ -83,7 +88,7 @@ impl Outbox {
     }
 }
 
-fn answer(counts: &Counts, retain: &Retain, cursor: Option<&Place>, outage: Option<&str>) -> Value {
+fn answer(counts: &Counts, retain: &Retain, cursor: Option<&HourCursor>, outage: Option<&str>) -> Value {
     let Counts { marked, unmarked } = counts;
     json!({
         "marked": marked,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use shared::store::{Expiring, Place, StoreError, Trimmed, With};
+use shared::store::{Expiring, Projection, StoreError, Trimmed, WorkCursor};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Outbox, TimeLeft};
@@ -42,19 +42,19 @@ impl Outbox {
         let first = fastrand::u8(shards.clone());
         for shard in (first..shards.end).chain(shards.start..first) {
             for what in [Expiring::Quarantined, Expiring::Marked] {
-                let mut place = Some(Place::at(shard));
-                while let Some(here) = place.filter(|place| place.shard() == shard) {
+                let mut cursor = Some(WorkCursor::at(shard));
+                while let Some(here) = cursor.filter(|cursor| cursor.shard() == shard) {
                     if Instant::now() >= stop_at {
                         return Ok(());
                     }
                     let (ids, next) = self.store.due_to_expire(what, &expiry, &here, TRIM_PAGE).await?;
-                    let heads = self.store.heads(&ids, With::Nothing).await?;
+                    let heads = self.store.heads(&ids, Projection::Nothing).await?;
                     let trims = heads.iter().map(|(id, head)| self.store.trim(id, head, &expiry));
                     let trims = join_all(trims).await;
                     let done = trims.iter().filter(|trimmed| matches!(trimmed, Ok(Trimmed::Removed)));
                     removed.fetch_add(done.count() as u64, Ordering::Relaxed);
                     trims.into_iter().collect::<Result<Vec<_>, _>>()?;
-                    place = next;
+                    cursor = next;
                 }
             }
         }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use shared::Provider;
 use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
-use shared::identity::Identity;
+use shared::identity::IdempotencyKey;
 use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, Token};
@@ -73,7 +73,7 @@ impl Provider for Selldone {
             .ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
         Ok(Identified {
             event: action,
-            identity: Identity::Body,
+            key: IdempotencyKey::Body,
         })
     }
 

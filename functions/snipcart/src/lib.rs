@@ -15,7 +15,7 @@ use shared::Provider;
 use shared::answer::{Reason, Refusal};
 use shared::callback::{self, Confirmation};
 use shared::delivery::Delivery;
-use shared::identity::Identity;
+use shared::identity::IdempotencyKey;
 use shared::payload::Payload;
 use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace, Verifies};
 use shared::secrets::{Live, OptIn, SigningKey, Token};
@@ -131,14 +131,14 @@ impl Provider for Snipcart {
         };
         let order = names_order.id(event.order_field());
         let order = order.ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
-        let identity = match (event, root.text("createdOn")) {
+        let key = match (event, root.text("createdOn")) {
             // Several events of an invoice may report the same paid order, which is created once.
-            (Event::RenewalPaid, _) => Identity::of([RENEWAL_PAID.to_owned(), order]),
-            (_, Some(created_on)) => Identity::of([word, created_on, order]),
+            (Event::RenewalPaid, _) => IdempotencyKey::of([RENEWAL_PAID.to_owned(), order]),
+            (_, Some(created_on)) => IdempotencyKey::of([word, created_on, order]),
             // Without its time, an event of an order could not be told from the next one of its kind.
-            (_, None) => Identity::Body,
+            (_, None) => IdempotencyKey::Body,
         };
-        Ok(Identified { event, identity })
+        Ok(Identified { event, key })
     }
 
     fn normalize(&self, event: Event, payload: &Payload) -> Normalized {

@@ -31,7 +31,7 @@ struct Node {
     /// Of a text or a number, its text; of a list or an object, the nodes that it holds.
     holds: Span,
     kind: Kind,
-    read: Cell<Read>,
+    read: Cell<ReadState>,
 }
 
 impl Node {
@@ -68,19 +68,19 @@ enum Kind {
 
 /// What was read of a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Read {
+enum ReadState {
     /// Nothing.
-    Not,
+    Unread,
     /// Its parts, one by one.
-    Opened,
+    Visited,
     /// All of it.
-    Taken,
+    Consumed,
 }
 
 impl<'b> Tree<'b> {
     /// Reads a document. There is room for `values` values at once.
     pub(super) fn parse(body: Cow<'b, str>, values: usize) -> serde_json::Result<Self> {
-        let mut growth = Growth {
+        let mut builder = Builder {
             body: &body,
             decoded: String::new(),
             nodes: Vec::with_capacity(values),
@@ -88,15 +88,15 @@ impl<'b> Tree<'b> {
         };
         let mut json = serde_json::Deserializer::from_str(&body);
         let root = ReadValue {
-            growth: &mut growth,
+            builder: &mut builder,
             name: Span::default(),
             depth: 0,
         };
         root.deserialize(&mut json)?;
         json.end()?;
-        let Growth {
+        let Builder {
             decoded, nodes, depth, ..
-        } = growth;
+        } = builder;
         Ok(Self {
             body,
             decoded,
@@ -118,7 +118,7 @@ impl<'b> Tree<'b> {
     }
 
     pub(super) fn forget_reads(&self) {
-        self.nodes.iter().for_each(|node| node.read.set(Read::Not));
+        self.nodes.iter().for_each(|node| node.read.set(ReadState::Unread));
     }
 
     fn text(&self, span: Span) -> &str {
@@ -234,17 +234,17 @@ impl<'t> Value<'t> {
 
     /// This value was read whole.
     pub(super) fn take(self) {
-        self.node.read.set(Read::Taken);
+        self.node.read.set(ReadState::Consumed);
     }
 
     /// The parts of this value are read one by one.
     pub(super) fn open(self) {
-        self.node.read.set(Read::Opened);
+        self.node.read.set(ReadState::Visited);
     }
 
     /// Takes what was opened and of which nothing is left. Whether something is.
     pub(super) fn settle(self) -> bool {
-        if self.node.read.get() == Read::Opened {
+        if self.node.read.get() == ReadState::Visited {
             let mut is_left = false;
             for part in self.parts() {
                 is_left |= part.settle();
@@ -253,7 +253,7 @@ impl<'t> Value<'t> {
                 self.take();
             }
         }
-        self.node.read.get() != Read::Taken
+        self.node.read.get() != ReadState::Consumed
     }
 
     /// Adds to `found` what was not taken of a settled value and is not known. `pointer` leads to the value.
@@ -269,7 +269,7 @@ impl<'t> Value<'t> {
             return;
         }
         let is_list = self.node.kind == Kind::List;
-        for part in self.parts().filter(|part| part.node.read.get() != Read::Taken) {
+        for part in self.parts().filter(|part| part.node.read.get() != ReadState::Consumed) {
             // Positions in a list are known by `*` alone.
             let name = if is_list { "*" } else { part.name() };
             let length = pointer.len();
@@ -334,7 +334,7 @@ impl<'t> Value<'t> {
 /// their places.
 impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.node.read.get() == Read::Taken {
+        if self.node.read.get() == ReadState::Consumed {
             return serializer.serialize_map(Some(0))?.end();
         }
         match self.node.kind {
@@ -358,7 +358,7 @@ impl Serialize for Value<'_> {
                 let mut object = serializer.serialize_map(None)?;
                 for (index, (name, field)) in fields.iter().enumerate() {
                     let is_last = fields.get(index + 1).is_none_or(|(next, _)| next != name);
-                    if is_last && field.node.read.get() != Read::Taken {
+                    if is_last && field.node.read.get() != ReadState::Consumed {
                         object.serialize_entry(name, field)?;
                     }
                 }
@@ -369,14 +369,14 @@ impl Serialize for Value<'_> {
 }
 
 /// A tree while it is read.
-struct Growth<'b> {
+struct Builder<'b> {
     body: &'b str,
     decoded: String,
     nodes: Vec<Node>,
     depth: usize,
 }
 
-impl Growth<'_> {
+impl Builder<'_> {
     /// Where a text stands that serde has lent; `None` where it is not the body's.
     fn place<E: de::Error>(&self, text: &str) -> Result<Option<Span>, E> {
         let start = text.as_ptr().addr().checked_sub(self.body.as_ptr().addr());
@@ -399,7 +399,7 @@ impl Growth<'_> {
             name,
             holds,
             kind,
-            read: Cell::new(Read::Not),
+            read: Cell::new(ReadState::Unread),
         });
         self.nodes.len()
     }
@@ -425,14 +425,14 @@ fn narrow<E: de::Error>(number: usize) -> Result<u32, E> {
 
 /// Reads a value, and what it holds.
 struct ReadValue<'g, 'b> {
-    growth: &'g mut Growth<'b>,
+    builder: &'g mut Builder<'b>,
     name: Span,
     depth: usize,
 }
 
 impl ReadValue<'_, '_> {
     fn put(self, kind: Kind, text: Span) {
-        self.growth.put(self.name, kind, text);
+        self.builder.put(self.name, kind, text);
     }
 }
 
@@ -462,19 +462,19 @@ impl<'de> Visitor<'de> for ReadValue<'_, '_> {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
-        let number = self.growth.keep(&number.to_string())?;
+        let number = self.builder.keep(&number.to_string())?;
         self.put(Kind::Number, number);
         Ok(())
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
-        let number = self.growth.keep(&number.to_string())?;
+        let number = self.builder.keep(&number.to_string())?;
         self.put(Kind::Number, number);
         Ok(())
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<(), E> {
-        let Some(place) = self.growth.place(text)? else {
+        let Some(place) = self.builder.place(text)? else {
             return self.visit_str(text);
         };
         self.put(Kind::Text, place);
@@ -482,42 +482,42 @@ impl<'de> Visitor<'de> for ReadValue<'_, '_> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        let text = self.growth.keep(text)?;
+        let text = self.builder.keep(text)?;
         self.put(Kind::Text, text);
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Self { growth, name, depth } = self;
+        let Self { builder, name, depth } = self;
         let depth = depth + 1;
-        let first = growth.put(name, Kind::List, Span::default());
+        let first = builder.put(name, Kind::List, Span::default());
         let name = Span::default();
-        while list.next_element_seed(ReadValue { growth, name, depth })?.is_some() {}
-        growth.close(first, depth)
+        while list.next_element_seed(ReadValue { builder, name, depth })?.is_some() {}
+        builder.close(first, depth)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
-        let Self { growth, name, depth } = self;
+        let Self { builder, name, depth } = self;
         let depth = depth + 1;
-        let mut next = object.next_key_seed(ReadText { growth })?;
+        let mut next = object.next_key_seed(ReadText { builder })?;
         if next == Some(Found::Elsewhere)
-            && let Found::Here(number) = object.next_value_seed(ReadText { growth })?
+            && let Found::Here(number) = object.next_value_seed(ReadText { builder })?
         {
-            growth.put(name, Kind::Number, number);
+            builder.put(name, Kind::Number, number);
             return Ok(());
         }
-        let first = growth.put(name, Kind::Object, Span::default());
+        let first = builder.put(name, Kind::Object, Span::default());
         while let Some(Found::Here(name)) = next {
-            object.next_value_seed(ReadValue { growth, name, depth })?;
-            next = object.next_key_seed(ReadText { growth })?;
+            object.next_value_seed(ReadValue { builder, name, depth })?;
+            next = object.next_key_seed(ReadText { builder })?;
         }
-        growth.close(first, depth)
+        builder.close(first, depth)
     }
 }
 
 /// Reads a name, or the text of a number.
 struct ReadText<'g, 'b> {
-    growth: &'g mut Growth<'b>,
+    builder: &'g mut Builder<'b>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -543,11 +543,11 @@ impl<'de> Visitor<'de> for ReadText<'_, '_> {
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Found, E> {
-        let place = self.growth.place(text)?;
+        let place = self.builder.place(text)?;
         Ok(place.map_or(Found::Elsewhere, Found::Here))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Found, E> {
-        self.growth.keep(text).map(Found::Here)
+        self.builder.keep(text).map(Found::Here)
     }
 }

@@ -4,8 +4,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
-use super::written::sortable;
-use super::{Place, SHARDS, State, Store, StoreError, describe};
+use super::event_items::sortable;
+use super::{SHARDS, State, Store, StoreError, WorkCursor, describe};
 
 /// Keys that are counted in one shard, at most.
 const COUNTED_A_SHARD: i32 = 1_000;
@@ -45,8 +45,8 @@ impl Store {
     /// events that SNS has refused or a repeat has taken over; with more of these waiting the oldest may be older.
     pub async fn oldest_pending(&self) -> Result<Option<Timestamp>, StoreError> {
         let pages = (0..SHARDS).map(|shard| async move {
-            let place = Place::at(shard);
-            self.due(State::Pending, &place, Timestamp::MAX, LOOKED_AT_A_SHARD)
+            let cursor = WorkCursor::at(shard);
+            self.due(State::Pending, &cursor, Timestamp::MAX, LOOKED_AT_A_SHARD)
                 .await
         });
         let pages = try_join_all(pages).await?;

@@ -174,7 +174,7 @@ mod tests {
             (text(100_000), text(7)),
             (text(1_000), text(700_000)),
             (text(limit), text(limit)),
-            // Written at once.
+            // EventItems at once.
             ("x".repeat(limit + 1), text(7)),
             (text(7), "x".repeat(limit)),
         ] {

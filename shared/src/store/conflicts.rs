@@ -11,11 +11,11 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
+use super::event_items::{order_key, sortable};
 use super::parts::{Condition, parts_named_by};
-use super::written::{order_key, sortable};
 use super::{
-    AttemptId, Entry, Head, Item, Patience, Reason, State, Store, StoreError, Written, describe, item_key, part_key,
-    patiently,
+    AttemptId, EventItems, Head, Item, NewEvent, Reason, RetryPolicy, State, Store, StoreError, describe, item_key,
+    part_key, retry_until,
 };
 use crate::identity::EventId;
 
@@ -63,7 +63,7 @@ pub struct Conflict {
 impl Conflict {
     fn read(item: Item) -> Result<Self, StoreError> {
         let id = item.get("pk").and_then(|pk| pk.as_s().ok());
-        let id = EventId::stored(id.ok_or(StoreError::Damaged("pk"))?);
+        let id = EventId::stored(id.ok_or(StoreError::Corrupt("pk"))?);
         let head = Head::read(item)?;
         Ok(Self {
             id,
@@ -92,16 +92,16 @@ impl Store {
     /// event is erased.
     pub async fn put_conflict(
         &self,
-        entry: &Entry<'_>,
-        patience: impl Into<Patience>,
+        new_event: &NewEvent<'_>,
+        policy: impl Into<RetryPolicy>,
     ) -> Result<KeptConflict, StoreError> {
-        let mut written = Written::of(entry, &AttemptId::random());
-        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let mut written = EventItems::of(new_event, &AttemptId::random());
+        let policy = policy.into().with_parts(!written.parts.is_empty());
         // Its parts need not be written again.
-        if !written.parts.is_empty() && self.conflict(entry.id, &written.payload_sha256).await?.is_some() {
+        if !written.parts.is_empty() && self.conflict(new_event.id, &written.payload_sha256).await?.is_some() {
             return Ok(KeptConflict::Kept);
         }
-        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
+        let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
         let mut item = written.head;
         item.insert("sk".to_owned(), text(&sort_key(&written.payload_sha256)));
         // The outbox knows the event by its head alone.
@@ -123,7 +123,7 @@ impl Store {
         // An update, and not a mere check of the condition, since that takes a permission of its own.
         let note = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(item_key(entry.id.as_str(), "head")))
+            .set_key(Some(item_key(new_event.id.as_str(), "head")))
             .update_expression("SET has_conflicts = :yes")
             .condition_expression("attribute_exists(pk) AND #state <> :erased")
             .expression_attribute_names("#state", "state")
@@ -131,12 +131,12 @@ impl Store {
             .expression_attribute_values(":yes", AttributeValue::Bool(true))
             .build()
             .expect("table, key and expression are set");
-        match self.put_and_update(put, note, end_of_manifest, patience).await? {
+        match self.put_and_update(put, note, end_of_manifest, policy).await? {
             Transacted::Done => Ok(KeptConflict::Kept),
             Transacted::Refused(refused) => match refused.as_slice() {
                 [_, true, ..] => {
                     // What was written for it must not outlive the erasure.
-                    self.delete_beside_head(entry.id).await?;
+                    self.delete_beside_head(new_event.id).await?;
                     Ok(KeptConflict::Erased)
                 }
                 [true, ..] => Ok(KeptConflict::Kept),
@@ -151,14 +151,14 @@ impl Store {
         put: Put,
         update: Update,
         end_of_manifest: Option<TransactWriteItem>,
-        patience: Patience,
+        policy: RetryPolicy,
     ) -> Result<Transacted, StoreError> {
         let items = [
             TransactWriteItem::builder().put(put).build(),
             TransactWriteItem::builder().update(update).build(),
         ];
         let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
-        patiently(patience, || self.transact(&items)).await
+        retry_until(policy, || self.transact(&items)).await
     }
 
     /// A transaction. It is an error if it ends for another reason than that a condition does not hold.
@@ -237,12 +237,12 @@ impl Store {
     pub async fn publish_conflict(
         &self,
         conflict: &Conflict,
-        entry: &Entry<'_>,
-        patience: impl Into<Patience>,
+        new_event: &NewEvent<'_>,
+        policy: impl Into<RetryPolicy>,
     ) -> Result<PublishedConflict, StoreError> {
-        let mut written = Written::of(entry, &AttemptId::random());
-        let patience = patience.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
+        let mut written = EventItems::of(new_event, &AttemptId::random());
+        let policy = policy.into().with_parts(!written.parts.is_empty());
+        let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
         let absent = Condition::absent(Timestamp::now());
         let put = Put::builder()
             .table_name(&self.table)
@@ -260,10 +260,10 @@ impl Store {
             )))
             .update_expression("SET published_as = :by")
             .condition_expression("attribute_exists(pk) AND attribute_not_exists(published_as)")
-            .expression_attribute_values(":by", text(entry.id.as_str()))
+            .expression_attribute_values(":by", text(new_event.id.as_str()))
             .build()
             .expect("table, key and expression are set");
-        match self.put_and_update(put, note, end_of_manifest, patience).await? {
+        match self.put_and_update(put, note, end_of_manifest, policy).await? {
             Transacted::Done => Ok(PublishedConflict::Accepted),
             Transacted::Refused(refused) => match refused.as_slice() {
                 [false, false, ..] => Err(StoreError::Swept),
@@ -273,7 +273,7 @@ impl Store {
                     Ok(before.map_or(PublishedConflict::Gone, PublishedConflict::Before))
                 }
                 // The same body was published out of another conflict.
-                _ => Ok(PublishedConflict::Before(entry.id.clone())),
+                _ => Ok(PublishedConflict::Before(new_event.id.clone())),
             },
         }
     }

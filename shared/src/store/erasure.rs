@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
-use super::written::sortable;
+use super::event_items::sortable;
 use super::{Head, State, Store, StoreError};
 use crate::identity::EventId;
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::conflicts::CONFLICT;
-use super::written::{order_key, sortable};
+use super::event_items::{order_key, sortable};
 use super::{SHARDS, State, Store, StoreError, describe, ids_of, index_key};
 use crate::identity::EventId;
 

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use jiff::Timestamp;
 
-use super::written::sortable;
+use super::event_items::sortable;
 use super::{AttemptId, Head, State, Store, StoreError, describe, item_key};
 use crate::identity::EventId;
 
@@ -21,7 +21,7 @@ const RUNS: &str = "redrive";
 const LEASED: &str = "a run of redrive did not survive an attempt";
 
 /// A run that has begun.
-pub struct BegunRun {
+pub struct StartedRun {
     id: AttemptId,
     shards: Range<u8>,
     /// How many runs in a row before it have begun and not ended. One that is still running counts.
@@ -30,7 +30,7 @@ pub struct BegunRun {
 
 impl Store {
     /// Leaves the mark of a run that begins to publish what is due in `shards`.
-    pub async fn begin_run(&self, shards: Range<u8>) -> Result<BegunRun, StoreError> {
+    pub async fn start_run(&self, shards: Range<u8>) -> Result<StartedRun, StoreError> {
         let id = AttemptId::random();
         let update = self
             .run_item(&shards)
@@ -43,7 +43,7 @@ impl Store {
         let begun = begun.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
         let count = begun.attributes().and_then(|item| item.get("unended")?.as_n().ok());
         let count: u32 = count.and_then(|count| count.parse().ok()).unwrap_or(1);
-        Ok(BegunRun {
+        Ok(StartedRun {
             id,
             shards,
             unended: count.saturating_sub(1),
@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// Removes the mark of a run, unless it is already that of another.
-    pub async fn end_run(&self, run: &BegunRun) -> Result<(), StoreError> {
+    pub async fn end_run(&self, run: &StartedRun) -> Result<(), StoreError> {
         let end = self
             .run_item(&run.shards)
             .update_expression("SET unended = :none, ended_at = :now REMOVE run_id")

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::conflicts::{KeptConflict, Transacted};
+use super::event_items::{EventItems, sortable};
 use super::parts::{Commit, Condition, parts_named_by};
 use super::retention::{NOTICE, is_over};
-use super::written::{Written, sortable};
 use super::{
-    AttemptId, Entry, ErasedBy, FIRST_REDRIVE_AFTER, Head, Item, Patience, State, Store, StoreError, describe, ids_of,
-    index_key, item_key, patiently,
+    AttemptId, ErasedBy, FIRST_REDRIVE_AFTER, Head, Item, NewEvent, RetryPolicy, State, Store, StoreError, describe,
+    ids_of, index_key, item_key, retry_until,
 };
 use crate::identity::{EventId, SHARDS};
 
@@ -22,7 +22,7 @@ pub(super) const ASK_FOR_REST_AFTER: Duration = Duration::from_millis(100);
 
 /// What of an event is read together with where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum With {
+pub enum Projection {
     /// Neither its large values nor its request.
     Nothing,
     /// The order event.
@@ -32,7 +32,7 @@ pub enum With {
 }
 
 /// What of a head says where its event stands, and which one it is.
-const STANDING: [&str; 18] = [
+const STATE_ATTRIBUTES: [&str; 18] = [
     "pk",
     "state",
     "reason",
@@ -56,7 +56,7 @@ const STANDING: [&str; 18] = [
 /// A place in the index `work`: a shard, and the event after which to go on in it. The default is its beginning.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Place {
+pub struct WorkCursor {
     shard: u8,
     /// Time of the next attempt, and id.
     after: Option<(String, String)>,
@@ -77,7 +77,7 @@ pub enum Superseded {
     ByAnother,
 }
 
-impl Place {
+impl WorkCursor {
     /// The beginning of a shard.
     pub fn at(shard: u8) -> Self {
         Self { shard, after: None }
@@ -141,18 +141,18 @@ impl Store {
     /// A write whose answer was lost meets itself: the event is then pending, of this attempt.
     pub async fn release(
         &self,
-        entry: &Entry<'_>,
+        new_event: &NewEvent<'_>,
         attempt: &AttemptId,
-        patience: impl Into<Patience>,
+        policy: impl Into<RetryPolicy>,
     ) -> Result<bool, StoreError> {
-        let mut written = Written::of(entry, attempt);
-        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let mut written = EventItems::of(new_event, attempt);
+        let policy = policy.into().with_parts(!written.parts.is_empty());
         let mut replaced = BTreeSet::new();
         if !written.parts.is_empty() {
-            let head = patiently(patience, || self.get_by_key(item_key(entry.id.as_str(), "head"))).await?;
+            let head = retry_until(policy, || self.get_by_key(item_key(new_event.id.as_str(), "head"))).await?;
             replaced.extend(head.iter().flat_map(parts_named_by));
         }
-        let end_of_manifest = self.put_parts(entry, &mut written, replaced, patience).await?;
+        let end_of_manifest = self.put_parts(new_event, &mut written, replaced, policy).await?;
         let condition = Condition::new(
             "#state = :quarantined OR #state = :unsupported OR (#state = :pending AND attempt_id = :mine)",
             [
@@ -162,7 +162,7 @@ impl Store {
                 (":mine", &attempt.0),
             ],
         );
-        let commit = self.commit(&written.head, &condition, end_of_manifest, patience);
+        let commit = self.commit(&written.head, &condition, end_of_manifest, policy);
         Ok(matches!(commit.await?, Commit::Done))
     }
 
@@ -173,23 +173,23 @@ impl Store {
     pub async fn due(
         &self,
         state: State,
-        place: &Place,
+        cursor: &WorkCursor,
         now: Timestamp,
         limit: i32,
-    ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
-        self.due_as(state.as_str(), place, now, limit).await
+    ) -> Result<(Vec<EventId>, Option<WorkCursor>), StoreError> {
+        self.due_as(state.as_str(), cursor, now, limit).await
     }
 
     /// The events of one kind in the index `work` whose time has come.
     pub(super) async fn due_as(
         &self,
         kind: &str,
-        place: &Place,
+        cursor: &WorkCursor,
         now: Timestamp,
         limit: i32,
-    ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
-        let work = AttributeValue::S(format!("{kind}#{}", place.shard));
-        let start = place
+    ) -> Result<(Vec<EventId>, Option<WorkCursor>), StoreError> {
+        let work = AttributeValue::S(format!("{kind}#{}", cursor.shard));
+        let start = cursor
             .after
             .as_ref()
             .map(|(next_attempt_at, id)| index_key(("work", work.clone()), ("next_attempt_at", next_attempt_at), id));
@@ -205,15 +205,15 @@ impl Store {
             .send()
             .await
             .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-        Ok((ids_of(page.items()), place.next(page.last_evaluated_key.as_ref())))
+        Ok((ids_of(page.items()), cursor.next(page.last_evaluated_key.as_ref())))
     }
 
     /// The heads of some events as they stand now; an event that is gone, and a tombstone that is over, is left out. At most 100.
-    pub async fn heads(&self, ids: &[EventId], with: With) -> Result<Vec<(EventId, Head)>, StoreError> {
-        let attributes = match with {
-            With::Nothing => Some(STANDING.to_vec()),
-            With::Event => Some([&STANDING[..], &["event", "event_parts"]].concat()),
-            With::Delivery => None,
+    pub async fn heads(&self, ids: &[EventId], projection: Projection) -> Result<Vec<(EventId, Head)>, StoreError> {
+        let attributes = match projection {
+            Projection::Nothing => Some(STATE_ATTRIBUTES.to_vec()),
+            Projection::Event => Some([&STATE_ATTRIBUTES[..], &["event", "event_parts"]].concat()),
+            Projection::Delivery => None,
         };
         let mut heads = Vec::with_capacity(ids.len());
         let now = Timestamp::now();
@@ -225,7 +225,7 @@ impl Store {
                 .get("pk")
                 .and_then(|pk| pk.as_s().ok())
                 .map(|pk| EventId::stored(pk));
-            let id = id.ok_or(StoreError::Damaged("pk"))?;
+            let id = id.ok_or(StoreError::Corrupt("pk"))?;
             // One that cannot be read holds up no other.
             match Head::read(item) {
                 Ok(head) => heads.push((id, head)),
@@ -298,12 +298,13 @@ impl Store {
 
     /// Puts a pending event off until `next`, after SNS blamed its message. False where somebody else changed it.
     pub async fn put_off(&self, id: &EventId, attempts: u32, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
-        self.blame(id, attempts, State::Pending, cause, next).await
+        self.record_failure(id, attempts, State::Pending, cause, next).await
     }
 
     /// Gives up on a pending event: SNS blames its message for good. It stays, as failed.
-    pub async fn give_up(&self, id: &EventId, attempts: u32, cause: &str) -> Result<bool, StoreError> {
-        self.blame(id, attempts, State::Failed, cause, Timestamp::now()).await
+    pub async fn mark_failed(&self, id: &EventId, attempts: u32, cause: &str) -> Result<bool, StoreError> {
+        self.record_failure(id, attempts, State::Failed, cause, Timestamp::now())
+            .await
     }
 
     /// Puts a pending event off until `next`, after an error that SNS does not blame on its message. False where it is no
@@ -324,7 +325,7 @@ impl Store {
     }
 
     /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
-    pub async fn set_aside(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
+    pub async fn mark_unsupported(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
         // It expires as if it had been unsupported from the start, but not without the notice that quarantined deliveries have.
         let now = Timestamp::now();
         let since = head.received_at().unwrap_or(now);
@@ -391,16 +392,16 @@ impl Store {
         &self,
         old: &EventId,
         from: State,
-        entry: &Entry<'_>,
-        patience: impl Into<Patience>,
+        new_event: &NewEvent<'_>,
+        policy: impl Into<RetryPolicy>,
     ) -> Result<Superseded, StoreError> {
         let attempt = AttemptId::random();
-        let mut written = Written::of(entry, &attempt);
-        let patience = patience.into().with_parts(!written.parts.is_empty());
+        let mut written = EventItems::of(new_event, &attempt);
+        let policy = policy.into().with_parts(!written.parts.is_empty());
         let mut change = "SET #state = :superseded, superseded_by = :by".to_owned();
         let mut values = vec![
             (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
-            (":by", AttributeValue::S(entry.id.to_string())),
+            (":by", AttributeValue::S(new_event.id.to_string())),
             (":from", AttributeValue::S(from.as_str().to_owned())),
         ];
         // The kept body is the order's too: whoever erases the order must find it.
@@ -412,18 +413,18 @@ impl Store {
         }
         let leave_work = self
             .retention
-            .leave_work(State::Superseded, old, entry.delivery.received_at());
+            .leave_work(State::Superseded, old, new_event.delivery.received_at());
         change += leave_work.clauses();
         values.extend(leave_work.values());
         let now = Timestamp::now();
         // Parts are written only if there is no event yet to have them.
         let is_known = !written.parts.is_empty()
             && self
-                .get(entry.id, "head")
+                .get(new_event.id, "head")
                 .await?
                 .is_some_and(|head| !is_over(&head, now));
         if !is_known {
-            let end_of_manifest = self.put_parts(entry, &mut written, BTreeSet::new(), patience).await?;
+            let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
             let absent = Condition::absent(now);
             let put = Put::builder()
                 .table_name(&self.table)
@@ -449,7 +450,7 @@ impl Store {
                 ))
                 .build()
                 .expect("table, key and expression are set");
-            match self.put_and_update(put, mark, end_of_manifest, patience).await? {
+            match self.put_and_update(put, mark, end_of_manifest, policy).await? {
                 Transacted::Done => return Ok(Superseded::Accepted),
                 Transacted::Refused(refused) => match refused.as_slice() {
                     // Its own write, whose answer was lost, or that of another.
@@ -459,16 +460,16 @@ impl Store {
                 },
             }
         }
-        let known = self.head(entry.id).await?;
+        let known = self.head(new_event.id).await?;
         let superseded = match known.state {
             // What was erased on request is not kept, under whatever id.
             State::Erased => Superseded::Erased,
-            _ if known.payload_sha256 != written.payload_sha256 => match self.put_conflict(entry, patience).await? {
+            _ if known.payload_sha256 != written.payload_sha256 => match self.put_conflict(new_event, policy).await? {
                 KeptConflict::Kept => Superseded::Conflict,
                 KeptConflict::Erased => Superseded::Erased,
             },
             State::Quarantined | State::Unsupported => {
-                if self.release(entry, &attempt, patience).await? {
+                if self.release(new_event, &attempt, policy).await? {
                     Superseded::Accepted
                 } else {
                     Superseded::Duplicate
@@ -504,7 +505,7 @@ impl Store {
         .await
     }
 
-    async fn blame(
+    async fn record_failure(
         &self,
         id: &EventId,
         attempts: u32,

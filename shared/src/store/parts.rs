@@ -23,8 +23,8 @@ use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::written::{Written, sortable};
-use super::{Entry, Item, Patience, State, Store, StoreError, describe, item_key, patiently};
+use super::event_items::{EventItems, sortable};
+use super::{Item, NewEvent, RetryPolicy, State, Store, StoreError, describe, item_key, retry_until};
 use crate::identity::{EventId, SHARDS};
 
 /// How long after the last try the parts of an entry that never committed are deleted. Every provider has given up by then, or
@@ -203,11 +203,11 @@ impl Store {
         &self,
         id: &EventId,
         payload_sha256: &str,
-        patience: Patience,
+        policy: RetryPolicy,
     ) -> Result<(Option<Item>, Option<Timestamp>), StoreError> {
         let manifest_key = sort_key_of(payload_sha256);
         let keys = [item_key(id.as_str(), "head"), item_key(id.as_str(), &manifest_key)];
-        let items = patiently(patience, || self.batch_get(keys.to_vec(), None)).await?;
+        let items = retry_until(policy, || self.batch_get(keys.to_vec(), None)).await?;
         let (manifests, heads): (Vec<_>, Vec<_>) = items
             .into_iter()
             .partition(|item| item.get("sk").and_then(|sk| sk.as_s().ok()) == Some(&manifest_key));
@@ -222,29 +222,29 @@ impl Store {
     /// `replaced` are the parts of an item that the entry's item replaces: those that it does not name are swept after the commit.
     pub(super) async fn put_parts(
         &self,
-        entry: &Entry<'_>,
-        written: &mut Written,
+        new_event: &NewEvent<'_>,
+        written: &mut EventItems,
         replaced: BTreeSet<String>,
-        patience: Patience,
+        policy: RetryPolicy,
     ) -> Result<Option<TransactWriteItem>, StoreError> {
         if written.parts.is_empty() {
             return Ok(None);
         }
         let names: BTreeSet<String> = written.parts.iter().map(|(name, _)| name.clone()).collect();
-        let manifest = item_key(entry.id.as_str(), &sort_key_of(&written.payload_sha256));
+        let manifest = item_key(new_event.id.as_str(), &sort_key_of(&written.payload_sha256));
         let all = names.union(&replaced).cloned().collect();
-        let earlier = self.open_manifest(entry, written, &manifest, all, patience).await?;
+        let earlier = self.open_manifest(new_event, written, &manifest, all, policy).await?;
         let mut missing = std::mem::take(&mut written.parts);
         let mut is_complete = replaced.is_subset(&names);
         if let Some(earlier) = earlier {
-            let keys = names.iter().map(|name| part_key(entry.id, name)).collect();
-            let there = self.which_exist(keys, patience).await?;
+            let keys = names.iter().map(|name| part_key(new_event.id, name)).collect();
+            let there = self.which_exist(keys, policy).await?;
             missing.retain(|(name, _)| !there.contains(name));
             // What other code, or another reading, has left: the sweep deletes it.
             is_complete &= parts_named_by(&earlier).is_subset(&names);
         }
         let parts = missing.into_iter().map(|(name, bytes)| {
-            let mut item = part_key(entry.id, &name);
+            let mut item = part_key(new_event.id, &name);
             item.insert("data".to_owned(), AttributeValue::B(Blob::new(bytes)));
             async move {
                 let put = || {
@@ -254,7 +254,7 @@ impl Store {
                         .set_item(Some(item.clone()))
                         .send()
                 };
-                patiently(patience, put).await
+                retry_until(policy, put).await
             }
         });
         try_join_all(parts).await?;
@@ -264,11 +264,11 @@ impl Store {
     /// Opens the manifest of an entry, or joins the one of an earlier try, whose item is returned.
     async fn open_manifest(
         &self,
-        entry: &Entry<'_>,
-        written: &Written,
+        new_event: &NewEvent<'_>,
+        written: &EventItems,
         manifest: &Item,
         names: BTreeSet<String>,
-        patience: Patience,
+        policy: RetryPolicy,
     ) -> Result<Option<Item>, StoreError> {
         let bytes: usize = written.parts.iter().map(|(_, bytes)| bytes.len()).sum();
         let names = AttributeValue::Ss(names.into_iter().collect());
@@ -288,11 +288,11 @@ impl Store {
                 .expression_attribute_names("#work", "work")
                 .expression_attribute_names("#parts", "parts")
                 .expression_attribute_values(":open", text("open"))
-                .expression_attribute_values(":received_at", text(&sortable(entry.delivery.received_at())))
-                .expression_attribute_values(":provider", text(entry.provider))
-                .expression_attribute_values(":shop", text(entry.delivery.shop().as_str()))
+                .expression_attribute_values(":received_at", text(&sortable(new_event.delivery.received_at())))
+                .expression_attribute_values(":provider", text(new_event.provider))
+                .expression_attribute_values(":shop", text(new_event.delivery.shop().as_str()))
                 .expression_attribute_values(":bytes", AttributeValue::N(bytes.to_string()))
-                .expression_attribute_values(":work", text(&work_key(entry.id.shard())))
+                .expression_attribute_values(":work", text(&work_key(new_event.id.shard())))
                 .expression_attribute_values(":sweep_at", text(&sortable(Timestamp::now() + SWEEP_AFTER)))
                 .expression_attribute_values(":parts", names.clone())
                 .return_values(ReturnValue::AllOld);
@@ -308,7 +308,7 @@ impl Store {
                 Err(error) => Err(error),
             }
         };
-        let opened = patiently(patience, open).await?.ok_or(StoreError::Swept)?;
+        let opened = retry_until(policy, open).await?.ok_or(StoreError::Swept)?;
         Ok(opened.filter(|item| !item.is_empty()))
     }
 
@@ -352,17 +352,17 @@ impl Store {
         item: &Item,
         condition: &Condition,
         end_of_manifest: Option<TransactWriteItem>,
-        patience: Patience,
+        policy: RetryPolicy,
     ) -> Result<Commit, StoreError> {
         let Some(end) = end_of_manifest else {
-            return patiently(patience, || self.put_if(item, condition)).await;
+            return retry_until(policy, || self.put_if(item, condition)).await;
         };
-        match patiently(patience, || self.put_and_end(item, condition, &end)).await? {
+        match retry_until(policy, || self.put_and_end(item, condition, &end)).await? {
             Transacted::Commit(Commit::Done) => Ok(Commit::Done),
             Transacted::Commit(Commit::Refused(old)) if !old.is_empty() => Ok(Commit::Refused(old)),
             ended => {
                 let key = ["pk", "sk"].map(|name| (name.to_owned(), item[name].clone()));
-                let stored = patiently(patience, || self.get_by_key(HashMap::from(key.clone()))).await?;
+                let stored = retry_until(policy, || self.get_by_key(HashMap::from(key.clone()))).await?;
                 match (ended, stored) {
                     (Transacted::Commit(_), Some(stored)) => Ok(Commit::Refused(stored)),
                     // A write whose answer was lost has ended the manifest itself.
@@ -430,10 +430,10 @@ impl Store {
     }
 
     /// Which of the parts with these keys the table holds, by name.
-    async fn which_exist(&self, keys: Vec<Item>, patience: Patience) -> Result<HashSet<String>, StoreError> {
+    async fn which_exist(&self, keys: Vec<Item>, policy: RetryPolicy) -> Result<HashSet<String>, StoreError> {
         let mut there = HashSet::new();
         for keys in keys.chunks(BATCH) {
-            let items = patiently(patience, || self.batch_get(keys.to_vec(), Some("pk"))).await?;
+            let items = retry_until(policy, || self.batch_get(keys.to_vec(), Some("pk"))).await?;
             there.extend(items.iter().filter_map(|item| item.get("pk")?.as_s().ok().cloned()));
         }
         Ok(there)
@@ -561,7 +561,7 @@ impl Store {
         sweep_at: Timestamp,
     ) -> Result<Option<Item>, StoreError> {
         let (Some(pk), Some(sk)) = (manifest.get("pk"), manifest.get("sk")) else {
-            return Err(StoreError::Damaged("a manifest"));
+            return Err(StoreError::Corrupt("a manifest"));
         };
         let update = self
             .client
@@ -593,11 +593,11 @@ impl Store {
     /// a delivery is storing right now is among them.
     pub async fn orphans(
         &self,
-        place: &ManifestPlace,
+        cursor: &ManifestPlace,
         limit: i32,
     ) -> Result<(Vec<Orphan>, Option<ManifestPlace>), StoreError> {
-        let work = text(&work_key(place.shard));
-        let start = place.after.as_ref().map(|after| {
+        let work = text(&work_key(cursor.shard));
+        let start = cursor.after.as_ref().map(|after| {
             let mut start = item_key(&after.event_id, &sort_key_of(&after.payload_sha256));
             start.insert("work".to_owned(), work.clone());
             start.insert("next_attempt_at".to_owned(), text(&after.next_attempt_at));
@@ -628,7 +628,7 @@ impl Store {
                     .to_owned(),
             })
         });
-        let shard = if last.is_some() { place.shard } else { place.shard + 1 };
+        let shard = if last.is_some() { cursor.shard } else { cursor.shard + 1 };
         let next = (shard < SHARDS).then_some(ManifestPlace { shard, after: last });
         Ok((manifests.iter().filter_map(Orphan::read).collect(), next))
     }
@@ -660,7 +660,7 @@ impl Store {
     async fn sweep_one(&self, manifest: &Item) -> Result<(), StoreError> {
         let attribute = |name| manifest.get(name).and_then(|value: &AttributeValue| value.as_s().ok());
         let (Some(pk), Some(sort_key)) = (attribute("pk"), attribute("sk")) else {
-            return Err(StoreError::Damaged("a manifest"));
+            return Err(StoreError::Corrupt("a manifest"));
         };
         let id = EventId::stored(pk);
         let kept: HashSet<String> = self

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 
-use super::written::sortable;
-use super::{ErasedBy, Head, Item, Place, State, Store, StoreError, describe};
+use super::event_items::sortable;
+use super::{ErasedBy, Head, Item, State, Store, StoreError, WorkCursor, describe};
 use crate::identity::EventId;
 use crate::settings::{SettingError, Settings};
 
@@ -287,12 +287,12 @@ impl Store {
         &self,
         what: Expiring,
         expiry: &Expiry,
-        place: &Place,
+        cursor: &WorkCursor,
         limit: i32,
-    ) -> Result<(Vec<EventId>, Option<Place>), StoreError> {
+    ) -> Result<(Vec<EventId>, Option<WorkCursor>), StoreError> {
         match (what, expiry.quarantined_until) {
-            (Expiring::Marked, _) => self.due_as(EXPIRING, place, expiry.now, limit).await,
-            (Expiring::Quarantined, Some(until)) => self.due(State::Quarantined, place, until, limit).await,
+            (Expiring::Marked, _) => self.due_as(EXPIRING, cursor, expiry.now, limit).await,
+            (Expiring::Quarantined, Some(until)) => self.due(State::Quarantined, cursor, until, limit).await,
             (Expiring::Quarantined, None) => Ok((Vec::new(), None)),
         }
     }

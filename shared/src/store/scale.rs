@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::Method;
 
-use super::written::Written;
-use super::{AttemptId, Content, Entry, EventJson, Item};
+use super::event_items::EventItems;
+use super::{AttemptId, Content, EventJson, Item, NewEvent};
 use crate::delivery::Delivery;
 use crate::event::Order;
 use crate::event::tests::sample;
-use crate::identity::{EventId, Identity, Shop};
+use crate::identity::{EventId, IdempotencyKey, Shop};
 use crate::publisher::MessageLimit;
 use crate::verification::Verified;
 
@@ -30,8 +30,8 @@ const INDEXES: [(&str, &str); 3] = [("by_order", "order_key"), ("work", "work"),
 struct Units(HashMap<(&'static str, String), usize>);
 
 impl Units {
-    fn add(&mut self, place: &'static str, key: &str, units: usize) {
-        *self.0.entry((place, key.to_owned())).or_default() += units;
+    fn add(&mut self, cursor: &'static str, key: &str, units: usize) {
+        *self.0.entry((cursor, key.to_owned())).or_default() += units;
     }
 
     /// An item is put into the table and into each index that it has a key of: a unit each there, for keys are small.
@@ -52,8 +52,8 @@ impl Units {
 
     /// The busiest key, and what it takes in each of `seconds`.
     fn busiest(&self, seconds: usize) -> (String, usize) {
-        let ((place, key), units) = self.0.iter().max_by_key(|(_, units)| **units).expect("there are keys");
-        (format!("{place} {key}"), units.div_ceil(seconds))
+        let ((cursor, key), units) = self.0.iter().max_by_key(|(_, units)| **units).expect("there are keys");
+        (format!("{cursor} {key}"), units.div_ceil(seconds))
     }
 }
 
@@ -79,7 +79,7 @@ fn heads() -> impl Iterator<Item = Item> {
         let id = EventId::new(
             "selldone",
             &shop,
-            &Identity::of([order.clone(), "paid".to_owned()]),
+            &IdempotencyKey::of([order.clone(), "paid".to_owned()]),
             b"",
         );
         let received_at = begun + SignedDuration::from_micros(i64::try_from(number * 1_000_000 / RATE).expect("small"));
@@ -88,13 +88,13 @@ fn heads() -> impl Iterator<Item = Item> {
         let delivery = Delivery::kept(Method::POST, shop.clone(), query.into(), body, received_at);
         let mut event = event.clone();
         event.data.order.id = Some(order);
-        let entry = Entry {
+        let new_event = NewEvent {
             id: &id,
             provider: "selldone",
             delivery: &Verified::kept(delivery),
             content: Content::Order(&event, &json),
         };
-        Written::of(&entry, &AttemptId::random()).head
+        EventItems::of(&new_event, &AttemptId::random()).head
     })
 }
 

@@ -11,7 +11,7 @@ use shared::Provider;
 use shared::delivery::{BodyLimit, Delivery};
 use shared::http_event::HttpEvent;
 use shared::settings::Settings;
-use shared::understanding::understand;
+use shared::classify::understand;
 use shared::verification::Verified;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
@@ -63,7 +63,7 @@ impl<P: Provider> Target<P> {
     }
 
     fn hold(&self, body: &[u8], delivery: &Verified<Delivery>) {
-        if let Err(broken) = authentic::check(body, &understand(&self.provider, delivery, None)) {
+        if let Err(broken) = authentic::check(body, &classify(&self.provider, delivery, None)) {
             panic!("{broken}");
         }
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::compressed::gzip;
 use super::parts::part_name;
-use super::{AttemptId, Content, Entry, FIRST_REDRIVE_AFTER, Hour, Item};
+use super::{AttemptId, Content, FIRST_REDRIVE_AFTER, Hour, Item, NewEvent};
 use crate::delivery::Delivery;
 use crate::identity::{EventId, sha256_hex};
 
@@ -20,27 +20,27 @@ const PART_SIZE: usize = 350_000;
 const ORDER_IN_KEY: usize = 512;
 
 /// The items an entry is written as: the head, and the parts it refers to.
-pub(super) struct Written {
+pub(super) struct EventItems {
     pub(super) head: Item,
     pub(super) payload_sha256: String,
     pub(super) parts: Vec<(String, Vec<u8>)>,
 }
 
-impl Written {
-    pub(super) fn of(entry: &Entry<'_>, attempt: &AttemptId) -> Self {
-        let delivery = entry.delivery;
+impl EventItems {
+    pub(super) fn of(new_event: &NewEvent<'_>, attempt: &AttemptId) -> Self {
+        let delivery = new_event.delivery;
         let received_at = sortable(delivery.received_at());
-        let state = entry.content.state();
+        let state = new_event.content.state();
         let mut written = Self {
             head: Item::new(),
             payload_sha256: sha256_hex(delivery.body()),
             parts: Vec::new(),
         };
-        written.text("pk", entry.id.as_str());
+        written.text("pk", new_event.id.as_str());
         written.text("sk", "head");
-        written.text("event_id", entry.id.as_str());
+        written.text("event_id", new_event.id.as_str());
         written.text("state", state.as_str());
-        written.text("provider", entry.provider);
+        written.text("provider", new_event.provider);
         written.text("shop", delivery.shop().as_str());
         written.text("received_at", &received_at);
         written.text("attempt_id", &attempt.0);
@@ -55,30 +55,33 @@ impl Written {
             .head
             .insert("request".to_owned(), AttributeValue::M(request(delivery)));
         let hour = Hour::containing(delivery.received_at()).key();
-        written.text("hour", &format!("{}#{hour}#{}", entry.provider, entry.id.shard()));
+        written.text(
+            "hour",
+            &format!("{}#{hour}#{}", new_event.provider, new_event.id.shard()),
+        );
         if state.is_work() {
-            written.text("work", &format!("{}#{}", state.as_str(), entry.id.shard()));
+            written.text("work", &format!("{}#{}", state.as_str(), new_event.id.shard()));
             written.text("next_attempt_at", &sortable(Timestamp::now() + FIRST_REDRIVE_AFTER));
         }
         let mut event = None;
-        match entry.content {
+        match new_event.content {
             Content::Order(order_event, json) => {
                 written.text("type", order_event.r#type.as_str());
                 written.text("time", &order_event.time.to_string());
                 if let Some(order) = &order_event.data.order.id {
-                    written.order(entry, order, &received_at);
+                    written.order(new_event, order, &received_at);
                 }
                 event = Some(json.compressed().to_vec());
             }
             Content::Quarantined(reason, order) => {
                 written.text("reason", reason.as_str());
                 if let Some(order) = order {
-                    written.order(entry, order, &received_at);
+                    written.order(new_event, order, &received_at);
                 }
             }
             Content::Unsupported => {}
         }
-        written.values(entry.id, gzip(delivery.body()), event);
+        written.values(new_event.id, gzip(delivery.body()), event);
         written
     }
 
@@ -86,11 +89,11 @@ impl Written {
         self.head.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
     }
 
-    fn order(&mut self, entry: &Entry<'_>, order: &str, received_at: &str) {
-        let key = order_key(entry.provider, entry.delivery.shop().as_str(), order);
+    fn order(&mut self, new_event: &NewEvent<'_>, order: &str, received_at: &str) {
+        let key = order_key(new_event.provider, new_event.delivery.shop().as_str(), order);
         self.text("order", &short(order));
         self.text("order_key", &key);
-        self.text("order_sort", &format!("{received_at}#{}", entry.id));
+        self.text("order_sort", &format!("{received_at}#{}", new_event.id));
     }
 
     /// Puts the two large values into the head, or where they do not fit the larger ones into parts.

@@ -8,27 +8,27 @@ use crate::answer::Reason;
 use crate::delivery::Delivery;
 use crate::drift::{Drift, Drifts, Known};
 use crate::event::{Data, OrderEvent};
-use crate::identity::{EventId, Identity, sha256_hex};
+use crate::identity::{EventId, IdempotencyKey, sha256_hex};
 use crate::payload::{NotJson, Payload};
 use crate::provider::{Identified, NoOrderEvent, Normalized, Provider};
 use crate::verification::Verified;
 
 /// What a verified delivery means.
-pub struct Understanding {
+pub struct Classified {
     /// The event's id.
     pub id: EventId,
     /// What the id is made of.
-    pub identity: Identity,
+    pub key: IdempotencyKey,
     /// What is to be done with it.
-    pub meaning: Meaning,
-    /// Where an order's payload is not as the mapping knows it. Empty unless [`understand`] was given what is known.
+    pub classification: Classification,
+    /// Where an order's payload is not as the mapping knows it. Empty unless [`classify`] was given what is known.
     pub drift: Vec<Drift>,
     /// The order that a quarantined delivery names, where its body is clearly an order.
     pub order: Option<String>,
 }
 
 /// What is to be done with an authentic delivery.
-pub enum Meaning {
+pub enum Classification {
     /// Publish this event.
     Order(Box<OrderEvent>),
     /// Keep it; it is no order event.
@@ -42,42 +42,43 @@ pub enum Meaning {
 /// have been: another body of the same event is then not taken for a repeat of this one.
 ///
 /// With `known`, the provider's fields that are known to stay in `unmapped`, it reports drift too.
-pub fn understand<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Understanding {
+pub fn classify<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Classified {
     let understood = catch_unwind(AssertUnwindSafe(|| read(provider, delivery, known)));
-    understood
-        .unwrap_or_else(|_| Understanding::without_event::<P>(delivery, Meaning::Quarantined(Reason::MappingFailed)))
+    understood.unwrap_or_else(|_| {
+        Classified::without_event::<P>(delivery, Classification::Quarantined(Reason::MappingFailed))
+    })
 }
 
-impl Understanding {
+impl Classified {
     /// Of a delivery that is not understood as an order event.
-    fn without_event<P: Provider>(delivery: &Verified<Delivery>, meaning: Meaning) -> Self {
-        let identity = identity_of_unknown(delivery);
-        let order = match meaning {
-            Meaning::Quarantined(_) => order_of_unknown::<P>(delivery),
+    fn without_event<P: Provider>(delivery: &Verified<Delivery>, classification: Classification) -> Self {
+        let key = key_of_unknown(delivery);
+        let order = match classification {
+            Classification::Quarantined(_) => order_of_unknown::<P>(delivery),
             _ => None,
         };
         Self {
-            id: EventId::new(P::NAME, delivery.shop(), &identity, delivery.body()),
-            identity,
-            meaning,
+            id: EventId::new(P::NAME, delivery.shop(), &key, delivery.body()),
+            key,
+            classification,
             drift: Vec::new(),
             order,
         }
     }
 }
 
-fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Understanding {
+fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Classified {
     let (payload, identified) = match identify(provider, delivery) {
         Ok(identified) => identified,
         Err(no_order_event) => {
-            let meaning = match no_order_event {
-                NoOrderEvent::Unsupported => Meaning::Unsupported,
-                NoOrderEvent::Quarantined(reason) => Meaning::Quarantined(reason),
+            let classification = match no_order_event {
+                NoOrderEvent::Unsupported => Classification::Unsupported,
+                NoOrderEvent::Quarantined(reason) => Classification::Quarantined(reason),
             };
-            return Understanding::without_event::<P>(delivery, meaning);
+            return Classified::without_event::<P>(delivery, classification);
         }
     };
-    let id = EventId::new(P::NAME, delivery.shop(), &identified.identity, delivery.body());
+    let id = EventId::new(P::NAME, delivery.shop(), &identified.key, delivery.body());
     let normalized = provider.normalize(identified.event, &payload);
     let mut found = Drifts::default();
     if let Some(known) = known {
@@ -88,10 +89,10 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
     if known.is_some() {
         found.add_words(&event, &unknown_words);
     }
-    Understanding {
+    Classified {
         id,
-        identity: identified.identity,
-        meaning: Meaning::Order(Box::new(event)),
+        key: identified.key,
+        classification: Classification::Order(Box::new(event)),
         drift: found.into_drifts(),
         order: None,
     }
@@ -106,15 +107,15 @@ fn order_of_unknown<P: Provider>(delivery: &Verified<Delivery>) -> Option<String
 }
 
 /// The body, and where the provider's query names the event, its parameters that do.
-fn identity_of_unknown(delivery: &Verified<Delivery>) -> Identity {
+fn key_of_unknown(delivery: &Verified<Delivery>) -> IdempotencyKey {
     let query = delivery.parameters_without_credentials();
     if query.is_empty() {
-        return Identity::Body;
+        return IdempotencyKey::Body;
     }
     let parameters = query
         .into_iter()
         .flat_map(|(name, values)| values.into_iter().map(move |value| format!("{name}={value}")));
-    Identity::Parts([sha256_hex(delivery.body())].into_iter().chain(parameters).collect())
+    IdempotencyKey::Parts([sha256_hex(delivery.body())].into_iter().chain(parameters).collect())
 }
 
 fn identify<'d, P: Provider>(
@@ -213,8 +214,8 @@ mod tests {
         }
 
         fn identify(&self, _: &Verified<Delivery>, _: &Payload) -> Result<Identified<()>, NoOrderEvent> {
-            let identity = Identity::Parts(vec!["1".to_owned()]);
-            Ok(Identified { event: (), identity })
+            let key = IdempotencyKey::Parts(vec!["1".to_owned()]);
+            Ok(Identified { event: (), key })
         }
 
         fn normalize(&self, (): (), _: &Payload) -> Normalized {
@@ -237,11 +238,11 @@ mod tests {
 
     #[test]
     fn an_order_that_our_code_panics_over_is_kept_and_known_again() {
-        let [first, repeat, another] = ["{}", "{}", "[]"].map(|body| understand(&Faulty, &delivery(body), None));
-        for understanding in [&first, &repeat, &another] {
+        let [first, repeat, another] = ["{}", "{}", "[]"].map(|body| classify(&Faulty, &delivery(body), None));
+        for classified in [&first, &repeat, &another] {
             assert!(matches!(
-                understanding.meaning,
-                Meaning::Quarantined(Reason::MappingFailed)
+                classified.classification,
+                Classification::Quarantined(Reason::MappingFailed)
             ));
         }
         assert_eq!(first.id, repeat.id);
@@ -260,7 +261,7 @@ mod tests {
             (r#"[{"order":{"id":7,"lines":[]}}]"#, None),
         ] {
             assert_eq!(
-                understand(&Faulty, &delivery(body), None).order.as_deref(),
+                classify(&Faulty, &delivery(body), None).order.as_deref(),
                 order,
                 "{body}"
             );
