@@ -4,7 +4,7 @@
 set -euo pipefail
 
 message="Rust cannot catch foreign exceptions"
-(($#)) || { echo "usage: .ci/unwinds BINARY..." >&2; exit 2; }
+(($#)) || { echo "usage: .ci/unwinding.sh BINARY..." >&2; exit 2; }
 
 status=0
 for binary in "$@"; do

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 newest_allowed=2.34
-(($#)) || { echo "usage: .ci/glibc BINARY..." >&2; exit 2; }
+(($#)) || { echo "usage: .ci/glibc.sh BINARY..." >&2; exit 2; }
 
 status=0
 for binary in "$@"; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Invokes the built functions in Docker, as `sam local invoke` does it, with events of events/.
 
-`.ci/invoke one` takes one event of each provider, `.ci/invoke all` every event. The local stack has to be up and
+`.ci/invoke.py one` takes one event of each provider, `.ci/invoke.py all` every event. The local stack has to be up and
 fresh, and to be reached from a container as host.docker.internal. QUEUE_URL is its queue.
 """
 
@@ -93,7 +93,7 @@ def messages() -> int:
 def main() -> int:
     which = sys.argv[1] if len(sys.argv) == 2 else ""
     if which not in ("one", "all"):
-        print("usage: .ci/invoke one|all", file=sys.stderr)
+        print("usage: .ci/invoke.py one|all", file=sys.stderr)
         return 2
     failures = passed = published = 0
     for provider in sorted(path for path in EVENTS.iterdir() if path.is_dir()):

@@ -118,7 +118,7 @@ build_for_arm64() {
         return
     fi
     sam build --build-dir target/ci/arm64
-    .ci/glibc target/ci/arm64/*/bootstrap
+    .ci/glibc.sh target/ci/arm64/*/bootstrap
 }
 
 # A daemon of our own, where none answers. No packet filter: containers need the host only, and ports go through Docker's proxy.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every route and method of the template, by `sam local start-api` and HTTP: .ci/routes
+"""Every route and method of the template, by `sam local start-api` and HTTP: .ci/routes.py
 
 The functions are built, Docker runs, and the local stack is to be reached from a container as host.docker.internal.
 """
