@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What a function is made of: of this workspace only itself and shared (redrive, which reads again what any provider sent, of all
-# functions), nothing of the local stack, no TLS stack beside rustls.
-# That there is one version of rustls and of hyper is in deny.toml.
+# Checks the dependencies of each function: of this workspace only `shared` (and all providers for redrive, which
+# normalizes their deliveries again), no crate of the local stack, and no TLS stack except rustls. deny.toml checks that
+# there is one version of rustls and of hyper.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,15 +21,16 @@ for folder in functions/*/; do
     allowed="shared|functions/$function"
     [[ $function != redrive ]] || allowed='shared|functions/[a-z]*'
     ours=$(sed -n "s|.*($PWD/\(.*\))|\1|p" <<<"$tree" | grep -vxE "$allowed" || true)
-    [[ -z $ours ]] || complain "$function is built with another part of the workspace: ${ours//$'\n'/, }"
+    [[ -z $ours ]] || complain "$function is built with another crate of the workspace: ${ours//$'\n'/, }"
     unwanted=$(cut -d' ' -f1,2 <<<"$tree" | grep -E "^($only_local|$other_tls) " || true)
     [[ -z $unwanted ]] || complain "$function is built with ${unwanted//$'\n'/, }"
     echo "$function: $(wc -l <<<"$tree") crates"
 done
 
-# A consumer reads events with the types of shared: without the functions' part no AWS crate comes with them.
-tree=$(cargo tree --locked --package shared --no-default-features --edges normal --prefix none --format '{p}' | sed 's/ (\*)$//' | sort --unique)
+# A consumer uses the event types of `shared` without its feature `receiver`: then no AWS crate may come with them.
+tree=$(cargo tree --locked --package shared --no-default-features --edges normal --prefix none --format '{p}' |
+    sed 's/ (\*)$//' | sort --unique)
 unwanted=$(cut -d' ' -f1,2 <<<"$tree" | grep -E '^(aws-|lambda|tokio|hyper|rustls)' || true)
-[[ -z $unwanted ]] || complain "the event's types are built with ${unwanted//$'\n'/, }"
-echo "shared, the event alone: $(wc -l <<<"$tree") crates"
+[[ -z $unwanted ]] || complain "the event types of shared are built with ${unwanted//$'\n'/, }"
+echo "shared, only the event types: $(wc -l <<<"$tree") crates"
 exit $status

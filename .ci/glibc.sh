@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lambda's provided.al2023 has glibc 2.34: no binary given may need a symbol of a newer one.
+# Checks that no given binary needs a newer glibc than 2.34, the one of Lambda's runtime provided.al2023.
 set -euo pipefail
 
 newest_allowed=2.34
@@ -7,7 +7,7 @@ newest_allowed=2.34
 
 status=0
 for binary in "$@"; do
-    # Every version that the dynamic linker would look for; a static binary has none.
+    # All versions that the dynamic linker would look for; a static binary has none.
     versions=$(readelf --wide --version-info "$binary")
     needed=$(grep -o 'GLIBC_[0-9.]*' <<<"$versions" | cut -d_ -f2 | sort --version-sort | tail -n 1 || true)
     if [[ $(printf '%s\n' "${needed:-0}" $newest_allowed | sort --version-sort | tail -n 1) != "$newest_allowed" ]]; then

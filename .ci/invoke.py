@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Invokes the built functions in Docker, as `sam local invoke` does it, with events of events/.
+"""Invokes the built functions in Docker with `sam local invoke` and the events of events/.
 
-`.ci/invoke.py one` takes one event of each provider, `.ci/invoke.py all` every event. The local stack has to be up and
-fresh, and to be reached from a container as host.docker.internal. QUEUE_URL is its queue.
+`.ci/invoke.py one` sends one event of each provider, `.ci/invoke.py all` sends every event. The local stack must be
+running and empty, and containers must reach it as host.docker.internal. QUEUE_URL is the URL of its queue.
 """
 
 import json
@@ -19,21 +19,22 @@ QUEUE_URL = os.environ.get("QUEUE_URL", "http://127.0.0.1:4566/000000000000/orde
 
 
 def expected(event: pathlib.Path) -> set[str]:
-    """What the answer may say: an event beside which stands what is published must be taken, the others only kept."""
+    """Returns the allowed statuses: an event that has a golden event must be accepted, any other one is only stored."""
     if event.with_suffix(".normalized.json").exists():
         return {"accepted"}
     return {"unsupported", "quarantined"}
 
 
 def invoke(function: str, source: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Invokes with an event from `source`, `-` being `text`."""
+    """Invokes a function with the event in the file `source`, or with `text` if `source` is `-`."""
     command = ["sam", "local", "invoke", function, "--event", source, "--skip-pull-image"]
-    command += ["--template", "target/ci/x86_64/template.yaml", "--config-file", os.path.abspath("samconfig.toml"), "--parameter-overrides", "Architecture=x86_64"]
+    command += ["--template", "target/ci/x86_64/template.yaml", "--config-file", os.path.abspath("samconfig.toml")]
+    command += ["--parameter-overrides", "Architecture=x86_64"]
     return subprocess.run(command, capture_output=True, text=True, input=text, timeout=120)
 
 
 def fault(function: str, event: pathlib.Path, statuses: set[str]) -> str | None:
-    """Invokes, and says what is wrong with the answer."""
+    """Invokes a function, and returns what is wrong with its answer."""
     try:
         done = invoke(function, str(event))
     except subprocess.TimeoutExpired:
@@ -49,8 +50,7 @@ def fault(function: str, event: pathlib.Path, statuses: set[str]) -> str | None:
 
 
 def odd_host_fault() -> str | None:
-    """Sends a known event with a host name that is malformed, and says what is wrong with the answer: whatever a header holds, the
-    event is a duplicate."""
+    """Sends an event again with a malformed host name, and returns what is wrong if it is not a duplicate."""
     event = json.loads((EVENTS / "selldone/checkout-order.json").read_text())
     event["headers"]["host"] = "no host"
     try:
@@ -66,7 +66,7 @@ def odd_host_fault() -> str | None:
 
 
 def redrive_fault() -> str | None:
-    """Runs redrive as its schedule does, and says what is wrong with its answer: nothing waits, so it does nothing."""
+    """Runs redrive as its schedule does, and returns what is wrong if it publishes anything: the outbox is empty."""
     try:
         done = invoke("RedriveFunction", "-", '{"redrive":{}}')
         if json.loads(done.stdout).items() >= {"done": True, "failed": 0, "outage": None, "published": 0}.items():
@@ -79,7 +79,7 @@ def redrive_fault() -> str | None:
 
 
 def messages() -> int:
-    """How many messages are in the queue. An event is accepted even when it could not be published yet."""
+    """Returns the number of messages in the queue. An event may be accepted although it is not published yet."""
     asked = {"QueueUrl": QUEUE_URL, "AttributeNames": ["ApproximateNumberOfMessages"]}
     request = urllib.request.Request(
         urllib.parse.urljoin(QUEUE_URL, "/"),
@@ -101,7 +101,7 @@ def main() -> int:
         if which == "one":
             events = [event for event in events if expected(event) == {"accepted"}][:1]
         if not events:
-            print(f"failed {provider}: there is no event to invoke with")
+            print(f"failed {provider}: there is no event to send")
             failures += 1
         function = f"{provider.name.capitalize()}Function"
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -117,7 +117,7 @@ def main() -> int:
         passed += not wrong
     arrived = messages()
     wrong = arrived != published
-    print(f"{'failed' if wrong else 'ok    '} {published} events were accepted, {arrived} messages came into the queue")
+    print(f"{'failed' if wrong else 'ok    '} {published} events were accepted, {arrived} messages are in the queue")
     print(f"{passed + (not wrong)} passed, {failures + wrong} failed")
     return 1 if failures or wrong else 0
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Every route and method of the template, by `sam local start-api` and HTTP: .ci/routes.py
+"""Sends a request to every route of the template with every method, through `sam local start-api`: .ci/routes.py
 
-The functions are built, Docker runs, and the local stack is to be reached from a container as host.docker.internal.
+The functions must be built, Docker must run, and containers must reach the local stack as host.docker.internal.
 """
 
 import base64
@@ -22,14 +22,17 @@ PROVIDERS = {
     "selldone": "checkout-order",
     "snipcart": "order-completed",
 }
-# Besides POST; without a body they are a ping.
+# Methods in addition to POST. Without a body, a request is a ping.
 MORE_METHODS = {"cartum": ("PUT", "DELETE")}
-# The gateway's own words, which it makes anew.
-GATEWAYS = {"host", "content-length", "x-amzn-trace-id", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto", "accept-encoding"}
+# Headers that the gateway sets itself.
+GATEWAYS = {
+    *("host", "content-length", "accept-encoding"),
+    *("x-amzn-trace-id", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"),
+}
 
 
 def ask(port: int, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None):
-    """The status, the headers and the body, as JSON where it is."""
+    """Returns the status, the headers and the body, which is parsed if it is JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, body, headers or {})
     response = connection.getresponse()
@@ -41,7 +44,7 @@ def ask(port: int, method: str, path: str, body: bytes = b"", headers: dict[str,
 
 
 def cases(port: int):
-    """What was asked, and what is wrong with the answer."""
+    """Yields each request and what is wrong with its answer."""
     for provider, name in PROVIDERS.items():
         event = json.loads(pathlib.Path(f"events/{provider}/{name}.json").read_text())
         body = base64.b64decode(event["body"]) if event["isBase64Encoded"] else event["body"].encode()
@@ -66,8 +69,8 @@ def cases(port: int):
         yield f"POST /webhooks/{provider}/main/more", None if status == 401 else (status, answer)
     for path in ("/", "/webhooks", "/webhooks/unknown/main", "/webhooks/selldone"):
         status, _, answer = ask(port, "POST", path)
-        # What API Gateway answers with 404, sam answers with 403.
-        yield f"POST {path}, which is no route", None if status in (403, 404) else (status, answer)
+        # API Gateway answers 404, sam answers 403.
+        yield f"POST {path}, an unknown route", None if status in (403, 404) else (status, answer)
 
 
 def main() -> int:
@@ -75,7 +78,8 @@ def main() -> int:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = ["sam", "local", "start-api", "--port", str(port), "--warm-containers", "EAGER", "--skip-pull-image"]
-    command += ["--template", "target/ci/x86_64/template.yaml", "--config-file", os.path.abspath("samconfig.toml"), "--parameter-overrides", "Architecture=x86_64"]
+    command += ["--template", "target/ci/x86_64/template.yaml", "--config-file", os.path.abspath("samconfig.toml")]
+    command += ["--parameter-overrides", "Architecture=x86_64"]
     failures = passed = 0
     with tempfile.TemporaryFile("w+") as log:
         api = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -88,7 +92,7 @@ def main() -> int:
                 except OSError:
                     if api.poll() is not None or time.monotonic() > until:
                         log.seek(0)
-                        print(f"sam local start-api did not come up:\n{log.read()[-4000:]}", file=sys.stderr)
+                        print(f"sam local start-api did not start:\n{log.read()[-4000:]}", file=sys.stderr)
                         return 1
                     time.sleep(0.2)
             for what, wrong in cases(port):
@@ -99,7 +103,7 @@ def main() -> int:
                 log.seek(0)
                 print(log.read()[-4000:], file=sys.stderr)
         finally:
-            # An interrupt lets it take its containers away.
+            # On an interrupt, sam removes its containers.
             api.send_signal(subprocess.signal.SIGINT)
             try:
                 api.wait(60)

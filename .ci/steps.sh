@@ -1,13 +1,13 @@
-# Sourced by run and full: how a step is shown, and the steps that are more than one command.
+# Sourced by run and full: prints a step, and defines the steps that take more than one command.
 
 export CARGO_INCREMENTAL=0
 export SAM_CLI_TELEMETRY=0
-# sam would ask for the credentials of a machine that it runs on, and needs none.
+# Keeps sam from asking the instance metadata service for credentials; it needs none.
 export AWS_EC2_METADATA_DISABLED=true
-# `sam validate` asks for some region and calls none.
+# `sam validate` demands a region, although it makes no call.
 export AWS_DEFAULT_REGION="${AWS_DEFAULT_REGION:-us-east-1}"
 
-# A step's name, its output, its time.
+# Prints the name of a step, runs it, and prints how long it took.
 step() {
     local name=$1 start=$SECONDS
     shift
@@ -21,7 +21,7 @@ fail() {
     exit 1
 }
 
-# Whatever was started is stopped, in reverse order.
+# Stops every started process, the last one first.
 started=()
 bridge=
 scratch=$(mktemp -d)
@@ -43,7 +43,8 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# Waits up to two minutes for a condition that the process `pid` brings about; shows its log when it does not.
+# Waits up to two minutes until a command succeeds, as long as the process `pid` runs; otherwise prints the process's
+# log.
 wait_for() {
     local what=$1 pid=$2 log=$3
     shift 3
@@ -53,7 +54,7 @@ wait_for() {
         sleep 0.2
     done
     tail -n 40 "$log" >&2
-    fail "$what did not come up"
+    fail "$what did not start"
 }
 
 install_tools() {
@@ -78,29 +79,30 @@ install_tools() {
     cargo deny --version
 }
 
-# In an environment of its own, as ministack is.
-ask_moto() {
+# moto and the AWS CLI have their own virtual environment, as ministack has.
+test_against_moto() {
     python3 -m venv target/ci/moto
     target/ci/moto/bin/pip install --quiet --disable-pip-version-check --requirement tests/moto/requirements.txt
     MOTO_SERVER=$PWD/target/ci/moto/bin/moto_server tests/moto/run "$@"
 }
 
-# Rules left out: WS1000 reads no condition (tracing is a parameter), WS1004 knows log groups by Lambda's own names only, ES6000
-# wants a dead-letter queue for dead-letter queues, ES7000 one for a mail. W1030 as in the template, whose word these options replace.
+# Ignored rules: WS1000 does not evaluate conditions (tracing is a parameter); WS1004 finds only log groups that have
+# Lambda's default names; ES6000 demands a dead-letter queue for each dead-letter queue, ES7000 one for the e-mail
+# subscription. W1030 is ignored in the template too, but these options replace that setting.
 check_template() {
     sam validate --lint
     cfn-lint template.yaml --append-rules cfn_lint_serverless.rules --ignore-checks W1030 WS1000 WS1004 ES6000 ES7000
 }
 
-# In an environment of its own: ministack and sam do not agree on what they are made of.
+# ministack has its own virtual environment: its dependencies conflict with those of sam.
 check_deployment() {
     python3 -m venv target/ci/ministack
     target/ci/ministack/bin/pip install --quiet --disable-pip-version-check --requirement tests/deploy/requirements.txt
-    # The AWS CLI is moto's neighbour.
+    # The AWS CLI is installed with moto.
     PATH=$PWD/target/ci/moto/bin:$PATH target/ci/ministack/bin/python tests/deploy/deploy.py
 }
 
-# The database is a repository of its own, which is not reachable from everywhere.
+# The advisory database is a Git repository, which not every network can reach.
 advisories() {
     if timeout 120 cargo deny fetch db >"$scratch/advisories.log" 2>&1; then
         cargo deny --locked check --disable-fetch advisories
@@ -110,7 +112,8 @@ advisories() {
     fi
 }
 
-# What is deployed by default. Built only: nothing here can run it. cargo-lambda would fetch a missing target unasked.
+# arm64 is the default of the template. The functions are only built, because this machine cannot run them. A missing
+# target is skipped here, because cargo-lambda would download it.
 build_for_arm64() {
     local target=aarch64-unknown-linux-gnu
     if [[ ! -d $(rustc --print sysroot)/lib/rustlib/$target ]]; then
@@ -121,7 +124,8 @@ build_for_arm64() {
     .ci/glibc.sh target/ci/arm64/*/bootstrap
 }
 
-# A daemon of our own, where none answers. No packet filter: containers need the host only, and ports go through Docker's proxy.
+# Starts a Docker daemon if none answers. It needs no packet filter: containers reach only the host, and Docker's proxy
+# forwards ports.
 start_docker() {
     local image=public.ecr.aws/lambda/provided:al2023-x86_64
     if ! docker version >/dev/null 2>&1; then
@@ -134,22 +138,24 @@ start_docker() {
     fi
     docker version --format 'Docker {{.Server.Version}}'
     if docker image inspect "$image" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$image" 2>/dev/null; then return; fi
-    echo "AWS' image cannot be pulled: a Debian stands in for it, with the emulator that sam brings"
+    echo "the image of AWS cannot be pulled: using Debian instead, with the emulator that sam brings"
     debootstrap --variant=minbase bookworm "$scratch/debian" >"$scratch/debootstrap.log" 2>&1 ||
         { tail -n 20 "$scratch/debootstrap.log" >&2; fail "debootstrap failed"; }
     tar -C "$scratch/debian" -c . | docker import - "$image"
 }
 
-# On Docker's usual one, a container that a killed daemon left behind still answers for an address that is given out again.
+# Creates a bridge for this run. On Docker's default bridge, a container that a killed daemon left behind may still use
+# an address that the new daemon assigns again.
 make_bridge() {
     local network link
-    # A killed run has not taken its own away.
+    # Removes the bridges of killed runs.
     for link in $(ip -brief link show type bridge | grep -o '^lambdas[0-9]*'); do
         [[ -d /proc/${link#lambdas} ]] || ip link delete "$link"
     done
     for network in 172.{30,31,29,28,27}.0; do
         if [[ -z $(ip -4 route show root "$network.0/16") ]]; then
-            # Without an address of its own it takes a container's, and changes it under the others when that one goes.
+            # Without a fixed MAC address the bridge takes that of a container, and changes it when that container
+            # stops.
             ip link add name "lambdas$$" address 02:00:00:00:00:01 type bridge
             bridge=lambdas$$
             ip address add "$network.1/24" dev "$bridge"
@@ -160,8 +166,8 @@ make_bridge() {
     fail "there is no free network for containers"
 }
 
-# On any free ports, beside a stack that may be running already. It listens on 127.0.0.1 only and a container comes from
-# Docker's bridge, so the ports that events/env.json names are handed through from there.
+# Starts a local stack on free ports, because another one may be running. It listens only on 127.0.0.1, which a
+# container cannot reach, so the ports that events/env.json names are forwarded from Docker's bridge.
 start_local_stack() {
     local host log=$scratch/local.log
     cargo build --locked --workspace --bins
@@ -169,17 +175,17 @@ start_local_stack() {
     started+=($!)
     wait_for "the local stack" $! "$log" grep --quiet "Ctrl-C stops it" "$log"
     host=$(docker network inspect bridge --format '{{with index .IPAM.Config 0}}{{or .Gateway .Subnet}}{{end}}')
-    # A daemon that has just made its bridge names the network alone: it takes the first address.
+    # A daemon that has just created its bridge reports only the network; the gateway is its first address.
     [[ $host != */* ]] || host=${host%.*}.1
-    hand_through "$host" 8000 "$(sed -n 's/.*AWS_ENDPOINT_URL_DYNAMODB=.*:\([0-9]*\)$/\1/p' "$log")"
-    hand_through "$host" 4566 "$(sed -n 's/.*AWS_ENDPOINT_URL_SNS=.*:\([0-9]*\)$/\1/p' "$log")"
-    hand_through "$host" 9001 "$(sed -n 's/^Snipcart.*:\([0-9]*\)\/api$/\1/p' "$log")"
+    forward_port "$host" 8000 "$(sed -n 's/.*AWS_ENDPOINT_URL_DYNAMODB=.*:\([0-9]*\)$/\1/p' "$log")"
+    forward_port "$host" 4566 "$(sed -n 's/.*AWS_ENDPOINT_URL_SNS=.*:\([0-9]*\)$/\1/p' "$log")"
+    forward_port "$host" 9001 "$(sed -n 's/^Snipcart.*:\([0-9]*\)\/api$/\1/p' "$log")"
     QUEUE_URL=$(sed -n 's/^ *queue \(http:.*\)/\1/p' "$log")
     export QUEUE_URL
 }
 
-hand_through() {
-    echo "$1:$2 leads to 127.0.0.1:$3"
+forward_port() {
+    echo "$1:$2 is forwarded to 127.0.0.1:$3"
     socat "TCP-LISTEN:$2,bind=$1,fork,reuseaddr" "TCP:127.0.0.1:$3" &
     started+=($!)
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A function must survive a panic: it is an answer of 500, or an order that is kept as it came. cargo-lambda builds with
-# `panic = "abort"` unless the profile says otherwise. Only the runtime that unwinds contains this message.
+# Checks that the given binaries unwind when they panic: a function answers 500 or quarantines the delivery then.
+# cargo-lambda builds with `panic = "abort"` unless the profile sets `panic`. Only a binary that unwinds contains this
+# message of the standard library.
 set -euo pipefail
 
 message="Rust cannot catch foreign exceptions"
