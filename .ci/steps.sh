@@ -79,6 +79,12 @@ install_tools() {
     cargo deny --version
 }
 
+# Only local files are looked at: a page that is not reachable fails no build.
+check_links() {
+    git ls-files -z '*.md' | xargs -0 lychee --offline --include-fragments --no-progress --root-dir "$PWD"
+    .ci/references.py
+}
+
 # moto and the AWS CLI have their own virtual environment, as ministack has.
 test_against_moto() {
     python3 -m venv target/ci/moto
