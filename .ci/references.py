@@ -73,7 +73,7 @@ def long_prose(files: list[str]):
 
 def main() -> int:
     files = tracked()
-    faults = [*broken_references(files), *long_prose(files)]
+    faults = sorted({*broken_references(files), *long_prose(files)})
     lines = len(pathlib.Path("README.md").read_text().splitlines())
     if lines > README_LINES:
         faults.append(("README.md", lines, f"{lines} lines, more than {README_LINES}"))
