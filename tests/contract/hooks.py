@@ -1,7 +1,7 @@
-"""What schemathesis needs to know beside openapi.yaml: how a delivery is signed, and what may be answered then.
+"""Tells schemathesis how to sign a delivery, and which answers are allowed.
 
-With CREDENTIALS=development, each delivery is signed with the development credentials of `cargo local`: it is authentic, and so it is kept, whatever is
-in it. Without, none is.
+With CREDENTIALS=development, each delivery is signed with the development credentials of `cargo local`. It is authentic
+then, so it must be stored, whatever it contains. With other values, no delivery is signed, and none may be stored.
 """
 
 import atexit
@@ -22,7 +22,7 @@ atexit.register(lambda: print("answered:", dict(sorted(answers.items()))))
 
 
 class Credentials(requests.auth.AuthBase):
-    """Signs the request as it will be sent, its body included."""
+    """Signs the request with its final body."""
 
     def __call__(self, request):
         provider = urlsplit(request.url).path.split("/")[2]
@@ -49,11 +49,11 @@ def before_call(context, case, kwargs):
 
 @schemathesis.check
 def authenticity(ctx, response, case):
-    """What is authentic is kept; nothing else is."""
+    """Checks that authentic deliveries are stored, and no others."""
     answers[response.status_code] += 1
     url = urlsplit(response.request.url)
     documented = case.method.lower() in case.operation.schema.raw_schema["paths"][case.operation.path]
     if not AUTHENTIC:
-        assert response.status_code != 200, "a delivery without credentials was kept"
+        assert response.status_code != 200, "a delivery without credentials was stored"
     elif documented and url.path.endswith("/main") and "token" not in parse_qs(url.query, keep_blank_values=True):
         assert response.status_code == 200, "an authentic delivery was refused"

@@ -1,5 +1,5 @@
-// The least of a Lambda runtime: takes events, one at a time. AWS' own client for Node.js brings a C++ extension to build,
-// and does more for each event; so this errs in Node's favour.
+// A minimal Lambda runtime that takes one event at a time. The runtime client of AWS needs a C++ extension and does more
+// for each event, so this comparison favours Node.js.
 import http from "node:http";
 import { handler } from "./handler.mjs";
 
