@@ -1,6 +1,6 @@
-"""Sends events through a local stack of its own, and checks what each consumer makes of them and what each filter policy lets pass.
+"""Sends events through a local stack, and checks the results of each consumer and of each filter policy.
 
-    python check.py FOLDER_OF_THE_BINARIES      (tests/consumers/run does it all)
+    python check.py FOLDER_OF_THE_BINARIES      (tests/consumers/run prepares everything and runs it)
 """
 
 import contextlib
@@ -29,11 +29,11 @@ CONSUMERS = {
     "rust": [str(BINARIES / "consumer")],
 }
 
-# In the order in which they are sent, which is not the order in which they happened. Some are sent with a few fields changed.
+# The events in the order in which they are sent, which differs from the order in which they happened. Some are changed.
 SENT = [
     ("selldone", "to-customer", {}),
     ("selldone", "sent-order", {}),
-    # Its status is null: that says nothing, and is no later status either.
+    # Its status is null, which does not replace a known status.
     ("selldone", "payment-order", {}),
     ("selldone", "order-confirm", {}),
     ("selldone", "checkout-order", {}),
@@ -41,7 +41,7 @@ SENT = [
     ("snipcart", "order-status-changed-delivered", {}),
     ("snipcart", "order-status-changed-processed", {}),
     ("snipcart", "order-status-changed-dispatched", {}),
-    # Less than a microsecond apart (and by their ids in the wrong order), and one of them without a fraction.
+    # Less than a microsecond apart, one of them without a fraction; their ids are in another order.
     *(
         ("snipcart", "order-status-changed", {"createdOn": created, "to": status, "content.token": "to-the-tick"})
         for created, status in [
@@ -53,7 +53,7 @@ SENT = [
     # A test order.
     ("snipcart", "order-completed", {}),
     ("aboutyou", "order-updated-shipped", {}),
-    # Sent by the provider after the one above, but made of an older state of the order.
+    # Sent by the provider after the one above, but with an older state of the order.
     (
         "aboutyou",
         "order-updated-shipped",
@@ -64,13 +64,13 @@ SENT = [
             "message.status": "open",
         },
     ),
-    # Items, and no order.
+    # Items without an order.
     ("aboutyou", "order-items-shipped", {}),
-    # Neither total nor `updated_at`; neither payment.
+    # The first one has no total and no `updated_at`, the second one no payment status.
     ("cartum", "order-created-in-process-paid", {}),
     ("deeple", "order-changed", {}),
 ]
-# Published once more by an operator, with the attribute `replay`.
+# The number of events that are replayed for each provider.
 REPLAYED = {"selldone": 5, "snipcart": 7}
 EXPECTED = {
     "/selldone/main/1001": "status=delivered payment=paid total=- USD events=5",
@@ -80,12 +80,12 @@ EXPECTED = {
     "/cartum/main/120": "status=processing payment=paid total=- UAH events=1",
     "/deeple/main/DP2405000001": "status=processing payment=- total=1200 THB events=1",
 }
-# What is no event of this version stays in the queue.
+# Messages that are not events of this version stay in the queue.
 NEXT_VERSION = json.loads((ROOT / "events/deeple/order-changed-decimals.normalized.json").read_text())
 NEXT_VERSION["dataschema"] = "urn:order-webhooks:order-event:v2"
 UNREADABLE = ["not an event", json.dumps({"Message": json.dumps(NEXT_VERSION), "MessageAttributes": {}})]
 
-# What each filter policy of the README lets pass, said another way: by the event and whether it is a replay.
+# The messages that each filter policy of events/README.md must accept, by the event and whether it is a replay.
 POLICIES = {
     "the moment an order is paid": lambda event, replay: event["type"] == "order.paid",
     "one provider": lambda event, replay: event["source"].startswith("/selldone/"),
@@ -100,7 +100,7 @@ POLICIES = {
 
 
 class Stack:
-    """The local stack, on free ports; stopped when `running` ends."""
+    """The local stack on free ports. It stops when `running` ends."""
 
     def __init__(self, folder: pathlib.Path, running: contextlib.ExitStack):
         self.log = folder / "local.log"
@@ -119,7 +119,7 @@ class Stack:
 
     def description(self) -> str | None:
         if self.process.poll() is not None:
-            sys.exit(f"the local stack ended:\n{self.log.read_text()}")
+            sys.exit(f"the local stack exited:\n{self.log.read_text()}")
         text = self.log.read_text()
         return text if "Ctrl-C stops it" in text else None
 
@@ -133,18 +133,18 @@ class Stack:
         )
 
     def run(self, *arguments: str) -> str:
-        """`cargo local`, already built."""
+        """Runs the built `cargo local`."""
         return subprocess.run(
             [BINARIES / "local", *arguments], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE, timeout=60
         ).stdout
 
     def send(self, provider: str, name: str, changes: dict):
         if changes:
-            said = self.send_changed(provider, name, changes)
+            output = self.send_changed(provider, name, changes)
         else:
             ports = ["--port", self.url.rpartition(":")[2], "--dynamodb-port", self.port["DYNAMODB"]]
-            said = self.run("send", provider, name, *ports, "--sns-port", self.port["SNS"])
-        assert '"status":"accepted"' in said, f"{provider} {name}: {said}"
+            output = self.run("send", provider, name, *ports, "--sns-port", self.port["SNS"])
+        assert '"status":"accepted"' in output, f"{provider} {name}: {output}"
 
     def send_changed(self, provider: str, name: str, changes: dict) -> str:
         event = json.loads(self.run("event", provider, name))
@@ -167,12 +167,12 @@ class Stack:
         ports = ["--sns-port", self.port["SNS"]]
         now, hour = datetime.datetime.now(datetime.UTC), datetime.timedelta(hours=1)
         times = ["--from", (now - hour).isoformat(), "--to", (now + hour).isoformat()]
-        said = self.run("replay", provider, *times, *ports)
-        assert json.loads(said)["replayed"] == REPLAYED[provider], said
+        output = self.run("replay", provider, *times, *ports)
+        assert json.loads(output)["replayed"] == REPLAYED[provider], output
 
 
 def wait_for(what: str, seconds: float, condition):
-    """What a condition gives once it gives something."""
+    """Waits until a condition is true, and returns its value."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:
@@ -182,11 +182,11 @@ def wait_for(what: str, seconds: float, condition):
 
 
 class Queue:
-    """A queue."""
+    """An SQS queue."""
 
     def __init__(self, sqs, name: str):
         self.sqs = sqs
-        # Longer than all of this takes: what is not deleted is not seen twice.
+        # Longer than this script runs, so that a message which is not deleted is not received again.
         attributes = {"VisibilityTimeout": "900"}
         self.url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         self.arn = sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -202,7 +202,7 @@ class Queue:
             sns.set_subscription_attributes(SubscriptionArn=subscription, AttributeName=name, AttributeValue=value)
 
     def counts(self) -> tuple[int, int]:
-        """How many messages wait, and how many were received and not deleted."""
+        """Returns how many messages are visible, and how many were received and not deleted."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         attributes = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return tuple(int(attributes[name]) for name in names)
@@ -224,19 +224,19 @@ def scope(policy: str) -> str:
 
 
 def read_policies() -> dict[str, str]:
-    """The README's own."""
+    """Returns the filter policies of events/README.md by their descriptions."""
     rows = re.findall(r"^\| ([^|`]+) \| `(\{.*\})`[^|]*\|$", (ROOT / "events" / "README.md").read_text(), re.MULTILINE)
     return {name: policy for name, policy in rows}
 
 
-def told(body: str) -> tuple[str, bool]:
-    """Which message it is: the event's id, and whether it is a replay."""
+def message_key(body: str) -> tuple[str, bool]:
+    """Identifies a message: the id of its event, and whether it is a replay."""
     envelope = json.loads(body)
     return json.loads(envelope["Message"])["id"], "replay" in envelope["MessageAttributes"]
 
 
 def publish_again(sns, topic: str, body: str):
-    """The same message once more, as a function does that died before it could note that it had published."""
+    """Publishes a message a second time, as redrive does after a function was killed before it marked the event."""
     envelope = json.loads(body)
     attributes = {
         name: {"DataType": attribute["Type"], "StringValue": attribute["Value"]}
@@ -246,7 +246,7 @@ def publish_again(sns, topic: str, body: str):
 
 
 def views(stack: Stack, queues: dict[str, Queue], folder: pathlib.Path, events: int) -> dict[str, dict[str, str]]:
-    """Runs each consumer until its queue is empty but for what it cannot read; its last line for each order."""
+    """Runs each consumer until only unreadable messages are left, and returns its last line for each order."""
     with contextlib.ExitStack() as running:
         processes = {}
         for name, command in CONSUMERS.items():
@@ -257,19 +257,19 @@ def views(stack: Stack, queues: dict[str, Queue], folder: pathlib.Path, events: 
         for name, process in processes.items():
 
             def finished(name=name, process=process):
-                kept = (folder / f"{name}.err").read_text()
+                errors = (folder / f"{name}.err").read_text()
                 if process.poll() is not None:
-                    sys.exit(f"{name} ended:\n{kept}")
+                    sys.exit(f"{name} exited:\n{errors}")
                 left = queues[name].counts()
-                return left == (0, len(UNREADABLE)) and kept.count("\n") >= len(UNREADABLE)
+                return left == (0, len(UNREADABLE)) and errors.count("\n") >= len(UNREADABLE)
 
             wait_for(f"{name} to read its queue", 60, finished)
     found = {}
     for name in CONSUMERS:
         lines = (folder / f"{name}.out").read_text().splitlines()
-        kept = (folder / f"{name}.err").read_text()
-        assert kept.count("stays in the queue") == len(UNREADABLE), f"{name}: {kept}"
-        assert not any(body in kept for body in UNREADABLE), f"{name} says what is in a message: {kept}"
+        errors = (folder / f"{name}.err").read_text()
+        assert errors.count("stays in the queue") == len(UNREADABLE), f"{name}: {errors}"
+        assert not any(body in errors for body in UNREADABLE), f"{name} logs the content of a message: {errors}"
         assert len(lines) == events, f"{name}: {len(lines)} lines for {events} events:\n" + "\n".join(lines)
         found[name] = dict(line.split(" ", 1) for line in lines)
     return found
@@ -288,18 +288,18 @@ def stop(process: subprocess.Popen):
 def check_policies(where: str, policies: dict[str, str], bodies: list[str], arrived: dict[str, list[str]]):
     for name, policy in policies.items():
         expected = sorted(
-            told(body)
+            message_key(body)
             for body in bodies
             if POLICIES[name](json.loads(json.loads(body)["Message"]), "replay" in json.loads(body)["MessageAttributes"])
         )
-        found = sorted(told(body) for body in arrived[name])
-        assert 0 < len(expected) < len(bodies), f"{name}: {len(expected)} of {len(bodies)} messages show nothing"
+        found = sorted(message_key(body) for body in arrived[name])
+        assert 0 < len(expected) < len(bodies), f"{name}: {len(expected)} of {len(bodies)} messages prove nothing"
         assert found == expected, f"{where}, {name} ({policy}): {len(found)} messages instead of {len(expected)}"
         print(f"ok     {where}: {name}: {len(found)} of {len(bodies)} messages")
 
 
 def check_policies_with_moto(policies: dict[str, str], bodies: list[str]):
-    """In moto all policies are evaluated, and by other code; rustack does not look into a message's body below the first level."""
+    """Checks all policies with moto, because rustack filters message bodies only by their first level."""
     with moto.mock_aws():
         keys = {"region_name": "us-east-1", "aws_access_key_id": "moto", "aws_secret_access_key": "moto"}
         sns, sqs = boto3.client("sns", **keys), boto3.client("sqs", **keys)
@@ -314,7 +314,7 @@ def check_policies_with_moto(policies: dict[str, str], bodies: list[str]):
 
 def check(folder: pathlib.Path):
     policies = read_policies()
-    assert policies.keys() == POLICIES.keys(), f"the README's policies are {list(policies)}, known here are {list(POLICIES)}"
+    assert policies.keys() == POLICIES.keys(), f"events/README.md has the policies {list(policies)}, not {list(POLICIES)}"
     by_attributes = {name: policy for name, policy in policies.items() if scope(policy) == "MessageAttributes"}
 
     with contextlib.ExitStack() as running:
@@ -342,13 +342,13 @@ def check(folder: pathlib.Path):
         bodies += everything.drain()
         assert len(bodies) == len(SENT) + len(SENT[::2]) + sum(REPLAYED.values()), f"{len(bodies)} messages"
 
-        # Of every event of an order there is one line; a test order has none, and neither have items without an order.
+        # One line for each event of an order; none for a test order or for items without an order.
         lines = len(SENT) - 2
         for name, view in views(stack, queues, folder, lines).items():
             assert view == EXPECTED, f"{name}: {json.dumps(view, indent=2)}"
-            print(f"ok     {name}: {len(view)} orders, {lines} events, {len(bodies)} messages, in the order they came")
+            print(f"ok     {name}: {len(view)} orders, {lines} events, {len(bodies)} messages, as they arrived")
 
-        # Begun anew, everything twice and in any order: the same.
+        # The result is the same after a restart, with each message twice and in random order.
         queues = {name: Queue(sqs, f"{name}-shuffled") for name in CONSUMERS}
         for seed, queue in enumerate(queues.values()):
             again = bodies * 2

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Deploys what `sam build` has built with `sam deploy`, into ministack, and uses it: tests/deploy/deploy.py
+"""Deploys the output of `sam build` into ministack, and tests the deployed stack: tests/deploy/deploy.py
 
-ministack (CloudFormation, Lambda, DynamoDB, SNS, SQS and what else the template names, in one local process) has to be
-installed beside the Python that runs this, with what stands in requirements.txt; `sam` and the AWS CLI have to be on the path.
+ministack emulates CloudFormation, Lambda, DynamoDB, SNS, SQS and the other services of the template in one local
+process. It must be installed for the Python that runs this script (requirements.txt); `sam` and the AWS CLI must be
+on the path.
 
-The template is the built one. Only the AWS endpoints, which it declares empty for that purpose, lead to ministack here, and
-Snipcart's API to a stand-in. Three gaps: ministack has no CodeDeploy, so the deployment is not gradual; it keeps no topic's key; and it takes
-over no routes of an HTTP API, so functions are invoked with API Gateway's events (`sam local start-api` has the routes).
+The template is the built one, except that the AWS endpoints, which it declares empty for this purpose, point to
+ministack, and Snipcart's API to a stand-in. Three things are not tested: gradual deployment, because ministack has no
+CodeDeploy; the topic's key, which ministack ignores; and the routes of the HTTP API, which it does not create.
+Functions are invoked with API Gateway's events instead, and .ci/routes.py tests the routes with `sam local
+start-api`.
 """
 
 import base64
@@ -41,7 +44,7 @@ SECRETS = {
     "selldone": TOKENS,
     "snipcart": {"api_keys": ["local-key"]},
 }
-# The events in events/ were signed when they were recorded.
+# The events in events/ have old signed timestamps.
 PARAMETERS = {"Architecture": "x86_64", "DeepleTimestampMaxAgeSeconds": "999999999"}
 WRONG = [
     ("EnableSelldone", "yes"),
@@ -84,14 +87,14 @@ failures = 0
 
 
 def check(what: str, wrong: object) -> None:
-    """Tells how it went; whatever `wrong` holds is the fault."""
+    """Prints the result of a check. If `wrong` is true, it describes the fault."""
     global failures
     failures += bool(wrong)
     print(f"failed {what}: {wrong}" if wrong else f"ok     {what}", flush=True)
 
 
 class Snipcart(http.server.BaseHTTPRequestHandler):
-    """Snipcart's validation call, for the one key and request token of events/snipcart."""
+    """A stand-in for Snipcart's validation call that knows the key and the request token of events/snipcart."""
 
     def do_GET(self) -> None:
         key = "Basic " + base64.b64encode(b"local-key:").decode()
@@ -118,7 +121,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def ministack(scratch: pathlib.Path):
-    """A ministack of our own; gives its URL, and shows its last lines when something fails."""
+    """Runs a ministack and yields its URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     settings = os.environ | {
@@ -140,7 +143,7 @@ def ministack(scratch: pathlib.Path):
         else:
             raise SystemExit(f"ministack does not listen on port {port}")
         if process.poll() is not None:
-            raise SystemExit("ministack has ended: " + (scratch / "ministack.log").read_text()[-2000:])
+            raise SystemExit("ministack has exited: " + (scratch / "ministack.log").read_text()[-2000:])
         yield url
     finally:
         process.terminate()
@@ -151,7 +154,7 @@ def ministack(scratch: pathlib.Path):
 
 
 class Deployment:
-    """The stack in ministack."""
+    """A deployed stack in ministack."""
 
     def __init__(self, url: str, snipcart: str):
         os.environ |= {
@@ -170,7 +173,7 @@ class Deployment:
             text, found = re.subn(rf"(AWS_ENDPOINT_URL_{service}:) ''", rf"\1 {url}", text)
             if not found:
                 raise SystemExit(f"the built template declares no empty AWS_ENDPOINT_URL_{service}")
-        # The template itself lets nothing but https pass.
+        # The parameter of the template accepts only https.
         text, found = re.subn(r"SNIPCART_API_URL:\s*(?:!Ref SnipcartApiUrl|\n\s*Ref: SnipcartApiUrl)", f"SNIPCART_API_URL: {snipcart}", text)
         if not found:
             raise SystemExit("the built template has no SNIPCART_API_URL")
@@ -182,20 +185,20 @@ class Deployment:
         return boto3.client(service, config=config)
 
     def deploy(self, **parameters: str) -> str:
-        """`sam deploy` with samconfig.toml, and what it says."""
+        """Runs `sam deploy` with samconfig.toml, and returns its output."""
         command = ["sam", "deploy", "--template-file", str(self.template), "--config-file", str(ROOT / "samconfig.toml")]
         command += ["--no-confirm-changeset", "--no-progressbar", "--parameter-overrides"]
         command += [f"{name}={value}" for name, value in (PARAMETERS | parameters).items()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, cwd=ROOT)
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         if done.returncode:
-            raise SystemExit(f"sam deploy failed:\n{said[-6000:]}")
+            raise SystemExit(f"sam deploy failed:\n{output[-6000:]}")
         stack = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-        return said
+        return output
 
     def resources(self) -> dict[str, str]:
-        """The physical id of each resource, by its name in the template."""
+        """Returns the physical id of each resource by its logical id."""
         found = {}
         for page in self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=STACK):
             for resource in page["StackResourceSummaries"]:
@@ -204,25 +207,25 @@ class Deployment:
         return found
 
     def invoke(self, function: str, payload: dict) -> dict:
-        """Invokes the deployed alias."""
+        """Invokes a function or its alias, and returns the answer."""
         answer = self.client("lambda").invoke(FunctionName=function, Payload=json.dumps(payload))
-        said = json.load(answer["Payload"])
+        body = json.load(answer["Payload"])
         if "FunctionError" in answer:
-            raise RuntimeError(f"{function} failed: {said}")
-        return said
+            raise RuntimeError(f"{function} failed: {body}")
+        return body
 
 
 def events(provider: str) -> list[pathlib.Path]:
     return sorted(path for path in (ROOT / "events" / provider).glob("*.json") if not path.name.endswith(".normalized.json"))
 
 
-def answered(deployment: Deployment, function: str, event: pathlib.Path) -> tuple[int, dict]:
+def send_event(deployment: Deployment, function: str, event: pathlib.Path) -> tuple[int, dict]:
     answer = deployment.invoke(function, json.loads(event.read_text()))
     return answer["statusCode"], json.loads(answer["body"])
 
 
-def drained(deployment: Deployment, expected: int) -> list[dict]:
-    """The messages of the deployed queue: waits for as many as are expected, then for one that should not be there."""
+def receive_messages(deployment: Deployment, expected: int) -> list[dict]:
+    """Receives messages until the expected number has arrived and the queue is empty."""
     sqs, found = deployment.client("sqs"), []
     until = time.monotonic() + 60
     while time.monotonic() < until:
@@ -238,7 +241,7 @@ def drained(deployment: Deployment, expected: int) -> list[dict]:
     return found
 
 
-def deployed_as_described(deployment: Deployment) -> None:
+def check_resources(deployment: Deployment) -> None:
     for provider in PROVIDERS:
         name = provider.capitalize()
         query = "?token={token}" if provider in ("aboutyou", "cartum", "selldone") else ""
@@ -250,30 +253,30 @@ def deployed_as_described(deployment: Deployment) -> None:
     indexes = {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
     check("the table's indexes", indexes ^ {"by_order", "work", "by_hour"})
     alarms = deployment.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
-    per_provider = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused wrong-credentials misconfigured unavailable quarantined mapping-failed conflicts drift silence".split()}
-    whole = {f"{STACK}-{a}" for a in "api-5xx outbox-age failed quarantined expiring-quarantined dead-letters redrive-errors redrive-dead-letters".split()}
-    check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ (per_provider | whole))
-    mute = [a["AlarmName"] for a in alarms if a["AlarmActions"] != [deployment.outputs["AlarmTopic"]] or len(a.get("AlarmDescription", "")) < 80]
-    check("each alarm goes to the alarm topic and says what to do", mute)
-    # CloudWatch's own limits.
+    of_providers = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused wrong-credentials misconfigured unavailable quarantined mapping-failed conflicts drift silence".split()}
+    of_stack = {f"{STACK}-{a}" for a in "api-5xx outbox-age failed quarantined expiring-quarantined dead-letters redrive-errors redrive-dead-letters".split()}
+    check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ (of_providers | of_stack))
+    unclear = [a["AlarmName"] for a in alarms if a["AlarmActions"] != [deployment.outputs["AlarmTopic"]] or len(a.get("AlarmDescription", "")) < 80]
+    check("each alarm notifies the alarm topic and has a description", unclear)
+    # CloudWatch's limits.
     long = [a["AlarmName"] for a in alarms if a["Period"] * a["EvaluationPeriods"] > (604800 if a["Period"] >= 3600 else 86400)]
-    check("each alarm looks back no further than CloudWatch can", long)
+    check("each alarm stays within CloudWatch's limits", long)
     body = deployment.client("cloudwatch").get_dashboard(DashboardName=f"{STACK}-us-east-1")["DashboardBody"]
     shown = json.loads(body)["widgets"]
     listed = next(widget for widget in shown if widget["type"] == "alarm")["properties"]["alarms"]
-    check("the dashboard shows every alarm", {arn.split(":alarm:")[1] for arn in listed} ^ (per_provider | whole))
+    check("the dashboard shows every alarm", {arn.split(":alarm:")[1] for arn in listed} ^ (of_providers | of_stack))
     left = re.findall(r"\$\{(?!PROP)[^}]*\}", body)
-    check("the dashboard has nothing left to fill in", left)
+    check("the dashboard has no unresolved placeholders", left)
 
 
-def parameters_are_listed(deployment: Deployment) -> None:
-    """A parameter that a function sees and its PARAMETERS leave out would never reach the alias."""
+def check_function_parameters(deployment: Deployment) -> None:
+    """Checks PARAMETERS of each function: SAM publishes no new version for a parameter that is not listed."""
     template = yaml.safe_load(deployment.template.read_text())
 
     def refs(node: object) -> set[str]:
         if isinstance(node, dict):
             named = {node["Ref"]} if isinstance(node.get("Ref"), str) else set()
-            # An Fn::If names a condition, whose own parameters count too.
+            # An Fn::If names a condition, whose parameters count too.
             if isinstance(node.get("Fn::If"), list):
                 named |= refs(template["Conditions"][node["Fn::If"][0]])
             if isinstance(node.get("Condition"), str) and len(node) == 1:
@@ -281,7 +284,7 @@ def parameters_are_listed(deployment: Deployment) -> None:
             return named.union(*map(refs, node.values()))
         return set().union(*map(refs, node)) if isinstance(node, list) else set()
 
-    # Where the code differs too, or the function does not.
+    # A new architecture changes the code too, and the other two do not change the function.
     elsewhere = {"Architecture", "GradualDeployment", "GradualDeploymentType"}
     forgotten = {}
     for name, resource in template["Resources"].items():
@@ -290,53 +293,53 @@ def parameters_are_listed(deployment: Deployment) -> None:
             listed = refs(properties["Environment"]["Variables"].pop("PARAMETERS"))
             seen = (refs(properties) | refs(template["Globals"]["Function"])) & set(template["Parameters"])
             forgotten |= {name: left for left in [{one for one in seen - elsewhere - listed if not one.startswith("Enable")}] if left}
-    check("each function's PARAMETERS name every parameter that it sees", forgotten)
+    check("PARAMETERS of each function lists every parameter that the function depends on", forgotten)
 
 
-def schedule_as_described(deployment: Deployment) -> None:
+def check_schedule(deployment: Deployment) -> None:
     scheduler = deployment.client("scheduler")
     schedules = [scheduler.get_schedule(Name=found["Name"]) for found in scheduler.list_schedules()["Schedules"]]
     check("one schedule", None if len(schedules) == 1 else [schedule["Name"] for schedule in schedules])
     target = schedules[0]["Target"]
-    check("it invokes redrive's alias", None if target["Arn"] == deployment.outputs["Redrive"] else target["Arn"])
-    check("it has a dead-letter target", None if target.get("DeadLetterConfig", {}).get("Arn") else target)
+    check("the schedule invokes redrive's alias", None if target["Arn"] == deployment.outputs["Redrive"] else target["Arn"])
+    check("the schedule has a dead-letter queue", None if target.get("DeadLetterConfig", {}).get("Arn") else target)
 
 
-def answered_with_secret(deployment: Deployment, alias: str, event: pathlib.Path) -> tuple[int, dict]:
-    """The answer to an event, once the environment has read the secret: it asks for one that named no shop at most every 5 seconds."""
+def send_once_secret_is_read(deployment: Deployment, alias: str, event: pathlib.Path) -> tuple[int, dict]:
+    """Sends an event until the environment has read the new secret, which it does at most every 5 seconds."""
     until = time.monotonic() + 30
     while True:
-        status, body = answered(deployment, alias, event)
+        status, body = send_event(deployment, alias, event)
         if status != 500 or time.monotonic() > until:
             return status, body
         time.sleep(0.5)
 
 
-def taken(deployment: Deployment, resources: dict[str, str]) -> dict[str, pathlib.Path]:
-    """Every event to its deployed function; gives the accepted ones by their id."""
+def check_deliveries(deployment: Deployment, resources: dict[str, str]) -> dict[str, pathlib.Path]:
+    """Sends every event to its deployed function, and returns the accepted ones by their id."""
     calls = [(provider, event) for provider in PROVIDERS for event in events(provider)]
     aliases = {provider: resources[f"{provider.capitalize()}FunctionAliaslive"] for provider in PROVIDERS}
     accepted, wrong = {}, []
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        answers = pool.map(lambda call: answered_with_secret(deployment, aliases[call[0]], call[1]), calls)
+        answers = pool.map(lambda call: send_once_secret_is_read(deployment, aliases[call[0]], call[1]), calls)
         for (_, event), (status, body) in zip(calls, answers, strict=True):
             statuses = {"accepted"} if event.with_suffix(".normalized.json").exists() else {"unsupported", "quarantined"}
             if status != 200 or body.get("status") not in statuses:
                 wrong.append(f"{event.relative_to(ROOT)}: {status} {body}")
             elif body["status"] == "accepted":
                 accepted[body["event_id"]] = event
-    check(f"{len(calls)} events, each answered as it should be", "\n".join(wrong))
+    check(f"{len(calls)} events, each with the expected answer", "\n".join(wrong))
     event = ROOT / "events" / "selldone" / "checkout-order.json"
-    answer = answered(deployment, aliases["selldone"], event)
+    answer = send_event(deployment, aliases["selldone"], event)
     check("the same event again is a duplicate", None if answer[1].get("status") == "duplicate" else answer)
     forged = json.loads(event.read_text())
     forged["rawQueryString"] = "token=another-token-of-some-length"
     answer = deployment.invoke(aliases["selldone"], forged)
-    check("a forged one is refused", None if answer["statusCode"] == 401 else answer)
+    check("an event with a wrong token is refused", None if answer["statusCode"] == 401 else answer)
     return accepted
 
 
-def kept(deployment: Deployment, accepted: dict[str, pathlib.Path]) -> None:
+def check_storage(deployment: Deployment, accepted: dict[str, pathlib.Path]) -> None:
     dynamodb = deployment.client("dynamodb")
     states: dict[str, int] = {}
     for event_id in accepted:
@@ -346,19 +349,19 @@ def kept(deployment: Deployment, accepted: dict[str, pathlib.Path]) -> None:
         state = found.get("state", {}).get("S", "missing")
         states[state] = states.get(state, 0) + 1
     check(f"{len(accepted)} items in the deployed table, published", None if states == {"published": len(accepted)} else states)
-    messages = drained(deployment, len(accepted))
+    messages = receive_messages(deployment, len(accepted))
     published = [json.loads(message["Message"])["id"] for message in messages]
     check(f"{len(accepted)} messages in the deployed queue", set(published) ^ set(accepted) or len(published) - len(accepted))
 
 
-def redriven(deployment: Deployment, accepted: dict[str, pathlib.Path]) -> None:
+def check_redrive(deployment: Deployment, accepted: dict[str, pathlib.Path]) -> None:
     redrive, table = deployment.outputs["Redrive"], deployment.outputs["Table"]
     answer = deployment.invoke(redrive, {"redrive": {}})
-    check("redrive finds nothing to do", None if answer.get("done") and not answer.get("published") else answer)
+    check("redrive finds an empty outbox", None if answer.get("done") and not answer.get("published") else answer)
     event_id = next(iter(accepted))
     answer = deployment.invoke(redrive, {"get": {"event_id": event_id}})
     check("redrive shows an event", None if event_id in json.dumps(answer) else answer)
-    # As it stands when a function has died between the two: stored, not published.
+    # The state that a function leaves when it is killed after it has stored the event.
     deployment.client("dynamodb").update_item(
         TableName=table,
         Key={"pk": {"S": event_id}, "sk": {"S": "head"}},
@@ -371,13 +374,13 @@ def redriven(deployment: Deployment, accepted: dict[str, pathlib.Path]) -> None:
         },
     )
     answer = deployment.invoke(redrive, {"redrive": {}})
-    check("redrive publishes what waits", None if answer.get("published") == 1 else answer)
-    ids = [json.loads(message["Message"])["id"] for message in drained(deployment, 1)]
-    check("and its message comes", None if ids == [event_id] else ids)
+    check("redrive publishes a pending event", None if answer.get("published") == 1 else answer)
+    ids = [json.loads(message["Message"])["id"] for message in receive_messages(deployment, 1)]
+    check("the message of the event arrives", None if ids == [event_id] else ids)
 
 
-def told(deployment: Deployment, resources: dict[str, str]) -> None:
-    """The deployed functions' log groups: metrics as CloudWatch reads them, and no token."""
+def check_logs(deployment: Deployment, resources: dict[str, str]) -> None:
+    """Checks the log groups of the deployed functions: they have metrics for CloudWatch, and no token."""
     logs = deployment.client("logs")
     for provider in PROVIDERS:
         group = resources[f"{provider.capitalize()}Logs"]
@@ -387,62 +390,62 @@ def told(deployment: Deployment, resources: dict[str, str]) -> None:
         metrics = [json.loads(line) for line in lines if line.startswith("{") and '"_aws"' in line]
         deliveries = sum("Deliveries" in line for line in metrics)
         namespaces = {m["Namespace"] for line in metrics for m in line["_aws"]["CloudWatchMetrics"]}
-        check(f"{provider} tells of its deliveries in the stack's namespace", None if deliveries and namespaces == {f"order-webhooks/{STACK}"} else (len(lines), namespaces))
+        check(f"{provider} writes metrics of its deliveries in the stack's namespace", None if deliveries and namespaces == {f"order-webhooks/{STACK}"} else (len(lines), namespaces))
         sets = {tuple(map(tuple, m["Dimensions"])) for line in metrics if "Deliveries" in line for m in line["_aws"]["CloudWatchMetrics"]}
         check(f"{provider} counts deliveries by provider and by shop", sets ^ {(("provider",), ("provider", "shop"))})
-        check(f"{provider} tells no token", [line for line in lines if "local-development-token" in line or "local-key" in line or "local-secret" in line])
+        check(f"{provider} logs no token", [line for line in lines if "local-development-token" in line or "local-key" in line or "local-secret" in line])
 
 
-def ran(*command: str) -> str:
-    """What a command of the README prints; empty, and told as a failure, where it fails."""
+def run(*command: str) -> str:
+    """Runs a documented command, and returns its output, or "" after a failed check."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, cwd=ROOT)
     check(" ".join(command[:4]), done.stderr[-1500:] or "it failed" if done.returncode else None)
     return "" if done.returncode else done.stdout
 
 
-def operated(deployment: Deployment, resources: dict[str, str]) -> None:
-    """The README's commands for a deployed stack, as an operator types them."""
-    outputs = json.loads(ran("sam", "list", "stack-outputs", "--stack-name", STACK, "--output", "json") or "[]")
-    check("and it lists them all", deployment.outputs.keys() ^ {output["OutputKey"] for output in outputs})
-    shown = json.loads(ran("cargo", "local", "show", "selldone", "main", "1001", "--stack", STACK) or "{}")
-    check("and it shows the order", None if shown.get("events") else shown)
+def check_operator_commands(deployment: Deployment, resources: dict[str, str]) -> None:
+    """Runs the documented commands for a deployed stack."""
+    outputs = json.loads(run("sam", "list", "stack-outputs", "--stack-name", STACK, "--output", "json") or "[]")
+    check("sam list shows all outputs", deployment.outputs.keys() ^ {output["OutputKey"] for output in outputs})
+    shown = json.loads(run("cargo", "local", "show", "selldone", "main", "1001", "--stack", STACK) or "{}")
+    check("cargo local show finds the order", None if shown.get("events") else shown)
     unread = ROOT / "events" / "snipcart" / "unknown-event.json"
-    _, said = answered(deployment, resources["SnipcartFunctionAliaslive"], unread)
-    for task in (["requeue"], ["reprocess"], ["dismiss", said["event_id"]]):
-        answer = json.loads(ran("cargo", "local", *task, "--stack", STACK) or "{}")
-    check("and what it dismisses is one", None if answer.get("dismissed") == 1 else answer)
+    _, answer = send_event(deployment, resources["SnipcartFunctionAliaslive"], unread)
+    for task in (["requeue"], ["reprocess"], ["dismiss", answer["event_id"]]):
+        answer = json.loads(run("cargo", "local", *task, "--stack", STACK) or "{}")
+    check("one delivery is dismissed", None if answer.get("dismissed") == 1 else answer)
 
 
-def went_back(deployment: Deployment, before: str) -> None:
-    """The README's way back to the version before."""
+def check_rollback(deployment: Deployment, before: str) -> None:
+    """Returns to the version before, as documented."""
     function = deployment.resources()["SelldoneFunction"]
-    ran("aws", "lambda", "update-alias", "--function-name", function, "--name", "live", "--function-version", before)
+    run("aws", "lambda", "update-alias", "--function-name", function, "--name", "live", "--function-version", before)
     alias = deployment.client("lambda").get_alias(FunctionName=function, Name="live")
-    check("and the alias is back", None if alias["FunctionVersion"] == before else alias)
+    check("the alias points to the version before", None if alias["FunctionVersion"] == before else alias)
 
 
-def removed(deployment: Deployment) -> None:
-    """What a stack leaves, and how that goes too."""
+def check_removal(deployment: Deployment) -> None:
+    """Deletes the stack, then the resources that it retains."""
     table, secret = deployment.outputs["Table"], deployment.outputs["CartumSecret"]
     dynamodb = deployment.client("dynamodb")
-    ran("sam", "delete", "--stack-name", STACK, "--no-prompts", "--region", "us-east-1")
+    run("sam", "delete", "--stack-name", STACK, "--no-prompts", "--region", "us-east-1")
     tables = dynamodb.list_tables()["TableNames"]
-    check("the table stays when the stack is deleted", None if table in tables else tables)
-    ran("aws", "dynamodb", "update-table", "--table-name", table, "--no-deletion-protection-enabled")
-    ran("aws", "dynamodb", "delete-table", "--table-name", table)
-    check("and goes when it is told to", None if table not in dynamodb.list_tables()["TableNames"] else table)
-    ran("aws", "secretsmanager", "delete-secret", "--secret-id", secret)
+    check("the table is retained when the stack is deleted", None if table in tables else tables)
+    run("aws", "dynamodb", "update-table", "--table-name", table, "--no-deletion-protection-enabled")
+    run("aws", "dynamodb", "delete-table", "--table-name", table)
+    check("the table can be deleted", None if table not in dynamodb.list_tables()["TableNames"] else table)
+    run("aws", "secretsmanager", "delete-secret", "--secret-id", secret)
 
 
-def refused(deployment: Deployment) -> None:
-    """A wrong parameter is refused by the template, not at run time."""
+def check_wrong_parameters(deployment: Deployment) -> None:
+    """Checks that the template refuses wrong values of each parameter."""
     cloudformation = deployment.client("cloudformation")
     s3 = deployment.client("s3")
     bucket = next(b["Name"] for b in s3.list_buckets()["Buckets"] if "sam" in b["Name"])
     template = cloudformation.get_template(StackName=STACK, TemplateStage="Original")["TemplateBody"]
     s3.put_object(Bucket=bucket, Key="refused.template", Body=template if isinstance(template, str) else json.dumps(template))
     url = f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}/refused.template"
-    let_pass = []
+    accepted = []
     for name, value in WRONG:
         try:
             cloudformation.create_change_set(
@@ -453,21 +456,21 @@ def refused(deployment: Deployment) -> None:
                 Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
                 Parameters=[{"ParameterKey": name, "ParameterValue": value}],
             )
-            let_pass.append(f"{name}={value}")
+            accepted.append(f"{name}={value}")
         except botocore.exceptions.ClientError as error:
             if name not in str(error):
-                let_pass.append(f"{name}={value}: {error}")
-    check(f"{len(WRONG)} wrong parameters, each refused by its name", let_pass)
+                accepted.append(f"{name}={value}: {error}")
+    check(f"{len(WRONG)} wrong values, each refused with the name of its parameter", accepted)
     declared = {parameter["ParameterKey"] for parameter in cloudformation.get_template_summary(TemplateURL=url)["Parameters"]}
     tried = {name for name, _ in WRONG}
-    # The other providers' are made like Selldone's.
+    # The parameters of all providers have the same form.
     tried |= {name.replace("Selldone", provider.capitalize()) for name in tried for provider in PROVIDERS}
-    check("every parameter has a value that it refuses", declared ^ (tried & declared))
+    check("every parameter is tried with a wrong value", declared ^ (tried & declared))
 
 
 def main() -> int:
     if not (BUILT / "template.yaml").exists():
-        print("there is nothing to deploy: sam build --build-dir target/ci/x86_64 --parameter-overrides Architecture=x86_64", file=sys.stderr)
+        print("there is no build to deploy: sam build --build-dir target/ci/x86_64 --parameter-overrides Architecture=x86_64", file=sys.stderr)
         return 2
     snipcart = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Snipcart)
     threading.Thread(target=snipcart.serve_forever, daemon=True).start()
@@ -476,43 +479,43 @@ def main() -> int:
         try:
             deployment.deploy()
             print(f"ok     sam deploy: {len(deployment.resources())} resources", flush=True)
-            deployed_as_described(deployment)
-            schedule_as_described(deployment)
-            parameters_are_listed(deployment)
+            check_resources(deployment)
+            check_schedule(deployment)
+            check_function_parameters(deployment)
             resources = deployment.resources()
-            status, _ = answered(deployment, resources["SelldoneFunctionAliaslive"], events("selldone")[0])
-            check("with the secret as created every delivery is answered 500", None if status == 500 else status)
+            status, _ = send_event(deployment, resources["SelldoneFunctionAliaslive"], events("selldone")[0])
+            check("while the secret names no shop, a delivery is answered 500", None if status == 500 else status)
             for provider, shop in SECRETS.items():
                 secret = deployment.outputs[f"{provider.capitalize()}Secret"]
                 value = json.dumps({"shops": {"main": shop}})
-                ran("aws", "secretsmanager", "put-secret-value", "--secret-id", secret, "--secret-string", value)
-            accepted = taken(deployment, resources)
-            kept(deployment, accepted)
-            redriven(deployment, accepted)
-            told(deployment, resources)
-            operated(deployment, resources)
+                run("aws", "secretsmanager", "put-secret-value", "--secret-id", secret, "--secret-string", value)
+            accepted = check_deliveries(deployment, resources)
+            check_storage(deployment, accepted)
+            check_redrive(deployment, accepted)
+            check_logs(deployment, resources)
+            check_operator_commands(deployment, resources)
             live = {"FunctionName": resources["SelldoneFunction"], "Name": "live"}
             before = deployment.client("lambda").get_alias(**live)["FunctionVersion"]
-            said = deployment.deploy()
-            check("a second deploy changes nothing", None if "No changes to deploy" in said else said[-2000:])
-            refused(deployment)
+            output = deployment.deploy()
+            check("a second deploy changes nothing", None if "No changes to deploy" in output else output[-2000:])
+            check_wrong_parameters(deployment)
             arn = deployment.outputs["CartumSecret"]
             deployment.deploy(EnableDeeple="false", SilenceHours="0", QueueAgeSeconds="3600", SelldoneSecretArn=arn)
             left = deployment.resources()
-            check("a provider that is not enabled has no resource", [name for name in left if name.startswith("Deeple")])
-            check("nor an output", [name for name in deployment.outputs if name.startswith("Deeple")])
-            check("without SilenceHours nothing watches for silence", [name for name in left if name.endswith("Silence")])
-            check("with QueueAgeSeconds the queue's age is watched", None if "QueueAge" in left else sorted(left))
+            check("a disabled provider has no resource", [name for name in left if name.startswith("Deeple")])
+            check("a disabled provider has no output", [name for name in deployment.outputs if name.startswith("Deeple")])
+            check("with SilenceHours=0 there is no silence alarm", [name for name in left if name.endswith("Silence")])
+            check("with QueueAgeSeconds there is a queue-age alarm", None if "QueueAge" in left else sorted(left))
             given = deployment.outputs["SelldoneSecret"] == arn and "SelldoneSecret" not in left
-            check("a secret that exists is used", None if given else deployment.outputs["SelldoneSecret"])
+            check("an existing secret is used", None if given else deployment.outputs["SelldoneSecret"])
             settings = deployment.client("lambda").get_function_configuration(FunctionName=left["SelldoneFunctionAliaslive"])
             used = settings["Environment"]["Variables"]["SECRETS"]
-            check("and the alias follows, though the code is the same", None if used == arn else used)
-            went_back(deployment, before)
-            removed(deployment)
+            check("the alias moves to the new secret, although the code is the same", None if used == arn else used)
+            check_rollback(deployment, before)
+            check_removal(deployment)
         finally:
             deployment.template.unlink(missing_ok=True)
-    print("nothing failed" if not failures else f"{failures} failed")
+    print(f"{failures} failed")
     return 1 if failures else 0
 
 

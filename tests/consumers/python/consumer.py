@@ -1,8 +1,8 @@
-"""Reads order events from a queue and prints a line for each order that changes.
+"""Reads order events from a queue, and prints a line for each order that changes.
 
     QUEUE_URL=... python consumer.py
 
-Region, credentials and endpoint are taken where the AWS SDK takes them.
+The AWS SDK finds region, credentials and endpoint as usual.
 """
 
 import json
@@ -13,31 +13,32 @@ import boto3
 
 SCHEMA = "urn:order-webhooks:order-event:v1"
 
-# Here a restart begins anew. In production both are tables of one database: `handled` with the event's id as its primary key, and
-# one row for each order. The id is inserted in the transaction that changes the order, so that neither is there without the other;
-# an id can go once its message can come no more: after the longest replay that is asked for.
+# This state is lost at a restart. In production, keep both in one database: `handled` as a table with the event's id
+# as its primary key, and one row for each order. Insert the id in the transaction that changes the order, so that
+# neither is stored without the other. An id may be deleted when its message cannot arrive any more: after the longest
+# time that you may replay.
 handled: set[str] = set()
 orders: dict[str, "Order"] = {}
 
 
 class Order:
-    """What is known of an order: each fact, and the place in time of the event that said it."""
+    """The known facts of an order, each with the position of the event that stated it."""
 
     def __init__(self):
         self.events = 0
         self.facts: dict[str, tuple[tuple[str, str, str], str]] = {}
 
     def apply(self, event: dict):
-        """A later event wins, whenever it arrives. What it does not say stands as an earlier one said it."""
+        """Applies an event. The latest event that states a fact wins, in whatever order events arrive."""
         order = event["data"]["order"]
-        said = {
+        stated = {
             "status": order["status"],
             "payment": order["payment_status"],
             "total": order["totals"]["total"],  # an exact decimal: never a float
             "currency": order["currency"],
         }
         place = place_in_time(event)
-        for fact, value in said.items():
+        for fact, value in stated.items():
             if value is not None and (fact not in self.facts or place > self.facts[fact][0]):
                 self.facts[fact] = (place, value)
         self.events += 1
@@ -50,9 +51,9 @@ class Order:
 
 
 def place_in_time(event: dict) -> tuple[str, str, str]:
-    """By `order.updated_at`, then `time`; an event that has no `updated_at` stands at its `time`. The id settles a tie.
+    """Returns the sort key of an event: `order.updated_at` (or `time` if it is absent), then `time`, then the id.
 
-    Compared as text, which is exact: a datetime ends at microseconds. Without the Z, "52" comes before "52.5".
+    Times are compared as text, because a datetime has only microseconds. Without the Z, "52" sorts before "52.5".
     """
     time = event["time"].rstrip("Z")
     updated_at = event["data"]["order"]["updated_at"]
@@ -60,16 +61,16 @@ def place_in_time(event: dict) -> tuple[str, str, str]:
 
 
 def handle(body: str):
-    """Takes one message. An error leaves it in the queue."""
+    """Handles one message. An error leaves it in the queue."""
     envelope = json.loads(body)
     event = json.loads(envelope["Message"])
     if event["dataschema"] != SCHEMA:
         raise ValueError("another version of the event")
-    # A replay is no other case: the attribute `replay` in envelope["MessageAttributes"] tells, but the id is the same.
+    # A replay needs no special case: it has its original id, and the attribute envelope["MessageAttributes"]["replay"].
     if event["id"] in handled:
         return
     order = event["data"]["order"]["id"]
-    # A test order is nobody's order; and some events name items only, and no order.
+    # Test orders are not real orders, and some events only name items.
     if not event["data"]["test"] and order is not None:
         key = f"{event['source']}/{order}"
         view = orders.setdefault(key, Order())
@@ -87,10 +88,10 @@ def main():
             try:
                 handle(message["Body"])
             except Exception as error:
-                # Not deleted: it comes again, and then goes to the queue's dead-letter queue. What is in it is not logged.
+                # Not deleted: SQS delivers it again, then dead-letters it. Its content is not logged.
                 print(f"message {message['MessageId']} stays in the queue: {type(error).__name__}", file=sys.stderr)
                 continue
-            # Only now: a crash before this line means the message comes again, and its id is known.
+            # After a crash before this line, the message arrives again, and its id is already handled.
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
 

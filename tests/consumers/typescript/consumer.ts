@@ -1,9 +1,9 @@
 /**
- * Reads order events from a queue and prints a line for each order that changes.
+ * Reads order events from a queue, and prints a line for each order that changes.
  *
  *     QUEUE_URL=... npm start
  *
- * Region, credentials and endpoint are taken where the AWS SDK takes them.
+ * The AWS SDK finds region, credentials and endpoint as usual.
  */
 import { DeleteMessageCommand, ReceiveMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 // Generated from the event's JSON Schema by `npm run types`.
@@ -14,28 +14,29 @@ const SCHEMA = "urn:order-webhooks:order-event:v1";
 type Place = readonly [updatedAt: string, time: string, id: string];
 type Fact = "status" | "payment" | "total" | "currency";
 
-// Here a restart begins anew. In production both are tables of one database: `handled` with the event's id as its primary key, and
-// one row for each order. The id is inserted in the transaction that changes the order, so that neither is there without the other;
-// an id can go once its message can come no more: after the longest replay that is asked for.
+// This state is lost at a restart. In production, keep both in one database: `handled` as a table with the event's id
+// as its primary key, and one row for each order. Insert the id in the transaction that changes the order, so that
+// neither is stored without the other. An id may be deleted when its message cannot arrive any more: after the
+// longest time that you may replay.
 const handled = new Set<string>();
 const orders = new Map<string, Order>();
 
-/** What is known of an order: each fact, and the place in time of the event that said it. */
+/** The known facts of an order, each with the position of the event that stated it. */
 class Order {
   #events = 0;
   readonly #facts = new Map<Fact, { place: Place; value: string }>();
 
-  /** A later event wins, whenever it arrives. What it does not say stands as an earlier one said it. */
+  /** Applies an event. The latest event that states a fact wins, in whatever order events arrive. */
   apply(event: OrderEvent): void {
     const { order } = event.data;
-    const said: Record<Fact, string | null | undefined> = {
+    const stated: Record<Fact, string | null | undefined> = {
       status: order.status,
       payment: order.payment_status,
       total: order.totals.total, // an exact decimal: never a number
       currency: order.currency,
     };
     const place = placeInTime(event);
-    for (const [fact, value] of Object.entries(said) as [Fact, string | null | undefined][]) {
+    for (const [fact, value] of Object.entries(stated) as [Fact, string | null | undefined][]) {
       const known = this.#facts.get(fact);
       if (value != null && (known === undefined || isLater(place, known.place))) {
         this.#facts.set(fact, { place, value });
@@ -51,9 +52,9 @@ class Order {
 }
 
 /**
- * By `order.updated_at`, then `time`; an event that has no `updated_at` stands at its `time`. The id settles a tie.
+ * Returns the sort key of an event: `order.updated_at` (or `time` if it is absent), then `time`, then the id.
  *
- * Compared as text, which is exact: a Date ends at milliseconds. Without the Z, "52" comes before "52.5".
+ * Times are compared as text, because a Date has only milliseconds. Without the Z, "52" sorts before "52.5".
  */
 function placeInTime(event: OrderEvent): Place {
   const time = event.time.replace(/Z$/, "");
@@ -66,15 +67,15 @@ function isLater(one: Place, other: Place): boolean {
   return one[2] > other[2];
 }
 
-/** Takes one message. An error leaves it in the queue. */
+/** Handles one message. An error leaves it in the queue. */
 function handle(body: string | undefined): void {
   const envelope = JSON.parse(body ?? "") as { Message: string };
   const event = JSON.parse(envelope.Message) as OrderEvent;
   if (event.dataschema !== SCHEMA) throw new RangeError("another version of the event");
-  // A replay is no other case: the attribute `replay` in envelope.MessageAttributes tells, but the id is the same.
+  // A replay needs no special case, because it has the same id. Its attribute is envelope.MessageAttributes.replay.
   if (handled.has(event.id)) return;
   const order = event.data.order.id;
-  // A test order is nobody's order; and some events name items only, and no order.
+  // Test orders are not real orders, and some events only name items.
   if (!event.data.test && order != null) {
     const key = `${event.source}/${order}`;
     const view = orders.get(key) ?? new Order();
@@ -94,11 +95,11 @@ for (;;) {
     try {
       handle(message.Body);
     } catch (error) {
-      // Not deleted: it comes again, and then goes to the queue's dead-letter queue. What is in it is not logged.
+      // Not deleted: SQS delivers it again, then dead-letters it. Its content is not logged.
       console.error(`message ${message.MessageId} stays in the queue: ${error instanceof Error ? error.name : "error"}`);
       continue;
     }
-    // Only now: a crash before this line means the message comes again, and its id is known.
+    // After a crash before this line, the message arrives again, and its id is already handled.
     await sqs.send(new DeleteMessageCommand({ QueueUrl, ReceiptHandle: message.ReceiptHandle }));
   }
 }

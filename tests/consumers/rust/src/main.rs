@@ -1,11 +1,11 @@
-//! Reads order events from a queue and prints a line for each order that changes.
+//! Reads order events from a queue, and prints a line for each order that changes.
 //!
 //! ```sh
 //! QUEUE_URL=... cargo run --package consumer
 //! ```
 //!
-//! Region, credentials and endpoint are taken where the AWS SDK takes them.
-#![allow(clippy::print_stdout, reason = "lines on standard output are what it is for")]
+//! The AWS SDK finds region, credentials and endpoint as usual.
+#![allow(clippy::print_stdout, reason = "a line on standard output is the result")]
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -21,22 +21,22 @@ use shared::money::Currency;
 
 const SCHEMA: &str = "urn:order-webhooks:order-event:v1";
 
-/// What SNS wraps a message in. A replay can be told by its message attribute `replay`, but its id is the same.
+/// The envelope of SNS. A replay has the message attribute `replay` and its original id, so it needs no special case.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Envelope {
     message: String,
 }
 
-/// By `order.updated_at`, then `time`; an event that has no `updated_at` stands at its `time`. The id settles a tie.
+/// The sort key of an event: `order.updated_at` (or `time` if it is absent), then `time`, then the id.
 type Place = (Timestamp, Timestamp, String);
 
-/// A fact, and the place in time of the event that said it.
+/// A fact, and the position of the event that stated it.
 #[derive(Default)]
 struct Fact(Option<(Place, String)>);
 
 impl Fact {
-    /// A later event wins, whenever it arrives. What it does not say stands as an earlier one said it.
+    /// Applies a value. The latest event that states a fact wins, in whatever order events arrive.
     fn say(&mut self, place: &Place, value: Option<impl fmt::Display>) {
         let is_later = self.0.as_ref().is_none_or(|(known, _)| place > known);
         if let Some(value) = value.filter(|_| is_later) {
@@ -51,7 +51,7 @@ impl fmt::Display for Fact {
     }
 }
 
-/// What is known of an order.
+/// The known facts of an order.
 #[derive(Default)]
 struct Order {
     status: Fact,
@@ -90,9 +90,10 @@ impl fmt::Display for Order {
     }
 }
 
-/// Here a restart begins anew. In production both are tables of one database: `handled` with the event's id as its primary key, and
-/// one row for each order. The id is inserted in the transaction that changes the order, so that neither is there without the
-/// other; an id can go once its message can come no more: after the longest replay that is asked for.
+/// This state is lost at a restart. In production, keep both in one database: `handled` as a table with the event's
+/// id as its primary key, and one row for each order. Insert the id in the transaction that changes the order, so
+/// that neither is stored without the other. An id may be deleted when its message cannot arrive any more: after the
+/// longest time that you may replay.
 #[derive(Default)]
 struct View {
     handled: HashSet<String>,
@@ -100,7 +101,7 @@ struct View {
 }
 
 impl View {
-    /// Takes one message. An error leaves it in the queue; a word that these types do not know yet is one.
+    /// Handles one message. An error leaves it in the queue; a word that these types do not know is an error.
     fn handle(&mut self, body: &str) -> Result<(), Box<dyn Error>> {
         let envelope: Envelope = serde_json::from_str(body)?;
         let event: OrderEvent = serde_json::from_str(&envelope.message)?;
@@ -110,7 +111,7 @@ impl View {
         if self.handled.contains(event.id.as_str()) {
             return Ok(());
         }
-        // A test order is nobody's order; and some events name items only, and no order.
+        // Test orders are not real orders, and some events only name items.
         if let (false, Some(id)) = (event.data.test, &event.data.order.id) {
             let key = format!("{}/{id}", event.source);
             let order = self.orders.entry(key.clone()).or_default();
@@ -137,14 +138,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let received = receive.max_number_of_messages(10).wait_time_seconds(20).send().await?;
         for message in received.messages() {
             if view.handle(message.body().unwrap_or_default()).is_err() {
-                // Not deleted: it comes again, and then goes to the queue's dead-letter queue. What is in it is not logged.
+                // Not deleted: SQS delivers it again, then dead-letters it. Its content is not logged.
                 eprintln!(
                     "message {} stays in the queue",
                     message.message_id().unwrap_or_default()
                 );
                 continue;
             }
-            // Only now: a crash before this line means the message comes again, and its id is known.
+            // After a crash before this line, the message arrives again, and its id is already handled.
             let receipt = message.receipt_handle().unwrap_or_default();
             sqs.delete_message()
                 .queue_url(&queue_url)
