@@ -3,7 +3,8 @@
 
 - Each path that a text of this repository names, such as tests/fuzz/run, exists, and so does a heading that is named with
   it, as in "functions/redrive/README.md, Alarms". lychee checks the links of Markdown files.
-- README.md has at most 180 lines, and the prose of Markdown files is wrapped at 100 columns.
+- README.md has at most 180 lines, the prose of Markdown files is wrapped at 100 columns, and the rows of a table have as
+  many cells as its header.
 """
 
 import pathlib
@@ -71,9 +72,23 @@ def long_prose(files: list[str]):
                 yield file, number, f"{len(line)} columns, more than {PROSE_COLUMNS}"
 
 
+def uneven_tables(files: list[str]):
+    def cells(row: str) -> int:
+        return len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row)))
+
+    for file in files:
+        if not file.endswith(".md"):
+            continue
+        rows = pathlib.Path(file).read_text().splitlines()
+        for number, row in enumerate(rows[1:], 2):
+            previous = rows[number - 2]
+            if row.startswith("|") and previous.startswith("|") and cells(row) != cells(previous):
+                yield file, number, "a row of a table has another number of cells than the row before"
+
+
 def main() -> int:
     files = tracked()
-    faults = sorted({*broken_references(files), *long_prose(files)})
+    faults = sorted({*broken_references(files), *long_prose(files), *uneven_tables(files)})
     lines = len(pathlib.Path("README.md").read_text().splitlines())
     if lines > README_LINES:
         faults.append(("README.md", lines, f"{lines} lines, more than {README_LINES}"))
