@@ -1,8 +1,8 @@
 //! The live view in a real browser. Skipped with a word where there is none; `.ci/run` installs one.
 
-mod hostile;
-mod quick;
+mod list_performance;
 mod screenshots;
+mod untrusted_content;
 
 use local::binaries::workspace;
 use local::fixture::{Catalogue, Fixture};

@@ -1,8 +1,8 @@
 //! The harness of the end-to-end tests: every test has a local stack of its own, with an empty store, on free ports, and the
 //! real binaries behind it. With `MOTO_SERVER`, AWS is moto's and not the local stack's own.
 
-pub mod attacks;
 pub mod authentic;
+pub mod authentication;
 pub mod browser;
 pub mod moto;
 pub mod outbox;

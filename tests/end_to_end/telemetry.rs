@@ -14,7 +14,7 @@ use local::tap::{Fault, Rule, Service};
 use serde_json::{Value, json};
 use shared::event::EventType;
 use shared::identity::EventId;
-use tests::attacks::{
+use tests::authentication::{
     ABOUT_YOU_ATTACKS, Attack, CLIENT_SECRET, DEEPLE_ATTACKS, OTHER_TOKEN, SIGNATURE_HEADER,
     SNIPCART_TOKENS_THAT_ARE_NONE, TOKEN_ATTACKS, about_you_sign, from_now, query, request_token, sign_at, token,
 };

@@ -7,7 +7,7 @@ use http::Request;
 use local::settings::{DEEPLE_PID, DEEPLE_SECRET, SNIPCART_KEY, TOKEN};
 use local::snipcart::Behaviour;
 use serde_json::{Value, json};
-use tests::attacks::{
+use tests::authentication::{
     ABOUT_YOU_ATTACKS, Attack, CLIENT_SECRET, DEEPLE_ATTACKS, OTHER_TOKEN, SIGNATURE_HEADER,
     SNIPCART_TOKENS_THAT_ARE_NONE, TOKEN_ATTACKS, about_you_sign, about_you_signature, from_now, query, request_token,
     sign_at, token,
