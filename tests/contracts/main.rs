@@ -1,0 +1,5 @@
+//! The documents that describe both sides, held to the code: what providers send and are answered, and what consumers get.
+
+mod event_schema;
+mod generated_orders;
+mod openapi;
