@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use local::server::Port;
 use serde_json::{Value, json};
-use tests::ORDERS;
 use tests::browser::{Browser, REBOUND};
+use tests::{ORDERS, json_body};
 
 use crate::{ROWS, stack};
 
@@ -65,7 +65,7 @@ async fn nothing_that_comes_in_ever_runs() {
     let mut pages = vec!["/".to_owned(), "/try".to_owned(), "/connect".to_owned()];
     for (index, (provider, event)) in ORDERS.into_iter().cycle().take(4 * ORDERS.len()).enumerate() {
         let mut fixture = stack.unsigned(provider, event);
-        let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+        let mut body = json_body(&fixture);
         // Another field gets another text each time.
         let mut count = index / ORDERS.len() * 3;
         poison(&mut body, &mut count);

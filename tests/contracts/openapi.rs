@@ -1,87 +1,18 @@
-//! The descriptions of both sides, held to the code: `openapi.yaml` of what providers send and are answered, `asyncapi.yaml` of what
-//! consumers get.
+//! `openapi.yaml`: the requests of the providers and the answers to them.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
-use jsonschema::Validator;
 use lambda_http::http::Method;
-use local::NAME;
 use local::binaries::workspace;
-use local::settings::{TUNABLES, TUNABLES_NAME};
 use local::tap::{Fault, Rule, Service};
 use local::template;
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::Provider;
 use shared::answer::{Outcome, Reason, Refusal};
-use tests::telemetry::documented;
+use tests::providers::PROVIDERS;
 use tests::{Answer, Stack};
-use yaml_rust2::{Yaml, YamlLoader};
 
-const PROVIDERS: [&str; 5] = ["selldone", "cartum", "deeple", "aboutyou", "snipcart"];
-
-fn folder() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/schema")
-}
-
-fn document(name: &str) -> Value {
-    let text = fs::read_to_string(folder().join(name)).expect("a document");
-    let yaml = YamlLoader::load_from_str(&text).expect("YAML").swap_remove(0);
-    json_of(&yaml)
-}
-
-fn json_of(yaml: &Yaml) -> Value {
-    match yaml {
-        Yaml::Null => Value::Null,
-        Yaml::Boolean(flag) => json!(flag),
-        Yaml::Integer(number) => json!(number),
-        Yaml::Real(number) => serde_json::from_str(number).expect("a number"),
-        Yaml::String(text) => json!(text),
-        Yaml::Array(elements) => elements.iter().map(json_of).collect(),
-        Yaml::Hash(fields) => {
-            let name = |name: &Yaml| name.as_str().expect("a name").to_owned();
-            Value::Object(fields.iter().map(|(key, value)| (name(key), json_of(value))).collect())
-        }
-        other => panic!("{other:?} is not expected"),
-    }
-}
-
-/// What stands at `$ref`, or the value itself.
-fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
-    match value["$ref"].as_str() {
-        Some(reference) => document.pointer(reference.trim_start_matches('#')).expect(reference),
-        None => value,
-    }
-}
-
-fn validator(document: &Value, schema: &Value) -> Validator {
-    let mut root = json!({"components": document["components"]});
-    for (keyword, value) in schema.as_object().expect("a schema") {
-        root[keyword] = value.clone();
-    }
-    jsonschema::options()
-        .should_validate_formats(true)
-        .build(&root)
-        .expect("a schema")
-}
-
-fn words(list: &Value) -> BTreeSet<&str> {
-    list.as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect()
-}
-
-fn names(object: &Value) -> BTreeSet<&str> {
-    object
-        .as_object()
-        .expect("an object")
-        .keys()
-        .map(String::as_str)
-        .collect()
-}
+use crate::document::{document, names, resolved, validator, words};
 
 #[test]
 fn openapi_has_the_templates_routes_with_each_providers_methods() {
@@ -91,26 +22,25 @@ fn openapi_has_the_templates_routes_with_each_providers_methods() {
         .iter()
         .flat_map(|function| &function.routes)
         .map(|route| route.path.as_str())
-        // The same route with a slash after the shop.
+        // A variant of the route, with a slash after the shop.
         .filter(|path| !path.ends_with("/{proxy+}"))
         .collect();
     assert_eq!(names(&openapi["paths"]), routes);
-    methods_are::<selldone::Selldone>(&openapi);
-    methods_are::<cartum::Cartum>(&openapi);
-    methods_are::<deeple::Deeple>(&openapi);
-    methods_are::<aboutyou::AboutYou>(&openapi);
-    methods_are::<snipcart::Snipcart>(&openapi);
+    macro_rules! assert_methods {
+        ($($name:ident: $provider:ty,)+) => { $(assert_methods::<$provider>(&openapi);)+ };
+    }
+    tests::for_each_provider!(assert_methods);
 }
 
-fn methods_are<P: Provider>(openapi: &Value) {
+fn assert_methods<P: Provider>(openapi: &Value) {
     let path = &openapi["paths"][format!("/webhooks/{}/{{shop}}", P::NAME)];
     let described: BTreeSet<_> = names(path)
         .into_iter()
         .filter(|name| *name != "parameters")
         .map(str::to_uppercase)
         .collect();
-    let taken: BTreeSet<_> = P::METHODS.iter().map(Method::to_string).collect();
-    assert_eq!(described, taken, "{}", P::NAME);
+    let accepted: BTreeSet<_> = P::METHODS.iter().map(Method::to_string).collect();
+    assert_eq!(described, accepted, "{}", P::NAME);
 }
 
 #[test]
@@ -123,7 +53,7 @@ fn openapi_has_every_answer_and_no_other() {
         Outcome::Unsupported,
         Outcome::Quarantined(Reason::NotJson),
     ];
-    // One that is new is missing here, and above.
+    // Does not compile if an outcome is missing here.
     let is_listed = |outcome: &Outcome| match outcome {
         Outcome::Accepted | Outcome::Duplicate | Outcome::Unsupported | Outcome::Quarantined(_) => true,
     };
@@ -176,11 +106,11 @@ fn openapi_has_every_answer_and_no_other() {
 }
 
 #[test]
-fn openapis_requests_are_those_of_the_events_folder() {
+fn the_request_examples_in_openapi_are_events_of_the_catalogue() {
     let openapi = document("openapi.yaml");
     let catalogue = tests::catalogue();
     let bodies = openapi["components"]["requestBodies"].as_object().expect("bodies");
-    assert_eq!(bodies.len(), 5);
+    assert_eq!(bodies.len(), PROVIDERS.len());
     for (provider, body) in bodies {
         for (name, example) in body["content"]["application/json"]["examples"]
             .as_object()
@@ -196,8 +126,8 @@ fn openapis_requests_are_those_of_the_events_folder() {
     }
 }
 
-/// The answer is one that openapi.yaml has for this request; where it has an example of it, but for the ids, that one.
-fn is_documented(openapi: &Value, provider: &str, method: &str, answer: &Answer) {
+/// Asserts that openapi.yaml describes the answer, and that its example is the answer, except for the ids.
+fn assert_documented(openapi: &Value, provider: &str, method: &str, answer: &Answer) {
     let operation = &openapi["paths"][format!("/webhooks/{provider}/{{shop}}")][method];
     let response = resolved(openapi, &operation["responses"][answer.status.to_string()]);
     let content = &response["content"][answer.header("content-type").expect("a content type")];
@@ -209,11 +139,14 @@ fn is_documented(openapi: &Value, provider: &str, method: &str, answer: &Answer)
         .collect();
     assert!(errors.is_empty(), "{answer:?}: {}", errors.join("\n"));
     for (name, header) in response["headers"].as_object().into_iter().flatten() {
-        let is = answer.header(name);
-        assert!(is.is_some() || header["required"] != true, "{answer:?} has no {name}");
+        let value = answer.header(name);
+        assert!(
+            value.is_some() || header["required"] != true,
+            "{answer:?} has no header {name}"
+        );
         if provider != "cartum" && answer.header("content-type") == Some("application/problem+json") {
             assert_eq!(
-                is.map(str::to_owned),
+                value.map(str::to_owned),
                 header["example"]
                     .as_str()
                     .map(str::to_owned)
@@ -235,12 +168,12 @@ fn is_documented(openapi: &Value, provider: &str, method: &str, answer: &Answer)
 }
 
 #[tokio::test]
-async fn openapi_shows_what_is_really_answered() {
+async fn the_answers_in_openapi_are_the_real_ones() {
     let openapi = document("openapi.yaml");
     let stack = Stack::start().await;
     let check = |answer: &Answer, status: u16| {
         assert_eq!(answer.status, status, "{answer:?}");
-        is_documented(&openapi, "aboutyou", "post", answer);
+        assert_documented(&openapi, "aboutyou", "post", answer);
     };
     for status in ["accepted", "duplicate"] {
         let answer = stack.deliver("aboutyou", "order-created").await;
@@ -263,7 +196,7 @@ async fn openapi_shows_what_is_really_answered() {
     let down = stack.tap().inject(Rule::new(Service::DynamoDb, "PutItem"), Fault::DOWN);
     check(&stack.deliver("aboutyou", "order-updated").await, 503);
     drop(down);
-    // The gateway's own words where a function dies.
+    // The gateway answers if a function dies.
     let death = stack
         .tap()
         .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::KillBefore);
@@ -275,243 +208,4 @@ async fn openapi_shows_what_is_really_answered() {
     })
     .await;
     check(&stack.deliver("aboutyou", "order-created").await, 500);
-}
-
-#[test]
-fn asyncapis_examples_are_golden_events() {
-    let asyncapi = document("asyncapi.yaml");
-    let message = &asyncapi["components"]["messages"]["orderEvent"];
-    let schema: Value =
-        serde_json::from_slice(&fs::read(folder().join("order-event.v1.schema.json")).expect("the schema"))
-            .expect("JSON");
-    assert_eq!(message["payload"]["schema"]["$ref"], "order-event.v1.schema.json");
-    assert_eq!(asyncapi["channels"]["orderEvents"]["address"], NAME);
-    let payloads = validator(&json!({}), &schema);
-    let headers = validator(&json!({}), &message["headers"]);
-    let examples = message["examples"].as_array().expect("examples");
-    assert!(!examples.is_empty());
-    for example in examples {
-        let (_, file) = example["summary"]
-            .as_str()
-            .and_then(|text| text.split_once("As in "))
-            .expect("the event's file");
-        let golden: Value = serde_json::from_slice(&fs::read(workspace().join(file)).expect(file)).expect("JSON");
-        assert_eq!(example["payload"], golden, "{file}");
-        assert!(
-            payloads.is_valid(&example["payload"]) && headers.is_valid(&example["headers"]),
-            "{file}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn asyncapi_has_the_attributes_that_messages_really_carry() {
-    let asyncapi = document("asyncapi.yaml");
-    let headers = &asyncapi["components"]["messages"]["orderEvent"]["headers"];
-    let validator = validator(&json!({}), headers);
-    let stack = Stack::start().await;
-    let begun = jiff::Timestamp::now() - jiff::SignedDuration::from_millis(1);
-    stack.deliver("aboutyou", "order-created").await.event_id("accepted");
-    stack
-        .deliver("aboutyou", "order-items-shipped")
-        .await
-        .event_id("accepted");
-    let replay = json!({"provider": "aboutyou", "types": ["order.created"], "from": begun, "to": jiff::Timestamp::now() + jiff::SignedDuration::from_secs(1)});
-    assert_eq!(stack.ask(json!({"replay": replay})).await["replayed"], 1);
-    let messages = stack.messages().await;
-    assert_eq!(messages.len(), 3);
-    let mut met = BTreeSet::new();
-    for message in messages {
-        let mut values = json!({});
-        for (name, attribute) in message.attributes.as_object().expect("attributes") {
-            assert_eq!(attribute["Type"], "String");
-            values[name] = attribute["Value"].clone();
-            met.insert(name.clone());
-        }
-        assert!(validator.is_valid(&values), "{values}");
-        assert_eq!(values["type"], message.event["type"]);
-        assert_eq!(values["provider"], message.event["data"]["provider"]);
-        assert_eq!(values["shop"], message.event["data"]["shop"]);
-        assert_eq!(values["test"], message.event["data"]["test"].to_string());
-        assert_eq!(values["currency"], message.event["data"]["order"]["currency"]);
-    }
-    assert_eq!(
-        met.iter().map(String::as_str).collect::<BTreeSet<_>>(),
-        names(&headers["properties"])
-    );
-}
-
-fn resources() -> Value {
-    let text = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-    let yaml = YamlLoader::load_from_str(&text).expect("YAML").swap_remove(0);
-    json_of(&yaml["Resources"])
-}
-
-/// The properties of the template's alarms, by their logical ids.
-fn alarms() -> Vec<(String, Value)> {
-    let Value::Object(resources) = resources() else {
-        panic!("no resources")
-    };
-    let alarms = resources
-        .into_iter()
-        .filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm");
-    alarms
-        .map(|(id, mut resource)| (id, resource["Properties"].take()))
-        .collect()
-}
-
-/// The provider that an alarm's metric is of; `None` where its dimensions name no provider.
-fn provider_of(alarm: &Value) -> Option<&str> {
-    let dimensions = alarm["Dimensions"].as_array()?;
-    let provider = dimensions.iter().find(|dimension| dimension["Name"] == "provider")?;
-    provider["Value"].as_str()
-}
-
-#[test]
-fn every_alarm_watches_a_documented_metric() {
-    let (of_deliveries, of_runs) = documented();
-    let mut ours = 0;
-    for (id, alarm) in alarms() {
-        let namespace = alarm["Namespace"].as_str().expect("a namespace");
-        if namespace.starts_with("AWS/") {
-            continue;
-        }
-        ours += 1;
-        let metric = alarm["MetricName"].as_str().expect("a metric");
-        let known = match provider_of(&alarm) {
-            Some(_) => &of_deliveries,
-            None => &of_runs,
-        };
-        assert!(known.contains(metric), "{id}: {metric} is not in {known:?}");
-    }
-    assert!(ours > 40, "{ours} alarms are not all");
-}
-
-#[test]
-fn every_provider_has_the_same_alarms() {
-    let watched = [
-        "Conflicts",
-        "Deliveries",
-        "Drift",
-        "MappingFailed",
-        "Misconfigured",
-        "Quarantined",
-        "Refused",
-        "Unavailable",
-        "WrongCredentials",
-    ];
-    let alarms = alarms();
-    for provider in PROVIDERS {
-        let of_provider = alarms.iter().filter(|(_, alarm)| provider_of(alarm) == Some(provider));
-        let metrics: BTreeSet<_> = of_provider
-            .filter_map(|(_, alarm)| alarm["MetricName"].as_str())
-            .collect();
-        assert_eq!(metrics, watched.into(), "{provider}");
-    }
-}
-
-#[test]
-fn a_single_wrong_credential_rings_the_alarm() {
-    for (id, alarm) in alarms() {
-        if alarm["MetricName"] == "WrongCredentials" {
-            assert_eq!(
-                (&alarm["Threshold"], &alarm["Statistic"]),
-                (&json!(0), &json!("Sum")),
-                "{id}"
-            );
-        }
-    }
-}
-
-#[test]
-fn a_503_rings_at_once_where_no_repeat_is_documented() {
-    let alarms = alarms();
-    let mut at_once = Vec::new();
-    for provider in PROVIDERS {
-        let readme = workspace().join("functions").join(provider).join("README.md");
-        let readme = fs::read_to_string(readme).expect("the README");
-        let alarm = alarms
-            .iter()
-            .find(|(_, alarm)| alarm["MetricName"] == "Unavailable" && provider_of(alarm) == Some(provider));
-        let (_, alarm) = alarm.expect("an alarm");
-        let period = alarm["Period"].as_u64().expect("seconds");
-        if readme.contains("Not documented: any automatic retry") {
-            assert_eq!(alarm["Threshold"], 0, "{provider}");
-            assert!(period <= 300, "{provider}");
-            at_once.push(provider);
-        } else {
-            assert_eq!(alarm["Threshold"], "UnavailableThreshold", "{provider}");
-            assert_eq!(period, 24 * 60 * 60, "{provider}");
-        }
-    }
-    assert_eq!(at_once, ["snipcart"]);
-}
-
-#[test]
-fn every_alarm_is_described_and_on_the_dashboard() {
-    let resources = resources();
-    let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-    for (id, alarm) in alarms() {
-        let description = alarm["AlarmDescription"].as_str().expect("a description");
-        // CloudWatch takes 1024 characters.
-        assert!((80..=1024).contains(&description.len()), "{id}: {description}");
-        assert!(description.ends_with('.'), "{id}: {description}");
-        let words = description.split(|character: char| !character.is_alphanumeric());
-        for group in words.filter(|word| word.ends_with("Logs")) {
-            let known = group == "Logs" || resources[group]["Type"] == "AWS::Logs::LogGroup";
-            assert!(known, "{id}: there is no {group}");
-        }
-        let shown = template.contains(&format!("\"${{{id}.Arn}}\""));
-        assert!(shown, "{id} is not on the dashboard");
-    }
-}
-
-#[test]
-fn dead_letters_are_kept_longer_than_messages() {
-    let resources = resources();
-    let kept = |queue: &str| resources[queue]["Properties"]["MessageRetentionPeriod"].as_u64();
-    let (queue, dead_letters) = (kept("OrderEventsQueue"), kept("OrderEventsDeadLetterQueue"));
-    assert!(queue.is_some() && queue < dead_letters, "{queue:?} {dead_letters:?}");
-}
-
-#[test]
-fn the_local_stack_and_the_bench_run_functions_with_the_templates_allocator() {
-    let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-    assert!(template.contains(&format!("\n        {TUNABLES_NAME}: {TUNABLES}\n")));
-}
-
-#[test]
-fn the_settings_that_answer_an_open_question_exist() {
-    let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-    let mut settings = 0;
-    for provider in ["selldone", "cartum", "deeple", "aboutyou", "snipcart"] {
-        let folder = workspace().join("functions").join(provider);
-        let readme = fs::read_to_string(folder.join("README.md")).expect("the README");
-        let code = fs::read_to_string(folder.join("src/lib.rs")).expect("the code");
-        let (_, questions) = readme.split_once("## Open questions").expect("open questions");
-        let (questions, _) = questions.split_once("\n## ").expect("what follows");
-        for row in questions.lines().filter(|line| line.starts_with("| ")).skip(1) {
-            let setting = row.trim_end_matches(" |").rsplit(" | ").next().expect("a setting");
-            let quoted: Vec<_> = setting.split('`').skip(1).step_by(2).collect();
-            settings += quoted.len();
-            if let [variable, parameter, default] = quoted[..] {
-                let is_declared = template.contains(&format!("\n  {parameter}:\n"))
-                    && template.contains(&format!("{variable}: !Ref {parameter}\n"));
-                assert!(is_declared && code.contains(variable), "{provider}: {setting}");
-                let (_, declared) = template
-                    .split_once(&format!("\n  {parameter}:\n"))
-                    .expect("the parameter");
-                let (_, declared) = declared.split_once("Default: ").expect("a default");
-                assert_eq!(
-                    declared.lines().next().map(|default| default.trim_matches('"')),
-                    Some(default)
-                );
-            } else {
-                for name in quoted.iter().filter(|name| !name.ends_with('=')) {
-                    assert!(code.contains(name), "{provider}: {name}");
-                }
-            }
-        }
-    }
-    assert!(settings > 15, "{settings} are not all");
 }

@@ -5,9 +5,9 @@ use local::masking::Masking;
 use local::recorder::Recorder;
 use local::settings::{self};
 use local::view;
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::outbox::ids;
-use tests::{Stack, noise, state};
+use tests::{ORDERS, Stack, json_body, noise, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn get_lists_conflicts_beyond_one_page_of_the_table() {
@@ -53,8 +53,7 @@ async fn a_conflict_is_published_over_an_ended_tombstone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
     let stack = Stack::start().await;
-    let mut fixture = stack.unsigned("cartum", "order-created");
-    stack.sign(&mut fixture);
+    let fixture = stack.signed("cartum", "order-created");
     let event_id = stack.send(&fixture).await.event_id("accepted");
     let other = stack.with_another_body(&fixture, "something_new", noise(600_000).into());
     let body = other.body().unwrap();
@@ -123,7 +122,7 @@ async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_live_view_lists_conflicts() {
-    let providers = tests::ORDERS.map(|(provider, _)| provider);
+    let providers = ORDERS.map(|(provider, _)| provider);
     let recorder = Recorder::new(Masking::new(settings::secrets(providers).values()));
     let stack = Stack::with(|config| {
         config.view = Some(view::Config {
@@ -154,7 +153,7 @@ async fn the_live_view_lists_conflicts() {
     }
 
     let unknown = stack.signed("cartum", "unknown-event");
-    let body: Value = serde_json::from_slice(&unknown.body().unwrap()).unwrap();
+    let body = json_body(&unknown);
     let event_id = stack.send(&unknown).await.event_id("quarantined");
     let page = format!(
         "{}/order?provider=cartum&shop=main&id={}",

@@ -38,9 +38,7 @@ fn wires(stack: &Stack) -> &Wires {
 
 /// Sends a new order of Snipcart.
 async fn send_new(stack: &Stack) -> Answer {
-    let mut fixture = stack.unsigned("snipcart", order_of("snipcart"));
-    fixture.renew().expect("an order");
-    stack.sign(&mut fixture);
+    let fixture = stack.renewed("snipcart", order_of("snipcart"));
     stack.send(&fixture).await
 }
 

@@ -9,7 +9,7 @@ use local::settings::REDRIVE;
 use local::tap::Fault;
 use serde_json::{Value, json};
 use tests::outbox::ids;
-use tests::{Stack, state};
+use tests::{Stack, json_body, state};
 
 /// More calls than any task here makes.
 const CALLS: usize = 40;
@@ -39,7 +39,7 @@ async fn an_erasure_that_dies_at_any_call_is_finished_by_the_next() {
             stack.sign(&mut fixture);
             let event_id = stack.send(&fixture).await.event_id("accepted");
             let mut other = stack.unsigned("snipcart", "order-completed");
-            let mut body: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+            let mut body = json_body(&fixture);
             body["content"]["internalNotes"] = "another".into();
             other.set_body(body.to_string());
             stack.sign(&mut other);
@@ -96,9 +96,7 @@ async fn a_reprocessing_that_dies_at_any_call_publishes_once_it_is_repeated() {
         (Fault::KillAfter, false),
     ] {
         for call in 0..CALLS {
-            let mut fixture = stack.unsigned("selldone", "checkout-order");
-            fixture.renew().unwrap();
-            stack.sign(&mut fixture);
+            let fixture = stack.renewed("selldone", "checkout-order");
             // Which id it has once it is understood.
             let event_id = scratch.send(&fixture).await.event_id("accepted");
             let body = fixture.body().unwrap();

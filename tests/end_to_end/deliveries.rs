@@ -1,114 +1,12 @@
-//! Deliveries that come through: every event of `events/` over real HTTP, the methods and shapes that a request may have, and
-//! what of it is answered, stored and published.
-
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::io::Write as _;
+//! Deliveries over real HTTP, as far as the provider makes no difference. What every provider has is in the provider suite.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use local::settings::{DEEPLE_PID, DEEPLE_SECRET, TOKEN};
 use local::signing::deeple_signature;
 use serde_json::{Value, json};
-use tests::{ORDERS, Stack, noise, order_of, state};
-
-/// Sends all events of a provider; each is answered, stored and published as its golden event says.
-async fn every_event_comes_out_as_the_golden_one(provider: &str) {
-    let stack = Stack::start().await;
-    let mut wrong = String::new();
-    for name in stack.events(provider) {
-        let answer = stack.deliver(provider, &name).await;
-        let messages = stack.messages().await;
-        let outcome = match stack.golden(provider, &name) {
-            Some(golden) => {
-                let event_id = answer.event_id("accepted");
-                assert_eq!(state(&stack.head(&event_id).await), "published", "{name}");
-                let stored = without_the_clock(stack.stored_event(&event_id).await);
-                match messages.as_slice() {
-                    [message] if stored == golden => compare(&without_the_clock(message.event.clone()), &golden),
-                    [_] => Err("what is stored is not the golden event".to_owned()),
-                    _ => Err(format!("{} messages instead of one", messages.len())),
-                }
-            }
-            None if answer.status != 200 || !messages.is_empty() => {
-                Err(format!("{answer:?}, {} messages", messages.len()))
-            }
-            None => match answer.said("status").as_str() {
-                status @ ("unsupported" | "quarantined") => {
-                    let head = stack.head(&answer.said("event_id")).await;
-                    let again = stack.deliver(provider, &name).await;
-                    if state(&head) == status && again.text == answer.text {
-                        Ok(())
-                    } else {
-                        Err(format!("{answer:?}, {again:?}, {head:?}"))
-                    }
-                }
-                status => Err(format!("it is {status} and has no golden event")),
-            },
-        };
-        if let Err(difference) = outcome {
-            let _ = writeln!(wrong, "{provider} {name}: {difference}");
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong}");
-}
-
-/// The message is the golden event, or names what was left out to fit.
-fn compare(event: &Value, golden: &Value) -> Result<(), String> {
-    let mut golden = golden.clone();
-    for pointer in event["data"]["omitted"].as_array().into_iter().flatten() {
-        let pointer = pointer.as_str().unwrap_or_default();
-        if let Some(value) = golden.pointer_mut(pointer) {
-            *value = Value::Null;
-        }
-        if let Some(assumed) = golden["data"]["assumed"].as_array_mut() {
-            assumed.retain(|assumed| !assumed.as_str().is_some_and(|assumed| assumed.starts_with(pointer)));
-        }
-    }
-    golden["data"]["omitted"] = event["data"]["omitted"].clone();
-    if *event == golden {
-        Ok(())
-    } else {
-        Err(format!("published\n{event:#}\ninstead of\n{golden:#}"))
-    }
-}
-
-/// The time of receipt is another one each time, and the event's own time where it had to be assumed.
-fn without_the_clock(mut event: Value) -> Value {
-    let fixed = json!("2026-01-01T00:00:00Z");
-    if event["time"] == event["data"]["received_at"] {
-        event["time"] = fixed.clone();
-    }
-    event["data"]["received_at"] = fixed;
-    event
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_event_of_selldone_comes_out_as_the_golden_one() {
-    every_event_comes_out_as_the_golden_one("selldone").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_event_of_cartum_comes_out_as_the_golden_one() {
-    every_event_comes_out_as_the_golden_one("cartum").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_event_of_deeple_comes_out_as_the_golden_one() {
-    every_event_comes_out_as_the_golden_one("deeple").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_event_of_about_you_comes_out_as_the_golden_one() {
-    every_event_comes_out_as_the_golden_one("aboutyou").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_event_of_snipcart_comes_out_as_the_golden_one() {
-    every_event_comes_out_as_the_golden_one("snipcart").await;
-}
+use tests::providers::Facts;
+use tests::{Stack, gzip, json_body, noise, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_carries_what_subscribers_filter_by() {
@@ -129,67 +27,6 @@ async fn a_message_carries_what_subscribers_filter_by() {
     ] {
         assert_eq!(message.attributes[name]["Value"].as_str(), value, "{name}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_event_again_is_a_duplicate_with_the_same_id() {
-    let stack = Stack::start().await;
-    for (provider, order) in ORDERS {
-        let event_id = stack.deliver(provider, order).await.event_id("accepted");
-        assert_eq!(stack.deliver(provider, order).await.event_id("duplicate"), event_id);
-    }
-    assert_eq!(stack.items().await.len(), ORDERS.len());
-    assert_eq!(stack.messages().await.len(), ORDERS.len());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_known_event_with_another_body_is_a_conflict_and_kept() {
-    let stack = Stack::start().await;
-    let event_id = stack.deliver("cartum", "order-created").await.event_id("accepted");
-    let mut other = stack.signed("cartum", "order-created");
-    let body = String::from_utf8(other.body().unwrap()).unwrap();
-    other.set_body(body.replace("31799", "1"));
-    for _ in 0..2 {
-        let answer = stack.send(&other).await;
-        assert_eq!(answer.event_id("quarantined"), event_id);
-        assert_eq!(answer.said("reason"), "conflict");
-    }
-    assert_eq!(state(&stack.head(&event_id).await), "published");
-    assert_eq!(stack.items().await.len(), 2, "the head, and the other body once");
-    assert_eq!(stack.messages().await.len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_method_is_answered_405_with_those_that_are_allowed() {
-    let stack = Stack::start().await;
-    for (provider, order) in ORDERS {
-        let cartum = provider == "cartum";
-        for method in ["GET", "HEAD", "PATCH", "OPTIONS", "PUT", "DELETE"] {
-            if cartum && ["PUT", "DELETE"].contains(&method) {
-                continue;
-            }
-            let mut fixture = stack.signed(provider, order);
-            fixture.event["requestContext"]["http"]["method"] = method.into();
-            let answer = stack.send(&fixture).await;
-            assert_eq!(answer.status, 405, "{method} {provider}: {answer:?}");
-            let mut allowed: Vec<&str> = answer
-                .header("allow")
-                .expect("Allow")
-                .split(',')
-                .map(str::trim)
-                .collect();
-            allowed.sort_unstable();
-            assert_eq!(
-                allowed,
-                if cartum {
-                    vec!["DELETE", "POST", "PUT"]
-                } else {
-                    vec!["POST"]
-                }
-            );
-        }
-    }
-    stack.assert_untouched("other methods").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,32 +92,6 @@ fn assert_problem(answer: &tests::Answer, status: u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_in_base64_is_the_same_event() {
-    let stack = Stack::start().await;
-    for (provider, order) in ORDERS {
-        let event_id = stack.deliver(provider, order).await.event_id("accepted");
-        // API Gateway encodes what its content type does not call text.
-        for content_type in [
-            Some("application/octet-stream"),
-            Some("application/x-www-form-urlencoded"),
-            None,
-        ] {
-            let mut fixture = stack.unsigned(provider, order);
-            fixture.remove_header("content-type");
-            if let Some(content_type) = content_type {
-                fixture.set_header("content-type", content_type);
-            }
-            stack.sign(&mut fixture);
-            assert_eq!(
-                stack.send(&fixture).await.event_id("duplicate"),
-                event_id,
-                "{provider} {content_type:?}"
-            );
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn header_names_may_be_written_in_any_case() {
     let stack = Stack::start().await;
     let body = stack.unsigned("deeple", "order-changed").body().unwrap();
@@ -321,8 +132,8 @@ async fn header_names_may_be_written_in_any_case() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_may_come_as_the_password_of_http_basic() {
     let stack = Stack::start().await;
-    for provider in ["selldone", "cartum", "aboutyou"] {
-        let mut fixture = stack.unsigned(provider, order_of(provider));
+    for facts in Facts::with_url_token() {
+        let mut fixture = stack.unsigned(facts.name, facts.order);
         fixture.set_query(&[]);
         fixture.set_header(
             "authorization",
@@ -330,28 +141,6 @@ async fn a_token_may_come_as_the_password_of_http_basic() {
         );
         stack.send(&fixture).await.event_id("accepted");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_live_token_secret_and_key_passes() {
-    let stack = Stack::with(|config| {
-        for (provider, secret) in [
-            ("selldone", json!({"tokens": ["the-next-token-of-the-shop", TOKEN]})),
-            ("deeple", json!({"pid": DEEPLE_PID, "secrets": ["next", DEEPLE_SECRET]})),
-            ("snipcart", json!({"api_keys": ["next", local::settings::SNIPCART_KEY]})),
-        ] {
-            config
-                .secrets
-                .insert(provider.to_owned(), json!({"shops": {"main": secret}}));
-        }
-    })
-    .await;
-    for provider in ["selldone", "deeple", "snipcart"] {
-        stack.deliver(provider, order_of(provider)).await.event_id("accepted");
-    }
-    let mut fixture = stack.unsigned("selldone", "checkout-order");
-    fixture.set_query(&[("token".to_owned(), "the-next-token-of-the-shop".to_owned())]);
-    stack.send(&fixture).await.event_id("duplicate");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -396,7 +185,7 @@ async fn cartum_comes_with_put_post_and_delete_and_its_query_names_the_event() {
 async fn an_order_of_4_mb_is_kept_whole_and_its_message_names_what_it_leaves_out() {
     let stack = Stack::start().await;
     let mut fixture = stack.unsigned("snipcart", "order-completed");
-    let mut order: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    let mut order = json_body(&fixture);
     order["content"]["internalNotes"] = noise(4_000_000).into();
     let body = order.to_string();
     fixture.set_body(body.clone());
@@ -449,58 +238,6 @@ async fn a_path_without_a_route_is_not_found() {
     }
 }
 
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(body).expect("memory");
-    encoder.finish().expect("memory")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wrapped_order_is_published_and_kept_as_it_came() {
-    let stack = Stack::start().await;
-    for (provider, order) in ORDERS {
-        for (how, wrap) in WRAPPINGS {
-            let mut fixture = stack.unsigned(provider, order);
-            fixture.renew().expect("an order");
-            let wrapped = wrap(&fixture.body().expect("a body"));
-            fixture.set_body(wrapped.clone());
-            // Headers may be wrong, or say nothing.
-            fixture.set_header("content-type", "application/json; charset=windows-1251");
-            fixture.set_header("content-encoding", "br");
-            stack.sign(&mut fixture);
-            let answer = stack.send(&fixture).await;
-            assert_eq!(answer.status, 200, "{provider}, {how}: {answer:?}");
-            let event_id = answer.event_id("accepted");
-            assert_eq!(stack.value(&event_id, "payload").await, wrapped, "{provider}, {how}");
-            let event = stack.stored_event(&event_id).await;
-            let golden = stack.golden(provider, order).expect("an order");
-            assert_eq!(event["type"], golden["type"], "{provider}, {how}");
-            assert_eq!(
-                stack.send(&fixture).await.event_id("duplicate"),
-                event_id,
-                "{provider}, {how}"
-            );
-            assert_eq!(stack.messages().await.len(), 1, "{provider}, {how}");
-        }
-    }
-}
-
-type Wrapping = (&'static str, fn(&[u8]) -> Vec<u8>);
-
-/// How a sender may wrap JSON.
-const WRAPPINGS: [Wrapping; 5] = [
-    ("as it is", <[u8]>::to_vec),
-    ("a byte order mark", |body| [b"\xef\xbb\xbf", body].concat()),
-    ("gzip", gzip),
-    ("gzip of a byte order mark", |body| {
-        gzip(&[b"\xef\xbb\xbf", body].concat())
-    }),
-    ("UTF-16", |body| {
-        let text = format!("\u{feff}{}", std::str::from_utf8(body).expect("text"));
-        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
-    }),
-];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn gzip_beyond_the_limit_is_quarantined_and_reprocessed() {
     let stack = Stack::with(|config| {
@@ -508,7 +245,7 @@ async fn gzip_beyond_the_limit_is_quarantined_and_reprocessed() {
     })
     .await;
     let mut fixture = stack.unsigned("selldone", "checkout-order");
-    let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+    let mut body = json_body(&fixture);
     body["padding"] = "x".repeat(100_000).into();
     let wrapped = gzip(body.to_string().as_bytes());
     fixture.set_body(wrapped.clone());
@@ -519,25 +256,4 @@ async fn gzip_beyond_the_limit_is_quarantined_and_reprocessed() {
     // Redrive, which has the default limit, reads what is kept in the same way.
     assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
     assert_eq!(stack.stored_event(&event_id).await["type"], "order.created");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_no_signature_covers_makes_no_second_copy() {
-    let stack = Stack::start().await;
-    for (provider, _) in ORDERS {
-        let mut fixture = stack.unsigned(provider, order_of(provider));
-        fixture.set_body("not JSON");
-        let mut ids = BTreeSet::new();
-        for number in 0..20 {
-            // Snipcart's token is used up each time.
-            stack.sign(&mut fixture);
-            let mut query = fixture.query();
-            query.retain(|(name, _)| name == "token");
-            query.push(("utm".to_owned(), number.to_string()));
-            fixture.set_query(&query);
-            ids.insert(stack.send(&fixture).await.event_id("quarantined"));
-        }
-        assert_eq!(ids.len(), 1, "{provider}");
-    }
-    assert_eq!(stack.items().await.len(), ORDERS.len());
 }

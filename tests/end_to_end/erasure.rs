@@ -8,7 +8,7 @@ use local::settings::REDRIVE;
 use local::tap::{Fault, Rule, Service};
 use serde_json::{Value, json};
 use tests::outbox::DENIED;
-use tests::{Stack, noise, state};
+use tests::{Stack, json_body, noise, state};
 use tokio::sync::Notify;
 
 /// Erases an event, or says what would be.
@@ -76,8 +76,7 @@ async fn a_conflict_that_races_an_erasure_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_state_but_pending_is_erased_by_its_id() {
     let stack = Stack::start().await;
-    let mut unknown = stack.unsigned("snipcart", "unknown-event");
-    stack.sign(&mut unknown);
+    let unknown = stack.signed("snipcart", "unknown-event");
     let quarantined = stack.send(&unknown).await.event_id("quarantined");
     let unsupported = stack
         .deliver("snipcart", "taxes-calculate")
@@ -252,7 +251,7 @@ async fn an_interrupted_erasure_of_a_conflict_is_finished() {
     let stack = Stack::start().await;
     let fixture = stack.large(10);
     let event_id = stack.send(&fixture).await.event_id("accepted");
-    let mut content: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    let mut content = json_body(&fixture);
     content["content"]["email"] = "other@example.com".into();
     content["content"]["internalNotes"] = noise(2_000_000).into();
     let other = stack.with_another_body(&fixture, "content", content["content"].clone());
@@ -276,11 +275,10 @@ async fn an_interrupted_erasure_of_a_conflict_is_finished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_erased_with_the_conflicts_that_name_it() {
     let stack = Stack::start().await;
-    let mut fixture = stack.unsigned("aboutyou", "order-created");
-    stack.sign(&mut fixture);
+    let fixture = stack.signed("aboutyou", "order-created");
     let event_id = stack.send(&fixture).await.event_id("accepted");
     // The same id, and another order in it.
-    let mut message: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    let mut message = json_body(&fixture);
     message["message"]["order_number"] = "another-order".into();
     let other = stack.with_another_body(&fixture, "message", message["message"].clone());
     assert_eq!(stack.send(&other).await.event_id("quarantined"), event_id);
@@ -310,7 +308,7 @@ async fn a_customer_is_erased_by_an_address_in_whatever_names_it() {
     let with_email = |email: &str| {
         let mut fixture = stack.unsigned("snipcart", "order-completed");
         fixture.renew().unwrap();
-        let mut body: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+        let mut body = json_body(&fixture);
         body["content"]["email"] = email.into();
         fixture.set_body(body.to_string());
         stack.sign(&mut fixture);
@@ -408,9 +406,7 @@ async fn a_customer_is_erased_by_an_address_in_whatever_names_it() {
 async fn an_erasure_by_address_goes_on_where_its_cursor_says() {
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(8))).await;
     for _ in 0..30 {
-        let mut fixture = stack.unsigned("cartum", "order-created");
-        fixture.renew().unwrap();
-        stack.sign(&mut fixture);
+        let fixture = stack.renewed("cartum", "order-created");
         stack.send(&fixture).await.event_id("accepted");
     }
     let now = Timestamp::now();

@@ -12,7 +12,7 @@ use local::settings::REDRIVE;
 use local::tap::{Fault, Rule, Service};
 use serde_json::{Value, json};
 use tests::outbox::text;
-use tests::{Item, Stack, noise, state};
+use tests::{Item, Stack, json_body, noise, state};
 
 /// What DynamoDB lets one partition key take a second.
 const UNITS_OF_A_PARTITION: u32 = 1_000;
@@ -23,7 +23,7 @@ const IN_TWO_PARTS: usize = 500_000;
 fn order(stack: &Stack, size: usize) -> Fixture {
     let mut fixture = stack.unsigned("selldone", "checkout-order");
     fixture.renew().expect("an order");
-    let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+    let mut body = json_body(&fixture);
     body["attachment"] = noise(size).into();
     fixture.set_body(body.to_string());
     stack.sign(&mut fixture);
@@ -305,7 +305,7 @@ async fn another_large_body_is_kept_beside_the_first_and_erased() {
     let fixture = stack.large(IN_TWO_PARTS);
     let event_id = stack.send(&fixture).await.event_id("accepted");
     let mut other = stack.unsigned("snipcart", "order-completed");
-    let mut body: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    let mut body = json_body(&fixture);
     body["content"]["internalNotes"] = noise(IN_TWO_PARTS).chars().rev().collect::<String>().into();
     other.set_body(body.to_string());
     stack.sign(&mut other);
@@ -384,7 +384,7 @@ async fn parts_in_the_event_s_own_partition_are_still_read() {
     assert_eq!(got["events"][0]["event"], stack.stored_event(&event_id).await);
     assert_eq!(stack.send(&fixture).await.event_id("duplicate"), event_id);
 
-    let body: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    let body = json_body(&fixture);
     let order = body["content"]["token"].clone();
     let erase = json!({"erase": {"provider": "snipcart", "shop": "main", "order": order, "dry_run": false}});
     assert_eq!(stack.ask(erase).await["erased"], 1);

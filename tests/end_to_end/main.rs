@@ -7,6 +7,7 @@ mod crash_recovery;
 mod deliveries;
 mod erasure;
 mod large_orders;
+mod log_privacy;
 mod malformed_requests;
 mod operator;
 mod outages;

@@ -2,7 +2,6 @@
 //! And clocks that are wrong: what a delivery is answered does not depend on the function's own.
 
 use bytes::Bytes;
-use http::Request;
 use jiff::{SignedDuration, Timestamp};
 use local::settings::TOKEN;
 use local::signing::{Credentials, sign};
@@ -410,27 +409,6 @@ async fn every_odd_event_has_an_answer_a_line_and_a_metric() {
         odd.len(),
         wrong.join("\n")
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_provider_takes_a_slash_after_the_shop() {
-    let stack = Stack::start().await;
-    for (provider, order) in ORDERS {
-        let mut fixture = stack.signed(provider, order);
-        let path = fixture.event["rawPath"].as_str().expect("a path").to_owned();
-        fixture.event["rawPath"] = format!("{path}/").into();
-        let event_id = stack.send(&fixture).await.event_id("accepted");
-        fixture.event["rawPath"] = path.into();
-        assert_eq!(stack.send(&fixture).await.event_id("duplicate"), event_id);
-        let answer = stack
-            .send_request(
-                Request::post(format!("{}/webhooks/{provider}/", stack.url()))
-                    .body(Bytes::new())
-                    .expect("a request"),
-            )
-            .await;
-        assert_eq!(answer.status, 404, "{answer:?}");
-    }
 }
 
 /// A stack whose functions' clock is `behind` the clock of API Gateway and Lambda.

@@ -13,7 +13,7 @@ use local::server::{Port, Server};
 use local::settings;
 use local::tap::{Call, Fault, Rule, Service};
 use serde_json::{Value, json};
-use tests::{ORDERS, Stack, noise, order_of};
+use tests::{ORDERS, Stack, json_body, noise, order_of};
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// What is allowed or done: an action, and the resource by its name in the template.
@@ -214,7 +214,7 @@ async fn exercise_providers(stack: &Stack) {
         stack.deliver(provider, order).await.event_id("duplicate");
         // Another body of the same event, where the provider names its events: elsewhere it is another event.
         let mut conflict = stack.unsigned(provider, order);
-        let mut body: Value = serde_json::from_slice(&conflict.body().expect("a body")).expect("JSON");
+        let mut body = json_body(&conflict);
         body["something_new"] = "another".into();
         conflict.set_body(body.to_string());
         stack.sign(&mut conflict);
@@ -224,7 +224,7 @@ async fn exercise_providers(stack: &Stack) {
     let large = ORDERS.map(|(provider, order)| {
         let mut fixture = stack.unsigned(provider, order);
         fixture.renew().expect("an order");
-        let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+        let mut body = json_body(&fixture);
         body["something_new"] = noise(600_000).into();
         fixture.set_body(body.to_string());
         stack.sign(&mut fixture);
@@ -260,7 +260,7 @@ async fn exercise_redrive(stack: &Stack) {
     assert_eq!(requeued["requeued"], 1, "{requeued}");
     assert_eq!(stack.redrive().await["published"], 1);
 
-    let mut other: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+    let mut other = json_body(&fixture);
     other["something_new"] = "another".into();
     fixture.set_body(other.to_string());
     stack.sign(&mut fixture);

@@ -367,7 +367,7 @@ async fn ten_refused_messages_at_a_shards_head_are_no_outage() {
     let delivered = shards.values().find(|ids| ids.len() == largest).unwrap().clone();
     assert!(largest > 10, "{largest} events");
     for id in shards.into_values().flatten().filter(|id| !delivered.contains(id)) {
-        stack.erase_by_hand(&id).await;
+        stack.delete(&id, "head").await;
     }
     let bad = stack.first_due(&delivered[0], 10).await;
     let refusals: Vec<_> = bad
@@ -573,7 +573,7 @@ async fn an_event_of_a_newer_version_is_published_as_it_is() {
         for id in &delivered {
             let mut event = stack.stored_event(id).await;
             newer(&mut event, letters);
-            stack.rewrite_event(id, &event).await;
+            stack.put_stored_event(id, &event).await;
         }
         assert_eq!(stack.ask(json!({"redrive": {}})).await["published"], 5);
         let now = Timestamp::now();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use local::settings::REDRIVE;
 use local::tap::{Fault, Rule, Service};
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::outbox::{DENIED, ids, text};
-use tests::{Stack, noise, state};
+use tests::{Stack, json_body, noise, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_understood_now_is_published_under_its_own_id() {
@@ -66,7 +66,7 @@ async fn what_is_another_event_now_supersedes_the_quarantined_one() {
 async fn a_large_event_supersedes_over_an_ended_tombstone() {
     let stack = Stack::start().await;
     let mut fixture = stack.unsigned("selldone", "checkout-order");
-    let mut body: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    let mut body = json_body(&fixture);
     // It fits into a head beside nothing else: the event needs parts.
     body["attachment"] = noise(300_000).into();
     fixture.set_body(body.to_string());
@@ -99,8 +99,7 @@ async fn what_is_an_event_now_that_has_come_in_the_meantime_is_superseded_by_it(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quarantined_delivery_that_is_dismissed_stays_and_waits_no_longer() {
     let stack = Stack::start().await;
-    let mut fixture = stack.unsigned("snipcart", "unknown-event");
-    stack.sign(&mut fixture);
+    let mut fixture = stack.signed("snipcart", "unknown-event");
     let event_id = stack.send(&fixture).await.event_id("quarantined");
     let dismiss = |event_id: &str, dry_run: bool| json!({"dismiss": {"event_id": event_id, "dry_run": dry_run}});
     assert_eq!(
@@ -134,9 +133,7 @@ fn reversed(event_id: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_bodies_of_one_event_the_older_is_the_event() {
     let stack = Stack::start().await;
-    let mut fixture = stack.unsigned("cartum", "order-created");
-    fixture.renew().unwrap();
-    stack.sign(&mut fixture);
+    let fixture = stack.renewed("cartum", "order-created");
     let other = stack.with_another_body(&fixture, "something_new", "another".into());
     let now = Timestamp::now();
     // The newer one is in the first shard, and the older one in the last.
@@ -265,9 +262,7 @@ async fn a_task_that_the_table_stops_answers_what_it_has_done() {
 async fn an_unsupported_delivery_is_released_once_it_is_understood() {
     let stack = Stack::start().await;
     let fixtures = [("cartum", "order-created"), ("snipcart", "order-completed")].map(|(provider, name)| {
-        let mut fixture = stack.unsigned(provider, name);
-        fixture.renew().unwrap();
-        stack.sign(&mut fixture);
+        let fixture = stack.renewed(provider, name);
         fixture
     });
     let mut event_ids = Vec::new();
@@ -320,8 +315,7 @@ async fn an_unsupported_delivery_is_released_once_it_is_understood() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dismissal_can_be_taken_back() {
     let stack = Stack::start().await;
-    let mut fixture = stack.unsigned("snipcart", "unknown-event");
-    stack.sign(&mut fixture);
+    let fixture = stack.signed("snipcart", "unknown-event");
     let event_id = stack.send(&fixture).await.event_id("quarantined");
     let before = stack.head(&event_id).await;
     let task = |name: &str, dry_run: bool| json!({name: {"event_id": event_id, "dry_run": dry_run}});

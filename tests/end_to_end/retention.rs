@@ -12,7 +12,7 @@ use local::settings::REDRIVE;
 use local::tap::{Fault, Rule, Service};
 use serde_json::{Value, json};
 use tests::outbox::{DENIED, ids, text};
-use tests::{Item, ORDERS, Stack, noise, state};
+use tests::{Item, ORDERS, Stack, json_body, noise, state};
 
 /// What an event says that was removed, and what a reader could find it by.
 const REMOVED: [&str; 11] = [
@@ -115,8 +115,7 @@ fn received_about(days_ago: i64, provider: &str) -> Value {
 }
 
 fn unknown(stack: &Stack) -> Fixture {
-    let mut fixture = stack.unsigned("snipcart", "unknown-event");
-    stack.sign(&mut fixture);
+    let fixture = stack.signed("snipcart", "unknown-event");
     fixture
 }
 
@@ -126,7 +125,7 @@ async fn a_published_event_expires_with_its_parts_and_conflicts() {
     let fixture = stack.large(1_000_000);
     let event_id = stack.send(&fixture).await.event_id("accepted");
     let mut other = fixture.clone();
-    let mut body: Value = serde_json::from_slice(&fixture.body().unwrap()).unwrap();
+    let mut body = json_body(&fixture);
     body["content"]["internalNotes"] = noise(500_000).into();
     other.set_body(body.to_string());
     stack.sign(&mut other);

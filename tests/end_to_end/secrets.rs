@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use local::settings::{SHOP, SNIPCART_KEY, TOKEN};
 use serde_json::json;
+use tests::providers::Facts;
 use tests::secrets_manager::SecretsManager;
 use tests::telemetry::{NAMESPACE, lines};
 use tests::{Stack, order_of};
@@ -18,8 +19,10 @@ use tokio::time::{Instant, sleep};
 const NEW: &str = "another-development-token";
 const NEVER_LIVE: &str = "no-token-that-was-ever-live";
 
-/// Providers with a token in the URL: one secret does for all of them.
-const PROVIDERS: [&str; 3] = ["selldone", "cartum", "aboutyou"];
+/// The providers with a token in the URL: the same secret is valid for all of them.
+fn providers() -> Vec<&'static str> {
+    Facts::with_url_token().map(|facts| facts.name).collect()
+}
 
 /// How soon a function may ask again.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -56,7 +59,7 @@ async fn send(stack: &Stack, provider: &str, token: &str) -> u16 {
 /// Deliveries from several senders at once, with these tokens by turns, until `done`; how many were answered otherwise.
 async fn load(stack: &Stack, tokens: &[&str], expected: u16, done: impl Fn() -> bool) -> (usize, usize) {
     let (sent, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let senders = PROVIDERS.into_iter().chain(PROVIDERS).map(|provider| async {
+    let senders = providers().into_iter().chain(providers()).map(|provider| async {
         let mut turns = tokens.iter().cycle();
         while !done() {
             let token = turns.next().expect("a token");
@@ -100,7 +103,7 @@ async fn a_rotation_under_load_refuses_no_delivery_and_a_flood_of_forgeries_asks
     assert!(passed == 0 && sent > 30, "{passed} of {sent} forgeries passed");
 
     let calls = secrets.calls();
-    assert!(calls.len() >= PROVIDERS.len(), "{calls:?}");
+    assert!(calls.len() >= providers().len(), "{calls:?}");
     let asked: usize = calls.values().map(Vec::len).sum();
     assert!(asked > calls.len(), "somebody has read the new value: {calls:?}");
     for (environment, times) in calls {
@@ -120,7 +123,7 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
     let missing = arn.replace(local::NAME, "missing");
     let outage = stack(&secrets, &arn).await;
     secrets.set_down(true);
-    for provider in PROVIDERS {
+    for provider in providers() {
         assert_eq!(send(&outage, provider, TOKEN).await, 503, "it can be sent again");
     }
     secrets.set_down(false);
@@ -128,7 +131,7 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
         (stack(&secrets, &arn).await, &arn, "not as documented"),
         (stack(&secrets, &missing).await, &missing, "ResourceNotFoundException"),
     ] {
-        for provider in PROVIDERS {
+        for provider in providers() {
             let answer = stack.deliver(provider, order_of(provider)).await;
             assert_eq!(answer.status, 500, "{answer:?}");
             assert!(
@@ -139,7 +142,7 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
         stack.assert_untouched("the secret is wrong").await;
         let lines = lines(&stack).await;
         let told: Vec<_> = lines.iter().filter(|line| line.is_delivery()).collect();
-        assert_eq!(told.len(), PROVIDERS.len());
+        assert_eq!(told.len(), providers().len());
         for line in told {
             assert_eq!(
                 (line.said("secret"), line.metric("Misconfigured")),
@@ -155,7 +158,7 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
     }
     // Once it is in order, deliveries pass within a few seconds.
     secrets.put(&tokens(&[TOKEN])).await;
-    for provider in PROVIDERS {
+    for provider in providers() {
         let begun = Instant::now();
         while send(&outage, provider, TOKEN).await != 200 {
             assert!(
@@ -166,7 +169,7 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
     }
     // From then on Secrets Manager may be away.
     secrets.set_down(true);
-    for provider in PROVIDERS {
+    for provider in providers() {
         assert_eq!(send(&outage, provider, TOKEN).await, 200);
         assert_eq!(send(&outage, provider, NEVER_LIVE).await, 401);
     }
@@ -231,7 +234,7 @@ async fn a_malformed_shop_is_refused_alone_and_counted_when_it_is_read() {
     // As some editors store it.
     let arn = secrets.create(&format!("\u{feff}{shops}")).await;
     let stack = stack(&secrets, &arn).await;
-    for provider in PROVIDERS {
+    for provider in providers() {
         assert_eq!(send(&stack, provider, TOKEN).await, 200, "{provider}");
     }
     let counted = |lines: &[tests::telemetry::Line]| {
@@ -251,13 +254,13 @@ async fn a_malformed_shop_is_refused_alone_and_counted_when_it_is_read() {
         (told.len() - of_deliveries, of_deliveries)
     };
     // Each function has read the secret once, and has met no delivery for that shop.
-    assert_eq!(counted(&lines(&stack).await), (PROVIDERS.len(), 0));
-    for provider in PROVIDERS {
+    assert_eq!(counted(&lines(&stack).await), (providers().len(), 0));
+    for provider in providers() {
         let mut fixture = stack.signed(provider, order_of(provider));
         fixture.set_shop("other");
         assert_eq!(stack.send(&fixture).await.status, 500, "{provider}");
     }
-    assert_eq!(counted(&lines(&stack).await).1, PROVIDERS.len());
+    assert_eq!(counted(&lines(&stack).await).1, providers().len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

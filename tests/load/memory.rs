@@ -9,7 +9,7 @@ use local::settings::REDRIVE;
 use local::tap::{Rule, Service};
 use serde_json::{Value, json};
 use tests::outbox::DENIED;
-use tests::{Stack, noise};
+use tests::{Stack, json_body, noise};
 use yaml_rust2::YamlLoader;
 
 /// As many items, and values in them, as a body may hold: `MOST_OBJECTS` and `MOST_VALUES` of `shared::payload`, but for what the
@@ -38,7 +38,7 @@ fn peak(stack: &Stack, function: &str) -> u64 {
 fn dense(stack: &Stack, items: usize) -> Fixture {
     let mut fixture = stack.unsigned("snipcart", "order-completed");
     fixture.renew().expect("an order");
-    let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+    let mut body = json_body(&fixture);
     let item = |number: usize| {
         let fields = (1..VALUES_AN_ITEM).map(|field| (field.to_string(), json!(0)));
         Value::Object(fields.chain([("id".to_owned(), number.into())]).collect())
