@@ -1,8 +1,8 @@
 //! The live view in a real browser. Skipped with a word where there is none; `.ci/run` installs one.
 
-mod hostile;
-mod quick;
+mod list_performance;
 mod screenshots;
+mod untrusted_content;
 
 use local::binaries::workspace;
 use local::fixture::{Catalogue, Fixture};
@@ -10,9 +10,8 @@ use local::masking::Masking;
 use local::recorder::Recorder;
 use local::settings;
 use local::view;
-use serde_json::Value;
 use tests::browser::Browser;
-use tests::{ORDERS, Stack};
+use tests::{ORDERS, Stack, json_body};
 
 /// A stack with its view.
 async fn stack() -> Stack {
@@ -250,7 +249,7 @@ async fn send_order(stack: &Stack) {
 
 /// The samples are of several orders and times: these are one order's, one after another.
 fn at_minute(fixture: &mut Fixture, minute: i64) {
-    let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+    let mut body = json_body(&fixture);
     let time: jiff::Timestamp = "2026-01-31T09:00:00Z".parse().expect("a time");
     let time = time + jiff::SignedDuration::from_mins(minute);
     body["basket"]["id"] = 1001.into();

@@ -19,9 +19,7 @@ async fn screenshots() {
     let stack = stack().await;
     for round in 0..12 {
         for (provider, event) in ORDERS {
-            let mut fixture = stack.unsigned(provider, event);
-            fixture.renew().expect("an order");
-            stack.sign(&mut fixture);
+            let fixture = stack.renewed(provider, event);
             stack.send(&fixture).await;
             if round % 4 == 1 {
                 stack.send(&fixture).await;

@@ -1,4 +1,4 @@
-//! What keeps an event in the outbox, and what comes out of it.
+//! Helpers for tests of the outbox.
 
 use std::collections::BTreeSet;
 
@@ -6,19 +6,19 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use local::queue::Message;
 use local::tap::Fault;
 
-/// Refused at once, and not tried again by the SDK: the quickest way into the outbox.
+/// An answer that the SDK does not retry, so that an event gets into the outbox at once.
 pub const DENIED: Fault = Fault::Answer {
     status: 403,
     code: "AuthorizationError",
 };
 
-/// The ids of messages' events.
+/// The event ids of messages.
 pub fn ids<'a>(messages: impl IntoIterator<Item = &'a Message>) -> BTreeSet<String> {
     let id = |message: &Message| message.event["id"].as_str().expect("an id").to_owned();
     messages.into_iter().map(id).collect()
 }
 
-/// A text attribute.
+/// A text attribute of an item.
 pub fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }

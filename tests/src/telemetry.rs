@@ -1,4 +1,4 @@
-//! What the functions of a stack have said: every line read, and held to what a line may be.
+//! The log lines of the functions of a stack, each checked when it is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,32 +8,32 @@ use serde_json::Value;
 
 use crate::Stack;
 
-/// The namespace of the metrics in these tests.
+/// The namespace of the metrics in the tests.
 pub const NAMESPACE: &str = "order-webhooks/tests";
 
-/// A line of a function.
+/// A log line of a function.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// The function.
     pub function: String,
-    /// The line as it was written.
+    /// The text of the line.
     pub text: String,
-    /// Its JSON.
+    /// The JSON of the line.
     pub json: Value,
 }
 
 impl Line {
-    /// A text of it; empty where there is none.
+    /// A text of the line; empty if there is none.
     pub fn said(&self, name: &str) -> &str {
         self.json[name].as_str().unwrap_or_default()
     }
 
-    /// Whether it is a delivery's.
+    /// Whether the line is about a delivery.
     pub fn is_delivery(&self) -> bool {
         self.said("message") == "delivery"
     }
 
-    /// The metrics that CloudWatch takes out of it: name, unit, values.
+    /// The metrics in the line: name, unit and values.
     pub fn metrics(&self) -> Vec<(&str, &str, Vec<f64>)> {
         let directives = self.json["_aws"]["CloudWatchMetrics"].as_array();
         let definitions = directives.into_iter().flatten().filter_map(|d| d["Metrics"].as_array());
@@ -47,7 +47,7 @@ impl Line {
         metrics.collect()
     }
 
-    /// The sets of dimensions that its metrics are published under.
+    /// The sets of dimensions of the metrics.
     pub fn dimensions(&self) -> Vec<Vec<&str>> {
         let directives = self.json["_aws"]["CloudWatchMetrics"].as_array();
         let lists = directives
@@ -59,7 +59,21 @@ impl Line {
             .collect()
     }
 
-    /// The one value of a metric.
+    /// Asserts that the metrics are by provider, and also by shop if the secret configures the shop.
+    ///
+    /// # Panics
+    /// If the dimensions are others.
+    pub fn assert_dimensions(&self, configured: &[String]) {
+        let by_provider = vec!["provider"];
+        let expected = if configured.iter().any(|shop| shop == self.said("shop")) {
+            vec![by_provider, vec!["provider", "shop"]]
+        } else {
+            vec![by_provider]
+        };
+        assert_eq!(self.dimensions(), expected, "{self:?}");
+    }
+
+    /// The value of a metric.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let metrics = self.metrics();
         let (_, _, values) = metrics.iter().find(|(metric, _, _)| *metric == name)?;
@@ -68,10 +82,10 @@ impl Line {
     }
 }
 
-/// Everything that the functions have said. They are ended first, so that no line is still on its way.
+/// Stops the functions, so that their log is complete, and returns all lines.
 ///
 /// # Panics
-/// Where a line is no JSON object, or no metric line as CloudWatch reads them.
+/// If a line is not a JSON object, or its metrics are not in the format that CloudWatch reads.
 pub async fn lines(stack: &Stack) -> Vec<Line> {
     stack.environments().kill_all().await;
     let log = stack.log();
@@ -79,7 +93,7 @@ pub async fn lines(stack: &Stack) -> Vec<Line> {
     let lines = lines.map(|(function, text)| Line {
         function: function.to_owned(),
         text: text.to_owned(),
-        json: serde_json::from_str(text).unwrap_or_else(|_| panic!("{function} writes what is no JSON: {text}")),
+        json: serde_json::from_str(text).unwrap_or_else(|_| panic!("{function} logs a line that is not JSON: {text}")),
     });
     let lines: Vec<Line> = lines.collect();
     for line in &lines {
@@ -94,10 +108,10 @@ pub async fn lines(stack: &Stack) -> Vec<Line> {
     lines
 }
 
-/// The metrics that the README of redrive documents: those of deliveries, and those of a run of `redrive`.
+/// The metrics that the README of redrive documents: of deliveries, and of a run of `redrive`.
 ///
 /// # Panics
-/// Where the README has no such tables.
+/// If the README does not have the tables.
 pub fn documented() -> (BTreeSet<String>, BTreeSet<String>) {
     let readme = std::fs::read_to_string(workspace().join("functions/redrive/README.md")).expect("the README");
     let names = |header: &str| {
@@ -116,33 +130,33 @@ pub fn documented() -> (BTreeSet<String>, BTreeSet<String>) {
     )
 }
 
-/// The units that CloudWatch knows.
+/// The units of CloudWatch.
 const UNITS: &str = "Seconds Microseconds Milliseconds Bytes Kilobytes Megabytes Gigabytes Terabytes Bits Kilobits \
     Megabits Gigabits Terabits Percent Count Bytes/Second Kilobytes/Second Megabytes/Second Gigabytes/Second \
     Terabytes/Second Bits/Second Kilobits/Second Megabits/Second Gigabits/Second Terabits/Second Count/Second None";
 
-/// Whether a line is what the specification of CloudWatch's embedded metric format asks for. What is not is dropped by
-/// CloudWatch without a word.
+/// Checks that a line follows the specification of CloudWatch's embedded metric format. CloudWatch drops other lines silently.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// Describes the fault.
 pub fn check_metrics(line: &Value) -> Result<(), String> {
     let text = |value: &Value, longest: usize| {
         let text = value
             .as_str()
             .filter(|text| (1..=longest).contains(&text.chars().count()));
         text.map(str::to_owned)
-            .ok_or(format!("{value} is no text of 1 to {longest}"))
+            .ok_or(format!("{value} is not a text of 1 to {longest} characters"))
     };
     let list = |value: &Value, most: usize| {
         let list = value.as_array().filter(|list| list.len() <= most);
-        list.cloned().ok_or(format!("{value} is no list of {most} at most"))
+        list.cloned()
+            .ok_or(format!("{value} is not a list of at most {most} values"))
     };
     let aws = &line["_aws"];
     let written_at = aws["Timestamp"]
         .as_i64()
         .and_then(|time| Timestamp::from_millisecond(time).ok())
-        .ok_or("Timestamp is no time in milliseconds")?;
+        .ok_or("Timestamp is not a time in milliseconds")?;
     let age = Timestamp::now().duration_since(written_at);
     if age > SignedDuration::from_hours(14 * 24) || age < SignedDuration::from_hours(-2) {
         return Err(format!("Timestamp is {written_at}"));
@@ -155,7 +169,7 @@ pub fn check_metrics(line: &Value) -> Result<(), String> {
         text(&directive["Namespace"], 1024)?;
         let sets = list(&directive["Dimensions"], usize::MAX)?;
         if sets.is_empty() {
-            return Err("there is no dimension set".to_owned());
+            return Err("Dimensions is empty".to_owned());
         }
         for set in &sets {
             for name in list(set, 30)? {
@@ -168,7 +182,7 @@ pub fn check_metrics(line: &Value) -> Result<(), String> {
             let name = text(&metric["Name"], 1024)?;
             let unit = text(&metric["Unit"], 100)?;
             if !UNITS.split_whitespace().any(|known| known == unit) {
-                return Err(format!("{unit} is no unit"));
+                return Err(format!("{unit} is not a unit"));
             }
             let resolution = metric.get("StorageResolution");
             if resolution.is_some_and(|resolution| *resolution != 1 && *resolution != 60) {
@@ -187,7 +201,7 @@ pub fn check_metrics(line: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The sum of every metric of every provider: what CloudWatch's statistic `Sum` shows.
+/// The sum of each metric of each provider, as the statistic `Sum` of CloudWatch.
 pub fn sums(lines: &[Line]) -> BTreeMap<(String, String), u64> {
     let mut sums = BTreeMap::new();
     for line in lines {
@@ -217,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_cloudwatch_would_drop_is_found() {
+    fn a_line_that_cloudwatch_would_drop_is_an_error() {
         let line = || {
             json!({
                 "_aws": {"Timestamp": Timestamp::now().as_millisecond(), "CloudWatchMetrics": [{
@@ -226,7 +240,7 @@ mod tests {
                 "provider": "selldone", "Deliveries": 1,
             })
         };
-        check_metrics(&line()).expect("in order");
+        check_metrics(&line()).expect("a valid line");
         let faults: [(&str, Value); 11] = [
             ("/_aws/Timestamp", json!("now")),
             ("/_aws/Timestamp", json!(1)),

@@ -1,0 +1,20 @@
+//! Deliveries, failures and the tasks of `redrive` over real HTTP, with the real binaries.
+
+mod authentication;
+mod conflicts;
+mod connections;
+mod crash_recovery;
+mod deliveries;
+mod erasure;
+mod large_orders;
+mod log_privacy;
+mod malformed_requests;
+mod operator;
+mod outages;
+mod permissions;
+mod redrive;
+mod redrive_tasks;
+mod reprocess;
+mod retention;
+mod secrets;
+mod telemetry;

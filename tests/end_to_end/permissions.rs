@@ -1,0 +1,386 @@
+//! The policies of `template.yaml` allow every call that a function makes, and no other.
+//!
+//! The calls are those of a run: every event of `events/`, repeats, large bodies, outages, and every task of redrive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::join_all;
+use http::Response;
+use jiff::{SignedDuration, Timestamp};
+use local::binaries::workspace;
+use local::server::{Port, Server};
+use local::settings;
+use local::tap::{Call, Fault, Rule, Service};
+use serde_json::{Value, json};
+use tests::{ORDERS, Stack, json_body, noise, order_of};
+use yaml_rust2::{Yaml, YamlLoader};
+
+/// What is allowed or done: an action, and the resource by its name in the template.
+type Grant = (String, String);
+
+/// What AWS does in a function's name: no call of the function's own shows that it is needed.
+/// Lambda writes the log, sends the traces and hands over an invocation that failed; SNS encrypts.
+const ON_THE_FUNCTIONS_BEHALF: [&str; 4] = ["logs:", "xray:", "sqs:", "kms:"];
+
+#[derive(Clone, Default)]
+struct Calls(Arc<Mutex<BTreeMap<String, BTreeSet<Grant>>>>);
+
+impl Calls {
+    /// A caller is known by its environment's id, `{function}-{uuid}`. The tests' own calls have none.
+    fn note(&self, caller: Option<&str>, grants: Vec<Grant>) {
+        if let Some((function, _)) = caller.and_then(|caller| caller.rsplit_once('-')) {
+            let mut calls = self.0.lock().expect("no test has panicked with it");
+            calls.entry(function.to_owned()).or_default().extend(grants);
+        }
+    }
+
+    fn of(&self, function: &str) -> BTreeSet<Grant> {
+        let calls = self.0.lock().expect("no test has panicked with it");
+        calls.get(function).cloned().unwrap_or_default()
+    }
+}
+
+/// The permissions that a call needs. A transaction needs those of its parts, a batch of messages that of one.
+fn needed(call: &Call, names: &Names) -> Vec<Grant> {
+    if call.service == Service::Sns {
+        let action = match call.operation.as_str() {
+            "PublishBatch" => "Publish",
+            other => other,
+        };
+        return vec![(format!("sns:{action}"), names.topic.clone())];
+    }
+    let body: Value = serde_json::from_slice(&call.body).expect("DynamoDB speaks JSON");
+    let grant = |operation: &str| {
+        let resource = match body["IndexName"].as_str() {
+            Some(index) => format!("{}/index/{index}", names.table),
+            None => names.table.clone(),
+        };
+        (format!("dynamodb:{operation}"), resource)
+    };
+    match body["TransactItems"].as_array() {
+        Some(items) => {
+            let parts = items
+                .iter()
+                .flat_map(|item| item.as_object().expect("an object").keys());
+            parts
+                .map(|part| match part.as_str() {
+                    "Put" | "Update" | "Delete" => grant(&format!("{part}Item")),
+                    other => grant(other),
+                })
+                .collect()
+        }
+        None => vec![grant(&call.operation)],
+    }
+}
+
+/// Secrets Manager as far as a function asks it, and a note of what was asked.
+async fn secrets_manager(calls: Calls, secrets: BTreeMap<String, String>) -> Server {
+    let port = Port::take(0, "").await.expect("a port");
+    port.serve(1_000_000, move |request, _| {
+        let header = |name: &str| request.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let caller = header("x-amz-security-token").unwrap_or_default();
+        let operation = header("x-amz-target").unwrap_or_default();
+        let operation = operation.rsplit('.').next().unwrap_or_default().to_owned();
+        let function = caller.rsplit_once('-').map_or("", |(function, _)| function).to_owned();
+        let secret = secrets.get(&function).cloned().unwrap_or_default();
+        calls.note(Some(&caller), vec![(format!("secretsmanager:{operation}"), secret)]);
+        let value = settings::secret(&function).map(|secret| secret.to_string());
+        let asked: Value = serde_json::from_slice(request.body()).expect("JSON");
+        let answer = json!({"ARN": asked["SecretId"], "SecretString": value, "VersionId": "1", "Name": function});
+        std::future::ready(Some(Response::new(bytes::Bytes::from(answer.to_string()))))
+    })
+}
+
+/// What the template calls the table and the topic.
+#[derive(Clone)]
+struct Names {
+    table: String,
+    topic: String,
+}
+
+/// What the template says about permissions.
+struct Template {
+    yaml: Yaml,
+    names: Names,
+    /// The secret of each function that has one.
+    secrets: BTreeMap<String, String>,
+}
+
+impl Template {
+    fn read() -> Self {
+        let text = std::fs::read_to_string(workspace().join("template.yaml")).expect("the template");
+        let yaml = YamlLoader::load_from_str(&text).expect("YAML").remove(0);
+        let variables = &yaml["Globals"]["Function"]["Environment"]["Variables"];
+        let names = Names {
+            table: name_of(&variables["TABLE_NAME"]),
+            topic: name_of(&variables["TOPIC_ARN"]),
+        };
+        let mut template = Self {
+            yaml,
+            names,
+            secrets: BTreeMap::new(),
+        };
+        let secret = |(function, properties): (String, &Yaml)| {
+            let secret = &properties["Environment"]["Variables"]["SECRETS"];
+            (!secret.is_badvalue()).then(|| (function, name_of(secret)))
+        };
+        template.secrets = template.functions().into_iter().filter_map(secret).collect();
+        template
+    }
+
+    /// Each function's properties, by its binary's name.
+    fn functions(&self) -> Vec<(String, &Yaml)> {
+        let resources = self.yaml["Resources"].as_hash().expect("resources").values();
+        let functions = resources.filter(|resource| resource["Type"].as_str() == Some("AWS::Serverless::Function"));
+        functions
+            .map(|function| {
+                let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str();
+                (binary.expect("a binary").to_owned(), &function["Properties"])
+            })
+            .collect()
+    }
+
+    /// What a function's role, and the policies that it refers to, allow.
+    fn allowed(&self, properties: &Yaml) -> BTreeSet<Grant> {
+        let resource = |expression: &Yaml| {
+            let resource = &self.yaml["Resources"][name_of(expression).as_str()]["Properties"];
+            assert!(!resource.is_badvalue(), "{expression:?} is not in the template");
+            resource
+        };
+        let role = resource(&properties["Role"]);
+        let mut found = Vec::new();
+        statements(&role["Policies"], &mut found);
+        for policy in list(&role["ManagedPolicyArns"]) {
+            // `!If [condition, policy, nothing]`: a policy that a role may have counts as one that it has.
+            let policy = if self.is_choice(policy) { &policy[1] } else { policy };
+            statements(&resource(policy)["PolicyDocument"], &mut found);
+        }
+        let mut grants = BTreeSet::new();
+        for statement in found {
+            assert_eq!(statement["Effect"].as_str(), Some("Allow"), "{statement:?}");
+            let resources = match &statement["Resource"] {
+                choice if self.is_choice(choice) => std::slice::from_ref(choice),
+                resources => list(resources),
+            };
+            for action in list(&statement["Action"]) {
+                let action = action.as_str().expect("an action");
+                grants.extend(resources.iter().map(|resource| (action.to_owned(), name_of(resource))));
+            }
+        }
+        grants
+    }
+
+    /// Whether it is an `!If`, which begins with a condition's name.
+    fn is_choice(&self, expression: &Yaml) -> bool {
+        let condition = expression.as_vec().and_then(|items| items.first()?.as_str());
+        condition.is_some_and(|name| !self.yaml["Conditions"][name].is_badvalue())
+    }
+}
+
+/// The resource that an expression names. The reader leaves out tags, so `!GetAtt Table.Arn` is `Table.Arn`, and a choice
+/// between what the stack makes and what it is given is a list.
+fn name_of(expression: &Yaml) -> String {
+    match expression {
+        Yaml::Array(choice) => choice.iter().map(name_of).collect::<Vec<_>>().join(" or "),
+        Yaml::String(text) => ["${", "}", ".Arn", ".Id"]
+            .iter()
+            .fold(text.clone(), |text, part| text.replace(part, "")),
+        other => panic!("{other:?} names no resource"),
+    }
+}
+
+/// All that the statements in `yaml` allow, wherever they stand in it.
+fn statements<'a>(yaml: &'a Yaml, found: &mut Vec<&'a Yaml>) {
+    match yaml {
+        Yaml::Hash(_) if !yaml["Effect"].is_badvalue() => found.push(yaml),
+        Yaml::Hash(hash) => hash.values().for_each(|value| statements(value, found)),
+        Yaml::Array(items) => items.iter().for_each(|item| statements(item, found)),
+        _ => {}
+    }
+}
+
+/// The values of what may be one or a list.
+fn list(yaml: &Yaml) -> &[Yaml] {
+    yaml.as_vec().map_or(std::slice::from_ref(yaml), Vec::as_slice)
+}
+
+/// Sends every event of every provider, and repeats; and one of each that is kept in parts and first waits in the outbox.
+async fn exercise_providers(stack: &Stack) {
+    join_all(ORDERS.map(|(provider, order)| async move {
+        for name in stack.events(provider) {
+            stack.deliver(provider, &name).await;
+        }
+        stack.deliver(provider, order).await.event_id("duplicate");
+        // Another body of the same event, where the provider names its events: elsewhere it is another event.
+        let mut conflict = stack.unsigned(provider, order);
+        let mut body = json_body(&conflict);
+        body["something_new"] = "another".into();
+        conflict.set_body(body.to_string());
+        stack.sign(&mut conflict);
+        assert_eq!(stack.send(&conflict).await.status, 200);
+    }))
+    .await;
+    let large = ORDERS.map(|(provider, order)| {
+        let mut fixture = stack.unsigned(provider, order);
+        fixture.renew().expect("an order");
+        let mut body = json_body(&fixture);
+        body["something_new"] = noise(600_000).into();
+        fixture.set_body(body.to_string());
+        stack.sign(&mut fixture);
+        fixture
+    });
+    let down = stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN);
+    for fixture in &large {
+        stack.send(fixture).await.event_id("accepted");
+    }
+    drop(down);
+    for fixture in &large {
+        stack.send(fixture).await.event_id("duplicate");
+    }
+}
+
+/// Gives redrive every task, each with something to do.
+async fn exercise_redrive(stack: &Stack) {
+    let down = stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN);
+    let mut fixture = stack.large(600_000);
+    fixture.renew().expect("an order");
+    stack.sign(&mut fixture);
+    let large = stack.send(&fixture).await.event_id("accepted");
+    drop(down);
+    // A lone message that SNS refuses has the topic asked, and is given up.
+    let refusal = Fault::Answer {
+        status: 400,
+        code: "InvalidParameter",
+    };
+    let refused = stack.tap().inject(Rule::new(Service::Sns, "PublishBatch"), refusal);
+    while stack.redrive().await["failed"] == 0 {}
+    drop(refused);
+    let requeued = stack.ask(json!({"requeue": {"state": "failed"}})).await;
+    assert_eq!(requeued["requeued"], 1, "{requeued}");
+    assert_eq!(stack.redrive().await["published"], 1);
+
+    let mut other = json_body(&fixture);
+    other["something_new"] = "another".into();
+    fixture.set_body(other.to_string());
+    stack.sign(&mut fixture);
+    stack.send(&fixture).await.event_id("quarantined");
+    let shown = stack.ask(json!({"get": {"event_id": large}})).await;
+    let conflict = json!({"event_id": large, "payload_sha256": shown["conflicts"][0]["payload_sha256"]});
+    let published = stack.ask(json!({"publish_conflict": conflict})).await;
+    assert_eq!(published["accepted"], 1, "{published}");
+    assert_eq!(stack.redrive().await["published"], 1);
+
+    let mut unread = stack.unsigned("selldone", order_of("selldone"));
+    unread.renew().expect("an order");
+    stack.quarantined(&unread.body().expect("a body"), str::to_owned).await;
+    let reprocessed = stack.ask(json!({"reprocess": {"state": "quarantined"}})).await;
+    assert_eq!(reprocessed["accepted"], 1, "{reprocessed}");
+
+    let unread = stack.quarantined(b"nothing that can be read", str::to_owned).await;
+    let dismissed = stack.ask(json!({"dismiss": {"event_id": unread}})).await;
+    assert_eq!(dismissed["dismissed"], 1, "{dismissed}");
+    let undismissed = stack.ask(json!({"undismiss": {"event_id": unread}})).await;
+    assert_eq!(undismissed["undismissed"], 1, "{undismissed}");
+
+    let order = &stack.stored_event(&large).await["data"]["order"]["id"];
+    let place = json!({"provider": "snipcart", "shop": settings::SHOP, "order": order});
+    let shown = stack.ask(json!({"get": place})).await;
+    assert!(shown["events"].as_array().is_some_and(|events| !events.is_empty()));
+    let now = Timestamp::now();
+    let hour = SignedDuration::from_hours(1);
+    let replay = json!({"provider": "snipcart", "from": now - hour, "to": now + hour});
+    assert!(stack.ask(json!({"replay": replay})).await["replayed"].as_u64() > Some(0));
+    let compare = json!({"provider": "snipcart", "from": now - hour, "to": now + hour});
+    assert!(stack.ask(json!({"compare": compare})).await["compared"].as_u64() > Some(0));
+    let by_email = json!({
+        "provider": "snipcart", "shop": settings::SHOP, "email": "nobody@example.com", "from": now - hour, "to": now + hour,
+    });
+    assert_eq!(stack.ask(json!({"erase": by_email})).await["done"], true);
+    let audited = stack.ask(json!({"audit": {}})).await;
+    assert_eq!(audited["orphans"], json!([]));
+    let mut erase = place;
+    erase["dry_run"] = false.into();
+    assert!(stack.ask(json!({"erase": erase})).await["erased"].as_u64() > Some(0));
+}
+
+/// Lets everything that is stored expire, and redrive remove it.
+async fn exercise_retention(stack: &Stack) {
+    let day = SignedDuration::from_hours(24);
+    let now = Timestamp::now();
+    let retain = json!({"provider": "snipcart", "from": now - day, "to": now + day});
+    assert_eq!(stack.ask(json!({"retain": retain})).await["done"], true);
+    // The first run announces how long quarantined deliveries are kept.
+    stack.ask(json!({"redrive": {}})).await;
+    stack.let_time_pass(day * 100).await;
+    let run = stack.ask(json!({"redrive": {}})).await;
+    assert!(run["expired"].as_u64() > Some(0), "{run}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_allows_what_its_function_does_and_no_more() {
+    let template = Template::read();
+    let calls = Calls::default();
+    let secrets = secrets_manager(calls.clone(), template.secrets.clone()).await;
+    let stack = Stack::with(|config| {
+        let arn = format!(
+            "arn:aws:secretsmanager:{}:{}:secret:any-AbCdEf",
+            local::REGION,
+            local::ACCOUNT
+        );
+        config.variables.insert("SECRETS".to_owned(), arn);
+        for name in ["ORDER_RETENTION_DAYS", "UNPUBLISHED_RETENTION_DAYS"] {
+            config.variables.insert(name.to_owned(), "90".to_owned());
+        }
+        let url = secrets.url();
+        config
+            .variables
+            .insert("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), url);
+    })
+    .await;
+    let (noted, names) = (calls.clone(), template.names.clone());
+    stack.tap().follow(move |call| {
+        noted.note(call.caller.as_deref(), needed(call, &names));
+        None
+    });
+    exercise_providers(&stack).await;
+    exercise_redrive(&stack).await;
+    exercise_retention(&stack).await;
+
+    for (function, properties) in template.functions() {
+        let allowed: BTreeSet<Grant> = template.allowed(properties);
+        let own = |(action, _): &&Grant| !ON_THE_FUNCTIONS_BEHALF.iter().any(|prefix| action.starts_with(prefix));
+        let allowed: BTreeSet<&Grant> = allowed.iter().filter(own).collect();
+        let done = calls.of(&function);
+        let done: BTreeSet<&Grant> = done.iter().collect();
+        assert!(!done.is_empty(), "{function} did nothing");
+        let (refused, idle) = (&done - &allowed, &allowed - &done);
+        assert!(
+            refused.is_empty(),
+            "{function} does what its role does not allow: {refused:?}"
+        );
+        assert!(
+            idle.is_empty(),
+            "{function}'s role allows what it does not do: {idle:?}"
+        );
+    }
+}
+
+#[test]
+fn no_role_allows_everything() {
+    let template = Template::read();
+    let mut found = Vec::new();
+    statements(&template.yaml["Resources"], &mut found);
+    for statement in found {
+        let star = |yaml: &Yaml| {
+            list(yaml)
+                .iter()
+                .any(|item| item.as_str().is_some_and(|text| text.contains('*')))
+        };
+        let traces = list(&statement["Action"])
+            .iter()
+            .all(|action| action.as_str().is_some_and(|action| action.starts_with("xray:")));
+        assert!(!star(&statement["Action"]), "{statement:?}");
+        assert!(!star(&statement["Resource"]) || traces, "{statement:?}");
+    }
+}

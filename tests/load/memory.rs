@@ -1,0 +1,76 @@
+//! The functions hold the densest order that they accept in the least memory that the template lets them have.
+
+use std::fs;
+
+use local::backlog::resident;
+use local::binaries::workspace;
+use local::fixture::Fixture;
+use local::settings::REDRIVE;
+use local::tap::{Rule, Service};
+use serde_json::{Value, json};
+use tests::outbox::DENIED;
+use tests::{Stack, json_body, noise};
+use yaml_rust2::YamlLoader;
+
+/// As many items, and values in them, as a body may hold: `MOST_OBJECTS` and `MOST_VALUES` of `shared::payload`, but for what the
+/// fixture has beside its items. With a hundred more it is quarantined.
+const MOST_ITEMS: usize = 119_900;
+const VALUES_AN_ITEM: usize = 4;
+/// `MAX_BODY_BYTES`.
+const MOST_BYTES: usize = 5_000_000;
+
+/// The least `MemorySize` that the template accepts, in KiB.
+fn least_memory() -> u64 {
+    let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
+    let template = YamlLoader::load_from_str(&template).expect("YAML").remove(0);
+    let least = template["Parameters"]["MemorySize"]["MinValue"].as_i64();
+    u64::try_from(least.expect("a number") * 1024).expect("more than nothing")
+}
+
+/// The most memory that any process of a function ever had, in KiB.
+fn peak(stack: &Stack, function: &str) -> u64 {
+    let pids = stack.environments().pids(function);
+    let peaks = pids.into_iter().filter_map(|pid| Some(resident(pid)?.1));
+    peaks.max().expect("the function runs")
+}
+
+/// A Snipcart order with so many items, and text that does not compress for the rest of its bytes.
+fn dense(stack: &Stack, items: usize) -> Fixture {
+    let mut fixture = stack.unsigned("snipcart", "order-completed");
+    fixture.renew().expect("an order");
+    let mut body = json_body(&fixture);
+    let item = |number: usize| {
+        let fields = (1..VALUES_AN_ITEM).map(|field| (field.to_string(), json!(0)));
+        Value::Object(fields.chain([("id".to_owned(), number.into())]).collect())
+    };
+    body["content"]["items"] = (0..items).map(item).collect();
+    body["filling"] = "".into();
+    let filling = MOST_BYTES.checked_sub(body.to_string().len()).expect("there is room");
+    body["filling"] = noise(filling / 4 * 4).into();
+    fixture.set_body(body.to_string());
+    stack.sign(&mut fixture);
+    fixture
+}
+
+// One provider is enough: items of all of them become the same event, and what is read of a body is not made of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_densest_order_fits_into_the_least_memory() {
+    let stack = Stack::start().await;
+    let least = least_memory();
+    let too_dense = dense(&stack, MOST_ITEMS + 100);
+    stack.send(&too_dense).await.event_id("quarantined");
+    let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
+    let densest = dense(&stack, MOST_ITEMS);
+    let event_id = stack.send(&densest).await.event_id("accepted");
+    drop(down);
+    let receiving = peak(&stack, "snipcart");
+    assert_eq!(stack.redrive().await["published"], 1);
+    let publishing = peak(&stack, REDRIVE);
+    stack.ask(json!({"get": {"event_id": event_id}})).await;
+    let showing = peak(&stack, REDRIVE);
+    eprintln!("of {least} KiB, snipcart takes {receiving}, redrive {publishing} to publish, and {showing} to show");
+    assert!(
+        receiving.max(showing) <= least,
+        "the template accepts {least} KiB; snipcart takes {receiving}, redrive {showing}"
+    );
+}

@@ -1,0 +1,77 @@
+//! Behaviour that only one provider has.
+
+use serde_json::{Value, json};
+use shared::classify::{Classification, Classified};
+use shared::drift::Known;
+use tests::payloads::accepted;
+use tests::providers::Tested;
+use tests::reader::Reader;
+
+#[test]
+fn all_invoices_of_one_paid_renewal_are_one_event() {
+    let reader = Reader::<snipcart::Snipcart>::new();
+    let classified = |name: &str, created_on: &str, status: &str, token: &str| -> Classified {
+        let order = json!({"token": token, "paymentStatus": status});
+        let body = json!({"eventName": name, "createdOn": created_on, "content": {"order": order}});
+        reader.classify(&[], body.to_string().as_bytes(), None)
+    };
+    let paid = |name, created_on| classified(name, created_on, "Paid", "t-1");
+    let succeeded = paid("v3/subscription.invoice.payment.succeeded", "2026-01-01T00:00:01Z");
+    for other in [
+        paid("v3/subscription.invoice.created", "2026-01-01T00:00:00Z"),
+        paid("subscription.invoice.payment.succeeded", "2026-01-01T00:00:02Z"),
+    ] {
+        assert!(matches!(other.classification, Classification::Order(_)));
+        assert_eq!(other.id, succeeded.id);
+    }
+    let failed = |created_on| classified("v3/subscription.invoice.payment.failed", created_on, "Failed", "t-1");
+    let first_failure = failed("2026-01-01T00:00:00Z");
+    for other in [
+        &failed("2026-01-02T00:00:00Z"),
+        &succeeded,
+        &classified("v3/subscription.invoice.created", "2026-01-01T00:00:00Z", "Paid", "t-2"),
+    ] {
+        assert!(matches!(other.classification, Classification::Order(_)));
+        assert_ne!(other.id, first_failure.id);
+    }
+}
+
+#[test]
+fn each_word_without_a_translation_is_drift() {
+    let cartum =
+        |event: &str, pointer: &str, word: Value| words::<cartum::Cartum>("order-created-gift", event, pointer, word);
+    let selldone = |word: &str| words::<selldone::Selldone>("checkout-order-service", "", "/basket/type", json!(word));
+    let deeple = |word: &str| words::<deeple::Deeple>("order-changed", "", "/vatOptions", json!(word));
+    let none: [&str; 0] = [];
+    assert_eq!(cartum("order_created", "/products/1/type", json!("product")), none);
+    assert_eq!(
+        cartum("order_created", "/products/1/type", json!("bonus")),
+        ["/data/order/items/*/kind"]
+    );
+    for event in ["order_created", "order_paid"] {
+        assert_eq!(cartum(event, "/payed", json!(0)), none);
+        assert_eq!(cartum(event, "/payed", json!(2)), ["/data/order/payment_status"]);
+    }
+    assert_eq!(selldone("SERVICE"), none);
+    assert_eq!(selldone("RENTAL"), ["/data/order/items/*/requires_shipping"]);
+    assert_eq!(deeple("INCLUDE"), none);
+    assert_eq!(deeple("SOMETIMES"), ["/data/order/tax_lines/*/included"]);
+}
+
+/// The places of the words without a translation in an event of the provider that has `word` at the pointer.
+fn words<P: Tested>(name: &str, event: &str, pointer: &str, word: Value) -> Vec<String> {
+    let payloads = accepted(P::NAME);
+    let (_, mut body) = payloads
+        .into_iter()
+        .find(|(other, _)| other == name)
+        .expect("the event");
+    *body.pointer_mut(pointer).expect("the field") = word;
+    let query = [("event", event)];
+    let query = if event.is_empty() { &[][..] } else { &query };
+    let known = Known::new(P::UNMAPPED);
+    let drift = Reader::<P>::new()
+        .classify(query, body.to_string().as_bytes(), Some(&known))
+        .drift;
+    let words = drift.into_iter().filter(|drift| drift.r#type == "word");
+    words.map(|drift| drift.pointer).collect()
+}
