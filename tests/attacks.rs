@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
-use local::settings::{DEEPLE_PID, DEEPLE_SECRET, SNIPCART_KEY, TOKEN};
-use local::snipcart::Behaviour;
+use local::project::settings::{DEEPLE_PID, DEEPLE_SECRET, SNIPCART_KEY, TOKEN};
+use local::providers::snipcart::Behaviour;
 use serde_json::{Value, json};
 use tests::attacks::{
     ABOUT_YOU_ATTACKS, Attack, CLIENT_SECRET, DEEPLE_ATTACKS, OTHER_TOKEN, SIGNATURE_HEADER,

@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use local::settings::{DEEPLE_PID, DEEPLE_SECRET, TOKEN};
-use local::signing::deeple_signature;
+use local::project::settings::{DEEPLE_PID, DEEPLE_SECRET, TOKEN};
+use local::providers::signing::deeple_signature;
 use serde_json::{Value, json};
 use tests::{ORDERS, Stack, noise, order_of, state};
 
@@ -338,7 +338,10 @@ async fn every_live_token_secret_and_key_passes() {
         for (provider, secret) in [
             ("selldone", json!({"tokens": ["the-next-token-of-the-shop", TOKEN]})),
             ("deeple", json!({"pid": DEEPLE_PID, "secrets": ["next", DEEPLE_SECRET]})),
-            ("snipcart", json!({"api_keys": ["next", local::settings::SNIPCART_KEY]})),
+            (
+                "snipcart",
+                json!({"api_keys": ["next", local::project::settings::SNIPCART_KEY]}),
+            ),
         ] {
             config
                 .secrets

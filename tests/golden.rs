@@ -8,8 +8,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use lambda_http::http::Method;
-use local::server::Port;
-use local::snipcart::Snipcart as SnipcartStandIn;
+use local::net::server::Port;
+use local::providers::snipcart::Snipcart as SnipcartStandIn;
 use serde_json::Value;
 use shared::Provider;
 use shared::classify::{Classification, Classified, classify};
@@ -238,7 +238,7 @@ fn without_the_clock(mut event: OrderEvent) -> OrderEvent {
 }
 
 fn pretty(event: &OrderEvent) -> String {
-    local::json_text::indented(&event.to_json()).expect("JSON") + "\n"
+    local::pretty_json::indented(&event.to_json()).expect("JSON") + "\n"
 }
 
 fn root() -> PathBuf {

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use local::backlog::resident;
-use local::binaries::workspace;
-use local::fixture::Fixture;
-use local::settings::REDRIVE;
-use local::tap::{Rule, Service};
+use local::aws::faults::{Rule, Service};
+use local::project::build::workspace;
+use local::project::settings::REDRIVE;
+use local::providers::samples::Fixture;
+use local::workloads::backlog::resident;
 use serde_json::{Value, json};
 use tests::outbox::DENIED;
 use tests::{Stack, noise};

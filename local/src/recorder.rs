@@ -1,6 +1,8 @@
 //! What came in and what became of it: the last deliveries, in memory and within bounds, without their secrets.
 
 mod delivery;
+pub mod log;
+pub mod redaction;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::masking::Masking;
+use crate::recorder::redaction::Redactor;
 use crate::{Error, lock};
 pub use delivery::{Body, Delivery, Stored};
 use delivery::{cut, headers, outcome};
@@ -75,7 +77,7 @@ pub struct Recorder(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     kept: Mutex<Kept>,
-    masking: Masking,
+    masking: Redactor,
     /// Names this run: a page that was opened in another one begins anew.
     run: String,
     changes: watch::Sender<u64>,
@@ -114,7 +116,7 @@ enum Line {
 
 impl Recorder {
     /// An empty one, which masks what `masking` knows.
-    pub fn new(masking: Masking) -> Self {
+    pub fn new(masking: Redactor) -> Self {
         Self(Arc::new(Inner {
             kept: Mutex::default(),
             masking,
@@ -467,7 +469,7 @@ mod tests {
     }
 
     fn recorder() -> Recorder {
-        Recorder::new(Masking::new(&[json!({"tokens": ["a-long-random-token"]})]))
+        Recorder::new(Redactor::new(&[json!({"tokens": ["a-long-random-token"]})]))
     }
 
     fn stored(state: &str) -> Stored {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use local::queue::Message;
-use local::tap::Fault;
+use local::aws::faults::Fault;
+use local::aws::queue::Message;
 
 /// Refused at once, and not tried again by the SDK: the quickest way into the outbox.
 pub const DENIED: Fault = Fault::Answer {

@@ -13,8 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
-use crate::server::{Port, Server, json};
-use crate::settings::{self, Urls};
+use crate::net::server::{Port, Server, json};
+use crate::project::settings::{self, Urls};
 use crate::{Error, lock};
 
 /// Where Linux distributions keep the roots that they trust.

@@ -11,11 +11,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::aws::Aws;
-use super::subjects::functions;
 use crate::Error;
-use crate::environment::{Recipe, command};
-use crate::runtime_api::{Invocation, Outcome, RuntimeApi};
-use crate::settings::TUNABLES_NAME;
+use crate::lambda::environment::{Recipe, command};
+use crate::lambda::runtime_api::{Invocation, Outcome, RuntimeApi};
+use crate::project::settings::TUNABLES_NAME;
 
 /// The most that anything here is waited for: an interpreter under a busy machine starts in far less.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -24,11 +23,13 @@ const FUNCTION_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Something that is measured: a function of ours, or a peer.
 #[derive(Debug, Clone)]
-pub struct Subject {
+pub struct Target {
     /// Its name in the table.
     pub name: String,
     /// Of which function it has the settings.
     pub settings: String,
+    /// Whether the template deploys it, with the variables that the template sets.
+    pub is_deployed: bool,
     /// What is run.
     pub program: PathBuf,
     /// With which arguments.
@@ -54,11 +55,11 @@ pub(super) struct Process {
     pub(super) ready: Instant,
 }
 
-impl Subject {
+impl Target {
     /// The command, with `wrapper` (such as a tracer and its flags) before it.
     pub(super) async fn start(&self, aws: &Aws, wrapper: &[String]) -> Result<Process, Error> {
         let mut variables = aws.variables(&self.settings);
-        if !functions().any(|function| function == self.name) {
+        if !self.is_deployed {
             // Of our template alone.
             variables.remove(TUNABLES_NAME);
         }

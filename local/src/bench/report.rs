@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{Sample, median, p99};
 
-/// The figures by the subject's name.
+/// The figures by the target's name.
 pub type Table = BTreeMap<String, Figures>;
 
-/// What was measured of one subject. Times are in milliseconds and medians of all runs.
+/// What was measured of one target. Times are in milliseconds and medians of all runs.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
     /// From the start to the first call to a service: what is not network.

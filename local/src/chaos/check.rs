@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use flate2::read::GzDecoder;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Kind, Received, Sent, sha256};
+use super::model::{Kind, Received, Sent, sha256};
 use crate::stack::Stack;
 use crate::{Error, NAME};
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::masking::Masking;
+use crate::recorder::redaction::Redactor;
 
 /// How many bytes of a body are kept.
 const BODY: usize = 512 * 1024;
@@ -42,7 +42,7 @@ pub enum Body {
 }
 
 impl Body {
-    pub(super) fn of(body: &[u8], masking: &Masking) -> Self {
+    pub(super) fn of(body: &[u8], masking: &Redactor) -> Self {
         let bytes = body.len();
         let kept = &body[..bytes.min(BODY)];
         let text = match std::str::from_utf8(kept) {
@@ -165,7 +165,7 @@ impl Delivery {
     }
 }
 
-pub(super) fn headers(headers: &HeaderMap, masking: &Masking) -> Vec<(String, String)> {
+pub(super) fn headers(headers: &HeaderMap, masking: &Redactor) -> Vec<(String, String)> {
     let headers = headers.iter().map(|(name, value)| {
         let value = masking.named(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
         (name.to_string(), cut(&value))
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_body_is_kept_whole_or_its_beginning_and_never_with_a_secret() {
-        let masking = Masking::new(&[json!({"shops": {"main": {"tokens": ["a-long-random-token"]}}})]);
+        let masking = Redactor::new(&[json!({"shops": {"main": {"tokens": ["a-long-random-token"]}}})]);
         let whole = Body::of("{\"é\":1}".as_bytes(), &masking);
         assert_eq!(
             whole,
