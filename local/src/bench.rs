@@ -114,15 +114,3 @@ async fn several(process: &mut process::Process, event: &Bytes, count: usize) ->
     }
     Ok(times)
 }
-
-/// The value in the middle.
-pub(crate) fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> Option<T> {
-    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
-    values.get(values.len() / 2).copied()
-}
-
-/// The value that 99 of 100 do not exceed.
-pub(crate) fn p99(mut values: Vec<Duration>) -> Option<Duration> {
-    values.sort();
-    values.get((values.len() * 99).div_ceil(100).saturating_sub(1)).copied()
-}

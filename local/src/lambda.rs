@@ -2,6 +2,7 @@
 
 pub mod environment;
 pub mod invoke_api;
+pub mod memory;
 pub mod runtime_api;
 
 /// Lambda's limit for an event, and for what a function returns.

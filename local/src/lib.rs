@@ -10,6 +10,7 @@ pub mod aws;
 pub mod bench;
 pub mod chaos;
 pub mod dashboard;
+pub mod gzip;
 pub mod lambda;
 pub mod net;
 pub mod pretty_json;
@@ -17,6 +18,7 @@ pub mod project;
 pub mod providers;
 pub mod recorder;
 pub mod stack;
+pub mod stats;
 pub mod workloads;
 
 /// The local stack's region.

@@ -529,7 +529,8 @@ mod tests {
 
     #[test]
     fn a_file_keeps_the_list_and_a_broken_line_costs_that_line() {
-        let file = std::env::temp_dir().join(format!("order-webhooks-{}.jsonl", uuid::Uuid::new_v4()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deliveries.jsonl");
         let first = recorder();
         first.keep_in(&file).unwrap();
         deliver(&first, "{\"a\":1}");
@@ -555,12 +556,12 @@ mod tests {
         assert_eq!(second.delivery(1).unwrap().stored, Some(stored("published")));
         deliver(&second, "{}");
         assert!(second.delivery(2).is_some());
-        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]
     fn what_the_table_knows_nothing_of_is_told_once_over_any_number_of_restarts() {
-        let file = std::env::temp_dir().join(format!("order-webhooks-{}.jsonl", uuid::Uuid::new_v4()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deliveries.jsonl");
         for run in 0..3_u64 {
             let recorder = recorder();
             recorder.keep_in(&file).unwrap();
@@ -572,6 +573,5 @@ mod tests {
             let kept: Vec<u64> = lock(&recorder.0.kept).deliveries.iter().map(|kept| kept.id).collect();
             assert_eq!(kept, (1..=run + 1).collect::<Vec<_>>());
         }
-        std::fs::remove_file(file).unwrap();
     }
 }

@@ -1,7 +1,6 @@
 //! What the table holds of an event, whole: read past the tap, so that a fault does not hide what it does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read as _;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::DisplayErrorContext;
@@ -9,13 +8,11 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 
 use crate::aws::table::SHARDS;
 use crate::recorder::Stored;
-use crate::{Error, NAME};
+use crate::{Error, NAME, gzip};
 
 /// An item as the table has it.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// More than the largest body is when it is unpacked.
-const UNPACKED: u64 = 32 * 1024 * 1024;
 /// The most keys that DynamoDB takes in one batch.
 const BATCH: usize = 100;
 /// The states that somebody has to do something about.
@@ -216,11 +213,8 @@ async fn value(client: &Client, head: &Item, name: &str) -> Result<Option<Vec<u8
     } else {
         return Ok(None);
     }
-    let mut value = Vec::new();
-    flate2::read::GzDecoder::new(&compressed[..])
-        .take(UNPACKED)
-        .read_to_end(&mut value)
-        .map_err(|error| Error::Start(format!("the stored {name} is damaged: {error}")))?;
+    let value = gzip::unpack(&compressed);
+    let value = value.map_err(|error| Error::Start(format!("the stored {name} is damaged: {error}")))?;
     Ok(Some(value))
 }
 

@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::aws::Aws;
 use super::process::Target;
 use super::report::{mebibytes, milliseconds};
-use super::{median, several};
+use super::several;
 use crate::Error;
 use crate::providers::samples::Fixture;
+use crate::stats::median;
 
 /// The sizes of bodies that are tried, in bytes. The last is the largest that a function takes.
 pub const BODIES: [usize; 5] = [10_000, 100_000, 500_000, 2_000_000, 5_000_000];

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::aws::Aws;
 use crate::Error;
 use crate::lambda::environment::{Recipe, command};
+use crate::lambda::memory;
 use crate::lambda::runtime_api::{Invocation, Outcome, RuntimeApi};
 use crate::project::settings::TUNABLES_NAME;
 
@@ -165,9 +166,7 @@ impl Process {
 
     /// The most memory that it has had, in KiB; `None` where the system does not say.
     pub(super) fn peak_memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
+        Some(memory::of(self.child.id()?)?.peak)
     }
 
     /// Ends it and waits until it is gone.

@@ -18,6 +18,7 @@ use local::net::client::Client;
 use local::pretty_json;
 use local::providers::samples::Fixture;
 use local::providers::signing::{Credentials, sign};
+use local::stats::quantile;
 use local::workloads::load::outcome;
 use local::{Error, NAME};
 use serde_json::Value;
@@ -232,35 +233,15 @@ fn print_summary(sent: Vec<(String, Duration)>, took: Duration) {
         *outcomes.entry(outcome).or_default() += 1;
         durations.push(duration);
     }
-    durations.sort_unstable();
+    let milliseconds = |fraction| quantile(durations.clone(), fraction).unwrap_or_default().as_millis();
     println!(
         "{} sent in {:.1} s; answered in {} ms (median), {} ms (99 of 100)",
         durations.len(),
         took.as_secs_f64(),
-        percentile(&durations, 50).as_millis(),
-        percentile(&durations, 99).as_millis()
+        milliseconds(0.5),
+        milliseconds(0.99)
     );
     for (outcome, count) in outcomes {
         println!("{count:8}  {outcome}");
-    }
-}
-
-/// The smallest that at least `percent` of all do not exceed.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_one_of_the_values() {
-        let values: Vec<Duration> = (1..=10).map(Duration::from_millis).collect();
-        for (percent, expected) in [(50, 5), (99, 10), (100, 10), (1, 1)] {
-            assert_eq!(percentile(&values, percent), Duration::from_millis(expected));
-        }
-        assert_eq!(percentile(&[], 50), Duration::ZERO);
     }
 }

@@ -125,11 +125,9 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<BTreeMap<String, Value>, String> {
-        let file = std::env::temp_dir().join(format!("order-webhooks-{}.json", uuid::Uuid::new_v4()));
+        let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
-        let read = secrets_in(&file, &["cartum", "selldone", REDRIVE]);
-        std::fs::remove_file(&file).unwrap();
-        read.map_err(|error| error.to_string())
+        secrets_in(file.path(), &["cartum", "selldone", REDRIVE]).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Makes an event authentic, as its provider would when it sends it now.
 
-use std::fmt::Write;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
@@ -138,11 +136,7 @@ pub fn hmac_sha256(secret: &str, message: &[&[u8]]) -> String {
     for part in message {
         mac.update(part);
     }
-    let mut hex = String::new();
-    for byte in mac.finalize().into_bytes() {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    hex::encode(mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

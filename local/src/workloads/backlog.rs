@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::aws::faults::{Fault, Rule, Service};
+use crate::lambda::memory;
 use crate::net::client::Client;
 use crate::project::settings::REDRIVE;
 use crate::providers::generator::Orders;
@@ -63,10 +64,17 @@ pub struct Report {
     pub arrived_more_than_once: usize,
     /// Events that are still in the outbox.
     pub waiting: usize,
-    /// When a tenth, half and all had arrived.
+    /// The memory when a tenth, half and all of the events had arrived.
     pub memory: [u64; 3],
-    /// The most that any process of the function ever had.
+    /// The most memory that any process of the function ever had.
     pub peak: u64,
+}
+
+/// The memory of redrive's process in KiB: when a tenth, half and all of the events had arrived, and at most.
+#[derive(Debug, Default)]
+struct Watched {
+    at_tenths: [u64; 3],
+    peak: u64,
 }
 
 impl Report {
@@ -176,7 +184,8 @@ pub async fn run(
     draining.store(false, Ordering::Relaxed);
     stack.tap().follow_nothing();
     let ended = |_| Error::Send("a part of the run ended before its time".to_owned());
-    (report.memory, report.peak) = watcher.await.map_err(ended)?;
+    let watched = watcher.await.map_err(ended)?;
+    (report.memory, report.peak) = (watched.at_tenths, watched.peak);
     consumer.await.map_err(ended)??;
     drained?;
     {
@@ -270,47 +279,20 @@ async fn watch(
     draining: Arc<AtomicBool>,
     arrived: Arc<Mutex<HashMap<String, usize>>>,
     events: usize,
-) -> ([u64; 3], u64) {
-    let mut memory = [0; 3];
-    let mut peak = 0;
+) -> Watched {
+    let mut watched = Watched::default();
     while draining.load(Ordering::Relaxed) {
         let arrived = lock(&arrived).len();
         for pid in stack.environments().pids(REDRIVE) {
-            let Some((resident, most)) = resident(pid) else {
-                continue;
-            };
-            peak = peak.max(most);
-            for (memory, tenths) in memory.iter_mut().zip([1, 5, 10]) {
-                if arrived * 10 <= events * tenths || *memory == 0 {
-                    *memory = resident;
+            let Some(memory) = memory::of(pid) else { continue };
+            watched.peak = watched.peak.max(memory.peak);
+            for (at, tenths) in watched.at_tenths.iter_mut().zip([1, 5, 10]) {
+                if arrived * 10 <= events * tenths || *at == 0 {
+                    *at = memory.now;
                 }
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    (memory, peak)
-}
-
-/// Resident memory of a process now and at most, in KiB.
-pub fn resident(pid: u32) -> Option<(u64, u64)> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let value = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().ok()
-    };
-    Some((value("VmRSS")?, value("VmHWM")?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_processs_memory_is_read_where_there_is_proc() {
-        if cfg!(target_os = "linux") {
-            let (now, most) = resident(std::process::id()).expect("this process");
-            assert!(now > 100 && most >= now, "{now} {most}");
-        }
-        assert_eq!(resident(u32::MAX), None);
-    }
+    watched
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hdrhistogram::Histogram;
 use http::{Request, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,6 +20,7 @@ use crate::net::client::Client;
 use crate::providers::generator::Orders;
 use crate::providers::signing::{Credentials, sign};
 use crate::stack::Stack;
+use crate::stats::quantile;
 
 /// Requests on their way at once, each a connection. What waits for one of them counts its wait.
 const CONNECTIONS: usize = 400;
@@ -67,8 +67,8 @@ pub struct Report {
     pub plan: Plan,
     /// Deliveries by what was answered.
     pub answers: BTreeMap<String, usize>,
-    /// From when each was to be sent until it was answered, in microseconds.
-    pub times: Histogram<u64>,
+    /// From when each was to be sent until it was answered.
+    pub times: Vec<Duration>,
     /// How much later than it was to be the last was sent of those that were late most.
     pub latest: Duration,
     /// Deliveries that were sent over 10 ms late.
@@ -110,8 +110,8 @@ impl Report {
         deliveries / self.plan.duration.as_secs_f64()
     }
 
-    fn milliseconds(&self, quantile: f64) -> f64 {
-        milliseconds(self.times.value_at_quantile(quantile))
+    fn milliseconds(&self, fraction: f64) -> f64 {
+        quantile(self.times.clone(), fraction).unwrap_or_default().as_secs_f64() * 1000.0
     }
 
     /// For other programs: times in milliseconds, rates per second.
@@ -127,16 +127,12 @@ impl Report {
             "p50_ms": self.milliseconds(0.5),
             "p99_ms": self.milliseconds(0.99),
             "p99_9_ms": self.milliseconds(0.999),
-            "max_ms": milliseconds(self.times.max()),
+            "max_ms": self.milliseconds(1.0),
             "sent_late": self.late,
             "latest_ms": self.latest.as_secs_f64() * 1000.0,
             "waiting_in_the_outbox": self.waiting,
         })
     }
-}
-
-fn milliseconds(microseconds: u64) -> f64 {
-    Duration::from_micros(microseconds).as_secs_f64() * 1000.0
 }
 
 impl fmt::Display for Report {
@@ -150,10 +146,9 @@ impl fmt::Display for Report {
         for (answer, count) in &self.answers {
             row(&format!("- answered {answer}"), count)?;
         }
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
             row(name, &format!("{:.1} ms", self.milliseconds(quantile)))?;
         }
-        row("max", &format!("{:.1} ms", milliseconds(self.times.max())))?;
         row("errors", &self.errors())?;
         row("stored, and published later", &self.waiting)
     }
@@ -219,7 +214,7 @@ pub async fn run(
     let mut report = Report {
         plan,
         answers: BTreeMap::new(),
-        times: times()?,
+        times: Vec::with_capacity(answered.len()),
         latest: Duration::ZERO,
         late: 0,
         took,
@@ -227,17 +222,11 @@ pub async fn run(
     };
     for one in answered {
         *report.answers.entry(one.answer).or_default() += 1;
-        let microseconds = u64::try_from(one.time.as_micros()).unwrap_or(u64::MAX);
-        report.times.saturating_record(microseconds);
+        report.times.push(one.time);
         report.late += usize::from(one.sent_late > LATE);
         report.latest = report.latest.max(one.sent_late);
     }
     Ok(report)
-}
-
-/// From a microsecond to an hour, with three digits.
-fn times() -> Result<Histogram<u64>, Error> {
-    Histogram::new_with_bounds(1, 3_600_000_000, 3).map_err(|error| Error::Send(error.to_string()))
 }
 
 /// Makes the requests, in their order, until all are made or nobody wants them.
@@ -279,7 +268,7 @@ mod tests {
                 duration: Duration::from_secs(10),
             },
             answers: BTreeMap::from([("200 accepted".to_owned(), count - 1), ("503 busy".to_owned(), 1)]),
-            times: times().expect("a histogram"),
+            times: Vec::new(),
             latest: Duration::ZERO,
             late,
             took,
