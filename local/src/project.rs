@@ -3,4 +3,5 @@
 pub mod build;
 pub mod data_dir;
 pub mod settings;
+pub mod table;
 pub mod template;

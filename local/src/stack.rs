@@ -24,9 +24,9 @@ use crate::lambda::environment::{Environments, Function, Recipe};
 use crate::lambda::invoke_api::Functions;
 use crate::net::server::{Port, Server};
 use crate::net::wire::Wire;
-use crate::project::build::Binaries;
+use crate::project::build::{Binaries, workspace};
 use crate::project::settings::{self, Urls};
-use crate::project::template;
+use crate::project::{table, template};
 use crate::providers::snipcart::Snipcart;
 use crate::recorder::log::Log;
 
@@ -173,7 +173,9 @@ impl Stack {
         };
         let endpoints = Endpoints::start(dynamodb, messages, &tap, &invoked, holding).await?;
         let clients = Clients::new(&endpoints.dynamodb_url(), &endpoints.messages_url());
-        clients.create().await?;
+        clients
+            .create(&table::read(&workspace().join("template.yaml"))?)
+            .await?;
         let snipcart = Snipcart::start(snipcart);
 
         let mut urls = Urls {

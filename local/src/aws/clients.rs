@@ -5,6 +5,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 
 use crate::aws::table::{self, refused};
 use crate::project::settings::AWS_KEY;
+use crate::project::table::Table;
 use crate::{ACCOUNT, Error, NAME, REGION};
 
 /// The AWS clients for a local stack.
@@ -55,8 +56,8 @@ impl Clients {
     }
 
     /// Creates the table with its indexes, the topic, the queue, and the subscription, which delivers in SNS's envelope.
-    pub async fn create(&self) -> Result<(), Error> {
-        table::create(&self.dynamodb).await?;
+    pub async fn create(&self, table: &Table) -> Result<(), Error> {
+        table::create(&self.dynamodb, table).await?;
         self.sns.create_topic().name(NAME).send().await.map_err(refused)?;
         // As long as a consumer needs; `cargo local send` makes what is not its own visible again.
         self.sqs

@@ -1,4 +1,4 @@
-//! The table, as `template.yaml` has it.
+//! Creates the table as `template.yaml` describes it.
 
 use std::fmt::Debug;
 
@@ -9,46 +9,40 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType,
 };
 
+use crate::project::table::{Key, Table};
 use crate::{Error, NAME};
 
 /// Shards of the outbox. A test compares them with the functions' own.
 pub const SHARDS: u8 = 16;
 
-/// Creates the table with its indexes.
-pub(super) async fn create(dynamodb: &Client) -> Result<(), Error> {
-    let keys_only = Projection::builder().projection_type(ProjectionType::KeysOnly).build();
-    let indexes = [
-        ("by_order", "order_key", "order_sort"),
-        ("work", "work", "next_attempt_at"),
-        ("by_hour", "hour", "received_at"),
-    ];
-    let mut table = dynamodb
+/// Creates `table`, with its indexes. A table that was kept in a file exists already.
+pub(super) async fn create(dynamodb: &Client, table: &Table) -> Result<(), Error> {
+    let attributes = table.attributes.iter().map(|attribute| {
+        AttributeDefinition::builder()
+            .attribute_name(&attribute.name)
+            .attribute_type(ScalarAttributeType::from(attribute.kind.as_str()))
+            .build()
+            .map_err(refused)
+    });
+    let indexes = table.indexes.iter().map(|index| {
+        let projection = ProjectionType::from(index.projection.as_str());
+        GlobalSecondaryIndex::builder()
+            .index_name(&index.name)
+            .set_key_schema(Some(keys(&index.keys)?))
+            .projection(Projection::builder().projection_type(projection).build())
+            .build()
+            .map_err(refused)
+    });
+    let created = dynamodb
         .create_table()
         .table_name(NAME)
         .billing_mode(BillingMode::PayPerRequest)
-        .set_key_schema(Some(keys("pk", "sk")?));
-    for name in ["pk", "sk"]
-        .into_iter()
-        .chain(indexes.iter().flat_map(|(_, hash, range)| [*hash, *range]))
-    {
-        let attribute = AttributeDefinition::builder()
-            .attribute_name(name)
-            .attribute_type(ScalarAttributeType::S)
-            .build()
-            .map_err(refused)?;
-        table = table.attribute_definitions(attribute);
-    }
-    for (name, hash, range) in indexes {
-        let index = GlobalSecondaryIndex::builder()
-            .index_name(name)
-            .set_key_schema(Some(keys(hash, range)?))
-            .projection(keys_only.clone())
-            .build()
-            .map_err(refused)?;
-        table = table.global_secondary_indexes(index);
-    }
-    match table.send().await {
-        // A table that was kept in a file is there already.
+        .set_key_schema(Some(keys(&table.keys)?))
+        .set_attribute_definitions(Some(attributes.collect::<Result<_, _>>()?))
+        .set_global_secondary_indexes(Some(indexes.collect::<Result<_, _>>()?))
+        .send()
+        .await;
+    match created {
         Err(error)
             if error
                 .as_service_error()
@@ -60,17 +54,15 @@ pub(super) async fn create(dynamodb: &Client) -> Result<(), Error> {
     }
 }
 
-fn keys(hash: &str, range: &str) -> Result<Vec<KeySchemaElement>, Error> {
-    [(hash, KeyType::Hash), (range, KeyType::Range)]
-        .into_iter()
-        .map(|(name, kind)| {
-            KeySchemaElement::builder()
-                .attribute_name(name)
-                .key_type(kind)
-                .build()
-                .map_err(refused)
-        })
-        .collect()
+fn keys(keys: &[Key]) -> Result<Vec<KeySchemaElement>, Error> {
+    let keys = keys.iter().map(|key| {
+        KeySchemaElement::builder()
+            .attribute_name(&key.attribute)
+            .key_type(KeyType::from(key.kind.as_str()))
+            .build()
+            .map_err(refused)
+    });
+    keys.collect()
 }
 
 /// Debug, since that alone shows what the service said.

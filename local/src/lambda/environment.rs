@@ -48,6 +48,13 @@ pub enum Invoked {
     TimedOut,
 }
 
+impl Invoked {
+    /// Whether the process goes on and can take another event.
+    fn keeps_the_process(&self) -> bool {
+        matches!(self, Self::Returned(_) | Self::Reported(_))
+    }
+}
+
 /// All environments by their id, so that the one that made a call can be killed.
 #[derive(Debug, Clone, Default)]
 pub struct Environments(Arc<Mutex<HashMap<String, Handle>>>);
@@ -154,8 +161,8 @@ impl Function {
         let Some(mut environment) = self.environment().await else {
             return Invoked::Failed;
         };
-        let (invoked, alive) = self.run(&mut environment, request_id, trace_id, event).await;
-        if alive {
+        let invoked = self.run(&mut environment, request_id, trace_id, event).await;
+        if invoked.keeps_the_process() {
             lock(&self.idle).push(environment);
         }
         invoked
@@ -175,14 +182,7 @@ impl Function {
         }
     }
 
-    /// Whether the environment can take another event stands beside how this one went.
-    async fn run(
-        &self,
-        environment: &mut Environment,
-        request_id: &str,
-        trace_id: &str,
-        event: Bytes,
-    ) -> (Invoked, bool) {
+    async fn run(&self, environment: &mut Environment, request_id: &str, trace_id: &str, event: Bytes) -> Invoked {
         let name = self.name();
         let (taken_sender, taken) = oneshot::channel();
         let (outcome_sender, outcome) = oneshot::channel();
@@ -201,24 +201,24 @@ impl Function {
         };
         tokio::select! {
             answer = answer => match answer {
-                Ok(Ok(Outcome::Returned(answer))) => (Invoked::Returned(answer), true),
+                Ok(Ok(Outcome::Returned(answer))) => Invoked::Returned(answer),
                 Ok(Ok(Outcome::Failed(error))) => {
                     self.log.notice(&format!("{name} failed: {}", String::from_utf8_lossy(&error)));
-                    (Invoked::Reported(error), true)
+                    Invoked::Reported(error)
                 }
-                Ok(Err(_)) => (Invoked::Failed, false),
+                Ok(Err(_)) => Invoked::Failed,
                 Err(_) => {
                     environment.handle.clone().kill().await;
                     self.log.notice(&format!(
                         "{name} was killed: it had not answered after {:?}, its timeout. What it waited for is in its last lines above.",
                         self.recipe.timeout
                     ));
-                    (Invoked::TimedOut, false)
+                    Invoked::TimedOut
                 }
             },
             exit = handle.exit() => {
                 self.log.notice(&format!("{name} {exit} while it handled an event; its last lines are above. The next event starts it again."));
-                (Invoked::Failed, false)
+                Invoked::Failed
             }
         }
     }

@@ -167,13 +167,20 @@ where
 {
     let (parts, body) = request.into_parts();
     match read(body, limit).await? {
-        Some(body) => Some(handler(Request::from_parts(parts, body), peer).await?.map(Into::into)),
-        None => Some(message(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long").map(Into::into)),
+        Received::Complete(body) => Some(handler(Request::from_parts(parts, body), peer).await?.map(Into::into)),
+        Received::TooLong => Some(message(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long").map(Into::into)),
     }
 }
 
-/// The body; `Some(None)` when it is too long. It is read to its end all the same: a client that is still writing sees no answer.
-async fn read(mut body: Incoming, limit: usize) -> Option<Option<Bytes>> {
+/// The body of a request.
+enum Received {
+    Complete(Bytes),
+    TooLong,
+}
+
+/// Reads a body; `None` if the client goes away. A body that is too long is read to its end all the same: a client that is still
+/// writing does not see an answer.
+async fn read(mut body: Incoming, limit: usize) -> Option<Received> {
     let mut read = BytesMut::new();
     let mut length = 0usize;
     while let Some(frame) = body.frame().await {
@@ -183,7 +190,11 @@ async fn read(mut body: Incoming, limit: usize) -> Option<Option<Bytes>> {
             read.extend_from_slice(&data);
         }
     }
-    Some((length <= limit).then(|| read.freeze()))
+    Some(if length <= limit {
+        Received::Complete(read.freeze())
+    } else {
+        Received::TooLong
+    })
 }
 
 /// A JSON answer.

@@ -44,8 +44,10 @@ impl Gateway {
         port.serve(BODY_LIMIT, move |request, peer| {
             let (gateway, dashboard) = (Arc::clone(&gateway), dashboard.clone());
             async move {
-                let has_route = gateway.route(&request).is_some();
-                if let Some(dashboard) = dashboard.filter(|_| !has_route && Dashboard::is_for(&request)) {
+                if let Some(dashboard) = dashboard
+                    && Dashboard::is_for(&request)
+                    && gateway.route(&request).is_none()
+                {
                     return Some(dashboard.answer(request).await);
                 }
                 // On a task of its own: on AWS a function goes on when its client goes away.
@@ -63,42 +65,45 @@ impl Gateway {
     async fn deliver(&self, request: Request<Bytes>, peer: SocketAddr) -> Response<Bytes> {
         let (begun, at) = (Instant::now(), Timestamp::now());
         let invocation = Uuid::new_v4().to_string();
-        let received = self.recorder.as_ref().map(|recorder| {
+        if let Some(recorder) = &self.recorder {
             recorder.expect(&invocation);
-            let found = self.route(&request);
+        }
+        let found = self.route(&request);
+        let response = self.answer(&invocation, &request, found.as_ref(), peer).await;
+        let took = begun.elapsed();
+        let status = response.status().as_u16();
+        self.log
+            .answered(request.method().as_str(), request.uri().path(), status, took);
+        if let Some(recorder) = &self.recorder {
             let shop = found.as_ref().and_then(|found| {
                 let shop = found.parameters.iter().find(|(name, _)| name == "shop");
                 shop.map(|(_, shop)| shop.clone())
             });
-            Received {
+            let received = Received {
                 at,
-                invocation: invocation.clone(),
+                invocation,
                 provider: found.map(|found| found.function.to_owned()),
                 shop,
-                request: request.clone(),
-            }
-        });
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let response = self.answer(&invocation, request, peer).await;
-        let took = begun.elapsed();
-        self.log
-            .answered(method.as_str(), &path, response.status().as_u16(), took);
-        if let (Some(recorder), Some(received)) = (&self.recorder, received) {
+                request,
+            };
             recorder.delivered(received, &response, took);
         }
         response
     }
 
-    async fn answer(&self, invocation: &str, request: Request<Bytes>, peer: SocketAddr) -> Response<Bytes> {
-        let found = self.route(&request);
-        let function = found
-            .as_ref()
-            .and_then(|found| self.functions.iter().find(|function| function.name() == found.function));
+    async fn answer(
+        &self,
+        invocation: &str,
+        request: &Request<Bytes>,
+        found: Option<&template::Match<'_>>,
+        peer: SocketAddr,
+    ) -> Response<Bytes> {
+        let function = found.and_then(|found| self.functions.iter().find(|function| function.name() == found.function));
         let (Some(found), Some(function)) = (found, function) else {
             return message(StatusCode::NOT_FOUND, "Not Found");
         };
         let context = context(peer, Timestamp::now() + self.clock_ahead);
-        let event = gateway_event::from_request(&request, &found, &context).to_string();
+        let event = gateway_event::from_request(request, found, &context).to_string();
         if event.len() > PAYLOAD_LIMIT {
             return message(StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long");
         }
