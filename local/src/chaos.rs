@@ -23,6 +23,7 @@ pub use self::model::Plan;
 use self::model::{CONFLICTS, Deliveries, Kind, MINUTE, Received, Retries, SHOPS, Sent, sha256};
 use crate::aws::queue::Message;
 use crate::net::client::Client;
+use crate::project::answer::Answer;
 use crate::project::settings::{self, REDRIVE, SHOP};
 use crate::providers::generator::{Choice, Orders, add};
 use crate::providers::random::chance;
@@ -112,15 +113,14 @@ impl Sender {
                 count(&self.answers, "nothing");
                 continue;
             };
-            let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-            let status = answer.status().as_u16();
-            let outcome = said["status"].as_str().unwrap_or_default();
-            count(&self.answers, &format!("{status} {outcome}"));
-            let Some(event_id) = said["event_id"].as_str().filter(|_| status == 200) else {
+            let answer = Answer::read(&answer);
+            let outcome = answer.outcome.unwrap_or_default();
+            count(&self.answers, &format!("{} {outcome}", answer.status));
+            let Some(event_id) = answer.event_id.filter(|_| answer.status == 200) else {
                 continue;
             };
-            sent.event_ids.insert(event_id.to_owned());
-            sent.outcomes.insert(outcome.to_owned());
+            sent.event_ids.insert(event_id);
+            sent.outcomes.insert(outcome);
             // On its way to the provider the answer may be lost too, and some send again what was answered.
             if !chance(200, self.deliveries.seed, &["unheard", number, &attempt]) {
                 return Ok(sent);

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::project::answer::Answer;
 use crate::recorder::redaction::Redactor;
 use crate::{Error, lock};
 pub use delivery::{Body, Delivery, Stored};
@@ -191,7 +192,7 @@ impl Recorder {
         let masking = &self.0.masking;
         let (parts, body) = received.request.into_parts();
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
-        let said = outcome(response);
+        let answer = Answer::read(response);
         let mut kept = lock(&self.0.kept);
         kept.last += 1;
         let id = kept.last;
@@ -220,9 +221,9 @@ impl Recorder {
             status: response.status().as_u16(),
             answer: cut(&masking.text(&String::from_utf8_lossy(response.body()))),
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            outcome: said.word,
-            reason: said.reason,
-            event_id: said.event_id,
+            outcome: outcome(&answer).to_owned(),
+            reason: answer.reason,
+            event_id: answer.event_id,
             log: log.unwrap_or_default(),
             stored: None,
             said: false,

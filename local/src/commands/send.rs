@@ -16,12 +16,12 @@ use local::aws::clients::Clients;
 use local::aws::queue::Queue;
 use local::net::client::Client;
 use local::pretty_json;
+use local::project::answer::Answer;
 use local::providers::samples::Fixture;
 use local::providers::signing::{Credentials, sign};
 use local::stats::quantile;
 use local::workloads::load::outcome;
 use local::{Error, NAME};
-use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -113,8 +113,8 @@ impl Sender {
 
 /// Prints the stored item and the published event.
 async fn follow(answer: &Response<Bytes>, ports: Ports) -> Result<(), Error> {
-    let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-    let (Some(event_id), Some(status)) = (said["event_id"].as_str(), said["status"].as_str()) else {
+    let answer = Answer::read(answer);
+    let (Some(event_id), Some(status)) = (answer.event_id.as_deref(), answer.outcome.as_deref()) else {
         println!("\nNothing was stored.");
         return Ok(());
     };

@@ -1,11 +1,11 @@
 //! One delivery as it is kept.
 
-use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::project::answer::Answer;
 use crate::recorder::redaction::Redactor;
 
 /// How many bytes of a body are kept.
@@ -181,35 +181,24 @@ pub(super) fn cut(text: &str) -> String {
     format!("{}… (cut: {} bytes)", &text[..end], text.len())
 }
 
-pub(super) struct Said {
-    pub(super) word: String,
-    pub(super) reason: Option<String>,
-    pub(super) event_id: Option<String>,
-}
-
-/// What became of a delivery, from what its provider is told.
-pub(super) fn outcome(response: &Response<Bytes>) -> Said {
-    let said: Value = serde_json::from_slice(response.body()).unwrap_or_default();
-    let text = |name: &str| said[name].as_str().map(str::to_owned);
-    let problem = said["type"].as_str().and_then(|name| name.rsplit(':').next());
-    let word = match (said["status"].as_str(), problem, response.status().as_u16()) {
-        (Some(word), _, 200) => word,
+/// What became of a delivery, in a word.
+pub(super) fn outcome(answer: &Answer) -> &str {
+    match (answer.outcome.as_deref(), answer.problem.as_deref(), answer.status) {
+        (Some(outcome), _, 200) => outcome,
         (_, Some("verification_failed"), _) => "refused",
         (_, Some("method_not_allowed" | "body_too_large" | "malformed_request"), _) | (_, _, 413) => "invalid",
-        (_, Some(word @ ("misconfigured" | "unavailable")), _) => word,
+        (_, Some(problem @ ("misconfigured" | "unavailable")), _) => problem,
         (_, None, 404) => "no_route",
         (_, None, 503) => "timed_out",
         _ => "died",
-    };
-    Said {
-        word: word.to_owned(),
-        reason: text("reason"),
-        event_id: text("event_id"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::Response;
+
     use super::*;
 
     #[test]
@@ -274,12 +263,7 @@ mod tests {
         ] {
             let mut response = Response::new(Bytes::from_static(body.as_bytes()));
             *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
-            let said = outcome(&response);
-            assert_eq!(said.word, word, "{body}");
-            assert_eq!(
-                (said.reason.is_some(), said.event_id.is_some()),
-                (word == "quarantined", word == "quarantined")
-            );
+            assert_eq!(outcome(&Answer::read(&response)), word, "{body}");
         }
     }
 }

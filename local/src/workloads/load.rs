@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::net::client::Client;
+use crate::project::answer::Answer;
 use crate::providers::generator::Orders;
 use crate::providers::signing::{Credentials, sign};
 use crate::stack::Stack;
@@ -246,13 +247,7 @@ async fn make(orders: Orders, plan: Plan, url: String, made: mpsc::Sender<Ready>
 /// The answer's status and what it says, else why there is none.
 pub fn outcome(answer: &Result<Response<Bytes>, Error>) -> String {
     match answer {
-        Ok(answer) => {
-            let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-            let text = [&said["status"], &said["title"], &said["message"]]
-                .into_iter()
-                .find_map(Value::as_str);
-            format!("{} {}", answer.status().as_u16(), text.unwrap_or_default())
-        }
+        Ok(answer) => Answer::read(answer).summary(),
         Err(error) => error.to_string(),
     }
 }
