@@ -1,6 +1,7 @@
 //! `cargo local up`.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use local::recorder::log::{Deliveries, Functions, Log, Terminal};
 use local::recorder::redaction::Redactor;
 use local::stack::{Config, Ports, Stack};
 use local::{NAME, REGION, TOPIC_ARN};
+use serde_json::json;
+use tempfile::NamedTempFile;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args;
@@ -49,6 +52,9 @@ pub(crate) struct Options {
     /// Keep the table and the list of deliveries in this folder, over restarts. It then holds what customers order
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Write the addresses of everything to this file, as JSON, once everything listens
+    #[arg(long, value_name = "FILE")]
+    endpoints_file: Option<PathBuf>,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -121,6 +127,10 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
         Some(file) => settings::secrets_in(file, &names)?,
         None => settings::secrets(names),
     };
+    if let Some(file) = &options.endpoints_file {
+        // A file of an earlier run names addresses that nobody listens on.
+        remove(file)?;
+    }
     eprintln!("Building the functions...");
     let binaries = Binaries::build(&root, Output::Progress)?;
     let requests = requests(&binaries, &functions)?;
@@ -170,6 +180,9 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
     let stack = Stack::start(config).await?;
     let ended = ended()?;
     stack.warm().await;
+    if let Some(file) = &options.endpoints_file {
+        write_endpoints(&stack, file)?;
+    }
     let description = description(&stack, &functions, &catalogue, &requests, options.secrets.as_deref())?;
     if options.said.json {
         // Standard output is for machines then.
@@ -184,6 +197,43 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
     eprintln!("Stopping.");
     stack.shutdown().await;
     Ok(())
+}
+
+fn remove(file: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritten(file, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the addresses to `file` in one step: whoever waits for the file never reads half of it.
+fn write_endpoints(stack: &Stack, file: &Path) -> Result<(), Error> {
+    let messages = stack.endpoints().messages_url();
+    let endpoints = json!({
+        "gateway": stack.url(),
+        "tunnel": stack.tunnel_url(),
+        "dynamodb": stack.endpoints().dynamodb_url(),
+        "sns": messages,
+        "sqs": messages,
+        "lambda": messages,
+        "snipcart_api": stack.snipcart().api_url(),
+        "region": REGION,
+        "table": NAME,
+        "topic_arn": TOPIC_ARN,
+        "queue_url": stack.queue().url(),
+    });
+    let folder = match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut new = NamedTempFile::new_in(folder).map_err(|error| unwritten(file, &error))?;
+    writeln!(new, "{endpoints:#}").map_err(|error| unwritten(file, &error))?;
+    new.persist(file).map_err(|error| unwritten(file, &error.error))?;
+    Ok(())
+}
+
+fn unwritten(file: &Path, error: &std::io::Error) -> Error {
+    Error::Start(format!("{} cannot be written: {error}", file.display()))
 }
 
 /// Ctrl-C, `kill`, or the terminal's end.
