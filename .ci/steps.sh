@@ -176,18 +176,28 @@ make_bridge() {
 # container cannot reach, so the ports that events/env.json names are forwarded from Docker's bridge.
 start_local_stack() {
     local host log=$scratch/local.log
+    endpoints=$scratch/endpoints.json
     cargo build --locked --workspace --bins
-    "${CARGO_TARGET_DIR:-target}/debug/local" --port 0 --dynamodb-port 0 --sns-port 0 --snipcart-port 0 >"$log" 2>&1 &
+    "${CARGO_TARGET_DIR:-target}/debug/local" --port 0 --dynamodb-port 0 --sns-port 0 --snipcart-port 0 \
+        --endpoints-file "$endpoints" >"$log" 2>&1 &
     started+=($!)
-    wait_for "the local stack" $! "$log" grep --quiet "Ctrl-C stops it" "$log"
+    wait_for "the local stack" $! "$log" test -s "$endpoints"
     host=$(docker network inspect bridge --format '{{with index .IPAM.Config 0}}{{or .Gateway .Subnet}}{{end}}')
     # A daemon that has just created its bridge reports only the network; the gateway is its first address.
     [[ $host != */* ]] || host=${host%.*}.1
-    forward_port "$host" 8000 "$(sed -n 's/.*AWS_ENDPOINT_URL_DYNAMODB=.*:\([0-9]*\)$/\1/p' "$log")"
-    forward_port "$host" 4566 "$(sed -n 's/.*AWS_ENDPOINT_URL_SNS=.*:\([0-9]*\)$/\1/p' "$log")"
-    forward_port "$host" 9001 "$(sed -n 's/^Snipcart.*:\([0-9]*\)\/api$/\1/p' "$log")"
-    QUEUE_URL=$(sed -n 's/^ *queue \(http:.*\)/\1/p' "$log")
+    forward_port "$host" 8000 "$(port_of dynamodb)"
+    forward_port "$host" 4566 "$(port_of sns)"
+    forward_port "$host" 9001 "$(port_of snipcart_api)"
+    QUEUE_URL=$(endpoint queue_url)
     export QUEUE_URL
+}
+
+endpoint() {
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$endpoints" "$1"
+}
+
+port_of() {
+    python3 -c 'import sys, urllib.parse; print(urllib.parse.urlsplit(sys.argv[1]).port)' "$(endpoint "$1")"
 }
 
 forward_port() {

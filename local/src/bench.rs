@@ -16,10 +16,10 @@ pub mod growth;
 pub mod process;
 pub mod report;
 pub mod size;
-pub mod subjects;
+pub mod targets;
 
 use aws::Aws;
-use process::Subject;
+use process::Target;
 use report::{Figures, Table};
 
 /// How much is measured.
@@ -31,14 +31,14 @@ pub struct Plan {
     pub events: usize,
 }
 
-/// Starts each subject in turn, over and over, and sums up; over TLS where `tls` is a folder for its certificates.
-pub async fn measure(subjects: &[Subject], plan: Plan, tls: Option<&Path>, tick: &dyn Fn()) -> Result<Table, Error> {
+/// Starts each target in turn, over and over, and sums up; over TLS where `tls` is a folder for its certificates.
+pub async fn measure(targets: &[Target], plan: Plan, tls: Option<&Path>, tick: &dyn Fn()) -> Result<Table, Error> {
     let aws = Aws::start(tls).await?;
-    let mut samples: Vec<Vec<Sample>> = subjects.iter().map(|_| Vec::new()).collect();
+    let mut samples: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
     // The first start of each reads its files from the disk, and is not counted.
     for round in 0..=plan.runs {
-        for (subject, samples) in subjects.iter().zip(&mut samples) {
-            let sample = once(subject, &aws, plan.events).await?;
+        for (target, samples) in targets.iter().zip(&mut samples) {
+            let sample = once(target, &aws, plan.events).await?;
             if round > 0 {
                 samples.push(sample);
                 tick();
@@ -46,11 +46,7 @@ pub async fn measure(subjects: &[Subject], plan: Plan, tls: Option<&Path>, tick:
         }
     }
     let figures = samples.iter().map(|samples| Figures::of(samples));
-    Ok(subjects
-        .iter()
-        .map(|subject| subject.name.clone())
-        .zip(figures)
-        .collect())
+    Ok(targets.iter().map(|target| target.name.clone()).zip(figures).collect())
 }
 
 /// One start.
@@ -76,11 +72,11 @@ pub(crate) struct Sample {
     calls: f64,
 }
 
-async fn once(subject: &Subject, aws: &Aws, events: usize) -> Result<Sample, Error> {
+async fn once(target: &Target, aws: &Aws, events: usize) -> Result<Sample, Error> {
     aws.take_seen();
-    let mut process = subject.start(aws, &[]).await?;
+    let mut process = target.start(aws, &[]).await?;
     let quiet = aws.take_seen().first.map(|first| first - process.started);
-    let (answered, first) = process.invoke(&subject.event).await?;
+    let (answered, first) = process.invoke(&target.event).await?;
     let mut sample = Sample {
         quiet,
         init: process.ready - process.started,
@@ -91,12 +87,12 @@ async fn once(subject: &Subject, aws: &Aws, events: usize) -> Result<Sample, Err
     };
     // A few to grow into: a compiler at run time, and lists that take their size.
     for _ in 0..events / 10 {
-        process.invoke(&subject.event).await?;
+        process.invoke(&target.event).await?;
     }
     aws.take_seen();
     let before = process.cpu();
     for _ in 0..events {
-        sample.warm.push(process.invoke(&subject.event).await?.1);
+        sample.warm.push(process.invoke(&target.event).await?.1);
     }
     let spent = process
         .cpu()
@@ -117,16 +113,4 @@ async fn several(process: &mut process::Process, event: &Bytes, count: usize) ->
         times.push(process.invoke(event).await?.1);
     }
     Ok(times)
-}
-
-/// The value in the middle.
-pub(crate) fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> Option<T> {
-    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
-    values.get(values.len() / 2).copied()
-}
-
-/// The value that 99 of 100 do not exceed.
-pub(crate) fn p99(mut values: Vec<Duration>) -> Option<Duration> {
-    values.sort();
-    values.get((values.len() * 99).div_ceil(100).saturating_sub(1)).copied()
 }

@@ -5,62 +5,39 @@
 
 mod check;
 mod faults;
+mod model;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use self::check::Report;
 use self::faults::{Counts, count, damages, faults, validation_faults};
-use crate::client::Client;
-use crate::draw::chance;
-use crate::fixture::{Catalogue, Fixture};
-use crate::orders::{Choice, Orders, add};
-use crate::queue::Message;
-use crate::settings::{self, REDRIVE, SHOP};
-use crate::signing::{Credentials, sign};
+pub use self::model::Plan;
+use self::model::{CONFLICTS, Deliveries, Kind, MINUTE, Received, Retries, SHOPS, Sent, sha256};
+use crate::aws::queue::Message;
+use crate::net::client::Client;
+use crate::project::answer::Answer;
+use crate::project::settings::{self, REDRIVE, SHOP};
+use crate::providers::generator::{Choice, Orders, add};
+use crate::providers::random::chance;
+use crate::providers::samples::{Catalogue, Fixture};
+use crate::providers::signing::{Credentials, sign};
+use crate::providers::snipcart;
 use crate::stack::{Config, Stack};
-use crate::{Error, lock, snipcart};
+use crate::{Error, lock};
 
-/// What takes a provider a minute takes this long here.
-const MINUTE: Duration = Duration::from_millis(10);
 /// Events on their way at once: enough to keep two cores busy, and few enough that calls do not wait for each other.
 const SENDERS: usize = 16;
 
-/// The shops of each provider.
-const SHOPS: [&str; 2] = [SHOP, "second"];
-
-// Of ten thousand deliveries:
-/// no order events, or not to be understood;
-const OTHERS: u64 = 800;
-/// so large that they are kept in parts;
-const LARGE: u64 = 150;
-/// what the one before was, at the other shop;
-const TWINS: u64 = 300;
-/// sent with another body as well, once they are answered.
-const CONFLICTS: u64 = 400;
-
 /// Write units that DynamoDB lets one partition key take a second.
 const UNITS_OF_A_PARTITION: u32 = 1_000;
-
-/// Letters that make an event too large for one item.
-const LARGE_BY: usize = 600_000;
-
-/// What happens.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// How many events are sent.
-    pub events: usize,
-    /// Where all chance comes from.
-    pub seed: u64,
-}
 
 /// Gives every provider its second shop, and lets connections be damaged.
 pub fn configure(config: &mut Config) {
@@ -72,96 +49,6 @@ pub fn configure(config: &mut Config) {
                 secret["shops"][shop] = first.clone();
             }
             config.secrets.insert(function.name.clone(), secret);
-        }
-    }
-}
-
-/// How a provider sends again what was not answered 200.
-#[derive(Debug, Clone, Copy)]
-struct Retries {
-    tries: usize,
-    wait: Duration,
-}
-
-impl Retries {
-    fn of(provider: &str) -> Self {
-        let (tries, minutes) = match provider {
-            // About every ten minutes, ten times at most.
-            "cartum" => (11, 10),
-            // Hourly for 48 hours.
-            "aboutyou" => (49, 60),
-            // Five times at Deeple, "several" at Selldone; when is not documented. At Snipcart somebody resends by hand.
-            _ => (6, 10),
-        };
-        Self {
-            tries,
-            wait: MINUTE * minutes,
-        }
-    }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
-
-/// What is to become of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// It is published.
-    Order,
-    /// The same; it is kept in parts.
-    Large,
-    /// It is kept only.
-    Other,
-    /// It has the id of another, which is an order, and is kept beside it; unless its id follows from its body.
-    Conflict,
-}
-
-/// What a provider knows of an event in the end.
-struct Sent {
-    kind: Kind,
-    shop: &'static str,
-    body: [u8; 32],
-    deliveries: usize,
-    /// What was said of it with 200: ids, and what became of them.
-    event_ids: BTreeSet<String>,
-    outcomes: BTreeSet<String>,
-}
-
-/// Which deliveries there are: all that is drawn follows from the seed and a delivery's number.
-struct Deliveries {
-    orders: Orders,
-    seed: u64,
-}
-
-impl Deliveries {
-    /// The delivery number `index`: what it is, its shop, and the number that its content follows from.
-    fn what(&self, index: usize) -> (Kind, &'static str, usize) {
-        let is_twin = |index: usize| index > 0 && chance(TWINS, self.seed, &["twin", &index.to_string()]);
-        let of_its_own = |index: usize| {
-            let number = index.to_string();
-            let kind = if chance(OTHERS, self.seed, &["other", &number]) {
-                Kind::Other
-            } else if chance(LARGE, self.seed, &["large", &number]) {
-                Kind::Large
-            } else {
-                Kind::Order
-            };
-            (kind, usize::from(chance(5_000, self.seed, &["shop", &number])))
-        };
-        if is_twin(index) && !is_twin(index - 1) {
-            let (kind, shop) = of_its_own(index - 1);
-            return (kind, SHOPS[1 - shop], index - 1);
-        }
-        let (kind, shop) = of_its_own(index);
-        (kind, SHOPS[shop], index)
-    }
-
-    fn fixture(&self, kind: Kind, index: usize) -> Result<Fixture, Error> {
-        match kind {
-            Kind::Order | Kind::Conflict => self.orders.order(index),
-            Kind::Large => self.orders.large_order(index, LARGE_BY),
-            Kind::Other => self.orders.other(index),
         }
     }
 }
@@ -226,15 +113,14 @@ impl Sender {
                 count(&self.answers, "nothing");
                 continue;
             };
-            let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-            let status = answer.status().as_u16();
-            let outcome = said["status"].as_str().unwrap_or_default();
-            count(&self.answers, &format!("{status} {outcome}"));
-            let Some(event_id) = said["event_id"].as_str().filter(|_| status == 200) else {
+            let answer = Answer::read(&answer);
+            let outcome = answer.outcome.unwrap_or_default();
+            count(&self.answers, &format!("{} {outcome}", answer.status));
+            let Some(event_id) = answer.event_id.filter(|_| answer.status == 200) else {
                 continue;
             };
-            sent.event_ids.insert(event_id.to_owned());
-            sent.outcomes.insert(outcome.to_owned());
+            sent.event_ids.insert(event_id);
+            sent.outcomes.insert(outcome);
             // On its way to the provider the answer may be lost too, and some send again what was answered.
             if !chance(200, self.deliveries.seed, &["unheard", number, &attempt]) {
                 return Ok(sent);
@@ -243,14 +129,6 @@ impl Sender {
         }
         Ok(sent)
     }
-}
-
-/// What the queue's consumer knows of an event.
-#[derive(Default)]
-struct Received {
-    messages: usize,
-    /// Of the messages that leave nothing out.
-    texts: HashSet<[u8; 32]>,
 }
 
 fn receive(received: &Mutex<HashMap<String, Received>>, messages: &[Message]) {

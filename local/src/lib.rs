@@ -6,40 +6,20 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub mod backlog;
+pub mod aws;
 pub mod bench;
-pub mod binaries;
-mod capacity;
 pub mod chaos;
-pub mod client;
-pub mod data;
-mod draw;
-pub mod endpoints;
-pub mod environment;
-pub mod event;
-pub mod fixture;
-pub mod gateway;
-pub mod json_text;
+pub mod dashboard;
+pub mod gzip;
 pub mod lambda;
-pub mod load;
-pub mod log;
-pub mod masking;
-mod messages;
-pub mod orders;
-pub mod queue;
+pub mod net;
+pub mod pretty_json;
+pub mod project;
+pub mod providers;
 pub mod recorder;
-pub mod runtime_api;
-pub mod server;
-pub mod settings;
-pub mod signing;
-pub mod snipcart;
 pub mod stack;
-pub mod store;
-pub mod stored;
-pub mod tap;
-pub mod template;
-pub mod view;
-pub mod wire;
+pub mod stats;
+pub mod workloads;
 
 /// The local stack's region.
 pub const REGION: &str = "us-east-1";
@@ -49,9 +29,6 @@ pub const ACCOUNT: &str = "000000000000";
 pub const NAME: &str = "order-events";
 /// The topic's ARN.
 pub const TOPIC_ARN: &str = "arn:aws:sns:us-east-1:000000000000:order-events";
-
-/// Lambda's limit for an event, and for what a function returns.
-pub(crate) const LAMBDA_PAYLOAD_LIMIT: usize = 6_291_556;
 
 /// What keeps the stack from starting, or a command from doing its work. Each message says what to do.
 #[derive(Debug, thiserror::Error)]

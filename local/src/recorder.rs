@@ -1,6 +1,8 @@
 //! What came in and what became of it: the last deliveries, in memory and within bounds, without their secrets.
 
 mod delivery;
+pub mod log;
+pub mod redaction;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
@@ -14,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::masking::Masking;
+use crate::project::answer::Answer;
+use crate::recorder::redaction::Redactor;
 use crate::{Error, lock};
 pub use delivery::{Body, Delivery, Stored};
 use delivery::{cut, headers, outcome};
@@ -75,7 +78,7 @@ pub struct Recorder(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     kept: Mutex<Kept>,
-    masking: Masking,
+    masking: Redactor,
     /// Names this run: a page that was opened in another one begins anew.
     run: String,
     changes: watch::Sender<u64>,
@@ -114,7 +117,7 @@ enum Line {
 
 impl Recorder {
     /// An empty one, which masks what `masking` knows.
-    pub fn new(masking: Masking) -> Self {
+    pub fn new(masking: Redactor) -> Self {
         Self(Arc::new(Inner {
             kept: Mutex::default(),
             masking,
@@ -189,7 +192,7 @@ impl Recorder {
         let masking = &self.0.masking;
         let (parts, body) = received.request.into_parts();
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
-        let said = outcome(response);
+        let answer = Answer::read(response);
         let mut kept = lock(&self.0.kept);
         kept.last += 1;
         let id = kept.last;
@@ -218,9 +221,9 @@ impl Recorder {
             status: response.status().as_u16(),
             answer: cut(&masking.text(&String::from_utf8_lossy(response.body()))),
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            outcome: said.word,
-            reason: said.reason,
-            event_id: said.event_id,
+            outcome: outcome(&answer).to_owned(),
+            reason: answer.reason,
+            event_id: answer.event_id,
             log: log.unwrap_or_default(),
             stored: None,
             said: false,
@@ -467,7 +470,7 @@ mod tests {
     }
 
     fn recorder() -> Recorder {
-        Recorder::new(Masking::new(&[json!({"tokens": ["a-long-random-token"]})]))
+        Recorder::new(Redactor::new(&[json!({"tokens": ["a-long-random-token"]})]))
     }
 
     fn stored(state: &str) -> Stored {
@@ -527,7 +530,8 @@ mod tests {
 
     #[test]
     fn a_file_keeps_the_list_and_a_broken_line_costs_that_line() {
-        let file = std::env::temp_dir().join(format!("order-webhooks-{}.jsonl", uuid::Uuid::new_v4()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deliveries.jsonl");
         let first = recorder();
         first.keep_in(&file).unwrap();
         deliver(&first, "{\"a\":1}");
@@ -553,12 +557,12 @@ mod tests {
         assert_eq!(second.delivery(1).unwrap().stored, Some(stored("published")));
         deliver(&second, "{}");
         assert!(second.delivery(2).is_some());
-        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]
     fn what_the_table_knows_nothing_of_is_told_once_over_any_number_of_restarts() {
-        let file = std::env::temp_dir().join(format!("order-webhooks-{}.jsonl", uuid::Uuid::new_v4()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deliveries.jsonl");
         for run in 0..3_u64 {
             let recorder = recorder();
             recorder.keep_in(&file).unwrap();
@@ -570,6 +574,5 @@ mod tests {
             let kept: Vec<u64> = lock(&recorder.0.kept).deliveries.iter().map(|kept| kept.id).collect();
             assert_eq!(kept, (1..=run + 1).collect::<Vec<_>>());
         }
-        std::fs::remove_file(file).unwrap();
     }
 }

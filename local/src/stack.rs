@@ -10,22 +10,25 @@ use jiff::SignedDuration;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+mod gateway;
+mod gateway_event;
+
+use self::gateway::Gateway;
 use crate::Error;
-use crate::binaries::Binaries;
-use crate::endpoints::{Endpoints, Holding};
-use crate::environment::{Environments, Function, Recipe};
-use crate::gateway::Gateway;
-use crate::lambda::Functions;
-use crate::log::Log;
-use crate::queue::Queue;
-use crate::server::{Port, Server};
-use crate::settings::{self, Urls};
-use crate::snipcart::Snipcart;
-use crate::store::Clients;
-use crate::tap::Tap;
-use crate::template;
-use crate::view::{self, View};
-use crate::wire::Wire;
+use crate::aws::clients::Clients;
+use crate::aws::endpoints::{Endpoints, Holding};
+use crate::aws::faults::FaultInjector;
+use crate::aws::queue::Queue;
+use crate::dashboard::{self, Dashboard};
+use crate::lambda::environment::{Environments, Function, Recipe};
+use crate::lambda::invoke_api::Functions;
+use crate::net::server::{Port, Server};
+use crate::net::wire::Wire;
+use crate::project::build::{Binaries, workspace};
+use crate::project::settings::{self, Urls};
+use crate::project::{table, template};
+use crate::providers::snipcart::Snipcart;
+use crate::recorder::log::Log;
 
 /// The ports; 0 is any free one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,7 +71,7 @@ pub struct Config {
     /// Whether the functions make their calls through proxies, whose connections can be damaged.
     pub wires: bool,
     /// The live view, if there is to be one.
-    pub view: Option<view::Config>,
+    pub dashboard: Option<dashboard::Config>,
     /// Where it says what happens.
     pub log: Log,
 }
@@ -88,7 +91,7 @@ impl Config {
             aws: None,
             table: None,
             wires: false,
-            view: None,
+            dashboard: None,
             log,
         }
     }
@@ -133,7 +136,7 @@ pub struct Stack {
     snipcart: Snipcart,
     wires: Option<Wires>,
     environments: Environments,
-    tap: Tap,
+    tap: FaultInjector,
     clients: Clients,
     log: Log,
     /// The gateway once more, for a tunnel: the routes and nothing else.
@@ -156,9 +159,9 @@ impl Stack {
         };
 
         let environments = Environments::default();
-        let tap = Tap::new(environments.clone());
+        let tap = FaultInjector::new(environments.clone());
         let invoked = Functions::default();
-        let recorder = config.view.as_ref().map(|view| view.recorder.clone());
+        let recorder = config.dashboard.as_ref().map(|dashboard| dashboard.recorder.clone());
         let log = match &recorder {
             Some(recorder) => config.log.recording(recorder.clone()),
             None => config.log,
@@ -170,7 +173,9 @@ impl Stack {
         };
         let endpoints = Endpoints::start(dynamodb, messages, &tap, &invoked, holding).await?;
         let clients = Clients::new(&endpoints.dynamodb_url(), &endpoints.messages_url());
-        clients.create().await?;
+        clients
+            .create(&table::read(&workspace().join("template.yaml"))?)
+            .await?;
         let snipcart = Snipcart::start(snipcart);
 
         let mut urls = Urls {
@@ -206,11 +211,11 @@ impl Stack {
         invoked.set(functions.clone());
         let scheduled = config.functions.clone();
         let mut following = JoinSet::new();
-        let mut view = None;
-        if let Some(shown) = config.view {
-            let made = View::new(
+        let mut dashboard = None;
+        if let Some(shown) = config.dashboard {
+            let made = Dashboard::new(
                 shown,
-                view::Stack {
+                dashboard::Stack {
                     functions: invoked.clone(),
                     clients: Clients::new(&endpoints.table_url(), &endpoints.messages_url()),
                     tap: tap.clone(),
@@ -220,7 +225,7 @@ impl Stack {
                 },
             )?;
             following.spawn(made.clone().follow(log.clone()));
-            view = Some(made);
+            dashboard = Some(made);
         }
         let routes = Arc::new(Gateway {
             routes: config.functions,
@@ -229,7 +234,7 @@ impl Stack {
             recorder,
             clock_ahead: config.clock_ahead,
         });
-        let gateway = routes.serve(gateway, view);
+        let gateway = routes.serve(gateway, dashboard);
         let tunnel = tunnel.map(|port| routes.serve(port, None));
         Ok(Self {
             gateway,
@@ -309,7 +314,7 @@ impl Stack {
     }
 
     /// The tap on the AWS endpoints.
-    pub fn tap(&self) -> &Tap {
+    pub fn tap(&self) -> &FaultInjector {
         &self.tap
     }
 

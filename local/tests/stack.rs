@@ -5,11 +5,11 @@ use std::time::Duration;
 use aws_sdk_sns::types::MessageAttributeValue;
 use bytes::Bytes;
 use http::Request;
-use local::binaries::Binaries;
-use local::client::Client;
-use local::log::Log;
+use local::net::client::Client;
+use local::project::build::Binaries;
+use local::project::template::{Function, Route};
+use local::recorder::log::Log;
 use local::stack::{Config, Stack};
-use local::template::{Function, Route};
 use local::{Error, TOPIC_ARN};
 
 /// A stack with one function, at `/hook`, whose binary is `path`.

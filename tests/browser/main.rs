@@ -4,12 +4,12 @@ mod list_performance;
 mod screenshots;
 mod untrusted_content;
 
-use local::binaries::workspace;
-use local::fixture::{Catalogue, Fixture};
-use local::masking::Masking;
+use local::dashboard;
+use local::project::build::workspace;
+use local::project::settings;
+use local::providers::samples::{Catalogue, Fixture};
 use local::recorder::Recorder;
-use local::settings;
-use local::view;
+use local::recorder::redaction::Redactor;
 use tests::browser::Browser;
 use tests::{ORDERS, Stack, json_body};
 
@@ -21,16 +21,16 @@ async fn stack() -> Stack {
 
 fn recorder() -> Recorder {
     let secrets = settings::secrets(ORDERS.map(|(provider, _)| provider));
-    Recorder::new(Masking::new(secrets.values()))
+    Recorder::new(Redactor::new(secrets.values()))
 }
 
 async fn stack_with(recorder: Recorder) -> Stack {
     let catalogue = Catalogue::read(workspace().join("events")).expect("events/");
     Stack::with(|config| {
-        config.view = Some(view::Config {
+        config.dashboard = Some(dashboard::Config {
             recorder,
             catalogue,
-            secrets: view::Secrets::Development,
+            secrets: dashboard::Secrets::Development,
         });
     })
     .await

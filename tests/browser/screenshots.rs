@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use local::binaries::workspace;
+use local::project::build::workspace;
 use serde_json::json;
 use tests::ORDERS;
 use tests::browser::Browser;

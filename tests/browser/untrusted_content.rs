@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use local::server::Port;
+use local::net::server::Port;
 use serde_json::{Value, json};
 use tests::browser::{Browser, REBOUND};
 use tests::{ORDERS, json_body};

@@ -416,7 +416,7 @@ fn uuid() -> String {
 
 async fn get_text(url: &str) -> (u16, String) {
     let request = http::Request::get(url).body(bytes::Bytes::new()).expect("a request");
-    let client = local::client::Client::new(url).expect("a client");
+    let client = local::net::client::Client::new(url).expect("a client");
     let answer = client.send(request).await.expect("an answer");
     (
         answer.status().as_u16(),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use local::binaries::workspace;
-use local::settings::{TUNABLES, TUNABLES_NAME};
+use local::project::build::workspace;
+use local::project::settings::{TUNABLES, TUNABLES_NAME};
 use serde_json::{Value, json};
 use tests::providers::PROVIDERS;
 use tests::telemetry::documented;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use local::NAME;
-use local::binaries::workspace;
+use local::project::build::workspace;
 use serde_json::{Value, json};
 use tests::Stack;
 

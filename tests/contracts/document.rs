@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jsonschema::Validator;
-use local::binaries::workspace;
+use local::project::build::workspace;
 use serde_json::{Value, json};
 use tests::yaml;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use lambda_http::http::Method;
-use local::binaries::workspace;
-use local::tap::{Fault, Rule, Service};
-use local::template;
+use local::aws::faults::{Fault, Rule, Service};
+use local::project::build::workspace;
+use local::project::template;
 use serde_json::Value;
 use shared::Provider;
 use shared::answer::{Outcome, Reason, Refusal};

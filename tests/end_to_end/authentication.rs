@@ -3,8 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use local::settings::{SNIPCART_KEY, TOKEN};
-use local::snipcart::Behaviour;
+use local::project::settings::{SNIPCART_KEY, TOKEN};
+use local::providers::snipcart::Behaviour;
 use serde_json::json;
 use tests::Stack;
 use tests::authentication::{

@@ -1,10 +1,10 @@
 //! Other bodies that come under the id of a known event: listed, shown, and published on request.
 
 use jiff::{SignedDuration, Timestamp};
-use local::masking::Masking;
+use local::dashboard;
+use local::project::settings::{self};
 use local::recorder::Recorder;
-use local::settings::{self};
-use local::view;
+use local::recorder::redaction::Redactor;
 use serde_json::json;
 use tests::outbox::ids;
 use tests::{ORDERS, Stack, json_body, noise, state};
@@ -123,12 +123,12 @@ async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_live_view_lists_conflicts() {
     let providers = ORDERS.map(|(provider, _)| provider);
-    let recorder = Recorder::new(Masking::new(settings::secrets(providers).values()));
+    let recorder = Recorder::new(Redactor::new(settings::secrets(providers).values()));
     let stack = Stack::with(|config| {
-        config.view = Some(view::Config {
+        config.dashboard = Some(dashboard::Config {
             recorder,
             catalogue: tests::catalogue(),
-            secrets: view::Secrets::Development,
+            secrets: dashboard::Secrets::Development,
         });
     })
     .await;

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use local::settings::SHOP;
-use local::snipcart::Behaviour;
+use local::net::wire::{Damage, Wire};
+use local::project::settings::SHOP;
+use local::providers::snipcart::Behaviour;
 use local::stack::Wires;
-use local::wire::{Damage, Wire};
 use serde_json::json;
 use tests::secrets_manager::SecretsManager;
 use tests::{Answer, Stack, freeze, order_of, state, thaw};
@@ -151,7 +151,7 @@ async fn a_dead_connection_costs_no_read_of_the_secret() {
         .await;
         let first = stack.deliver("snipcart", order_of("snipcart")).await;
         assert_eq!(first.status, 500, "there is no shop yet: {first:?}");
-        let shop = json!({"api_keys": [local::settings::SNIPCART_KEY]});
+        let shop = json!({"api_keys": [local::project::settings::SNIPCART_KEY]});
         secrets.put(&json!({"shops": {SHOP: shop}}).to_string()).await;
         assert!(wire.damage(damage) > 0, "no connection is left to be used again");
         // It is read again within a few seconds, and with the first try: until then there is no shop.
@@ -188,7 +188,7 @@ async fn verification_leaves_storing_its_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_keys_of_test_and_live_mode_work_side_by_side() {
-    use local::settings::{SNIPCART_KEY as LIVE, SNIPCART_TEST_KEY as TEST};
+    use local::project::settings::{SNIPCART_KEY as LIVE, SNIPCART_TEST_KEY as TEST};
     const WRONG: &str = "a-key-that-was-revoked";
     for (keys, status, calls) in [
         (&[LIVE, TEST][..], 200, 1),

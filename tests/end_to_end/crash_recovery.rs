@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
-use local::settings::REDRIVE;
-use local::tap::Fault;
+use local::aws::faults::Fault;
+use local::project::settings::REDRIVE;
 use serde_json::{Value, json};
 use tests::outbox::ids;
 use tests::{Stack, json_body, state};
@@ -198,5 +198,8 @@ async fn an_event_that_no_gateway_would_send_is_an_error_and_no_death() {
         );
     }
     let log = stack.log().join("\n");
-    assert!(!log.contains(local::settings::TOKEN), "a token is in the log:\n{log}");
+    assert!(
+        !log.contains(local::project::settings::TOKEN),
+        "a token is in the log:\n{log}"
+    );
 }

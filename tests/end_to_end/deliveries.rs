@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use local::settings::{DEEPLE_PID, DEEPLE_SECRET, TOKEN};
-use local::signing::deeple_signature;
+use local::project::settings::{DEEPLE_PID, DEEPLE_SECRET, TOKEN};
+use local::providers::signing::deeple_signature;
 use serde_json::{Value, json};
 use tests::providers::Facts;
 use tests::{Stack, gzip, json_body, noise, state};

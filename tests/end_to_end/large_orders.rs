@@ -7,9 +7,9 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 use local::NAME;
-use local::fixture::Fixture;
-use local::settings::REDRIVE;
-use local::tap::{Fault, Rule, Service};
+use local::aws::faults::{Fault, Rule, Service};
+use local::project::settings::REDRIVE;
+use local::providers::samples::Fixture;
 use serde_json::{Value, json};
 use tests::outbox::text;
 use tests::{Item, Stack, json_body, noise, state};
@@ -445,5 +445,5 @@ async fn a_large_quarantined_event_is_released_with_its_parts() {
 
 #[test]
 fn the_local_stack_reads_all_shards() {
-    assert_eq!(local::store::SHARDS, shared::store::SHARDS);
+    assert_eq!(local::aws::table::SHARDS, shared::store::SHARDS);
 }

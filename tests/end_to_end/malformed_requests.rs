@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use local::settings::TOKEN;
-use local::signing::{Credentials, sign};
+use local::project::settings::TOKEN;
+use local::providers::signing::{Credentials, sign};
 use serde_json::{Value, json};
 use tests::telemetry::{Line, NAMESPACE, lines};
 use tests::{ORDERS, Stack, order_of};

@@ -2,8 +2,8 @@
 //! real one of the local stack. Without `MOTO_SERVER` and the CLI nothing is asked; see tests/moto.
 
 use jiff::Timestamp;
-use local::settings;
-use local::tap::{Rule, Service};
+use local::aws::faults::{Rule, Service};
+use local::project::settings;
 use serde_json::{Value, json};
 use tests::moto::Moto;
 use tests::outbox::DENIED;

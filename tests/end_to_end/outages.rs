@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use local::tap::{Fault, Rule, Service};
+use local::aws::faults::{Fault, Rule, Service};
 use tests::{Answer, ORDERS, Stack, freeze, order_of, state};
 
 const MARK: &str = "published_at";

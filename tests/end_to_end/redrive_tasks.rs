@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use local::settings::REDRIVE;
-use local::tap::{Fault, Rule, Service};
-use local::{json_text, lambda};
+use local::aws::faults::{Fault, Rule, Service};
+use local::lambda::invoke_api;
+use local::pretty_json;
+use local::project::settings::REDRIVE;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tests::outbox::ids;
@@ -63,9 +64,9 @@ async fn get_shows_names_that_mean_more_to_a_reader_as_they_came() {
 
     let get = json!({"get": {"event_id": event_id}});
     let url = stack.endpoints().messages_url();
-    let answer: Box<RawValue> = lambda::invoke(&url, REDRIVE, &get).await.expect("an answer");
+    let answer: Box<RawValue> = invoke_api::invoke(&url, REDRIVE, &get).await.expect("an answer");
     assert!(answer.get().contains(odd), "{answer}");
-    assert!(json_text::indented(answer.get()).is_some(), "it can be shown");
+    assert!(pretty_json::indented(answer.get()).is_some(), "it can be shown");
 }
 
 #[tokio::test(flavor = "multi_thread")]

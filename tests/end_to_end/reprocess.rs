@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use local::settings::REDRIVE;
-use local::tap::{Fault, Rule, Service};
+use local::aws::faults::{Fault, Rule, Service};
+use local::project::settings::REDRIVE;
 use serde_json::json;
 use tests::outbox::{DENIED, ids, text};
 use tests::{Stack, json_body, noise, state};

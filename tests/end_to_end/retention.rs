@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use local::fixture::Fixture;
-use local::settings::REDRIVE;
-use local::tap::{Fault, Rule, Service};
+use local::aws::faults::{Fault, Rule, Service};
+use local::project::settings::REDRIVE;
+use local::providers::samples::Fixture;
 use serde_json::{Value, json};
 use tests::outbox::{DENIED, ids, text};
 use tests::{Item, ORDERS, Stack, json_body, noise, state};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
-use local::settings::{SHOP, SNIPCART_KEY, TOKEN};
+use local::project::settings::{SHOP, SNIPCART_KEY, TOKEN};
 use serde_json::json;
 use tests::providers::Facts;
 use tests::secrets_manager::SecretsManager;

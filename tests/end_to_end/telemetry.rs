@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
-use local::settings::REDRIVE;
-use local::snipcart::Behaviour;
-use local::tap::{Fault, Rule, Service};
+use local::aws::faults::{Fault, Rule, Service};
+use local::project::settings::REDRIVE;
+use local::providers::snipcart::Behaviour;
 use serde_json::json;
 use tests::providers::PROVIDERS;
 use tests::telemetry::{Line, NAMESPACE, documented, lines};

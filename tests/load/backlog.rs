@@ -4,13 +4,13 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use local::backlog::{Plan, Report, run};
-use local::binaries::workspace;
-use local::fixture::Catalogue;
-use local::log::Log;
-use local::orders::{Choice, Orders};
+use local::project::build::workspace;
+use local::project::template;
+use local::providers::generator::{Choice, Orders};
+use local::providers::samples::Catalogue;
+use local::recorder::log::Log;
 use local::stack::{Config, Stack};
-use local::template;
+use local::workloads::backlog::{Plan, Report, run};
 
 /// What the allocator needs to come to rest: far less than the events of the backlog would take.
 const ROOM_KIB: u64 = 8 * 1024;

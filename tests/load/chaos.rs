@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use local::binaries::workspace;
 use local::chaos::{Plan, configure, run};
-use local::fixture::Catalogue;
-use local::log::Log;
+use local::project::build::workspace;
+use local::project::template;
+use local::providers::samples::Catalogue;
+use local::recorder::log::Log;
 use local::stack::{Config, Stack};
-use local::template;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_answered_200_is_stored_once_and_published_through_faults_and_kills() {

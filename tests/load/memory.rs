@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use local::backlog::resident;
-use local::binaries::workspace;
-use local::fixture::Fixture;
-use local::settings::REDRIVE;
-use local::tap::{Rule, Service};
+use local::aws::faults::{Rule, Service};
+use local::lambda::memory;
+use local::project::build::workspace;
+use local::project::settings::REDRIVE;
+use local::providers::samples::Fixture;
 use serde_json::{Value, json};
 use tests::outbox::DENIED;
 use tests::{Stack, json_body, noise};
@@ -30,7 +30,7 @@ fn least_memory() -> u64 {
 /// The most memory that any process of a function ever had, in KiB.
 fn peak(stack: &Stack, function: &str) -> u64 {
     let pids = stack.environments().pids(function);
-    let peaks = pids.into_iter().filter_map(|pid| Some(resident(pid)?.1));
+    let peaks = pids.into_iter().filter_map(|pid| Some(memory::of(pid)?.peak));
     peaks.max().expect("the function runs")
 }
 

@@ -2,9 +2,9 @@
 
 use http::Request;
 use jiff::Timestamp;
-use local::fixture::Fixture;
-use local::settings::SHOP;
-use local::signing::{Credentials, sign};
+use local::project::settings::SHOP;
+use local::providers::samples::Fixture;
+use local::providers::signing::{Credentials, sign};
 use serde_json::{Value, json};
 use tests::Stack;
 use tests::providers::Tested;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::{env, fs};
 
-use local::binaries::workspace;
+use local::project::build::workspace;
 use serde_json::{Number, Value, json};
 use tests::payloads::{accepted, field_name, is_empty, leaves, pointers, replaced, small};
 use tests::providers::Tested;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 
-use local::binaries::workspace;
-use local::server::Port;
-use local::snipcart::Snipcart;
+use local::net::server::Port;
+use local::project::build::workspace;
+use local::providers::snipcart::Snipcart;
 use serde_json::Value;
 use shared::classify::{Classification, Classified, classify};
 use shared::delivery::{BodyLimit, Delivery};
@@ -97,7 +97,7 @@ fn without_the_clock(mut event: OrderEvent) -> OrderEvent {
 }
 
 fn pretty(event: &OrderEvent) -> String {
-    local::json_text::indented(&event.to_json()).expect("JSON") + "\n"
+    local::pretty_json::indented(&event.to_json()).expect("JSON") + "\n"
 }
 
 fn root() -> PathBuf {

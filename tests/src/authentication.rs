@@ -3,9 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use local::fixture::Fixture;
-use local::settings::{DEEPLE_PID, DEEPLE_SECRET, TOKEN};
-use local::signing::{deeple_signature, hmac_sha256};
+use local::project::settings::{DEEPLE_PID, DEEPLE_SECRET, TOKEN};
+use local::providers::samples::Fixture;
+use local::providers::signing::{deeple_signature, hmac_sha256};
 
 /// The name of an attack, and the change that it makes to a signed event.
 pub type Attack = (&'static str, fn(&mut Fixture));

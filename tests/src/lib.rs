@@ -24,8 +24,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use local::binaries::{Binaries, Output, workspace};
-use local::fixture::{Catalogue, Fixture};
+use local::project::build::{Binaries, Output, workspace};
+use local::providers::samples::{Catalogue, Fixture};
 use serde_json::Value;
 use tokio::process::Command;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use local::queue::Message;
-use local::tap::Fault;
+use local::aws::faults::Fault;
+use local::aws::queue::Message;
 
 /// An answer that the SDK does not retry, so that an event gets into the outbox at once.
 pub const DENIED: Fault = Fault::Answer {

@@ -3,7 +3,7 @@
 //! A new provider gets a line in [`for_each_provider`](crate::for_each_provider) and its facts here; every test that runs
 //! for each provider then runs for it too.
 
-use local::settings::{DEEPLE_PID, DEEPLE_SECRET, SHOP, SNIPCART_KEY, TOKEN};
+use local::project::settings::{DEEPLE_PID, DEEPLE_SECRET, SHOP, SNIPCART_KEY, TOKEN};
 use serde_json::{Value, json};
 use shared::Provider;
 use shared::answer::Reason;
@@ -109,7 +109,7 @@ impl Facts {
     }
 
     /// Every attack, with the preparation of its delivery.
-    pub fn all_attacks(&self) -> impl Iterator<Item = (fn(&mut local::fixture::Fixture), &'static Attack)> {
+    pub fn all_attacks(&self) -> impl Iterator<Item = (fn(&mut local::providers::samples::Fixture), &'static Attack)> {
         let attacks = self.attacks.iter();
         attacks.flat_map(|attacks| attacks.attacks.iter().map(|attack| (attacks.prepare, attack)))
     }
@@ -358,7 +358,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
-    use local::binaries::workspace;
+    use local::project::build::workspace;
 
     use super::*;
 

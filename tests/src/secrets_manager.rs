@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use local::client::Client;
-use local::server::{Port, Server};
+use local::net::client::Client;
+use local::net::server::{Port, Server};
 use local::stack::Config;
 use local::{ACCOUNT, NAME, REGION};
 use serde_json::{Value, json};

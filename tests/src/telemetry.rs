@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use local::binaries::workspace;
+use local::project::build::workspace;
 use serde_json::Value;
 
 use crate::Stack;

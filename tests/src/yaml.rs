@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use local::binaries::workspace;
+use local::project::build::workspace;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 

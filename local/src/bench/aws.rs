@@ -13,8 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
-use crate::server::{Port, Server, json};
-use crate::settings::{self, Urls};
+use crate::net::server::{Port, Server, json};
+use crate::project::settings::{self, Urls};
 use crate::{Error, lock};
 
 /// Where Linux distributions keep the roots that they trust.
@@ -90,9 +90,8 @@ impl Aws {
         set("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.secrets_manager.url());
         set("SECRETS", secret_arn(function));
         // One file, as the template has it; the system's own where there is no TLS.
-        let system = SYSTEM_ROOTS.iter().find(|file| Path::new(file).exists());
-        if let Some(file) = system {
-            set("SSL_CERT_FILE", (*file).to_owned());
+        if let Some(file) = system_roots() {
+            set("SSL_CERT_FILE", file.to_owned());
         }
         if let Some(roots) = &self.roots {
             let roots = roots.display().to_string();
@@ -103,6 +102,11 @@ impl Aws {
         }
         variables
     }
+}
+
+/// The file of the roots that this system trusts.
+fn system_roots() -> Option<&'static str> {
+    SYSTEM_ROOTS.into_iter().find(|file| Path::new(file).exists())
 }
 
 fn secret_arn(function: &str) -> String {
@@ -197,7 +201,7 @@ fn authority(folder: &Path) -> Result<(TlsAcceptor, PathBuf), Error> {
         .and_then(|params| params.signed_by(&key, &issuer))
         .map_err(failed)?;
 
-    let system = SYSTEM_ROOTS.iter().find_map(|path| std::fs::read_to_string(path).ok());
+    let system = system_roots().and_then(|path| std::fs::read_to_string(path).ok());
     let path = folder.join("roots.pem");
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(&path, system.unwrap_or_default() + &root.pem()))

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::report::{Figures, Table, short};
-use super::subjects::{COMPARED, FLOOR, PEERS};
+use super::targets::{COMPARED, FLOOR, PEERS};
 
 /// One bar, and whether it is met.
 #[derive(Debug, Clone)]

@@ -6,11 +6,12 @@ use futures_util::future::try_join_all;
 use serde_json::Value;
 
 use super::aws::Aws;
-use super::process::Subject;
+use super::process::Target;
 use super::report::{mebibytes, milliseconds};
-use super::{median, several};
+use super::several;
 use crate::Error;
-use crate::fixture::Fixture;
+use crate::providers::samples::Fixture;
+use crate::stats::median;
 
 /// The sizes of bodies that are tried, in bytes. The last is the largest that a function takes.
 pub const BODIES: [usize; 5] = [10_000, 100_000, 500_000, 2_000_000, 5_000_000];
@@ -43,7 +44,7 @@ pub struct Crowd {
 
 /// Sends bodies of each size. The order is a large one of Snipcart's, its items repeated until the size is reached.
 pub async fn bodies(
-    subject: &Subject,
+    target: &Target,
     large: &Fixture,
     sign: impl Fn(Fixture) -> Result<bytes::Bytes, Error>,
 ) -> Result<Vec<Body>, Error> {
@@ -55,7 +56,7 @@ pub async fn bodies(
         let bytes = body.len();
         order.set_body(body);
         let event = sign(order)?;
-        let mut process = subject.start(&aws, &[]).await?;
+        let mut process = target.start(&aws, &[]).await?;
         process.invoke(&event).await?;
         let before = process.cpu();
         let times = several(&mut process, &event, 10).await?;
@@ -94,22 +95,22 @@ fn sized(body: &[u8], size: usize) -> Vec<u8> {
 }
 
 /// Runs each number of environments at once, each with one event after another for two seconds.
-pub async fn crowds(subject: &Subject) -> Result<Vec<Crowd>, Error> {
+pub async fn crowds(target: &Target) -> Result<Vec<Crowd>, Error> {
     const TIME: Duration = Duration::from_secs(2);
     let aws = Aws::start(None).await?;
     let mut measured = Vec::new();
     for environments in CROWDS {
         let mut processes = Vec::new();
         for _ in 0..environments {
-            let mut process = subject.start(&aws, &[]).await?;
-            process.invoke(&subject.event).await?;
+            let mut process = target.start(&aws, &[]).await?;
+            process.invoke(&target.event).await?;
             processes.push(process);
         }
         let begun = Instant::now();
         let runs = processes.iter_mut().map(|process| async {
             let mut times = Vec::new();
             while begun.elapsed() < TIME {
-                times.push(process.invoke(&subject.event).await?.1);
+                times.push(process.invoke(&target.event).await?.1);
             }
             Ok::<_, Error>(times)
         });

@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::aws::Aws;
-use super::subjects::functions;
 use crate::Error;
-use crate::environment::{Recipe, command};
-use crate::runtime_api::{Invocation, Outcome, RuntimeApi};
-use crate::settings::TUNABLES_NAME;
+use crate::lambda::environment::{Recipe, command};
+use crate::lambda::memory;
+use crate::lambda::runtime_api::{Invocation, Outcome, RuntimeApi};
+use crate::project::settings::TUNABLES_NAME;
 
 /// The most that anything here is waited for: an interpreter under a busy machine starts in far less.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -24,11 +24,13 @@ const FUNCTION_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Something that is measured: a function of ours, or a peer.
 #[derive(Debug, Clone)]
-pub struct Subject {
+pub struct Target {
     /// Its name in the table.
     pub name: String,
     /// Of which function it has the settings.
     pub settings: String,
+    /// Whether the template deploys it, with the variables that the template sets.
+    pub is_deployed: bool,
     /// What is run.
     pub program: PathBuf,
     /// With which arguments.
@@ -54,11 +56,11 @@ pub(super) struct Process {
     pub(super) ready: Instant,
 }
 
-impl Subject {
+impl Target {
     /// The command, with `wrapper` (such as a tracer and its flags) before it.
     pub(super) async fn start(&self, aws: &Aws, wrapper: &[String]) -> Result<Process, Error> {
         let mut variables = aws.variables(&self.settings);
-        if !functions().any(|function| function == self.name) {
+        if !self.is_deployed {
             // Of our template alone.
             variables.remove(TUNABLES_NAME);
         }
@@ -164,9 +166,7 @@ impl Process {
 
     /// The most memory that it has had, in KiB; `None` where the system does not say.
     pub(super) fn peak_memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
+        Some(memory::of(self.child.id()?)?.peak)
     }
 
     /// Ends it and waits until it is gone.

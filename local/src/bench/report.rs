@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Sample, median, p99};
+use super::Sample;
+use crate::stats::{median, quantile};
 
-/// The figures by the subject's name.
+/// The figures by the target's name.
 pub type Table = BTreeMap<String, Figures>;
 
-/// What was measured of one subject. Times are in milliseconds and medians of all runs.
+/// What was measured of one target. Times are in milliseconds and medians of all runs.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
     /// From the start to the first call to a service: what is not network.
@@ -51,7 +52,7 @@ impl Figures {
             first: of(|sample| sample.first),
             start_to_answer: of(|sample| sample.start_to_answer),
             warm: milliseconds(median(warm.clone())),
-            warm_p99: milliseconds(p99(warm)),
+            warm_p99: milliseconds(quantile(warm, 0.99)),
             cpu: perhaps(|sample| sample.cpu),
             cpu_of_start: perhaps(|sample| sample.cpu_of_start),
             peak_memory: peak.map(mebibytes),

@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 
 use super::aws::Aws;
-use super::process::{Subject, fault};
+use super::process::{Target, fault};
 use crate::Error;
 
 /// A zip's own part for one file called `bootstrap`: its two headers and the end.
@@ -51,7 +51,7 @@ pub struct Instructions {
 }
 
 /// Counts them; `None` where valgrind is not installed.
-pub async fn instructions(subject: &Subject) -> Result<Option<Instructions>, Error> {
+pub async fn instructions(target: &Target) -> Result<Option<Instructions>, Error> {
     let installed = Command::new("valgrind")
         .arg("--version")
         .stdout(Stdio::null())
@@ -61,24 +61,24 @@ pub async fn instructions(subject: &Subject) -> Result<Option<Instructions>, Err
         return Ok(None);
     }
     let aws = Aws::start(None).await?;
-    let start = counted(subject, &aws, 1).await?;
-    let more = counted(subject, &aws, 1 + EVENTS).await?;
+    let start = counted(target, &aws, 1).await?;
+    let more = counted(target, &aws, 1 + EVENTS).await?;
     Ok(Some(Instructions {
         start,
         event: more.saturating_sub(start) / EVENTS,
     }))
 }
 
-async fn counted(subject: &Subject, aws: &Aws, events: u64) -> Result<u64, Error> {
+async fn counted(target: &Target, aws: &Aws, events: u64) -> Result<u64, Error> {
     let wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned);
-    let mut process = subject.start(aws, &wrapper).await?;
+    let mut process = target.start(aws, &wrapper).await?;
     for _ in 0..events {
-        process.invoke(&subject.event).await?;
+        process.invoke(&target.event).await?;
     }
     let said = process.close().await?;
     // `==123== Collected : 4567`
     let count = said
         .lines()
         .find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
-    count.ok_or_else(|| fault(&subject.name, format!("was not counted by valgrind: {said}")))
+    count.ok_or_else(|| fault(&target.name, format!("was not counted by valgrind: {said}")))
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::Plan;
-use crate::draw::draw;
+use super::model::Plan;
+use crate::aws::faults::{Call, Fault, Service};
 use crate::lock;
-use crate::snipcart::Behaviour;
-use crate::tap::{Call, Fault, Service};
-use crate::wire::Damage;
+use crate::net::wire::Damage;
+use crate::providers::random::draw;
+use crate::providers::snipcart::Behaviour;
 
 /// What is drawn, in ten thousandths of the functions' calls to AWS.
 const FAULTS: [(usize, &str); 8] = [

@@ -1,12 +1,12 @@
 //! One delivery as it is kept.
 
-use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::masking::Masking;
+use crate::project::answer::Answer;
+use crate::recorder::redaction::Redactor;
 
 /// How many bytes of a body are kept.
 const BODY: usize = 512 * 1024;
@@ -42,7 +42,7 @@ pub enum Body {
 }
 
 impl Body {
-    pub(super) fn of(body: &[u8], masking: &Masking) -> Self {
+    pub(super) fn of(body: &[u8], masking: &Redactor) -> Self {
         let bytes = body.len();
         let kept = &body[..bytes.min(BODY)];
         let text = match std::str::from_utf8(kept) {
@@ -165,7 +165,7 @@ impl Delivery {
     }
 }
 
-pub(super) fn headers(headers: &HeaderMap, masking: &Masking) -> Vec<(String, String)> {
+pub(super) fn headers(headers: &HeaderMap, masking: &Redactor) -> Vec<(String, String)> {
     let headers = headers.iter().map(|(name, value)| {
         let value = masking.named(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
         (name.to_string(), cut(&value))
@@ -181,40 +181,29 @@ pub(super) fn cut(text: &str) -> String {
     format!("{}… (cut: {} bytes)", &text[..end], text.len())
 }
 
-pub(super) struct Said {
-    pub(super) word: String,
-    pub(super) reason: Option<String>,
-    pub(super) event_id: Option<String>,
-}
-
-/// What became of a delivery, from what its provider is told.
-pub(super) fn outcome(response: &Response<Bytes>) -> Said {
-    let said: Value = serde_json::from_slice(response.body()).unwrap_or_default();
-    let text = |name: &str| said[name].as_str().map(str::to_owned);
-    let problem = said["type"].as_str().and_then(|name| name.rsplit(':').next());
-    let word = match (said["status"].as_str(), problem, response.status().as_u16()) {
-        (Some(word), _, 200) => word,
+/// What became of a delivery, in a word.
+pub(super) fn outcome(answer: &Answer) -> &str {
+    match (answer.outcome.as_deref(), answer.problem.as_deref(), answer.status) {
+        (Some(outcome), _, 200) => outcome,
         (_, Some("verification_failed"), _) => "refused",
         (_, Some("method_not_allowed" | "body_too_large" | "malformed_request"), _) | (_, _, 413) => "invalid",
-        (_, Some(word @ ("misconfigured" | "unavailable")), _) => word,
+        (_, Some(problem @ ("misconfigured" | "unavailable")), _) => problem,
         (_, None, 404) => "no_route",
         (_, None, 503) => "timed_out",
         _ => "died",
-    };
-    Said {
-        word: word.to_owned(),
-        reason: text("reason"),
-        event_id: text("event_id"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::Response;
+
     use super::*;
 
     #[test]
     fn a_body_is_kept_whole_or_its_beginning_and_never_with_a_secret() {
-        let masking = Masking::new(&[json!({"shops": {"main": {"tokens": ["a-long-random-token"]}}})]);
+        let masking = Redactor::new(&[json!({"shops": {"main": {"tokens": ["a-long-random-token"]}}})]);
         let whole = Body::of("{\"é\":1}".as_bytes(), &masking);
         assert_eq!(
             whole,
@@ -274,12 +263,7 @@ mod tests {
         ] {
             let mut response = Response::new(Bytes::from_static(body.as_bytes()));
             *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
-            let said = outcome(&response);
-            assert_eq!(said.word, word, "{body}");
-            assert_eq!(
-                (said.reason.is_some(), said.event_id.is_some()),
-                (word == "quarantined", word == "quarantined")
-            );
+            assert_eq!(outcome(&Answer::read(&response)), word, "{body}");
         }
     }
 }

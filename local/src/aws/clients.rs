@@ -1,0 +1,80 @@
+//! Table, topic and queue, as `template.yaml` has them, and the clients for them.
+
+use aws_credential_types::Credentials;
+use aws_sdk_sqs::types::QueueAttributeName;
+
+use crate::aws::table::{self, refused};
+use crate::project::settings::AWS_KEY;
+use crate::project::table::Table;
+use crate::{ACCOUNT, Error, NAME, REGION};
+
+/// The AWS clients for a local stack.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// For the table.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// For the topic.
+    pub sns: aws_sdk_sns::Client,
+    /// For the queue.
+    pub sqs: aws_sdk_sqs::Client,
+}
+
+impl Clients {
+    /// Clients for the endpoints at these URLs.
+    pub fn new(dynamodb_url: &str, messages_url: &str) -> Self {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let credentials = Credentials::new(AWS_KEY, AWS_KEY, None, None, "local");
+        Self {
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(
+                aws_sdk_dynamodb::Config::builder()
+                    .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+                    .region(aws_sdk_dynamodb::config::Region::new(REGION))
+                    .credentials_provider(credentials.clone())
+                    .http_client(http.clone())
+                    .endpoint_url(dynamodb_url)
+                    .build(),
+            ),
+            sns: aws_sdk_sns::Client::from_conf(
+                aws_sdk_sns::Config::builder()
+                    .behavior_version(aws_sdk_sns::config::BehaviorVersion::latest())
+                    .region(aws_sdk_sns::config::Region::new(REGION))
+                    .credentials_provider(credentials.clone())
+                    .http_client(http.clone())
+                    .endpoint_url(messages_url)
+                    .build(),
+            ),
+            sqs: aws_sdk_sqs::Client::from_conf(
+                aws_sdk_sqs::Config::builder()
+                    .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+                    .region(aws_sdk_sqs::config::Region::new(REGION))
+                    .credentials_provider(credentials)
+                    .http_client(http)
+                    .endpoint_url(messages_url)
+                    .build(),
+            ),
+        }
+    }
+
+    /// Creates the table with its indexes, the topic, the queue, and the subscription, which delivers in SNS's envelope.
+    pub async fn create(&self, table: &Table) -> Result<(), Error> {
+        table::create(&self.dynamodb, table).await?;
+        self.sns.create_topic().name(NAME).send().await.map_err(refused)?;
+        // As long as a consumer needs; `cargo local send` makes what is not its own visible again.
+        self.sqs
+            .create_queue()
+            .queue_name(NAME)
+            .attributes(QueueAttributeName::VisibilityTimeout, "30")
+            .send()
+            .await
+            .map_err(refused)?;
+        self.sns
+            .subscribe()
+            .topic_arn(crate::TOPIC_ARN)
+            .protocol("sqs")
+            .endpoint(format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}"))
+            .send()
+            .await
+            .map_err(refused)?;
+        Ok(())
+    }
+}

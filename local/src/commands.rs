@@ -1,0 +1,138 @@
+//! The sub-commands of `cargo local`.
+
+mod args;
+mod aws_cli;
+mod bench;
+mod chaos;
+mod load;
+mod samples;
+mod send;
+mod tasks;
+mod up;
+
+use clap::{Parser, Subcommand};
+use local::Error;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo local                                   start everything; Ctrl-C stops it
+  cargo local --port 9100 --dynamodb-port 0     the same on other ports (0: any free one)
+  cargo local --data .local                     keep the table and the list over restarts
+  cargo local --secrets FILE --tunnel-port 9002 take real webhooks through a tunnel to port 9002
+  cargo local --json | jq -r .outcome           each delivery a line of JSON
+  cargo local list                              all providers and events
+  cargo local send snipcart order-completed     send an event, see what becomes of it
+  cargo local send cartum order-created --count 200 --rate 20 --fresh
+  cargo local send selldone checkout-order --url https://API.execute-api.REGION.amazonaws.com --token TOKEN
+  cargo local redrive                           publish what is due now, and not in a minute
+  cargo local get snipcart main ORDER           all events of an order, whole
+  cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
+  cargo local compare cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z
+  cargo local erase cartum main --email j.doe@example.com --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
+  cargo local requeue --stack order-webhooks    the same tasks on a deployed stack, by the AWS CLI
+  cargo local chaos --events 20000 --seed 1     are none lost, and none twice?
+  cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
+
+const MEASURES: &str = "\
+Examples, with optimised binaries (cargo local-optimized is the same command as cargo local):
+  cargo local-optimized bench --runs 20
+  cargo local-optimized load --rate 50 --seconds 60
+  cargo local-optimized load --rate 20 --provider snipcart --json
+  cargo local-optimized backlog --events 100000
+  cargo local-optimized backlog --events 2000 --dynamodb-ms 5 --sns-ms 20";
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo local", bin_name = "cargo local", about = "The whole system on this machine: no Docker, no AWS account.", after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    up: up::Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the functions and start everything (the default)
+    #[command(after_help = EXAMPLES)]
+    Up(up::Options),
+    /// Send an event, freshly signed, and print the answer and what became of it
+    #[command(after_help = EXAMPLES)]
+    Send(send::Options),
+    /// Print an event, freshly signed, for `sam local invoke -e -`
+    #[command(after_help = EXAMPLES)]
+    Event(samples::Event),
+    /// List all providers and events
+    List,
+    /// Publish what waits in the outbox and is due
+    Redrive(tasks::Place),
+    /// Show events whole: one by its id, or all of an order
+    #[command(visible_alias = "show")]
+    Get(tasks::Get),
+    /// Publish stored events again
+    Replay(tasks::Replay),
+    /// Give failed events another try
+    Requeue(tasks::Requeue),
+    /// Read deliveries again that were not understood
+    Reprocess(tasks::Reprocess),
+    /// Close a quarantined delivery that no mapping will ever understand
+    Dismiss(tasks::Dismiss),
+    /// Take a dismissal back
+    Undismiss(tasks::Dismiss),
+    /// Publish another body that came under a known event's id, as an event of its own
+    PublishConflict(tasks::PublishConflict),
+    /// Erase what is stored of an event, an order or a customer
+    Erase(tasks::Erase),
+    /// Show what today's mapping would change in stored events; nothing is written or published
+    #[command(after_help = EXAMPLES)]
+    Compare(tasks::Compare),
+    /// List parts of large deliveries that no event refers to
+    Audit(tasks::Audit),
+    /// Apply the functions' retention to events that are stored already
+    Retain(tasks::Retain),
+    /// Send events through random faults and kills in a stack of its own, and count what became of them
+    Chaos(chaos::Options),
+    /// Send new orders at a steady rate in a stack of its own, and say how long each took
+    #[command(after_help = MEASURES)]
+    Load(load::Load),
+    /// Fill the outbox of a stack of its own, empty it, and say how long that took and in how much memory
+    #[command(after_help = MEASURES)]
+    Backlog(load::Backlog),
+    /// Measure start, events, memory and size of the functions as deployed, beside peers
+    #[command(after_help = MEASURES)]
+    Bench(bench::Options),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Result<(), Error> {
+        match self.command.unwrap_or(Command::Up(self.up)) {
+            Command::Up(options) => run(up::up(options)),
+            Command::Send(options) => run(send::send(options)),
+            Command::Event(options) => samples::event(&options),
+            Command::List => samples::list(),
+            Command::Redrive(place) => run(tasks::redrive(place)),
+            Command::Get(options) => run(tasks::get(options)),
+            Command::Replay(options) => run(tasks::replay(options)),
+            Command::Requeue(options) => run(tasks::requeue(options)),
+            Command::Reprocess(options) => run(tasks::reprocess(options)),
+            Command::Dismiss(options) => run(tasks::dismiss(options)),
+            Command::Undismiss(options) => run(tasks::undismiss(options)),
+            Command::PublishConflict(options) => run(tasks::publish_conflict(options)),
+            Command::Erase(options) => run(tasks::erase(options)),
+            Command::Compare(options) => run(tasks::compare(options)),
+            Command::Audit(options) => run(tasks::audit(options)),
+            Command::Retain(options) => run(tasks::retain(options)),
+            Command::Chaos(options) => run(chaos::chaos(options)),
+            Command::Load(options) => run(load::load(options)),
+            Command::Backlog(options) => run(load::backlog(options)),
+            Command::Bench(options) => run(bench::bench(options)),
+        }
+    }
+}
+
+fn run(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    tokio::runtime::Runtime::new()
+        .map_err(|error| Error::Start(error.to_string()))?
+        .block_on(command)
+}

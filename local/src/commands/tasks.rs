@@ -1,0 +1,560 @@
+//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare`, `audit` and `retain`:
+//! what an operator asks of the function `redrive`, on this machine or deployed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use local::lambda::invoke_api;
+use local::project::settings::REDRIVE;
+use local::{Error, pretty_json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::aws_cli;
+
+/// Where the function is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// The port of SNS and SQS, where functions are invoked too
+    #[arg(long, default_value_t = 4566)]
+    sns_port: u16,
+    /// A deployed CloudFormation stack in place of the local one; the AWS CLI invokes its function
+    #[arg(long, value_name = "NAME", conflicts_with = "sns_port")]
+    stack: Option<String>,
+}
+
+/// `cargo local get`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// An event's id; or a provider, a shop and an order
+    #[arg(required = true, num_args = 1..=3, value_names = ["EVENT_ID | PROVIDER", "SHOP", "ORDER"])]
+    what: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local replay`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The provider
+    provider: String,
+    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long)]
+    from: Timestamp,
+    /// Events that were received before this time
+    #[arg(long)]
+    to: Timestamp,
+    /// Only those of this shop
+    #[arg(long)]
+    shop: Option<String>,
+    /// Only those of this type, such as order.created; may be repeated
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local requeue`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Requeue {
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local reprocess`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Reprocess {
+    /// One delivery, quarantined or unsupported
+    #[arg(long, value_name = "ID", conflicts_with_all = ["provider", "shop", "unsupported"])]
+    event_id: Option<String>,
+    /// Only those of this provider
+    #[arg(long)]
+    provider: Option<String>,
+    /// Only those of this shop
+    #[arg(long)]
+    shop: Option<String>,
+    /// Those that were taken for unsupported, in place of the quarantined ones
+    #[arg(long, requires_all = ["provider", "from", "to"])]
+    unsupported: bool,
+    /// Unsupported deliveries that were received at this time or later
+    #[arg(long, requires = "unsupported")]
+    from: Option<Timestamp>,
+    /// Unsupported deliveries that were received before this time
+    #[arg(long, requires = "unsupported")]
+    to: Option<Timestamp>,
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local dismiss`'s and `undismiss`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Dismiss {
+    /// The event's id
+    event_id: String,
+    /// Count it only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local publish-conflict`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct PublishConflict {
+    /// The event's id
+    event_id: String,
+    /// The SHA-256 of the other body; `cargo local get EVENT_ID` lists it
+    payload_sha256: String,
+    /// Say only what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local erase`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    /// An event's id; or a provider, a shop and an order; or, with --email, a provider and a shop
+    #[arg(required = true, num_args = 1..=3, value_names = ["EVENT_ID | PROVIDER", "SHOP", "ORDER"])]
+    what: Vec<String>,
+    /// What was received of the shop from --from to --to and names this e-mail address
+    #[arg(long, requires_all = ["from", "to"])]
+    email: Option<String>,
+    /// Received at this time or later
+    #[arg(long, requires = "email")]
+    from: Option<Timestamp>,
+    /// Received before this time
+    #[arg(long, requires = "email")]
+    to: Option<Timestamp>,
+    /// Erase it. Without this it is counted only
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local retain`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Retain {
+    /// The provider
+    provider: String,
+    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long)]
+    from: Timestamp,
+    /// Events that were received before this time
+    #[arg(long)]
+    to: Timestamp,
+    /// Count them only
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local compare`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The provider
+    provider: String,
+    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long)]
+    from: Timestamp,
+    /// Events that were received before this time
+    #[arg(long)]
+    to: Timestamp,
+    /// Only those of this shop
+    #[arg(long)]
+    shop: Option<String>,
+    /// Show the values that differ, which are customers' data. Without this only their JSON types are shown
+    #[arg(long)]
+    values: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `cargo local audit`'s flags.
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Publishes what is due.
+pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
+    let task = Task::new("redrive", json!({}), place).await?;
+    print(&task.run(&["published", "put_off", "failed", "expired"]).await?);
+    Ok(())
+}
+
+/// Shows events whole.
+pub(crate) async fn get(get: Get) -> Result<(), Error> {
+    let parameters = match get.what.as_slice() {
+        [event_id] => json!({"event_id": event_id}),
+        [provider, shop, order] => json!({"provider": provider, "shop": shop, "order": order}),
+        _ => {
+            return Err(Error::Invoke {
+                function: "get".to_owned(),
+                what: "it takes an event's id, or a provider, a shop and an order".to_owned(),
+            });
+        }
+    };
+    let events = Task::new("get", parameters, get.place).await?.all_events().await?;
+    let json = serde_json::to_string(&events).map_err(|error| Error::Invoke {
+        function: "get".to_owned(),
+        what: error.to_string(),
+    })?;
+    println!("{}", pretty_json::indented(&json).unwrap_or(json));
+    Ok(())
+}
+
+/// Publishes stored events again.
+pub(crate) async fn replay(replay: Replay) -> Result<(), Error> {
+    let mut parameters = json!({
+        "provider": replay.provider,
+        "from": replay.from,
+        "to": replay.to,
+        "types": replay.types,
+        "dry_run": replay.dry_run,
+    });
+    if let Some(shop) = replay.shop {
+        parameters["shop"] = shop.into();
+    }
+    let task = Task::new("replay", parameters, replay.place).await?;
+    print(&task.run(&["replayed", "expired"]).await?);
+    Ok(())
+}
+
+/// Gives failed events another try.
+pub(crate) async fn requeue(requeue: Requeue) -> Result<(), Error> {
+    let task = Task::new("requeue", json!({"dry_run": requeue.dry_run}), requeue.place).await?;
+    print(&task.run(&["requeued"]).await?);
+    Ok(())
+}
+
+/// Reads deliveries again that were not understood.
+pub(crate) async fn reprocess(reprocess: Reprocess) -> Result<(), Error> {
+    let mut parameters = json!({"dry_run": reprocess.dry_run});
+    for (name, value) in [
+        ("event_id", reprocess.event_id),
+        ("provider", reprocess.provider),
+        ("shop", reprocess.shop),
+        ("state", reprocess.unsupported.then(|| "unsupported".to_owned())),
+        ("from", reprocess.from.map(|time| time.to_string())),
+        ("to", reprocess.to.map(|time| time.to_string())),
+    ] {
+        if let Some(value) = value {
+            parameters[name] = value.into();
+        }
+    }
+    let task = Task::new("reprocess", parameters, reprocess.place).await?;
+    let counted = [
+        "accepted",
+        "duplicates",
+        "conflicts",
+        "unsupported",
+        "quarantined",
+        "expired",
+    ];
+    print(&task.run(&counted).await?);
+    Ok(())
+}
+
+/// Closes a quarantined delivery that no mapping will ever understand.
+pub(crate) async fn dismiss(dismiss: Dismiss) -> Result<(), Error> {
+    let parameters = json!({"event_id": dismiss.event_id, "dry_run": dismiss.dry_run});
+    print(&Task::new("dismiss", parameters, dismiss.place).await?.once().await?);
+    Ok(())
+}
+
+/// Shows what today's mapping would change in stored events.
+pub(crate) async fn compare(compare: Compare) -> Result<(), Error> {
+    let mut parameters = json!({
+        "provider": compare.provider,
+        "from": compare.from,
+        "to": compare.to,
+        "values": compare.values,
+    });
+    if let Some(shop) = compare.shop {
+        parameters["shop"] = shop.into();
+    }
+    let task = Task::new("compare", parameters, compare.place).await?;
+    print(&task.compared().await?);
+    Ok(())
+}
+
+/// Takes a dismissal back.
+pub(crate) async fn undismiss(undismiss: Dismiss) -> Result<(), Error> {
+    let parameters = json!({"event_id": undismiss.event_id, "dry_run": undismiss.dry_run});
+    print(
+        &Task::new("undismiss", parameters, undismiss.place)
+            .await?
+            .once()
+            .await?,
+    );
+    Ok(())
+}
+
+/// Publishes another body of a known event as an event of its own.
+pub(crate) async fn publish_conflict(conflict: PublishConflict) -> Result<(), Error> {
+    let parameters = json!({
+        "event_id": conflict.event_id,
+        "payload_sha256": conflict.payload_sha256,
+        "dry_run": conflict.dry_run,
+    });
+    let task = Task::new("publish_conflict", parameters, conflict.place).await?;
+    print(&task.once().await?);
+    Ok(())
+}
+
+/// Erases an event, an order, or what names an e-mail address.
+pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
+    let mut parameters = match (erase.what.as_slice(), &erase.email) {
+        ([event_id], None) => json!({"event_id": event_id}),
+        ([provider, shop, order], None) => json!({"provider": provider, "shop": shop, "order": order}),
+        ([provider, shop], Some(email)) => {
+            json!({"provider": provider, "shop": shop, "email": email, "from": erase.from, "to": erase.to})
+        }
+        _ => {
+            return Err(Error::Invoke {
+                function: "erase".to_owned(),
+                what: "it takes an event's id; a provider, a shop and an order; or a provider, a shop and --email"
+                    .to_owned(),
+            });
+        }
+    };
+    parameters["dry_run"] = (!erase.yes).into();
+    let task = Task::new("erase", parameters, erase.place).await?;
+    if erase.email.is_some() {
+        print(&task.run(&["erased", "waiting"]).await?);
+    } else {
+        print(&task.once().await?);
+    }
+    if !erase.yes {
+        eprintln!("Nothing is erased yet: --yes erases it.");
+    }
+    Ok(())
+}
+
+/// Applies the functions' retention to events that are stored already.
+pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
+    let parameters = json!({
+        "provider": retain.provider,
+        "from": retain.from,
+        "to": retain.to,
+        "dry_run": retain.dry_run,
+    });
+    let task = Task::new("retain", parameters, retain.place).await?;
+    print(&task.run(&["marked", "unmarked"]).await?);
+    Ok(())
+}
+
+/// Lists the parts that no event refers to.
+pub(crate) async fn audit(audit: Audit) -> Result<(), Error> {
+    let orphans = Task::new("audit", json!({}), audit.place).await?.all_orphans().await?;
+    print(&json!({"orphans": orphans}));
+    Ok(())
+}
+
+/// Events, as they were written.
+#[derive(Serialize)]
+struct Events {
+    events: Vec<Box<RawValue>>,
+    conflicts: Vec<Box<RawValue>>,
+}
+
+/// As many of them as one answer holds.
+#[derive(Deserialize)]
+struct Answer {
+    events: Vec<Box<RawValue>>,
+    /// A function of the version before names none.
+    #[serde(default)]
+    conflicts: Vec<Box<RawValue>>,
+    done: bool,
+    cursor: Value,
+    outage: Option<String>,
+}
+
+/// What `compare` has found.
+#[derive(Default, Serialize, Deserialize)]
+struct Comparison {
+    compared: u64,
+    changed: u64,
+    unreadable: u64,
+    pointers: BTreeMap<String, u64>,
+    events: Vec<Value>,
+    #[serde(skip_serializing)]
+    done: bool,
+    #[serde(skip_serializing)]
+    cursor: Value,
+    #[serde(skip_serializing)]
+    outage: Option<String>,
+}
+
+impl Comparison {
+    fn add(&mut self, page: Self) {
+        self.compared += page.compared;
+        self.changed += page.changed;
+        self.unreadable += page.unreadable;
+        for (pointer, count) in page.pointers {
+            *self.pointers.entry(pointer).or_default() += count;
+        }
+        self.events.extend(page.events);
+    }
+}
+
+/// An invocation, or as many as it takes.
+struct Task {
+    name: &'static str,
+    parameters: Value,
+    function: Function,
+}
+
+/// The function `redrive`.
+enum Function {
+    /// Of the local stack whose SNS and SQS are at this URL.
+    Local(String),
+    /// Of a deployed stack, by its name.
+    Deployed(String),
+}
+
+impl Task {
+    async fn new(name: &'static str, parameters: Value, place: Place) -> Result<Self, Error> {
+        let function = match place.stack {
+            Some(stack) => Function::Deployed(aws_cli::function(&stack).await?),
+            None => Function::Local(format!("http://127.0.0.1:{}", place.sns_port)),
+        };
+        Ok(Self {
+            name,
+            parameters,
+            function,
+        })
+    }
+
+    async fn once<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let payload = Map::from_iter([(self.name.to_owned(), self.parameters.clone())]).into();
+        match &self.function {
+            Function::Local(url) => invoke_api::invoke(url, REDRIVE, &payload).await,
+            Function::Deployed(name) => aws_cli::invoke(name, &payload).await,
+        }
+    }
+
+    /// All events, in as many answers as it takes.
+    async fn all_events(mut self) -> Result<Events, Error> {
+        let (mut events, mut conflicts) = (Vec::new(), Vec::new());
+        loop {
+            let answer: Answer = self.once().await?;
+            events.extend(answer.events);
+            conflicts.extend(answer.conflicts);
+            if answer.done {
+                return Ok(Events { events, conflicts });
+            }
+            if let Some(cause) = answer.outage {
+                let so_far = format!("{} events", events.len());
+                return Err(self.stopped(&format!("it was stopped ({cause})"), &[so_far]));
+            }
+            self.parameters["cursor"] = answer.cursor;
+        }
+    }
+
+    /// The counts and the changed events of as many answers as it takes.
+    async fn compared(mut self) -> Result<Value, Error> {
+        let line = ProgressBar::new_spinner();
+        line.enable_steady_tick(Duration::from_millis(200));
+        let mut total = Comparison::default();
+        loop {
+            let mut answer: Comparison = self.once().await?;
+            let (done, cursor, outage) = (answer.done, answer.cursor.take(), answer.outage.take());
+            total.add(answer);
+            line.set_message(format!("{} compared, {} changed", total.compared, total.changed));
+            if done {
+                line.finish_and_clear();
+                return Ok(json!(total));
+            }
+            if let Some(cause) = outage {
+                line.finish_and_clear();
+                let said = [format!("{} compared", total.compared)];
+                return Err(self.stopped(&format!("it was stopped ({cause})"), &said));
+            }
+            self.parameters["cursor"] = cursor;
+        }
+    }
+
+    /// All orphans, in as many answers as it takes.
+    async fn all_orphans(mut self) -> Result<Vec<Value>, Error> {
+        let mut orphans = Vec::new();
+        loop {
+            let mut answer: Value = self.once().await?;
+            if let Value::Array(some) = answer["orphans"].take() {
+                orphans.extend(some);
+            }
+            if answer["done"] == true {
+                return Ok(orphans);
+            }
+            self.parameters["cursor"] = answer["cursor"].take();
+        }
+    }
+
+    /// Goes on until it is done. `counted` names what the answers count, which is added up.
+    async fn run(mut self, counted: &[&str]) -> Result<Value, Error> {
+        let line = ProgressBar::new_spinner();
+        line.enable_steady_tick(Duration::from_millis(200));
+        let mut totals = vec![0_u64; counted.len()];
+        loop {
+            let mut answer: Value = self.once().await?;
+            let mut changed = 0;
+            for (name, total) in counted.iter().zip(&mut totals) {
+                let count = answer[*name].as_u64().unwrap_or_default();
+                changed += count;
+                *total += count;
+                answer[*name] = (*total).into();
+            }
+            let said: Vec<String> = counted
+                .iter()
+                .zip(&totals)
+                .map(|(name, total)| format!("{total} {name}"))
+                .collect();
+            line.set_message(format!("{}: {}", self.name, said.join(", ")));
+            if answer["done"] == true {
+                line.finish_and_clear();
+                return Ok(answer);
+            }
+            if let Some(cause) = answer["outage"].as_str() {
+                line.finish_and_clear();
+                return Err(self.stopped(&format!("it was stopped ({cause})"), &said));
+            }
+            if answer["cursor"].is_object() {
+                self.parameters["cursor"] = answer["cursor"].take();
+            } else if changed == 0 || self.parameters["dry_run"] == true {
+                // Without a cursor it begins at the beginning: to go on would never end.
+                line.finish_and_clear();
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn stopped(&self, why: &str, said: &[String]) -> Error {
+        Error::Invoke {
+            function: self.name.to_owned(),
+            what: format!("{why}; so far {}. Run it again later.", said.join(", ")),
+        }
+    }
+}
+
+fn print(answer: &Value) {
+    println!("{answer:#}");
+}

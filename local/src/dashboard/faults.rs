@@ -1,0 +1,110 @@
+//! Faults that can be turned on from a page. They come over the calls to AWS, and the functions know nothing of them.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::aws::faults::{Fault, FaultInjector, Injection, Rule, Service};
+use crate::lock;
+
+/// A fault as a page offers it.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) name: &'static str,
+    pub(super) label: &'static str,
+    pub(super) effect: &'static str,
+    service: Service,
+    operation: &'static str,
+    /// How many calls it comes over.
+    times: usize,
+    fault: Fault,
+}
+
+pub(super) const OFFERS: [Offer; 4] = [
+    Offer {
+        name: "sns-down",
+        label: "SNS down",
+        effect: "Events are stored and answered 200; they wait in the outbox.",
+        service: Service::Sns,
+        operation: "",
+        times: usize::MAX,
+        fault: Fault::DOWN,
+    },
+    Offer {
+        name: "dynamodb-throttled",
+        label: "DynamoDB throttled",
+        effect: "Nothing can be stored: 503, and the provider sends again.",
+        service: Service::DynamoDb,
+        operation: "",
+        times: usize::MAX,
+        fault: Fault::THROTTLED,
+    },
+    Offer {
+        name: "kill-before-store",
+        label: "Kill before it stores",
+        effect: "Once: the function dies with the delivery in its hands. 500, and the provider sends again.",
+        service: Service::DynamoDb,
+        operation: "PutItem",
+        times: 1,
+        fault: Fault::KillBefore,
+    },
+    Offer {
+        name: "kill-before-publish",
+        label: "Kill before it publishes",
+        effect: "Once: the event is stored and the function dies. The provider's next try, or redrive, publishes it.",
+        service: Service::Sns,
+        operation: "Publish",
+        times: 1,
+        fault: Fault::KillBefore,
+    },
+];
+
+/// The faults that are on.
+#[derive(Debug)]
+pub(super) struct Faults {
+    tap: FaultInjector,
+    on: Mutex<BTreeMap<&'static str, Injection>>,
+}
+
+impl Faults {
+    pub(super) fn new(tap: FaultInjector) -> Self {
+        Self {
+            tap,
+            on: Mutex::default(),
+        }
+    }
+
+    /// Turns one on; `None` where there is no such fault.
+    pub(super) fn turn_on(&self, name: &str) -> Option<()> {
+        let offer = OFFERS.iter().find(|offer| offer.name == name)?;
+        let mut on = lock(&self.on);
+        on.entry(offer.name).or_insert_with(|| {
+            let rule = Rule::new(offer.service, offer.operation).times(offer.times);
+            self.tap.inject(rule, offer.fault)
+        });
+        Some(())
+    }
+
+    /// Turns one off.
+    pub(super) fn turn_off(&self, name: &str) {
+        lock(&self.on).remove(name);
+    }
+
+    /// Those that are on: name and label. One that was for one call ends with it.
+    pub(super) fn on(&self) -> Vec<Value> {
+        let mut on = lock(&self.on);
+        let offers = OFFERS.iter().filter(|offer| {
+            let is_over = on
+                .get(offer.name)
+                .is_some_and(|injection| injection.hits() >= offer.times);
+            if is_over {
+                on.remove(offer.name);
+            }
+            on.contains_key(offer.name)
+        });
+        offers
+            .map(|offer| json!({"name": offer.name, "label": offer.label}))
+            .collect()
+    }
+}

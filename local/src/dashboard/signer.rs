@@ -1,0 +1,132 @@
+//! Samples, and deliveries that came in, signed as their provider signs them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::project::settings::SHOP;
+use crate::providers::samples::{Catalogue, Fixture};
+use crate::providers::signing::{Credentials, sign};
+use crate::recorder::redaction::MASK;
+use crate::recorder::{Body, Delivery};
+
+/// Signs with the stack's own secrets.
+#[derive(Debug)]
+pub(super) struct Signer {
+    catalogue: Catalogue,
+    secrets: BTreeMap<String, Value>,
+}
+
+impl Signer {
+    pub(super) fn new(catalogue: Catalogue, secrets: BTreeMap<String, Value>) -> Self {
+        Self { catalogue, secrets }
+    }
+
+    /// The providers, in order.
+    pub(super) fn providers(&self) -> impl Iterator<Item = &String> {
+        self.catalogue.names().keys()
+    }
+
+    /// The events of a provider that something is published of, and those that are awkward.
+    pub(super) fn events(&self, provider: &str) -> (Vec<&String>, Vec<&String>) {
+        let events = self.catalogue.names().get(provider).into_iter().flatten();
+        events.partition(|name| matches!(self.catalogue.normalized(provider, name), Ok(Some(_))))
+    }
+
+    /// The shops of a provider.
+    pub(super) fn shops(&self, provider: &str) -> Vec<&String> {
+        let shops = self
+            .secrets
+            .get(provider)
+            .and_then(|secret| secret["shops"].as_object());
+        shops.into_iter().flat_map(|shops| shops.keys()).collect()
+    }
+
+    /// A shop's token in the URL, where it has one.
+    pub(super) fn token(&self, provider: &str, shop: &str) -> Option<&str> {
+        self.secrets.get(provider)?["shops"][shop]["tokens"][0].as_str()
+    }
+
+    /// A sample for a shop, signed now.
+    pub(super) fn sample(&self, provider: &str, event: &str, shop: &str, identity: Identity) -> Result<Fixture, Error> {
+        let mut fixture = self.catalogue.event(provider, event)?;
+        if identity == Identity::New {
+            fixture.renew()?;
+        }
+        self.sign(&mut fixture, shop)?;
+        Ok(fixture)
+    }
+
+    /// A delivery once more, signed now; `None` where it is not known whole, or not whose it is.
+    pub(super) fn again(&self, delivery: &Delivery) -> Option<Result<Fixture, Error>> {
+        let (Body::Whole { text }, Some(provider), Some(shop)) = (&delivery.body, &delivery.provider, &delivery.shop)
+        else {
+            return None;
+        };
+        let mut headers = json!({});
+        for (name, value) in &delivery.headers {
+            headers[name] = json!(value);
+        }
+        let mut fixture = Fixture {
+            provider: provider.clone(),
+            name: format!("delivery {}", delivery.id),
+            event: json!({
+                "headers": headers,
+                "pathParameters": {"shop": shop},
+                "requestContext": {"http": {"method": delivery.method}},
+                "body": text,
+                "isBase64Encoded": false,
+            }),
+        };
+        fixture.set_query(&delivery.query);
+        Some(self.sign(&mut fixture, shop).map(|()| fixture))
+    }
+
+    fn sign(&self, fixture: &mut Fixture, shop: &str) -> Result<(), Error> {
+        let secret = self.secrets.get(&fixture.provider).map(|secret| &secret["shops"][shop]);
+        let text = |name: &str| secret.and_then(|secret| secret[name].as_str().map(str::to_owned));
+        let first = |name: &str| secret.and_then(|secret| secret[name][0].as_str().map(str::to_owned));
+        let known = Credentials::default();
+        let credentials = Credentials {
+            shop: shop.to_owned(),
+            token: first("tokens").unwrap_or(known.token),
+            pid: text("pid").unwrap_or(known.pid),
+            secret: first("secrets")
+                .or_else(|| first("client_secrets"))
+                .unwrap_or(known.secret),
+            request_token: None,
+            signature_header: first("client_secrets")
+                .map(|_| text("signature_header").unwrap_or_else(|| "x-signature".to_owned())),
+        };
+        sign(fixture, &credentials, Timestamp::now())?;
+        // Snipcart's URL has a token only where one is configured.
+        let mut query = fixture.query();
+        if fixture.provider == "snipcart" && first("tokens").is_some() {
+            query.retain(|(name, _)| name != "token");
+            query.push(("token".to_owned(), credentials.token));
+        }
+        // What was masked and is not signed anew is lost.
+        query.retain(|(_, value)| !value.contains(MASK));
+        fixture.set_query(&query);
+        if let Some(headers) = fixture.event["headers"].as_object_mut() {
+            headers.retain(|_, value| value.as_str().is_some_and(|value| !value.contains(MASK)));
+        }
+        Ok(())
+    }
+}
+
+/// Which order a sample is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// The sample's own: once accepted, it is a duplicate.
+    Same,
+    /// A new one.
+    New,
+}
+
+/// The shop that is offered first.
+pub(super) fn first_shop<'a>(shops: &[&'a String]) -> &'a str {
+    shops.first().map_or(SHOP, |shop| shop.as_str())
+}

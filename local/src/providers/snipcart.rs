@@ -1,0 +1,158 @@
+//! A stand-in for Snipcart's validation call: `GET /api/requestvalidation/{token}` with HTTP Basic, the secret key as user.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, LOCATION};
+use http::{HeaderValue, Method, Request, StatusCode};
+use serde_json::json;
+
+use crate::lock;
+use crate::net::server::{Answer, Port, Server, json, message};
+use crate::project::settings::{SNIPCART_KEY, SNIPCART_TEST_KEY};
+
+/// A token is genuine when it begins with this.
+pub const GENUINE: &str = "local-";
+
+/// How the stand-in answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// As Snipcart: 200 for a genuine token, 404 for any other, 401 for another key. The key of the test mode knows no token.
+    Genuine,
+    /// The same, but a token validates once only; Snipcart does not say whether it does.
+    Once,
+    /// This status, whatever is asked.
+    Status(u16),
+    /// A redirect to an answer that would be 200.
+    Redirect,
+    /// Never.
+    Hang,
+}
+
+/// Decides by its path how a call is answered; nothing leaves it to the behaviour.
+type Plan = Box<dyn Fn(&str) -> Option<Behaviour> + Send + Sync>;
+
+/// The stand-in.
+#[derive(Debug)]
+pub struct Snipcart {
+    server: Server,
+    state: Arc<State>,
+}
+
+struct State {
+    behaviour: Mutex<Behaviour>,
+    plan: Mutex<Option<Plan>>,
+    asked: Mutex<Vec<String>>,
+    /// Tokens that have validated.
+    used: Mutex<HashSet<String>>,
+}
+
+impl Snipcart {
+    /// Serves it.
+    pub fn start(port: Port) -> Self {
+        let state = Arc::new(State {
+            behaviour: Mutex::new(Behaviour::Genuine),
+            plan: Mutex::new(None),
+            asked: Mutex::default(),
+            used: Mutex::default(),
+        });
+        let shared = Arc::clone(&state);
+        let server = port.serve(64 * 1024, move |request, _| {
+            let state = Arc::clone(&shared);
+            async move { state.answer(&request).await }
+        });
+        Self { server, state }
+    }
+
+    /// The URL of the server.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The API's URL, as the function gets it.
+    pub fn api_url(&self) -> String {
+        Self::api_url_of(&self.url())
+    }
+
+    /// The API's URL where the server is reached at `url`.
+    pub fn api_url_of(url: &str) -> String {
+        format!("{url}/api")
+    }
+
+    /// Changes how it answers.
+    pub fn behave(&self, behaviour: Behaviour) {
+        *lock(&self.state.behaviour) = behaviour;
+    }
+
+    /// Lets `plan` decide by a call's path how it is answered, until there is another plan.
+    pub fn follow(&self, plan: impl Fn(&str) -> Option<Behaviour> + Send + Sync + 'static) {
+        *lock(&self.state.plan) = Some(Box::new(plan));
+    }
+
+    /// The paths that were asked for so far; the API's root, which validates nothing, is not among them.
+    pub fn asked(&self) -> Vec<String> {
+        lock(&self.state.asked).clone()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    async fn answer(&self, request: &Request<Bytes>) -> Answer {
+        let path = request.uri().path();
+        // A function connects ahead by asking the API's root.
+        if path == "/api" {
+            return Some(message(StatusCode::NOT_FOUND, "not an endpoint"));
+        }
+        lock(&self.asked).push(path.to_owned());
+        if path == "/redirected" {
+            return Some(json(StatusCode::OK, &json!({})));
+        }
+        let planned = lock(&self.plan).as_ref().and_then(|plan| plan(path));
+        let behaviour = planned.unwrap_or(*lock(&self.behaviour));
+        Some(match behaviour {
+            Behaviour::Hang => std::future::pending().await,
+            Behaviour::Status(status) => message(
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                "as the test wants it",
+            ),
+            Behaviour::Redirect => {
+                let mut response = message(StatusCode::FOUND, "elsewhere");
+                response
+                    .headers_mut()
+                    .insert(LOCATION, HeaderValue::from_static("/redirected"));
+                response
+            }
+            Behaviour::Genuine | Behaviour::Once => {
+                let is_sent = |key: &str| {
+                    let expected = format!("Basic {}", BASE64.encode(format!("{key}:")));
+                    let sent = request.headers().get(AUTHORIZATION);
+                    sent.is_some_and(|sent| sent.as_bytes() == expected.as_bytes())
+                };
+                let token = path.strip_prefix("/api/requestvalidation/");
+                let is_genuine = |token: &&str| request.method() == Method::GET && token.starts_with(GENUINE);
+                match token.filter(is_genuine) {
+                    _ if !is_sent(SNIPCART_KEY) && !is_sent(SNIPCART_TEST_KEY) => {
+                        message(StatusCode::UNAUTHORIZED, "the key is wrong")
+                    }
+                    Some(token) if is_sent(SNIPCART_KEY) && self.validates(token, behaviour) => {
+                        json(StatusCode::OK, &json!({ "token": token }))
+                    }
+                    _ => message(StatusCode::NOT_FOUND, "there is no such token"),
+                }
+            }
+        })
+    }
+
+    fn validates(&self, token: &str, behaviour: Behaviour) -> bool {
+        lock(&self.used).insert(token.to_owned()) || behaviour == Behaviour::Genuine
+    }
+}

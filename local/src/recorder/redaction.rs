@@ -1,0 +1,115 @@
+//! What is left out of a request before it is kept: whatever proves that a delivery is authentic.
+
+use serde_json::Value;
+
+/// What stands in a secret's place.
+pub const MASK: &str = "••••••";
+
+/// A header or parameter whose name holds one of these words proves something.
+const WORDS: [&str; 13] = [
+    "auth",
+    "cookie",
+    "credential",
+    "digest",
+    "hmac",
+    "jwt",
+    "key",
+    "passw",
+    "secret",
+    "session",
+    "sign",
+    "token",
+    "x-amz-security",
+];
+
+/// Shorter ones could be any word of a text; a provider's real secrets are much longer.
+const SHORTEST: usize = 8;
+
+/// Knows the secrets of this stack, and by their names the places where others would be.
+#[derive(Debug, Clone, Default)]
+pub struct Redactor {
+    secrets: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Redactor {
+    /// For the secrets of all functions, each as it would be in Secrets Manager.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Value>) -> Self {
+        let mut masking = Self::default();
+        for secret in secrets {
+            masking.learn("", secret);
+        }
+        // The longest first: one may be a part of another.
+        masking.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        masking
+    }
+
+    fn learn(&mut self, name: &str, value: &Value) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| self.learn(name, value)),
+            Value::Array(values) => values.iter().for_each(|value| self.learn(name, value)),
+            Value::String(header) if name == "signature_header" => self.names.push(header.to_ascii_lowercase()),
+            Value::String(secret) if name != "pid" && secret.len() >= SHORTEST => self.secrets.push(secret.clone()),
+            _ => {}
+        }
+    }
+
+    /// A named value, such as a header: whole out of sight where its name says that it proves something.
+    pub fn named(&self, name: &str, value: &str) -> String {
+        let name = name.to_ascii_lowercase();
+        if WORDS.iter().any(|word| name.contains(word)) || self.names.contains(&name) {
+            let scheme = value
+                .split_once(' ')
+                .map(|(scheme, _)| scheme)
+                .filter(|scheme| ["basic", "bearer"].contains(&scheme.to_ascii_lowercase().as_str()));
+            scheme.map_or_else(|| MASK.to_owned(), |scheme| format!("{scheme} {MASK}"))
+        } else {
+            self.text(value)
+        }
+    }
+
+    /// Any text, without this stack's secrets.
+    pub fn text(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.secrets {
+            if text.contains(secret) {
+                text = text.replace(secret, MASK);
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_proves_a_delivery_is_masked_wherever_it_stands() {
+        let secrets = [
+            json!({"shops": {"main": {"tokens": ["a-long-random-token"], "client_secrets": ["a-client-secret"], "signature_header": "X-Proof"}}}),
+            json!({"shops": {"main": {"pid": "project-1", "secrets": ["a-shared-secret"]}}}),
+        ];
+        let masking = Redactor::new(&secrets);
+        for (name, value, expected) in [
+            ("Authorization", "Basic dXNlcjpwYXNz", "Basic ••••••"),
+            ("authorization", "a b c", MASK),
+            ("SIGNATURE", "aa", MASK),
+            ("x-deeple-signature", "aa", MASK),
+            ("X-Snipcart-RequestToken", "aa", MASK),
+            ("x-proof", "aa", MASK),
+            ("cookie", "a=1", MASK),
+            ("token", "whatever", MASK),
+            ("pid", "project-1", "project-1"),
+            ("user-agent", "shop/1 a-client-secret!", "shop/1 ••••••!"),
+            ("event", "order_created", "order_created"),
+        ] {
+            assert_eq!(masking.named(name, value), expected, "{name}");
+        }
+        assert_eq!(
+            masking.text("/webhooks/a-long-random-token?x=a-shared-secret"),
+            "/webhooks/••••••?x=••••••"
+        );
+    }
+}
