@@ -1,4 +1,4 @@
-//! The list is there at once, however long it is.
+//! The list is shown at once, however long it is.
 
 use jiff::{SignedDuration, Timestamp};
 use local::recorder::Recorder;
@@ -8,7 +8,7 @@ use tests::browser::Browser;
 
 use crate::{ROWS, recorder, stack_with};
 
-/// As many deliveries as are kept, as a run before has left them.
+/// The most deliveries that are kept, as an earlier run has left them.
 fn ten_thousand() -> Recorder {
     let now = Timestamp::now();
     let mut text = String::new();
@@ -35,23 +35,23 @@ fn ten_thousand() -> Recorder {
         text.push('\n');
     }
     let file = std::env::temp_dir().join(format!("order-webhooks-{}.jsonl", std::process::id()));
-    std::fs::write(&file, text).expect("it is written");
+    std::fs::write(&file, text).expect("the file is written");
     let recorder = recorder();
-    recorder.keep_in(&file).expect("it is read");
-    std::fs::remove_file(&file).expect("it is there");
+    recorder.keep_in(&file).expect("the file is read");
+    std::fs::remove_file(&file).expect("the file exists");
     recorder
 }
 
-/// What feels like at once, in milliseconds.
+/// The limit for the first rows, in milliseconds.
 const PAINTED: f64 = 100.0;
-/// Two frames of a screen that shows sixty a second.
+/// The time of two frames at 60 Hz, in milliseconds.
 const FRAME: f64 = 34.0;
 
 #[tokio::test]
-async fn ten_thousand_deliveries_are_there_at_once_and_scroll_smoothly() {
+async fn ten_thousand_deliveries_load_at_once_and_scroll_smoothly() {
     let Some(browser) = Browser::start().await else { return };
     let stack = stack_with(ten_thousand()).await;
-    // What else this machine does can only add to it: the quickest of some loads is the page's own.
+    // Other work on the machine can only add time, so the fastest of several loads counts.
     let mut paint = f64::MAX;
     for _ in 0..40 {
         browser.open(&stack.url()).await;
@@ -110,7 +110,7 @@ async fn ten_thousand_deliveries_are_there_at_once_and_scroll_smoothly() {
         .until("[...document.querySelectorAll('.space .row:not([hidden])')].some((row) => row.innerText.includes('100001'))")
         .await;
 
-    // What comes in now does not move what is looked at.
+    // A new delivery does not move the visible rows.
     let top = browser
         .run("const list = document.getElementById('list'); list.scrollTop = 5000; return list.scrollTop")
         .await;

@@ -1,4 +1,4 @@
-//! The live view in a real browser. Skipped with a word where there is none; `.ci/run` installs one.
+//! The dashboard in a real browser. Skipped with a message if no browser is installed; `.ci/run` installs one.
 
 mod list_performance;
 mod screenshots;
@@ -13,7 +13,7 @@ use local::recorder::redaction::Redactor;
 use tests::browser::Browser;
 use tests::{ORDERS, Stack, json_body};
 
-/// A stack with its view.
+/// A stack with the dashboard.
 async fn stack() -> Stack {
     let recorder = recorder();
     stack_with(recorder).await
@@ -36,7 +36,7 @@ async fn stack_with(recorder: Recorder) -> Stack {
     .await
 }
 
-/// How many rows are in sight.
+/// An expression: the number of visible rows.
 const ROWS: &str = "document.querySelectorAll('.space .row:not([hidden])').length";
 
 /// An expression: the text of the newest row.
@@ -44,7 +44,7 @@ const NEWEST: &str = "[...document.querySelectorAll('.space .row:not([hidden])')
     .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)[0].innerText";
 
 #[tokio::test]
-async fn the_list_goes_on_by_itself_and_its_filters_are_in_the_url() {
+async fn the_list_updates_itself_and_its_filters_are_in_the_url() {
     let Some(browser) = Browser::start().await else { return };
     let stack = stack().await;
     browser.open(&stack.url()).await;
@@ -124,11 +124,11 @@ async fn the_list_goes_on_by_itself_and_its_filters_are_in_the_url() {
 }
 
 #[tokio::test]
-async fn a_delivery_shows_what_came_without_its_secrets_and_what_became_of_it() {
+async fn a_delivery_is_shown_without_its_secrets() {
     let Some(browser) = Browser::start().await else { return };
     let stack = stack().await;
     let sent = stack.signed("deeple", "order-changed");
-    let signature = sent.header("signature").expect("it is signed").to_owned();
+    let signature = sent.header("signature").expect("a signature").to_owned();
     stack.send(&sent).await.event_id("accepted");
     stack.deliver("cartum", "order-created-basic-password").await;
     stack.deliver("selldone", "checkout-order-odd-field").await;
@@ -165,7 +165,7 @@ async fn a_delivery_shows_what_came_without_its_secrets_and_what_became_of_it() 
     ] {
         assert!(text.contains(shown), "{shown} is not in {text}");
     }
-    // Side by side.
+    // The sections are side by side.
     let beside =
         "const [one, other] = [...document.querySelectorAll('.sides section')].map((it) => it.getBoundingClientRect());
         return one.top === other.top && one.right < other.left";
@@ -195,7 +195,7 @@ async fn a_delivery_shows_what_came_without_its_secrets_and_what_became_of_it() 
         .until("document.body.innerText.includes('Nothing is stored.')")
         .await;
 
-    // Signed anew, what was refused is what it was before.
+    // The refused delivery is a duplicate when it is sent again with a new signature.
     browser.click("[data-do='/do/again']").await;
     browser
         .until("document.querySelector('.do output').textContent === '200 duplicate'")
@@ -203,7 +203,7 @@ async fn a_delivery_shows_what_came_without_its_secrets_and_what_became_of_it() 
 }
 
 #[tokio::test]
-async fn an_order_is_a_timeline_of_what_changed() {
+async fn an_order_is_shown_as_a_timeline_of_changes() {
     let Some(browser) = Browser::start().await else { return };
     let stack = stack().await;
     send_order(&stack).await;
@@ -230,7 +230,7 @@ async fn an_order_is_a_timeline_of_what_changed() {
     browser.until("location.pathname === '/order'").await;
 }
 
-/// The life of one order.
+/// Sends the events of one order.
 async fn send_order(stack: &Stack) {
     for (name, status) in [
         ("checkout-order", 1),
@@ -247,7 +247,7 @@ async fn send_order(stack: &Stack) {
     }
 }
 
-/// The samples are of several orders and times: these are one order's, one after another.
+/// Gives a sample the id of one order and a time on one day, since the samples are of several orders and times.
 fn at_minute(fixture: &mut Fixture, minute: i64) {
     let mut body = json_body(&fixture);
     let time: jiff::Timestamp = "2026-01-31T09:00:00Z".parse().expect("a time");
@@ -258,7 +258,7 @@ fn at_minute(fixture: &mut Fixture, minute: i64) {
 }
 
 #[tokio::test]
-async fn samples_are_sent_from_the_page_and_an_outage_fills_the_outbox_until_redrive_drains_it() {
+async fn the_page_sends_samples_and_injects_faults() {
     let Some(browser) = Browser::start().await else { return };
     let stack = stack().await;
     browser.open(&format!("{}/try", stack.url())).await;
@@ -318,7 +318,7 @@ async fn samples_are_sent_from_the_page_and_an_outage_fills_the_outbox_until_red
     browser.click("[data-fault=dynamodb-throttled]").await;
     browser.until("document.getElementById('faults').hidden").await;
 
-    // Once: then the fault is over by itself, and what was stored waits.
+    // The fault occurs once, and the stored event stays in the outbox.
     browser.click("[data-fault=kill-before-publish]").await;
     browser
         .until("document.getElementById('faults').innerText.includes('Kill')")
@@ -357,7 +357,7 @@ async fn every_page_is_readable_on_a_phone() {
         let dark = browser
             .run("return getComputedStyle(document.body).backgroundColor")
             .await;
-        assert_eq!(dark, "rgb(22, 24, 26)", "{page} is dark where that is preferred");
+        assert_eq!(dark, "rgb(22, 24, 26)", "{page} is dark if the browser prefers it");
         let small = browser.run("return [...document.querySelectorAll('main *')].filter((it) => it.offsetParent && it.childNodes.length && parseFloat(getComputedStyle(it).fontSize) < 11).length").await;
         assert_eq!(small, 0, "{page} has text that is too small to read");
     }

@@ -1,4 +1,4 @@
-//! The README's pictures.
+//! The screenshots of the README.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tests::browser::Browser;
 
 use crate::{send_order, stack};
 
-/// Where the one order's page is.
+/// The page of the order.
 const ORDER: &str = "/order?provider=selldone&shop=main&id=1001";
 
-/// The README's pictures: `UPDATE_SCREENSHOTS=1 cargo test -p tests --test browser screenshots` takes them anew.
+/// `UPDATE_SCREENSHOTS=1 cargo test -p tests --test browser screenshots` updates the screenshots of the README.
 #[tokio::test]
 async fn screenshots() {
     let Some(browser) = Browser::start().await else { return };
@@ -69,9 +69,9 @@ async fn screenshots() {
         } else {
             folder.into()
         };
-        std::fs::create_dir_all(&folder).expect("the folder is made");
+        std::fs::create_dir_all(&folder).expect("the folder exists");
         for (name, image) in taken {
-            std::fs::write(folder.join(format!("{name}.png")), image).expect("it is written");
+            std::fs::write(folder.join(format!("{name}.png")), image).expect("the file is written");
         }
     }
 }

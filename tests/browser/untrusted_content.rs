@@ -1,4 +1,5 @@
-//! What comes in is anyone's, and so are the other pages in the developer's browser: neither runs, reads or does anything.
+//! Deliveries and other pages in the browser are untrusted: no script in a delivery runs, and no other page can read or change
+//! anything.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -20,7 +21,7 @@ const HOSTILE: [&str; 8] = [
     "مرحبا بالعالم שלום ‏<b>bold</b>",
 ];
 
-/// Puts hostile text wherever a text stands that does not say which event it is, under names of its own too, and as very long words.
+/// Replaces every text that does not name the event by hostile text, and adds fields with hostile names and very long words.
 fn poison(value: &mut Value, count: &mut usize) {
     const KEPT: [&str; 12] = [
         "event",
@@ -39,7 +40,7 @@ fn poison(value: &mut Value, count: &mut usize) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields.iter_mut().filter(|(name, _)| !KEPT.contains(&name.as_str())) {
-                // An amount has to stay one.
+                // Amounts must stay valid.
                 if !["price", "total", "amount"]
                     .iter()
                     .any(|word| name.to_ascii_lowercase().contains(word))
@@ -59,14 +60,14 @@ fn poison(value: &mut Value, count: &mut usize) {
 }
 
 #[tokio::test]
-async fn nothing_that_comes_in_ever_runs() {
+async fn no_script_in_a_delivery_ever_runs() {
     let Some(browser) = Browser::start().await else { return };
     let stack = stack().await;
     let mut pages = vec!["/".to_owned(), "/try".to_owned(), "/connect".to_owned()];
     for (index, (provider, event)) in ORDERS.into_iter().cycle().take(4 * ORDERS.len()).enumerate() {
         let mut fixture = stack.unsigned(provider, event);
         let mut body = json_body(&fixture);
-        // Another field gets another text each time.
+        // Each field gets another text each time.
         let mut count = index / ORDERS.len() * 3;
         poison(&mut body, &mut count);
         if provider == "snipcart" {
@@ -85,7 +86,7 @@ async fn nothing_that_comes_in_ever_runs() {
         stack.send(&fixture).await;
         pages.push(format!("/deliveries/{}", index + 1));
     }
-    // No JSON, and a shop that is none.
+    // Bodies that are not JSON, and malformed shops.
     for (body, path) in [
         (
             "<script>window.hacked=1</script>",
@@ -121,7 +122,7 @@ async fn nothing_that_comes_in_ever_runs() {
             .await;
         orders.extend(link.as_str().map(str::to_owned));
     }
-    assert!(accepted >= 8, "only {accepted} of the hostile orders were taken in");
+    assert!(accepted >= 8, "only {accepted} of the hostile orders were accepted");
     orders.sort();
     orders.dedup();
     assert!(orders.iter().any(|order| order.contains("script")), "{orders:?}");
@@ -131,7 +132,7 @@ async fn nothing_that_comes_in_ever_runs() {
         assert_harmless(&browser, page).await;
     }
 
-    // Were something not escaped, the policy would still hold it.
+    // The content security policy stops scripts even in unescaped text.
     let refused = browser
         .run(
             "try { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=1\">'); return 'inserted' }
@@ -143,7 +144,7 @@ async fn nothing_that_comes_in_ever_runs() {
     assert_eq!(browser.run("return window.hacked").await, Value::Null);
 }
 
-/// Nothing of a delivery has become markup, and nothing has run or tried to.
+/// Asserts that no text of a delivery became markup, and that no script ran or tried to.
 async fn assert_harmless(browser: &Browser, page: &str) {
     assert_eq!(
         browser.run("return window.hacked").await,
@@ -168,12 +169,12 @@ async fn assert_harmless(browser: &Browser, page: &str) {
 }
 
 #[tokio::test]
-async fn another_site_can_neither_read_nor_do_anything() {
+async fn another_site_can_neither_read_nor_change_anything() {
     let Some(browser) = Browser::start().await else { return };
     let stack = stack().await;
     stack.deliver("selldone", "checkout-order").await;
     let url = stack.url();
-    // Another page of this machine, such as somebody's development server.
+    // A page of another server on this machine.
     let attack = format!(
         "<!doctype html><title>elsewhere</title><iframe id=frame src='{url}/'></iframe>
          <form id=form method=post action='{url}/do/fault' target=frame><input name=name value=sns-down><input name=on value=true></form>
@@ -211,7 +212,7 @@ async fn another_site_can_neither_read_nor_do_anything() {
     );
     assert!(!seen.iter().any(|seen| seen.ends_with("heard")), "{seen:?}");
 
-    // None of it did anything, and nobody but this machine's own name gets the page.
+    // The requests had no effect, and only loopback host names get the page.
     browser.open(&format!("{url}/try")).await;
     browser
         .until("document.getElementById('pending').textContent === '0'")
@@ -225,8 +226,8 @@ async fn another_site_can_neither_read_nor_do_anything() {
     let text = browser.text("document.body.innerText").await;
     assert!(text.contains("Not Found") && !text.contains("Deliveries"), "{text}");
 
-    // By hand, what a browser would not send.
-    let by_hand = |headers: &str| {
+    // Requests that a browser would not send.
+    let request = |headers: &str| {
         let body = "name=sns-down&on=true";
         format!(
             "POST /do/fault HTTP/1.1\r\n{headers}content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -249,7 +250,7 @@ async fn another_site_can_neither_read_nor_do_anything() {
         ),
         (format!("{host}origin: {url}\r\n"), "200"),
     ] {
-        let answer = stack.send_raw(by_hand(&headers).as_bytes()).await;
+        let answer = stack.send_raw(request(&headers).as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{headers}: {answer}");
     }
     let invoke = Request::post(format!(
@@ -261,7 +262,7 @@ async fn another_site_can_neither_read_nor_do_anything() {
         .body(Bytes::new())
         .expect("a request");
     assert_eq!(stack.send_request(invoke).await.status, 403);
-    // A webhook comes through a tunnel all the same.
+    // A webhook is still accepted through a tunnel.
     let mut sent = stack.signed("selldone", "payment-order");
     sent.set_header("x-forwarded-host", "tunnel.example");
     stack.send(&sent).await.event_id("accepted");

@@ -1,4 +1,4 @@
-//! `cargo local` as a developer uses it: the command itself, in processes of its own.
+//! The command `cargo local`, in processes of its own.
 
 use std::fs;
 use std::path::Path;
@@ -7,21 +7,25 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::local_command;
+use tests::providers::PROVIDERS;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+/// One for each provider, and redrive.
+const FUNCTIONS: usize = PROVIDERS.len() + 1;
+
 /// A running `cargo local up`.
 struct Up {
     process: Child,
-    /// What it printed before it was ready.
+    /// The output until the stack was ready.
     printed: String,
-    /// What it prints since: deliveries.
+    /// The lines after that, one for each delivery.
     said: mpsc::UnboundedReceiver<String>,
 }
 
 impl Up {
-    /// On free ports.
+    /// Starts a stack on free ports.
     async fn start() -> Self {
         Self::with(&["--quiet"]).await
     }
@@ -39,8 +43,8 @@ impl Up {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("it starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+            .expect("the command starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("the output")).lines();
         let mut printed = String::new();
         while let Some(line) = lines.next_line().await.expect("a line") {
             printed.push_str(&line);
@@ -59,10 +63,10 @@ impl Up {
     }
 
     fn id(&self) -> u32 {
-        self.process.id().expect("it runs")
+        self.process.id().expect("the command runs")
     }
 
-    /// The port in the line that holds `text`.
+    /// The port in the line that contains `text`.
     fn port(&self, text: &str) -> &str {
         let line = self.printed.lines().find(|line| line.contains(text)).expect("the line");
         let (_, rest) = line.split_once("127.0.0.1:").expect("an address");
@@ -71,7 +75,7 @@ impl Up {
             .expect("a port")
     }
 
-    /// `cargo local send` to it.
+    /// Runs `cargo local send` against the stack.
     async fn send(&self, arguments: &[&str]) -> String {
         let output = local_command()
             .arg("send")
@@ -81,32 +85,32 @@ impl Up {
             .args(["--sns-port", self.port("AWS_ENDPOINT_URL_SNS")])
             .output()
             .await
-            .expect("it runs");
+            .expect("the command runs");
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// What `cargo local` prints for a task of an operator.
+    /// Runs a task of an operator against the stack, and returns the printed answer.
     async fn ask(&self, arguments: &[&str]) -> Value {
         let output = local_command()
             .args(arguments)
             .args(["--sns-port", self.port("AWS_ENDPOINT_URL_SNS")])
             .output()
             .await
-            .expect("it runs");
+            .expect("the command runs");
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
-    /// The next delivery that it says.
+    /// The line of the next delivery.
     async fn says(&mut self) -> String {
         let said = tokio::time::timeout(Duration::from_secs(20), self.said.recv()).await;
-        said.expect("it says it").expect("it runs")
+        said.expect("a line in time").expect("the stack runs")
     }
 
     async fn end(mut self) {
         self.signal("-TERM").await;
-        assert!(self.process.wait().await.expect("it ends").success());
+        assert!(self.process.wait().await.expect("the process ends").success());
     }
 
     async fn signal(&self, signal: &str) {
@@ -134,7 +138,7 @@ fn parent_of(process: u32) -> Option<u32> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    // One that has ended and that nobody has asked about yet counts as gone.
+    // A zombie has ended.
     (state != "Z").then_some(parent)
 }
 
@@ -147,7 +151,7 @@ async fn until_gone(processes: &[u32]) {
 }
 
 #[tokio::test]
-async fn up_says_where_everything_is_and_send_shows_what_becomes_of_an_event() {
+async fn up_prints_the_addresses_and_send_shows_an_event() {
     let up = Up::start().await;
     for line in [
         "ANY http://127.0.0.1:",
@@ -195,7 +199,7 @@ async fn up_says_where_everything_is_and_send_shows_what_becomes_of_an_event() {
 }
 
 #[tokio::test]
-async fn what_an_operator_asks_is_done_and_its_answer_printed() {
+async fn the_tasks_of_an_operator_print_their_answers() {
     let up = Up::start().await;
     assert_eq!(up.ask(&["redrive"]).await["done"], true);
     up.send(&["aboutyou", "order-created"]).await;
@@ -205,7 +209,7 @@ async fn what_an_operator_asks_is_done_and_its_answer_printed() {
         "--from=2026-01-01T00:00:00Z",
         "--to=2026-01-01T01:00:00Z",
     ];
-    assert_eq!(up.ask(&all).await["replayed"], 0, "it is not from then");
+    assert_eq!(up.ask(&all).await["replayed"], 0, "the event is newer");
 
     let order = ["aboutyou", "main", "ayou-139-48201"];
     let shown = up.ask(&[&["get"][..], &order].concat()).await;
@@ -273,7 +277,7 @@ async fn what_an_operator_asks_is_done_and_its_answer_printed() {
         .args(["get", "no-id", "--sns-port", up.port("AWS_ENDPOINT_URL_SNS")])
         .output()
         .await
-        .expect("it runs");
+        .expect("the command runs");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(
         !output.status.success() && error.contains("event_id is not 64 hex digits"),
@@ -282,7 +286,7 @@ async fn what_an_operator_asks_is_done_and_its_answer_printed() {
 }
 
 #[tokio::test]
-async fn each_delivery_is_one_line_and_a_folder_keeps_what_there_is() {
+async fn each_delivery_is_one_line_and_a_data_folder_persists() {
     let folder = std::env::temp_dir().join(format!("order-webhooks-{}", uuid()));
     let data = format!("--data={}", folder.display());
     let mut up = Up::with(&[&data]).await;
@@ -291,10 +295,7 @@ async fn each_delivery_is_one_line_and_a_folder_keeps_what_there_is() {
     for part in ["200 accepted", "selldone/main", "order.created", "1001"] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
-    assert!(
-        !line.contains('\u{1b}'),
-        "no colour where there is no terminal: {line:?}"
-    );
+    assert!(!line.contains('\u{1b}'), "colours without a terminal: {line:?}");
     up.send(&["selldone", "checkout-order", "--token", "wrong"]).await;
     let line = up.says().await;
     assert!(
@@ -317,7 +318,7 @@ async fn each_delivery_is_one_line_and_a_folder_keeps_what_there_is() {
     );
     up.end().await;
 
-    // With the table: the same event is known, and so is its order.
+    // The table and the deliveries are kept: the same event is a duplicate.
     let up = Up::with(&[&data]).await;
     let again = up.send(&["selldone", "checkout-order"]).await;
     assert!(again.contains(r#""status":"duplicate""#), "{again}");
@@ -334,17 +335,17 @@ async fn each_delivery_is_one_line_and_a_folder_keeps_what_there_is() {
         .collect();
     assert_eq!(outcomes, ["duplicate", "refused", "accepted"]);
     up.end().await;
-    fs::remove_dir_all(&folder).expect("it is there");
+    fs::remove_dir_all(&folder).expect("the file exists");
 }
 
 #[tokio::test]
-async fn real_secrets_replace_the_development_ones_and_a_tunnels_port_has_the_routes_alone() {
+async fn real_secrets_and_a_port_for_a_tunnel_can_be_set() {
     let file = std::env::temp_dir().join(format!("order-webhooks-{}.json", uuid()));
     fs::write(
         &file,
         r#"{"selldone": {"shops": {"mine": {"tokens": ["a-real-token-of-20-characters"]}}}}"#,
     )
-    .expect("it is written");
+    .expect("the file is written");
     let secrets = format!("--secrets={}", file.display());
     let mut up = Up::with(&[&secrets, "--tunnel-port=0"]).await;
     assert!(!up.printed.contains("a-real-token"), "{}", up.printed);
@@ -370,11 +371,11 @@ async fn real_secrets_replace_the_development_ones_and_a_tunnels_port_has_the_ro
     let (status, _) = get_text(&format!("http://127.0.0.1:{tunnel}/webhooks/selldone/mine")).await;
     assert_eq!(status, 405, "a route");
     up.end().await;
-    fs::remove_file(&file).expect("it is there");
+    fs::remove_file(&file).expect("the file exists");
 }
 
 #[tokio::test]
-async fn for_machines_a_delivery_is_a_line_of_json_and_nothing_else_is_on_standard_output() {
+async fn json_output_has_one_line_for_each_delivery() {
     let mut process = local_command()
         .args([
             "--json",
@@ -387,8 +388,8 @@ async fn for_machines_a_delivery_is_a_line_of_json_and_nothing_else_is_on_standa
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .expect("it starts");
-    let mut errors = BufReader::new(process.stderr.take().expect("its output")).lines();
+        .expect("the command starts");
+    let mut errors = BufReader::new(process.stderr.take().expect("the output")).lines();
     let mut url = String::new();
     while let Some(line) = errors.next_line().await.expect("a line") {
         if let Some((_, page)) = line.split_once("in the browser: ") {
@@ -400,7 +401,7 @@ async fn for_machines_a_delivery_is_a_line_of_json_and_nothing_else_is_on_standa
     }
     tokio::spawn(async move { while let Ok(Some(_)) = errors.next_line().await {} });
     get_text(&format!("{url}webhooks/snipcart/main")).await;
-    let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+    let mut lines = BufReader::new(process.stdout.take().expect("the output")).lines();
     let line = lines.next_line().await.expect("a line").expect("a delivery");
     let said: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(
@@ -429,35 +430,41 @@ async fn get(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn ctrl_c_and_kill_leave_no_child_behind() {
+async fn ctrl_c_and_kill_end_all_children() {
     for signal in ["-INT", "-TERM", "-HUP"] {
         let mut up = Up::start().await;
         let children = children(up.id());
-        assert_eq!(children.len(), 6, "one of each function");
+        assert_eq!(children.len(), FUNCTIONS, "one process for each function");
         up.signal(signal).await;
-        assert!(up.process.wait().await.expect("it ends").success(), "{signal}");
+        assert!(up.process.wait().await.expect("the process ends").success(), "{signal}");
         until_gone(&children).await;
     }
 }
 
 #[tokio::test]
-async fn children_end_by_themselves_when_the_stack_is_gone() {
+async fn children_end_when_the_stack_is_killed() {
     let mut up = Up::start().await;
     let children = children(up.id());
-    assert_eq!(children.len(), 6);
-    up.process.kill().await.expect("it is killed");
+    assert_eq!(children.len(), FUNCTIONS);
+    up.process.kill().await.expect("the process is killed");
     until_gone(&children).await;
 }
 
 async fn run(arguments: &[&str]) -> Output {
-    local_command().args(arguments).output().await.expect("it runs")
+    local_command()
+        .args(arguments)
+        .output()
+        .await
+        .expect("the command runs")
 }
 
 #[tokio::test]
-async fn a_port_in_use_and_unknown_names_say_what_to_do() {
+async fn errors_about_ports_and_names_suggest_a_remedy() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let port = taken.local_addr().expect("its address").port().to_string();
-    for (arguments, told) in [
+    let port = taken.local_addr().expect("the address").port().to_string();
+    let mut providers: Vec<_> = PROVIDERS.iter().map(|facts| facts.name).collect();
+    providers.sort_unstable();
+    for (arguments, message) in [
         (&["--port", &port][..], format!("port {port} cannot be used")),
         (
             &["up", "--port=0", "--dynamodb-port", &port],
@@ -465,7 +472,7 @@ async fn a_port_in_use_and_unknown_names_say_what_to_do() {
         ),
         (
             &["send", "shopify", "order"],
-            "there are aboutyou, cartum, deeple, selldone, snipcart".to_owned(),
+            format!("there are {}", providers.join(", ")),
         ),
         (&["send", "deeple", "order"], "it has empty-object, ".to_owned()),
         (
@@ -480,7 +487,7 @@ async fn a_port_in_use_and_unknown_names_say_what_to_do() {
         let output = run(arguments).await;
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(
-            !output.status.success() && error.contains(&told),
+            !output.status.success() && error.contains(&message),
             "{arguments:?}: {error}"
         );
     }
@@ -504,14 +511,14 @@ async fn list_names_every_event_and_event_prints_one() {
         .expect("a time");
     assert!(
         jiff::Timestamp::now().as_millisecond() - signed < 60_000,
-        "it is signed now"
+        "the signature is new"
     );
 }
 
 #[tokio::test]
 async fn the_bench_runs_a_function_over_tls_too() {
     let command = local_command();
-    let binaries = Path::new(command.as_std().get_program()).parent().expect("its folder");
+    let binaries = Path::new(command.as_std().get_program()).parent().expect("the folder");
     let report = std::env::temp_dir().join(format!("order-webhooks-{}.json", uuid()));
     let bench = run(&[
         "bench",

@@ -1,13 +1,14 @@
-//! The contract of the event: its JSON Schema is the one of the Rust types, describes each field, holds for every golden event,
-//! and is what was released, with additions at most.
+//! The JSON Schema of the event is generated from the Rust types, describes every field, accepts every golden event, and only adds
+//! to the released schema.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p tests --test schema` writes it anew. At a release it is copied: `cp
+//! `UPDATE_GOLDEN=1 cargo test -p tests --test contracts event_schema` writes the schema. For a release, copy it: `cp
 //! shared/schema/order-event.v1.schema.json shared/schema/released/`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use cloudevents::AttributesReader as _;
+use local::binaries::workspace;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use shared::event::OrderEvent;
@@ -15,7 +16,7 @@ use shared::event::OrderEvent;
 const NAME: &str = "order-event.v1.schema.json";
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/schema")
+    workspace().join("shared/schema")
 }
 
 fn read(path: &Path) -> Value {
@@ -42,12 +43,12 @@ fn goldens() -> Vec<(String, Value)> {
             Some((format!("{provider}/{name}"), golden))
         })
         .collect();
-    assert!(goldens.len() > 100, "{} are not all", goldens.len());
+    assert!(goldens.len() > 100, "only {} golden events were found", goldens.len());
     goldens
 }
 
 #[test]
-fn the_committed_schema_is_the_one_of_the_types() {
+fn the_committed_schema_is_generated_from_the_types() {
     let path = folder().join(NAME);
     let generated = serde_json::to_string_pretty(&generated()).expect("JSON") + "\n";
     if env::var_os("UPDATE_GOLDEN").is_some() {
@@ -56,7 +57,7 @@ fn the_committed_schema_is_the_one_of_the_types() {
     let committed = fs::read_to_string(&path).expect("shared/schema/order-event.v1.schema.json");
     assert!(
         committed == generated,
-        "the types have changed: run this test with UPDATE_GOLDEN=1, then read the difference"
+        "the types have changed: run this test with UPDATE_GOLDEN=1 and review the difference"
     );
 }
 
@@ -84,12 +85,12 @@ fn every_field_is_described_and_every_amount_has_a_unit() {
             }
             if is("date-time") && !(text.contains("RFC 3339 in UTC") && text.contains("clock")) {
                 wrong.push(format!(
-                    "{name}.{field} does not say how it is written and whose clock it is: {text}"
+                    "{name}.{field} does not document its format and its clock: {text}"
                 ));
             }
         }
     }
-    assert!(fields > 90, "{fields} are not all");
+    assert!(fields > 90, "only {fields} fields were found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -135,7 +136,7 @@ fn the_cloudevents_sdk_reads_every_golden_event() {
 }
 
 #[test]
-fn since_the_release_there_are_additions_at_most() {
+fn only_additions_were_made_since_the_release() {
     let released = read(&folder().join("released").join(NAME));
     let changes = beyond_additions(&released, &generated());
     assert!(
@@ -146,7 +147,7 @@ fn since_the_release_there_are_additions_at_most() {
 }
 
 #[test]
-fn an_event_that_was_stored_before_is_still_read() {
+fn a_previously_stored_event_is_still_read() {
     let released = read(&folder().join("released").join(NAME));
     for (name, mut golden) in goldens() {
         let before = golden.clone();
@@ -161,7 +162,7 @@ fn an_event_that_was_stored_before_is_still_read() {
     }
 }
 
-/// Removes the fields that the schema `root` does not have where `schema` is one of its parts.
+/// Removes the fields that `schema`, a part of `root`, does not have.
 fn keep_only_released(root: &Value, schema: &Value, value: &mut Value) {
     if let Some(reference) = schema["$ref"].as_str() {
         let definition = root.pointer(reference.trim_start_matches('#')).expect("a definition");
@@ -186,11 +187,11 @@ fn keep_only_released(root: &Value, schema: &Value, value: &mut Value) {
     }
 }
 
-/// What is more than an addition: old consumers read new events, and new consumers read old events, which are stored and may be replayed.
+/// The changes that are not additions. Old consumers read new events, and new consumers read old events, which are stored and may be
+/// replayed.
 ///
-/// An addition is a new property of an object (a consumer ignores what it does not know) that is not required (an event stored
-/// before does not have it), a new word in `examples`, which is where our open vocabularies are listed, a new definition, or another text
-/// for people. Everything else is a change: less, wider or narrower.
+/// An addition is a new property (a consumer ignores unknown properties) that is not required (a stored event does not have it), a
+/// new value in `examples` (the open vocabularies are listed there), a new definition, or another title or description.
 fn beyond_additions(released: &Value, current: &Value) -> Vec<String> {
     let mut changes = Vec::new();
     compare_schemas("", released, current, &mut changes);
@@ -246,7 +247,7 @@ fn compare_members(at: &str, was: &Map<String, Value>, is: &Map<String, Value>, 
     }
 }
 
-/// How the schema is changed, and whether that is an addition.
+/// The name of a change, whether it is an addition, and the change to the schema.
 type Mutation = (&'static str, bool, fn(&mut Value));
 
 const MUTATIONS: [Mutation; 30] = [
@@ -345,13 +346,13 @@ const MUTATIONS: [Mutation; 30] = [
     ("other elements of a list", false, |schema| {
         schema["$defs"]["Data"]["properties"]["assumed"]["items"]["type"] = "object".into();
     }),
-    ("another name of the whole", false, |schema| {
+    ("another id of the schema", false, |schema| {
         schema["$id"] = "urn:order-webhooks:order-event:v2".into();
     }),
 ];
 
 #[test]
-fn the_gate_lets_additions_pass_and_nothing_else() {
+fn only_additions_are_allowed() {
     let released = generated();
     for (what, is_addition, mutate) in MUTATIONS {
         let mut changed = released.clone();

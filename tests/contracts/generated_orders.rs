@@ -1,30 +1,28 @@
-//! Orders made from the provider's own schema: thousands of valid ones, and as many with one thing wrong.
+//! Orders generated from the schema of a provider: thousands of valid orders, and as many with one fault.
 //!
-//! ABOUT YOU publishes its webhook as an `OpenAPI` document; its shape is `data/aboutyou-order-created.schema.json`. Where each value has to be
-//! found in the event, the table in the provider's README says.
+//! ABOUT YOU publishes an `OpenAPI` document of its webhook; the schema is in `data/aboutyou-order-created.schema.json`. The table in
+//! the README of the provider says where each value is in the event.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
-use lambda_http::http::Method;
+use local::binaries::workspace;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
-use shared::Provider as _;
 use shared::answer::Reason;
-use shared::classify::{Classification, classify};
-use shared::settings::Settings;
-use tests::payloads::pointers;
-use tests::{Stack, authentic};
+use shared::classify::Classification;
+use tests::Stack;
+use tests::payloads::{field_name, pointers, unescaped};
+use tests::reader::Reader;
 
 const CASES: u32 = 3000;
 
-/// The decimal places of the currencies that are drawn most: `(code, places)`.
+/// The most frequent currencies in the generated orders, and their decimal places.
 const CURRENCIES: [(&str, i32); 7] = [
     ("EUR", 2),
     ("CHF", 2),
@@ -35,12 +33,8 @@ const CURRENCIES: [(&str, i32); 7] = [
     ("eur", 2),
 ];
 
-fn folder() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn schema() -> Value {
-    let text = fs::read(folder().join("data/aboutyou-order-created.schema.json")).expect("the schema");
+    let text = fs::read(workspace().join("tests/data/aboutyou-order-created.schema.json")).expect("the schema");
     serde_json::from_slice(&text).expect("JSON")
 }
 
@@ -66,19 +60,19 @@ fn every_valid_order_is_accepted_and_every_value_is_found() {
         let errors: Vec<_> = validator.iter_errors(&payload).map(|error| error.to_string()).collect();
         prop_assert!(errors.is_empty(), "the payload is not valid: {}", errors.join("\n"));
         match classification(&payload)? {
-            // The schema has room for an order without a number.
+            // The schema allows an empty order number.
             Classification::Quarantined(Reason::NoOrderId) => prop_assert_eq!(&payload["message"]["order_number"], ""),
             Classification::Order(event) => {
                 let event = serde_json::to_value(&event).expect("JSON");
                 for warning in event["data"]["warnings"].as_array().expect("a list") {
                     let warning = warning.as_str().expect("a pointer");
-                    prop_assert!(may_be_odd(&payload, warning), "{} is warned of", warning);
+                    prop_assert!(may_be_odd(&payload, warning), "unexpected warning: {}", warning);
                 }
                 prop_assert_eq!(&event["type"], "order.created");
-                every_value_is_found(&payload, &event, &table)?;
+                check_every_value(&payload, &event, &table)?;
             }
-            Classification::Quarantined(reason) => prop_assert!(false, "it is quarantined: {}", reason.as_str()),
-            Classification::Unsupported => prop_assert!(false, "it is unsupported"),
+            Classification::Quarantined(reason) => prop_assert!(false, "the order is quarantined: {}", reason.as_str()),
+            Classification::Unsupported => prop_assert!(false, "the order is unsupported"),
         }
         Ok(())
     });
@@ -86,7 +80,7 @@ fn every_valid_order_is_accepted_and_every_value_is_found() {
 }
 
 #[test]
-fn one_thing_wrong_costs_that_thing_and_an_order_only_where_it_names_none() {
+fn one_fault_costs_only_its_field_unless_it_is_the_order_id() {
     let schema = schema();
     let table = table();
     let strategy = (payload(&schema), any::<Index>(), damage());
@@ -106,9 +100,9 @@ fn one_thing_wrong_costs_that_thing_and_an_order_only_where_it_names_none() {
         };
         match classification(&payload)? {
             Classification::Order(event) => {
-                prop_assert_eq!(expected, None, "{} is damaged, and the order is taken", pointer);
+                prop_assert_eq!(expected, None, "{} is damaged, and the order is accepted", pointer);
                 let event = serde_json::to_value(&event).expect("JSON");
-                // What is warned of is null and kept as it came.
+                // A field with a warning is null in the event and unchanged in `unmapped`.
                 let odd = event["data"]["warnings"]
                     .as_array()
                     .expect("a list")
@@ -117,13 +111,13 @@ fn one_thing_wrong_costs_that_thing_and_an_order_only_where_it_names_none() {
                 for odd in odd {
                     prop_assert!(
                         pointer.starts_with(odd) || odd.starts_with(&pointer) || may_be_odd(&payload, odd),
-                        "{} is warned of, and {} was damaged",
+                        "the warning is {}, and {} was damaged",
                         odd,
                         pointer
                     );
                     prop_assert_eq!(event["data"]["unmapped"].pointer(odd), payload.pointer(odd));
-                    let places = table.get(&general(odd)).into_iter().flatten();
-                    // An event always has a type and a time: another field's, or that of receipt.
+                    let places = table.get(&field_name(odd)).into_iter().flatten();
+                    // An event always has a type and a time.
                     for place in places.filter(|place| !["/type", "/time"].contains(&place.as_str())) {
                         let place = place.replacen("[]", &format!("/{}", index_in(&payload, odd)), 1);
                         let place = event.pointer(&place).unwrap_or(&Value::Null);
@@ -135,10 +129,10 @@ fn one_thing_wrong_costs_that_thing_and_an_order_only_where_it_names_none() {
                         );
                     }
                 }
-                every_value_is_found(&payload, &event, &table)?;
+                check_every_value(&payload, &event, &table)?;
             }
             Classification::Quarantined(reason) => prop_assert_eq!(Some(reason), expected, "{} is damaged", pointer),
-            Classification::Unsupported => prop_assert!(false, "it is unsupported"),
+            Classification::Unsupported => prop_assert!(false, "the order is unsupported"),
         }
         Ok(())
     });
@@ -146,7 +140,7 @@ fn one_thing_wrong_costs_that_thing_and_an_order_only_where_it_names_none() {
 }
 
 #[tokio::test]
-async fn the_function_answers_generated_orders_as_they_are_understood() {
+async fn the_function_answers_generated_orders_as_classified() {
     let schema = schema();
     let mut runner = runner();
     let strategy = (payload(&schema), any::<Index>(), prop::option::weighted(0.5, damage()));
@@ -159,7 +153,7 @@ async fn the_function_answers_generated_orders_as_they_are_understood() {
         fixture.set_body(payload.to_string());
         stack.sign(&mut fixture);
         let answer = stack.send(&fixture).await;
-        match classification(&payload).expect("it is understood") {
+        match classification(&payload).expect("a classification") {
             Classification::Order(_) => published.push(answer.event_id("accepted")),
             Classification::Quarantined(reason) => {
                 answer.event_id("quarantined");
@@ -180,17 +174,14 @@ async fn the_function_answers_generated_orders_as_they_are_understood() {
     assert_eq!(messages, published.into_iter().map(Some).collect::<Vec<_>>());
 }
 
-/// What the provider's function makes of a payload.
+/// The classification of a payload.
 fn classification(payload: &Value) -> Result<Classification, TestCaseError> {
-    let provider = aboutyou::AboutYou::from_settings(&Settings::from_table::<&str, &str>([])).expect("the defaults");
-    let body = payload.to_string().into_bytes();
-    let understanding = classify(&provider, &authentic::delivery(Method::POST, &[], body.clone()), None);
-    authentic::check(&body, &understanding).map_err(TestCaseError::fail)?;
-    Ok(understanding.classification)
+    let reader = Reader::<aboutyou::AboutYou>::new();
+    reader.read(payload.to_string().as_bytes()).map_err(TestCaseError::fail)
 }
 
-/// The schema allows what the provider's documentation does not mean: a currency or a country of any letters, and with an odd
-/// currency no amount can be told.
+/// Whether the field may be malformed in a valid order. The schema allows any text as a currency or a country, and without a known
+/// currency, no amount can be read.
 fn may_be_odd(payload: &Value, pointer: &str) -> bool {
     let currency = payload["message"]["currency_code"].as_str().unwrap_or_default();
     let is_common = CURRENCIES.iter().any(|(code, _)| *code == currency);
@@ -199,16 +190,16 @@ fn may_be_odd(payload: &Value, pointer: &str) -> bool {
         || (!is_common && (name == "currency_code" || name.starts_with("cost_") || name.starts_with("price_")))
 }
 
-/// Where each field goes, as the provider's README has it: JSON pointers into the event, by field.
+/// The table in the README: JSON pointers into the event, by field.
 fn table() -> BTreeMap<String, Vec<String>> {
-    let readme = fs::read_to_string(folder().join("../functions/aboutyou/README.md")).expect("the README");
+    let readme = fs::read_to_string(workspace().join("functions/aboutyou/README.md")).expect("the README");
     let rows = readme
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let table: BTreeMap<_, _> = rows
         .map(|(field, rest)| {
             let places = rest.split(" | ").next().unwrap_or_default().split(", ");
-            // A parcel gathers what several items say, each of which says it itself.
+            // A fulfillment repeats the values of several items.
             let places = places.filter(|place| *place != "unmapped" && !place.contains("fulfillments"));
             let pointers = places.map(|place| {
                 let place = place.split(" (").next().unwrap_or_default().replace('.', "/");
@@ -218,24 +209,11 @@ fn table() -> BTreeMap<String, Vec<String>> {
             (field.to_owned(), pointers.collect())
         })
         .collect();
-    assert!(table.len() > 40, "{} rows are not all", table.len());
+    assert!(table.len() > 40, "only {} rows were found", table.len());
     table
 }
 
-/// `message.order_items[].id` for `/message/order_items/0/id`.
-fn general(pointer: &str) -> String {
-    let parts = pointer.split('/').skip(1);
-    let parts = parts.map(|part| {
-        if part.parse::<u32>().is_ok() {
-            "[]".to_owned()
-        } else {
-            format!(".{part}")
-        }
-    });
-    parts.collect::<String>().trim_start_matches('.').to_owned()
-}
-
-/// The item in the event for one in the payload: what is no object there is no item here.
+/// The index in the event of an item in the payload, of which only objects are items.
 fn index_in(payload: &Value, pointer: &str) -> usize {
     let index = pointer
         .split('/')
@@ -247,15 +225,15 @@ fn index_in(payload: &Value, pointer: &str) -> usize {
     items.iter().take(index).filter(|item| item.is_object()).count()
 }
 
-fn every_value_is_found(
+fn check_every_value(
     payload: &Value,
     event: &Value,
     table: &BTreeMap<String, Vec<String>>,
 ) -> Result<(), TestCaseError> {
     for pointer in pointers(payload) {
         let value = payload.pointer(&pointer).expect("a field");
-        let says_nothing = value.is_null() || *value == json!("");
-        if says_nothing
+        let has_no_content = value.is_null() || *value == json!("");
+        if has_no_content
             || value.is_object()
             || value.is_array()
             || event["data"]["unmapped"].pointer(&pointer) == Some(value)
@@ -267,29 +245,29 @@ fn every_value_is_found(
                 Some(_) => format!("/data/order/items/{}/options", index_in(payload, owner)),
                 None => "/data/order/custom_fields".to_owned(),
             };
-            let name = name.replace("~1", "/").replace("~0", "~");
+            let name = unescaped(name);
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let fields = event.pointer(&list).and_then(Value::as_array);
             let found = fields.is_some_and(|fields| fields.contains(&json!({"name": name, "value": text})));
-            prop_assert!(found, "{} says {}, and the event does not", pointer, value);
+            prop_assert!(found, "{} of {} is not in the event", value, pointer);
             continue;
         }
-        let places = table.get(&general(&pointer)).into_iter().flatten();
+        let places = table.get(&field_name(&pointer)).into_iter().flatten();
         let currency = event["data"]["order"]["currency"].as_str();
         let found = places
             .map(|place| place.replacen("[]", &format!("/{}", index_in(payload, &pointer)), 1))
             .any(|place| {
                 event
                     .pointer(&place)
-                    .is_some_and(|converted| says(value, converted, currency))
+                    .is_some_and(|converted| is_same_value(value, converted, currency))
             });
-        prop_assert!(found, "{} says {}, and the event does not", pointer, value);
+        prop_assert!(found, "{} of {} is not in the event", value, pointer);
     }
     Ok(())
 }
 
-/// Whether our word says what the provider's does, found out by other means than the mapping's.
-fn says(value: &Value, converted: &Value, currency: Option<&str>) -> bool {
+/// Whether the converted value equals the value in the payload. The comparison does not use the code of the mapping.
+fn is_same_value(value: &Value, converted: &Value, currency: Option<&str>) -> bool {
     let Some(converted) = converted.as_str() else {
         return false;
     };
@@ -308,7 +286,7 @@ fn says(value: &Value, converted: &Value, currency: Option<&str>) -> bool {
         || time(text).is_some_and(|instant| Some(instant) == time(converted))
 }
 
-/// A decimal without the zeros at its end.
+/// A decimal without trailing zeros.
 fn plain(number: &str) -> String {
     match number.split_once('.') {
         Some((whole, fraction)) => format!("{whole}.{}", fraction.trim_end_matches('0'))
@@ -337,7 +315,7 @@ fn payload(schema: &Value) -> BoxedStrategy<Value> {
     instance("", schema, schema)
 }
 
-/// Any value that `schema` allows in the field `name`. What the schema is made of here is all that it may be made of.
+/// Any value that `schema` allows in the field `name`. Only the keywords that the schema uses are supported.
 fn instance(name: &str, schema: &Value, root: &Value) -> BoxedStrategy<Value> {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = root.pointer(reference.trim_start_matches('#')).expect("a definition");
@@ -371,7 +349,7 @@ fn instance(name: &str, schema: &Value, root: &Value) -> BoxedStrategy<Value> {
             .prop_map(|text| serde_json::from_str(&text).expect("a number"))
             .boxed(),
         Some("null") => Just(Value::Null).boxed(),
-        other => panic!("{name} has the type {other:?}, of which nothing can be made"),
+        other => panic!("{name} has the unsupported type {other:?}"),
     }
 }
 
@@ -421,7 +399,7 @@ fn fields(inner: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Value>
         .boxed()
 }
 
-/// Any text of that many characters at most; a currency or a country more often than not where there is room for nothing else.
+/// Any text of at most this many characters; for a currency or a country mostly a valid code.
 fn text(name: &str, most: Option<u64>) -> BoxedStrategy<Value> {
     let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(300);
     let any = prop_oneof![4 => "[A-Za-z0-9 äß.,/#-]{0,30}", 1 => ".{0,30}", 1 => ".{0,300}"];
@@ -438,7 +416,7 @@ fn text(name: &str, most: Option<u64>) -> BoxedStrategy<Value> {
         .boxed()
 }
 
-/// A time of RFC 3339, of any offset and with any number of digits.
+/// A time of RFC 3339 with any offset and any number of digits.
 fn time() -> BoxedStrategy<Value> {
     let instant = (0..4_000_000_000_i64, 0..1_000_000_000_i32, 0..10_usize);
     let offset = prop_oneof![
@@ -464,14 +442,14 @@ fn time() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-/// One thing wrong with a payload.
+/// A fault in a payload.
 #[derive(Clone, Debug)]
 enum Damage {
-    /// Something else in a field's place.
+    /// Replaces a field.
     Replace(Value),
-    /// The field is missing.
+    /// Removes a field.
     Remove,
-    /// There is a field that nobody documents.
+    /// Adds an undocumented field.
     Add(String, Value),
 }
 
@@ -497,23 +475,23 @@ fn damage() -> BoxedStrategy<Damage> {
 }
 
 impl Damage {
-    /// The damaged payload, and where it is damaged.
+    /// Returns the damaged payload and the JSON pointer to the fault.
     fn inflict(self, payload: &Value, at: Index) -> (Value, String) {
         let mut payload = payload.clone();
-        // What names the event and the order is one field of many, and matters most.
+        // The few fields that name the event and the order matter most.
         let mut all = pointers(&payload);
         for _ in 0..4 {
             all.extend(["/event", "/message", "/message/order_number", "/message/order_items"].map(str::to_owned));
         }
         let pointer = all[at.index(all.len())].clone();
         let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
-        let name = name.replace("~1", "/").replace("~0", "~");
+        let name = unescaped(name);
         match self {
             Self::Replace(value) => *payload.pointer_mut(&pointer).expect("a field") = value,
             Self::Remove => match payload.pointer_mut(parent).expect("what it is in") {
                 Value::Object(fields) => drop(fields.remove(&name)),
                 Value::Array(elements) => drop(elements.remove(name.parse().expect("an index"))),
-                _ => unreachable!("only these hold others"),
+                _ => unreachable!("only objects and lists contain fields"),
             },
             Self::Add(name, value) => {
                 if let Some(fields) = payload.pointer_mut(parent).and_then(Value::as_object_mut) {

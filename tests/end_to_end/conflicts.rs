@@ -1,4 +1,4 @@
-//! Other bodies that come under the id of a known event: listed, shown, and published on request.
+//! Conflicts, which are other bodies with the id of a known event, are listed, shown, and published on request.
 
 use jiff::{SignedDuration, Timestamp};
 use local::dashboard;
@@ -15,7 +15,7 @@ async fn get_lists_conflicts_beyond_one_page_of_the_table() {
     let fixture = stack.signed("cartum", "order-created");
     let event_id = stack.send(&fixture).await.event_id("accepted");
     for count in 0..5 {
-        // Each is in one item, and a page of a query is 1 MB.
+        // Each conflict is one item, and a page of a query is 1 MB.
         let other = stack.with_another_body(&fixture, "something_new", noise(330_000 + 4 * count).into());
         assert_eq!(stack.send(&other).await.event_id("quarantined"), event_id);
     }
@@ -24,7 +24,7 @@ async fn get_lists_conflicts_beyond_one_page_of_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_is_published_over_an_ended_tombstone() {
+async fn a_conflict_is_published_over_an_expired_tombstone() {
     let stack = Stack::start().await;
     let fixture = stack.signed("cartum", "order-created");
     let event_id = stack.send(&fixture).await.event_id("accepted");
@@ -35,7 +35,7 @@ async fn a_conflict_is_published_over_an_ended_tombstone() {
     let new = stack.ask(task.clone()).await["event_id"].as_str().unwrap().to_owned();
     assert_eq!(stack.redrive().await["published"], 1);
     stack.let_tombstone_end(&new).await;
-    // As it is when the same body has come again as a conflict of a new event.
+    // As if the same body had been sent again as a conflict of a new event.
     let mut items = stack.items().await;
     items.retain(|item| item["sk"].as_s().is_ok_and(|key| key.starts_with("conflict#")));
     let mut conflict = items.remove(0);
@@ -51,7 +51,7 @@ async fn a_conflict_is_published_over_an_ended_tombstone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
+async fn a_conflict_is_listed_and_published_once_as_a_new_event() {
     let stack = Stack::start().await;
     let fixture = stack.signed("cartum", "order-created");
     let event_id = stack.send(&fixture).await.event_id("accepted");
@@ -109,11 +109,15 @@ async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
         "{compared}"
     );
     let events = stack.ask(of_order).await;
-    assert_eq!(events["events"].as_array().unwrap().len(), 2, "both are the order's");
+    assert_eq!(
+        events["events"].as_array().unwrap().len(),
+        2,
+        "the order has both events"
+    );
     assert_eq!(events["conflicts"][0]["published_as"], new);
     let absent = json!({"publish_conflict": {"event_id": event_id, "payload_sha256": "0".repeat(64)}});
     assert_eq!(stack.ask(absent).await["status"], "not_found");
-    // It comes again, and is still the conflict that it was.
+    // The same body is still a conflict when it is sent again.
     let mut repeat = other;
     stack.sign(&mut repeat);
     assert_eq!(stack.send(&repeat).await.event_id("quarantined"), event_id);
@@ -121,7 +125,7 @@ async fn a_conflict_is_listed_and_published_once_as_an_event_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_live_view_lists_conflicts() {
+async fn the_dashboard_lists_conflicts() {
     let providers = ORDERS.map(|(provider, _)| provider);
     let recorder = Recorder::new(Redactor::new(settings::secrets(providers).values()));
     let stack = Stack::with(|config| {

@@ -1,5 +1,5 @@
-//! Connections that die between the functions and what they call: closed, reset or silent, also while a process is frozen. No order may
-//! be lost to one: Snipcart documents no repeat.
+//! Connections to the services that are closed, reset or silent, also while a process is frozen. They may cost no order, since
+//! Snipcart documents no retry.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use serde_json::json;
 use tests::secrets_manager::SecretsManager;
 use tests::{Answer, Stack, freeze, order_of, state, thaw};
 
-/// One try over a dead connection, of 1.5 s at most, and one over a new one.
+/// The time for one attempt over a dead connection, of at most 1.5 s, and one over a new connection.
 const IN_TIME: Duration = Duration::from_millis(3500);
 
-/// What a function calls, and the wire to it.
+/// The name of a service that a function calls, and the wire to the service.
 type Called = (&'static str, fn(&Wires) -> &Wire);
 
 const CALLED: [Called; 3] = [
@@ -42,7 +42,7 @@ async fn send_new(stack: &Stack) -> Answer {
     stack.send(&fixture).await
 }
 
-/// Sends a new order, which is published in time.
+/// Sends a new order and checks that it is published in time.
 async fn send_and_check(stack: &Stack, what: &str) {
     let begun = Instant::now();
     let answer = send_new(stack).await;
@@ -57,9 +57,9 @@ async fn a_dead_connection_costs_no_delivery() {
     let all = CALLED.map(|(called, wire)| async move {
         let stack = stack().await;
         for damage in Damage::ALL {
-            send_and_check(&stack, "while all is well").await;
+            send_and_check(&stack, "before the damage").await;
             let damaged = wire(wires(&stack)).damage(damage);
-            assert!(damaged > 0, "{called}: no connection is left to be used again");
+            assert!(damaged > 0, "{called}: there is no idle connection");
             send_and_check(&stack, &format!("{called}: {damage:?}")).await;
         }
     });
@@ -67,17 +67,14 @@ async fn a_dead_connection_costs_no_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_dies_while_frozen_costs_no_delivery() {
+async fn a_connection_that_fails_while_frozen_costs_no_delivery() {
     let all = CALLED.map(|(called, wire)| async move {
         let stack = stack().await;
         for damage in [Damage::Close, Damage::Reset, Damage::Swallow] {
-            send_and_check(&stack, "while all is well").await;
+            send_and_check(&stack, "before the damage").await;
             let frozen = freeze(&stack, "snipcart").await;
             let wire = wire(wires(&stack));
-            assert!(
-                wire.damage(damage) > 0,
-                "{called}: no connection is left to be used again"
-            );
+            assert!(wire.damage(damage) > 0, "{called}: there is no idle connection");
             if damage != Damage::Swallow {
                 while wire.open() > 0 {
                     tokio::task::yield_now().await;
@@ -91,33 +88,33 @@ async fn a_connection_that_dies_while_frozen_costs_no_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_may_be_used_up_is_sent_again() {
+async fn a_validation_is_retried_over_a_new_connection() {
     let stack = stack().await;
     stack.snipcart().behave(Behaviour::Once);
     send_new(&stack).await.event_id("accepted");
-    // What is not passed on uses up nothing.
+    // A request that does not reach Snipcart does not use up the token.
     for damage in [Damage::ResetOnWrite, Damage::CloseOnWrite, Damage::Swallow] {
         assert!(wires(&stack).snipcart.damage(damage) > 0);
         send_new(&stack).await.event_id("accepted");
     }
     assert!(wires(&stack).snipcart.damage(Damage::LoseAnswer) > 0);
     let answer = send_new(&stack).await;
-    assert_eq!(answer.status, 503, "Snipcart has confirmed it, to nobody: {answer:?}");
+    assert_eq!(answer.status, 503, "the confirmation was lost: {answer:?}");
     assert!(answer.header("retry-after").is_some());
-    // A token that is known to be unknown is refused.
+    // A token that Snipcart does not know is refused.
     let fixture = stack.signed("snipcart", order_of("snipcart"));
     stack.send(&fixture).await.event_id("accepted");
     assert_eq!(stack.send(&fixture).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_of_a_large_order_that_die_cost_no_delivery() {
+async fn dead_connections_of_a_large_order_cost_no_delivery() {
     let stack = stack().await;
     let large = stack.send(&stack.large(3_000_000)).await;
     assert_eq!(large.status, 200, "{large:?}");
     let wires = wires(&stack);
-    assert!(wires.dynamodb.accepted() > 2, "its parts are written at once");
-    // The function is not frozen here, so it closes what it does not keep.
+    assert!(wires.dynamodb.accepted() > 2, "the parts are written concurrently");
+    // The function is not frozen here, so it closes surplus connections.
     let closed = async {
         while wires.dynamodb.open() > 2 {
             tokio::task::yield_now().await;
@@ -153,8 +150,8 @@ async fn a_dead_connection_costs_no_read_of_the_secret() {
         assert_eq!(first.status, 500, "there is no shop yet: {first:?}");
         let shop = json!({"api_keys": [local::project::settings::SNIPCART_KEY]});
         secrets.put(&json!({"shops": {SHOP: shop}}).to_string()).await;
-        assert!(wire.damage(damage) > 0, "no connection is left to be used again");
-        // It is read again within a few seconds, and with the first try: until then there is no shop.
+        assert!(wire.damage(damage) > 0, "there is no idle connection");
+        // The secret is read again within a few seconds, by the first attempt. Until then there is no shop.
         let begun = Instant::now();
         loop {
             let answer = stack.deliver("snipcart", order_of("snipcart")).await;
@@ -164,7 +161,7 @@ async fn a_dead_connection_costs_no_read_of_the_secret() {
             }
             assert!(
                 begun.elapsed() < Duration::from_secs(10),
-                "{damage:?}: it is never read again"
+                "{damage:?}: the secret is never read again"
             );
         }
     });
@@ -172,12 +169,12 @@ async fn a_dead_connection_costs_no_read_of_the_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verification_leaves_storing_its_time() {
+async fn verification_leaves_time_for_storing() {
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(8))).await;
     stack.snipcart().behave(Behaviour::Hang);
     let begun = Instant::now();
     let answer = send_new(&stack).await;
-    // 8 s, less half a second for the answer and 4 s for storing.
+    // 8 s without half a second for the answer and 4 s for storing.
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(
         (3..5).contains(&begun.elapsed().as_secs()),
@@ -187,7 +184,7 @@ async fn verification_leaves_storing_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keys_of_test_and_live_mode_work_side_by_side() {
+async fn snipcarts_test_and_live_keys_can_be_configured_together() {
     use local::project::settings::{SNIPCART_KEY as LIVE, SNIPCART_TEST_KEY as TEST};
     const WRONG: &str = "a-key-that-was-revoked";
     for (keys, status, calls) in [

@@ -30,7 +30,7 @@ async fn a_message_carries_what_subscribers_filter_by() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_method_is_checked_before_the_size_and_the_size_before_authenticity() {
+async fn method_then_size_then_credentials_are_checked() {
     let stack = Stack::with(|config| {
         config.variables.insert("MAX_BODY_BYTES".to_owned(), "100".to_owned());
     })
@@ -53,7 +53,7 @@ async fn the_method_is_checked_before_the_size_and_the_size_before_authenticity(
 async fn a_body_over_the_limit_is_answered_413() {
     let stack = Stack::start().await;
     for (content_type, bytes, status) in [
-        // Ours, as text and in base64; then Lambda's event limit, and API Gateway's own limit.
+        // Our limits for text and for base64, then those of a Lambda event and of API Gateway.
         ("application/json", 5_000_001, 413),
         ("application/octet-stream", 4_500_001, 413),
         ("application/octet-stream", 4_900_000, 413),
@@ -69,13 +69,13 @@ async fn a_body_over_the_limit_is_answered_413() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn problems_are_those_of_rfc_9457() {
+async fn problems_follow_rfc_9457() {
     let stack = Stack::start().await;
     let mut fixture = stack.signed("selldone", "checkout-order");
     fixture.set_query(&[]);
     let answer = stack.send(&fixture).await;
     assert_problem(&answer, 401);
-    assert!(!answer.text.contains("token"), "it says nothing of why: {answer:?}");
+    assert!(!answer.text.contains("token"), "the answer shows the cause: {answer:?}");
 }
 
 fn assert_problem(answer: &tests::Answer, status: u16) {
@@ -92,7 +92,7 @@ fn assert_problem(answer: &tests::Answer, status: u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn header_names_may_be_written_in_any_case() {
+async fn header_names_are_case_insensitive() {
     let stack = Stack::start().await;
     let body = stack.unsigned("deeple", "order-changed").body().unwrap();
     let body = String::from_utf8(body).unwrap();
@@ -130,7 +130,7 @@ async fn header_names_may_be_written_in_any_case() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_may_come_as_the_password_of_http_basic() {
+async fn a_token_may_be_the_password_of_http_basic() {
     let stack = Stack::start().await;
     for facts in Facts::with_url_token() {
         let mut fixture = stack.unsigned(facts.name, facts.order);
@@ -144,7 +144,7 @@ async fn a_token_may_come_as_the_password_of_http_basic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cartum_comes_with_put_post_and_delete_and_its_query_names_the_event() {
+async fn cartum_accepts_its_methods_and_the_event_in_the_query() {
     let stack = Stack::start().await;
     let order = |method: &str, event: Option<&str>| {
         let mut fixture = stack.unsigned("cartum", "order-created");
@@ -175,14 +175,14 @@ async fn cartum_comes_with_put_post_and_delete_and_its_query_names_the_event() {
     let mut unsubscribed = order("DELETE", None);
     unsubscribed.set_body("");
     stack.send(&unsubscribed).await.event_id("unsupported");
-    // Nothing has this name, and the table cannot hold it.
+    // A parameter with an empty name, which the table cannot store.
     unsubscribed.set_query(&[(String::new(), "1".to_owned()), ("token".to_owned(), TOKEN.to_owned())]);
     stack.send(&unsubscribed).await.event_id("unsupported");
     assert_eq!(stack.messages().await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_of_4_mb_is_kept_whole_and_its_message_names_what_it_leaves_out() {
+async fn a_large_message_names_what_it_omits_from_the_stored_event() {
     let stack = Stack::start().await;
     let mut fixture = stack.unsigned("snipcart", "order-completed");
     let mut order = json_body(&fixture);
@@ -193,14 +193,14 @@ async fn an_order_of_4_mb_is_kept_whole_and_its_message_names_what_it_leaves_out
 
     let event_id = stack.send(&fixture).await.event_id("accepted");
     assert_eq!(state(&stack.head(&event_id).await), "published");
-    assert!(stack.items().await.len() > 10, "it is kept in parts");
+    assert!(stack.items().await.len() > 10, "the order is stored in parts");
     assert!(
         stack.value(&event_id, "payload").await == body.as_bytes(),
-        "the payload is kept as it came"
+        "the payload is stored as sent"
     );
     assert!(
         stack.stored_event(&event_id).await.to_string().len() > 4_000_000,
-        "the stored event is whole"
+        "the stored event is complete"
     );
 
     let messages = stack.messages().await;
@@ -253,7 +253,7 @@ async fn gzip_beyond_the_limit_is_quarantined_and_reprocessed() {
     let event_id = answer.event_id("quarantined");
     assert_eq!(answer.said("reason"), "too_large");
     assert_eq!(stack.value(&event_id, "payload").await, wrapped);
-    // Redrive, which has the default limit, reads what is kept in the same way.
+    // Redrive has the default limit, so it can read the stored body.
     assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
     assert_eq!(stack.stored_event(&event_id).await["type"], "order.created");
 }

@@ -1,4 +1,4 @@
-//! What is erased is gone, with everything that names it; what is not published yet is left.
+//! Erased events are removed with everything that names them. Events that are not published yet stay.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tests::outbox::DENIED;
 use tests::{Stack, json_body, noise, state};
 use tokio::sync::Notify;
 
-/// Erases an event, or says what would be.
+/// The task that erases an event, or with `dry_run` counts what it would erase.
 fn erase_event(event_id: &str, dry_run: bool) -> Value {
     json!({"erase": {"event_id": event_id, "dry_run": dry_run}})
 }
@@ -59,7 +59,7 @@ async fn a_conflict_that_races_an_erasure_leaves_nothing() {
         };
         let (sent, erased) = tokio::join!(stack.send(&other), erased);
         assert_eq!(erased["erased"], 1);
-        assert_eq!(sent.event_id("duplicate"), event_id, "nothing is kept of it");
+        assert_eq!(sent.event_id("duplicate"), event_id, "the conflict is not stored");
         assert_tombstone(&stack, &event_id, "the event").await;
         for item in stack.items().await {
             let key = |name: &str| item[name].as_s().unwrap().clone();
@@ -124,7 +124,7 @@ async fn every_state_but_pending_is_erased_by_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_that_were_never_committed_are_erased() {
+async fn uncommitted_parts_are_erased() {
     let stack = Stack::start().await;
     let death = stack.tap().inject(
         Rule::new(Service::DynamoDb, "PutItem").holding("part#").times(1),
@@ -136,7 +136,7 @@ async fn parts_that_were_never_committed_are_erased() {
     let manifest = items
         .iter()
         .find(|item| item["sk"].as_s().is_ok_and(|key| key.starts_with("manifest#")))
-        .expect("it names the parts");
+        .expect("a manifest");
     let event_id = manifest["pk"].as_s().unwrap();
     assert_eq!(stack.ask(erase_event(event_id, true)).await["erased"], 1);
     assert_eq!(stack.ask(erase_event(event_id, false)).await["erased"], 1);
@@ -167,7 +167,7 @@ async fn an_erasure_keeps_the_parts_of_a_head_that_commits() {
         let manifest = items
             .iter()
             .find(|item| item["sk"].as_s().is_ok_and(|key| key.starts_with("manifest#")))
-            .expect("it names the parts");
+            .expect("a manifest");
         let task = erase_event(manifest["pk"].as_s().unwrap(), false);
         let committed = async {
             close.hit(1).await;
@@ -180,7 +180,7 @@ async fn an_erasure_keeps_the_parts_of_a_head_that_commits() {
     };
     let send = async {
         let answer = stack.send(&fixture).await;
-        // The erasure goes on once the delivery has committed and ended its manifest.
+        // The erasure continues when the delivery has committed and deleted its manifest.
         answered.notify_one();
         answer
     };
@@ -242,7 +242,7 @@ async fn an_interrupted_erasure_by_address_is_finished() {
     assert_eq!(stack.ask(task(false)).await["erased"], 1);
     assert_tombstone(&stack, &event_id, "the event").await;
     assert!(!stack.head(&event_id).await.contains_key("hour"));
-    assert_eq!(stack.items().await.len(), 1, "its parts are gone");
+    assert_eq!(stack.items().await.len(), 1, "the parts are deleted");
     assert_eq!(stack.ask(task(false)).await["erased"], 0);
 }
 
@@ -262,13 +262,13 @@ async fn an_interrupted_erasure_of_a_conflict_is_finished() {
         "provider": "snipcart", "shop": "main", "email": "other@example.com", "from": now - hour, "to": now + hour,
         "dry_run": false,
     }});
-    // Other parts are deleted meanwhile.
+    // The other parts can be deleted.
     let second_parts = Rule::new(Service::DynamoDb, "DeleteItem").holding("#0001");
     let denied = stack.tap().inject(second_parts, DENIED);
     assert_eq!(stack.ask(task.clone()).await["done"], false);
     drop(denied);
     assert_eq!(stack.ask(task.clone()).await["erased"], 1);
-    assert_eq!(stack.items().await.len(), 1, "the event is left, without its conflict");
+    assert_eq!(stack.items().await.len(), 1, "only the event is left");
     assert_eq!(stack.ask(task).await["erased"], 0);
 }
 
@@ -277,7 +277,7 @@ async fn an_order_is_erased_with_the_conflicts_that_name_it() {
     let stack = Stack::start().await;
     let fixture = stack.signed("aboutyou", "order-created");
     let event_id = stack.send(&fixture).await.event_id("accepted");
-    // The same id, and another order in it.
+    // The same id with another order.
     let mut message = json_body(&fixture);
     message["message"]["order_number"] = "another-order".into();
     let other = stack.with_another_body(&fixture, "message", message["message"].clone());
@@ -302,7 +302,7 @@ async fn an_order_is_erased_with_the_conflicts_that_name_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_customer_is_erased_by_an_address_in_whatever_names_it() {
+async fn a_customer_is_erased_by_address_wherever_it_occurs() {
     const EMAIL: &str = "Jane.Doe+shop@example.com";
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(20))).await;
     let with_email = |email: &str| {
@@ -356,7 +356,7 @@ async fn a_customer_is_erased_by_an_address_in_whatever_names_it() {
     assert_eq!(
         state(&stack.head(&published).await),
         "published",
-        "nothing is erased unless it is said"
+        "nothing is erased by default"
     );
     assert_eq!(stack.ask(task("other", now - hour, Some(false))).await["erased"], 0);
     assert_eq!(
@@ -403,7 +403,7 @@ async fn a_customer_is_erased_by_an_address_in_whatever_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_erasure_by_address_goes_on_where_its_cursor_says() {
+async fn an_erasure_by_address_continues_at_its_cursor() {
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(8))).await;
     for _ in 0..30 {
         let fixture = stack.renewed("cartum", "order-created");
@@ -428,9 +428,9 @@ async fn an_erasure_by_address_goes_on_where_its_cursor_says() {
         }
         assert!(answer["cursor"].is_object(), "{answer}");
         task["erase"]["cursor"] = answer["cursor"].clone();
-        assert!(runs < 40, "it gets on");
+        assert!(runs < 40, "the task does not complete");
     }
-    assert!(runs > 1, "it had to go on");
+    assert!(runs > 1, "one run was enough");
     assert_eq!(erased, 30);
     assert_eq!(stack.states().await, [("erased".to_owned(), 30)].into());
 }

@@ -1,4 +1,4 @@
-//! Large deliveries: what does not fit into one item is kept in parts, which a partition of DynamoDB has to take.
+//! Large deliveries: what does not fit into one item is stored in parts, within the throughput of a DynamoDB partition.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use tests::outbox::text;
 use tests::{Item, Stack, json_body, noise, state};
 
-/// What DynamoDB lets one partition key take a second.
+/// The write units that DynamoDB allows for one partition key in a second.
 const UNITS_OF_A_PARTITION: u32 = 1_000;
-/// Letters that are kept in two parts, and once more in the event.
+/// The number of letters that need two parts in the payload, and two in the event.
 const IN_TWO_PARTS: usize = 500_000;
 
-/// A Selldone order of `size` bytes and more that do not compress.
+/// An order of Selldone with `size` more bytes that do not compress.
 fn order(stack: &Stack, size: usize) -> Fixture {
     let mut fixture = stack.unsigned("selldone", "checkout-order");
     fixture.renew().expect("an order");
@@ -55,37 +55,37 @@ async fn manifest(stack: &Stack) -> Item {
     items.remove(0)
 }
 
-/// Sets attributes of an item by hand.
+/// Sets attributes of an item.
 async fn set(stack: &Stack, mut item: Item, values: &[(&str, AttributeValue)]) {
     item.extend(values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     stack.put(item).await;
 }
 
-/// Makes the only manifest due now, as a day without another try does.
+/// Makes the only manifest due, as if a day had passed without another attempt.
 async fn let_a_day_pass(stack: &Stack) {
     let past = Timestamp::now() - SignedDuration::from_secs(1);
     let past = AttributeValue::S(format!("{past:.3}"));
     set(stack, manifest(stack).await, &[("next_attempt_at", past)]).await;
 }
 
-/// The writes of those parts that are the second of their value.
+/// The writes of the second part of each value.
 fn second_parts() -> Rule {
     Rule::new(Service::DynamoDb, "PutItem").holding("#0001\"")
 }
 
-/// A stack, and an order whose function died when it had written some of its parts.
+/// A stack with an order whose function was killed after it had written some of the parts.
 async fn interrupted() -> (Stack, Fixture) {
     let stack = Stack::start().await;
     let fixture = order(&stack, IN_TWO_PARTS);
-    let death = stack.tap().inject(second_parts().times(1), Fault::KillAfter);
+    let kill = stack.tap().inject(second_parts().times(1), Fault::KillAfter);
     assert_eq!(stack.send(&fixture).await.status, 500);
-    death.hit(1).await;
+    kill.hit(1).await;
     (stack, fixture)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_compress_fits_through_a_partition() {
-    // These binaries are not optimized: what is measured is the table, not the processor.
+    // More time than in the template, since the binaries are not optimized.
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(29))).await;
     let limit = stack.tap().limit_writes(UNITS_OF_A_PARTITION);
     for provider in ["selldone", "snipcart"] {
@@ -100,7 +100,7 @@ async fn a_body_that_does_not_compress_fits_through_a_partition() {
         let event_id = answer.event_id("accepted");
         assert!(
             stack.value(&event_id, "payload").await == fixture.body().unwrap(),
-            "{provider}: it is kept as it came"
+            "{provider}: the payload is stored as sent"
         );
     }
     assert_eq!(limit.throttled(), 0, "each part has a partition key of its own");
@@ -133,7 +133,7 @@ async fn a_repeat_writes_only_the_parts_that_are_missing() {
     let head = stack.head(&event_id).await;
     assert_eq!(
         head["received_at"], first["received_at"],
-        "it counts as received by the first try"
+        "the time of receipt is that of the first attempt"
     );
     assert_eq!(state(&head), "published");
     let event = stack.stored_event(&event_id).await;
@@ -144,11 +144,14 @@ async fn a_repeat_writes_only_the_parts_that_are_missing() {
     );
     assert_eq!(stack.messages().await.len(), 1);
     assert_eq!(stack.send(&fixture).await.event_id("duplicate"), event_id);
-    assert!(keys(&stack, "manifest").await.is_empty(), "a duplicate opens none");
+    assert!(
+        keys(&stack, "manifest").await.is_empty(),
+        "a duplicate writes no manifest"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_that_were_abandoned_are_listed_and_swept() {
+async fn abandoned_parts_are_listed_and_swept() {
     let (stack, fixture) = interrupted().await;
     let found = stack.ask(json!({"audit": {}})).await;
     assert_eq!((&found["done"], &found["cursor"]), (&json!(true), &Value::Null));
@@ -169,7 +172,7 @@ async fn parts_that_were_abandoned_are_listed_and_swept() {
 
     let parts = keys(&stack, "part").await;
     assert_eq!(stack.ask(json!({"redrive": {}})).await["done"], true);
-    assert_eq!(keys(&stack, "part").await, parts, "a repeat may come for a day");
+    assert_eq!(keys(&stack, "part").await, parts, "the parts are kept for a day");
     let_a_day_pass(&stack).await;
     assert_eq!(stack.ask(json!({"redrive": {}})).await["done"], true);
     assert!(stack.items().await.is_empty());
@@ -186,7 +189,7 @@ async fn a_sweep_keeps_the_parts_that_an_event_refers_to() {
     let event_id = stack.send(&fixture).await.event_id("accepted");
     let head = stack.head(&event_id).await;
     let kept = keys(&stack, "part").await;
-    // As other code would have left it: it has named its parts otherwise.
+    // A part with another name, as another version of the code might have left it.
     let stale = format!("part#{event_id}#{}#{}#0000", "0".repeat(64), "1".repeat(64));
     let data = AttributeValue::B(Blob::new(*b"stale"));
     let part = [("pk", text(&stale)), ("sk", text("part")), ("data", data)];
@@ -223,7 +226,7 @@ fn shard_of(event_id: &str) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_try_during_a_sweep_is_sent_again() {
+async fn an_attempt_during_a_sweep_is_answered_503() {
     let (stack, fixture) = interrupted().await;
     set(&stack, manifest(&stack).await, &[("state", text("sweeping"))]).await;
     let before = stack.tap().count(Service::DynamoDb, "PutItem");
@@ -231,7 +234,7 @@ async fn a_try_during_a_sweep_is_sent_again() {
     assert_eq!(
         stack.tap().count(Service::DynamoDb, "PutItem"),
         before,
-        "it writes no part"
+        "the attempt writes no part"
     );
     assert!(
         stack
@@ -246,7 +249,7 @@ async fn a_try_during_a_sweep_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sweep_during_a_try_lets_nothing_be_stored_in_part() {
+async fn a_sweep_during_an_attempt_leaves_no_partial_event() {
     let stack = Stack::start().await;
     let fixture = order(&stack, IN_TWO_PARTS);
     let held = stack
@@ -267,7 +270,7 @@ async fn a_sweep_during_a_try_lets_nothing_be_stored_in_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sweep_that_dies_at_any_call_is_repeated() {
+async fn a_sweep_killed_at_any_call_is_repeated() {
     let (stack, fixture) = interrupted().await;
     let as_left = stack.items().await;
     let calls = [
@@ -277,13 +280,13 @@ async fn a_sweep_that_dies_at_any_call_is_repeated() {
         ("DeleteItem", "manifest#"),
     ];
     for (operation, holding) in calls {
-        for death in [Fault::KillBefore, Fault::KillAfter] {
+        for kill in [Fault::KillBefore, Fault::KillAfter] {
             for item in &as_left {
                 stack.put(item.clone()).await;
             }
             let_a_day_pass(&stack).await;
             let at = Rule::new(Service::DynamoDb, operation).holding(holding).times(1);
-            let killed = stack.tap().inject(at, death);
+            let killed = stack.tap().inject(at, kill);
             let answer = stack.invoke(REDRIVE, &json!({"redrive": {}})).await;
             assert!(answer.is_err(), "{operation}: {answer:?}");
             killed.hit(1).await;
@@ -293,14 +296,14 @@ async fn a_sweep_that_dies_at_any_call_is_repeated() {
             }
             let_a_day_pass(&stack).await;
             assert_eq!(stack.ask(json!({"redrive": {}})).await["done"], true);
-            assert!(stack.items().await.is_empty(), "{death:?} at {operation} of {holding}");
+            assert!(stack.items().await.is_empty(), "{kill:?} at {operation} of {holding}");
         }
     }
     stack.send(&fixture).await.event_id("accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_large_body_is_kept_beside_the_first_and_erased() {
+async fn a_large_conflict_is_stored_and_erased_with_its_event() {
     let stack = Stack::start().await;
     let fixture = stack.large(IN_TWO_PARTS);
     let event_id = stack.send(&fixture).await.event_id("accepted");
@@ -317,16 +320,16 @@ async fn another_large_body_is_kept_beside_the_first_and_erased() {
     assert!(stack.value(&event_id, "payload").await == fixture.body().unwrap());
     assert!(keys(&stack, "part").await.len() == 8, "both bodies are in parts");
 
-    // A third one is interrupted.
+    // The write of a third body is interrupted.
     body["content"]["internalNotes"] = noise(IN_TWO_PARTS + 3).into();
     other.set_body(body.to_string());
     stack.sign(&mut other);
-    let death = stack.tap().inject(
+    let kill = stack.tap().inject(
         Rule::new(Service::DynamoDb, "TransactWriteItems").times(1),
         Fault::KillBefore,
     );
     assert_eq!(stack.send(&other).await.status, 500);
-    death.hit(1).await;
+    kill.hit(1).await;
     assert_eq!(keys(&stack, "manifest").await.len(), 1);
 
     let order = body["content"]["token"].clone();
@@ -337,14 +340,14 @@ async fn another_large_body_is_kept_beside_the_first_and_erased() {
     let tombstone = stack.head(&event_id).await;
     assert_eq!(state(&tombstone), "erased");
     assert!(!tombstone.contains_key("payload_parts") && !tombstone.contains_key("event_parts"));
-    // What a delivery in flight may still write is swept a minute later.
+    // The parts that a concurrent delivery may still write are swept a minute later.
     assert_eq!(manifest(&stack).await["state"], text("sweeping"));
     let_a_day_pass(&stack).await;
     stack.ask(json!({"redrive": {}})).await;
     assert_eq!(stack.items().await.len(), 1, "the tombstone");
 }
 
-/// Moves an event's parts to where the previous version kept them: under the event's own partition key.
+/// Moves the parts of an event to the partition key of the event, where the previous version stored them.
 async fn move_parts_into_the_event(stack: &Stack, event_id: &str) {
     let mut head = stack.head(event_id).await;
     for name in ["payload_parts", "event_parts"] {
@@ -359,7 +362,7 @@ async fn move_parts_into_the_event(stack: &Stack, event_id: &str) {
             let old = format!("part#{}#{}", words[1], words[0]);
             let delete = stack.clients().dynamodb.delete_item().table_name(NAME);
             let delete = delete.key("pk", text(&part)).key("sk", text("part"));
-            delete.send().await.expect("it is deleted");
+            delete.send().await.expect("the item is deleted");
             item.insert("pk".to_owned(), text(event_id));
             item.insert("sk".to_owned(), text(&old));
             stack.put(item).await;
@@ -371,7 +374,7 @@ async fn move_parts_into_the_event(stack: &Stack, event_id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_in_the_event_s_own_partition_are_still_read() {
+async fn parts_in_the_partition_of_the_event_are_still_read() {
     let stack = Stack::start().await;
     let down = stack.tap().inject(Rule::all(Service::Sns), tests::outbox::DENIED);
     let fixture = stack.large(IN_TWO_PARTS);
@@ -388,7 +391,7 @@ async fn parts_in_the_event_s_own_partition_are_still_read() {
     let order = body["content"]["token"].clone();
     let erase = json!({"erase": {"provider": "snipcart", "shop": "main", "order": order, "dry_run": false}});
     assert_eq!(stack.ask(erase).await["erased"], 1);
-    // Beside it there is what redrive notes of its own runs.
+    // The table also has the items of redrive itself.
     let items = stack.items().await;
     let of_the_event: Vec<_> = items.iter().filter(|item| key(item) != "redrive").collect();
     assert_eq!(of_the_event.len(), 1, "the tombstone: {of_the_event:?}");
@@ -401,7 +404,7 @@ async fn a_large_quarantined_event_is_released_with_its_parts() {
         let fixture = order(&stack, IN_TWO_PARTS);
         let event_id = stack.send(&fixture).await.event_id("accepted");
         stack.messages().await;
-        // As code that did not understand it would have left it.
+        // As if a version of the code that did not understand the event had stored it.
         let mut head = stack.head(&event_id).await;
         for name in [
             "event_parts",
@@ -428,7 +431,7 @@ async fn a_large_quarantined_event_is_released_with_its_parts() {
             assert_eq!(answer["accepted"], 1);
             assert_eq!(stack.redrive().await["published"], 1);
         }
-        // What it had in the event's own partition is swept.
+        // The parts in the partition of the event are swept.
         stack.ask(json!({"redrive": {}})).await;
         assert_eq!(state(&stack.head(&event_id).await), "published");
         assert!(keys(&stack, "manifest").await.is_empty());

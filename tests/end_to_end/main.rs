@@ -14,6 +14,7 @@ mod outages;
 mod permissions;
 mod redrive;
 mod redrive_tasks;
+mod refused_messages;
 mod reprocess;
 mod retention;
 mod secrets;

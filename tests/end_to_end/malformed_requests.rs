@@ -1,5 +1,5 @@
-//! Events that API Gateway should not make, and might: each is answered, with one line and one metric, by the functions' real binaries.
-//! And clocks that are wrong: what a delivery is answered does not depend on the function's own.
+//! Lambda events that API Gateway should not send: each is answered, and logged and counted once. And wrong clocks: the answer to a
+//! delivery does not depend on the clock of the function.
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use tests::telemetry::{Line, NAMESPACE, lines};
 use tests::{ORDERS, Stack, order_of};
 
-/// What is odd, how it is made so from an event that is in order, and the outcome.
-type Odd = (&'static str, fn(&mut Value), Outcome);
+/// The name of a malformed event, the change to a valid event that makes it, and the outcome.
+type Case = (&'static str, fn(&mut Value), Outcome);
 
-/// How an event ends: the status of the answer, the word in its line, and the metrics that count it.
+/// The status of the answer, the outcome in the log line, and the metrics that count the event.
 type Outcome = (Option<u16>, &'static str, &'static [&'static str]);
 
-/// All these events carry the same order.
+/// Every event has the same order, so it is a duplicate.
 const KEPT: Outcome = (Some(200), "duplicate", &["Deliveries", "Duplicates"]);
 const PING: Outcome = (Some(200), "unsupported", &["Deliveries", "Unsupported"]);
 const UNREADABLE: Outcome = (Some(400), "malformed_request", &["Invalid"]);
@@ -45,7 +45,7 @@ fn remove(event: &mut Value, pointer: &str) {
     parent.expect("an object").remove(name).expect("a member");
 }
 
-const ODD_EVENTS: &[Odd] = &[
+const MALFORMED_EVENTS: &[Case] = &[
     ("a host with a space", |e| host(e, "exa mple.com"), KEPT),
     ("a host that is a port", |e| host(e, ":443"), KEPT),
     ("a host with two colons", |e| host(e, "a:b:c"), KEPT),
@@ -86,7 +86,7 @@ const ODD_EVENTS: &[Odd] = &[
     ("a query of null", |e| e["rawQueryString"] = Value::Null, REFUSED),
     ("a query that is a number", |e| e["rawQueryString"] = 1.into(), REFUSED),
     (
-        "parameters that are no object",
+        "parameters that are not an object",
         |e| e["queryStringParameters"] = json!([1]),
         KEPT,
     ),
@@ -111,19 +111,19 @@ const ODD_EVENTS: &[Odd] = &[
         UNREADABLE,
     ),
     (
-        "base64 that is cut",
+        "truncated base64",
         |e| base64(e, |t| t.trim_end_matches('=')[..5].to_owned()),
         UNREADABLE,
     ),
-    ("base64 of null", |e| e["isBase64Encoded"] = Value::Null, KEPT),
-    ("no word of base64", |e| remove(e, "/isBase64Encoded"), KEPT),
+    ("a base64 flag of null", |e| e["isBase64Encoded"] = Value::Null, KEPT),
+    ("no base64 flag", |e| remove(e, "/isBase64Encoded"), KEPT),
     (
-        "base64 that is a text",
+        "a base64 flag that is a text",
         |e| e["isBase64Encoded"] = "true".into(),
         UNREADABLE,
     ),
     (
-        "base64 that is a number",
+        "a base64 flag that is a number",
         |e| e["isBase64Encoded"] = 1.into(),
         UNREADABLE,
     ),
@@ -189,7 +189,7 @@ const ODD_EVENTS: &[Odd] = &[
     ("no headers", |e| remove(e, "/headers"), KEPT),
     ("headers of null", |e| e["headers"] = Value::Null, KEPT),
     ("headers that are a list", |e| e["headers"] = json!(["a: b"]), KEPT),
-    ("cookies that are no list", |e| e["cookies"] = json!({"a": 1}), KEPT),
+    ("cookies that are not a list", |e| e["cookies"] = json!({"a": 1}), KEPT),
     (
         "a time with a fraction",
         |e| e["requestContext"]["timeEpoch"] = json!(1.5),
@@ -206,7 +206,7 @@ const ODD_EVENTS: &[Odd] = &[
         KEPT,
     ),
     (
-        "a time beyond all time",
+        "a time out of range",
         |e| e["requestContext"]["timeEpoch"] = i64::MAX.into(),
         KEPT,
     ),
@@ -246,7 +246,7 @@ const ODD_EVENTS: &[Odd] = &[
         REFUSED,
     ),
     (
-        "a path that goes on",
+        "a longer path",
         |e| e["pathParameters"] = json!({"proxy": "main/more"}),
         REFUSED,
     ),
@@ -257,7 +257,7 @@ const ODD_EVENTS: &[Odd] = &[
         REFUSED,
     ),
     (
-        "a shop that is no name",
+        "a malformed shop",
         |e| e["pathParameters"]["shop"] = "%2e%2e\u{0}".into(),
         REFUSED,
     ),
@@ -319,15 +319,15 @@ const ODD_EVENTS: &[Odd] = &[
     ("null", |e| *e = Value::Null, NO_HTTP),
 ];
 
-/// Odd in the text of the event, which no value can be.
-fn odd_texts(event: &Value) -> Vec<(&'static str, String, Outcome)> {
+/// Events that are malformed in their JSON text, which a [`Value`] cannot represent.
+fn malformed_texts(event: &Value) -> Vec<(&'static str, String, Outcome)> {
     let text = event.to_string();
     let with = |members: &str| format!("{{{members},{}", &text[1..]);
     let in_headers = |members: &str| text.replacen("\"headers\":{", &format!("\"headers\":{{{members},"), 1);
     vec![
         ("a member twice", with(r#""body":1,"version":2,"headers":null"#), KEPT),
         (
-            "half a pair in the body",
+            "an unpaired surrogate in the body",
             {
                 let mut other = event.clone();
                 other["body"] = "BODY".into();
@@ -335,10 +335,14 @@ fn odd_texts(event: &Value) -> Vec<(&'static str, String, Outcome)> {
             },
             UNREADABLE,
         ),
-        ("half a pair in a header", in_headers(r#""x-a":"\ud83d""#), KEPT),
+        (
+            "an unpaired surrogate in a header",
+            in_headers(r#""x-a":"\ud83d""#),
+            KEPT,
+        ),
         ("a header twice", in_headers(r#""x-a":"1","X-A":"2","x-a":"3""#), KEPT),
         (
-            "a time that is no float",
+            "a time that does not fit into a float",
             text.replacen("\"timeEpoch\":", "\"timeEpoch\":1e400,\"t\":", 1),
             KEPT,
         ),
@@ -357,18 +361,18 @@ async fn stack() -> Stack {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_odd_event_has_an_answer_a_line_and_a_metric() {
+async fn every_malformed_event_is_answered_logged_and_counted() {
     let stack = stack().await;
     stack.deliver("selldone", "checkout-order").await.event_id("accepted");
     let event = stack.signed("selldone", "checkout-order").event;
-    let odd = ODD_EVENTS.iter().map(|(name, make, outcome)| {
+    let cases = MALFORMED_EVENTS.iter().map(|(name, make, outcome)| {
         let mut event = event.clone();
         make(&mut event);
         (*name, event.to_string(), *outcome)
     });
-    let odd: Vec<_> = odd.chain(odd_texts(&event)).collect();
+    let cases: Vec<_> = cases.chain(malformed_texts(&event)).collect();
     let mut wrong = Vec::new();
-    for (name, event, (status, word, _)) in &odd {
+    for (name, event, (status, word, _)) in &cases {
         let answer = stack.invoke_with("selldone", Bytes::from(event.clone())).await;
         let answered = answer.as_ref().ok().and_then(|answer| answer["statusCode"].as_u64());
         if answered != status.map(u64::from) {
@@ -386,16 +390,16 @@ async fn every_odd_event_has_an_answer_a_line_and_a_metric() {
         }
     }
     let lines = lines(&stack).await;
-    // The first is the order itself. Beside its line, the Lambda runtime has one of its own for an error of the function.
+    // The first line is about the order itself. The Lambda runtime logs another line for each error of the function.
     let deliveries: Vec<&Line> = lines.iter().filter(|line| line.is_delivery()).skip(1).collect();
-    let errors = odd.iter().filter(|(_, _, (status, ..))| status.is_none()).count();
+    let errors = cases.iter().filter(|(_, _, (status, ..))| status.is_none()).count();
     assert_eq!(
         (deliveries.len(), lines.len()),
-        (odd.len(), 1 + odd.len() + errors),
-        "one line for each event; wrong answers:\n{}",
+        (cases.len(), 1 + cases.len() + errors),
+        "there is not one line for each event; wrong answers:\n{}",
         wrong.join("\n")
     );
-    for ((name, _, (_, word, metrics)), line) in odd.iter().zip(deliveries) {
+    for ((name, _, (_, word, metrics)), line) in cases.iter().zip(deliveries) {
         let mut counted: Vec<_> = line.metrics().into_iter().map(|(name, _, _)| name).collect();
         counted.sort_unstable();
         if line.said("outcome") != *word || counted != *metrics {
@@ -406,25 +410,25 @@ async fn every_odd_event_has_an_answer_a_line_and_a_metric() {
         wrong.is_empty(),
         "{} of {}:\n{}",
         wrong.len(),
-        odd.len(),
+        cases.len(),
         wrong.join("\n")
     );
 }
 
-/// A stack whose functions' clock is `behind` the clock of API Gateway and Lambda.
+/// A stack in which the clock of the functions is `behind` that of API Gateway and Lambda.
 async fn stack_with_clock(behind: SignedDuration) -> Stack {
     Stack::with(|config| config.clock_ahead = behind).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_behind_refuses_no_signed_delivery() {
+async fn a_slow_clock_refuses_no_signed_delivery() {
     let behind = SignedDuration::from_secs(400);
     let stack = stack_with_clock(behind).await;
     let mut fixture = stack.unsigned("deeple", order_of("deeple"));
     let sent_at = Timestamp::now() + behind;
-    sign(&mut fixture, &Credentials::default(), sent_at).expect("it can be signed");
+    sign(&mut fixture, &Credentials::default(), sent_at).expect("the event can be signed");
     let event_id = stack.send(&fixture).await.event_id("accepted");
-    // It was received when API Gateway says.
+    // The time of receipt is that of API Gateway.
     let event = stack.stored_event(&event_id).await;
     let received_at: Timestamp = event["data"]["received_at"]
         .as_str()
@@ -436,19 +440,19 @@ async fn a_clock_that_is_behind_refuses_no_signed_delivery() {
         apart < SignedDuration::from_secs(60),
         "{received_at}, sent at {sent_at}"
     );
-    // By API Gateway's clock, too, the window has an end.
-    sign(&mut fixture, &Credentials::default(), sent_at + behind).expect("it can be signed");
+    // The window is measured by the clock of API Gateway.
+    sign(&mut fixture, &Credentials::default(), sent_at + behind).expect("the event can be signed");
     assert_eq!(stack.send(&fixture).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_ahead_costs_no_delivery() {
-    // Further than the timeout, so that each deadline has passed before the event comes.
+async fn a_fast_clock_costs_no_delivery() {
+    // Further than the timeout, so that each deadline has passed when the event arrives.
     let ahead = SignedDuration::from_secs(20);
     let stack = stack_with_clock(-ahead).await;
     for (provider, order) in ORDERS {
         let mut fixture = stack.unsigned(provider, order);
-        sign(&mut fixture, &Credentials::default(), Timestamp::now() - ahead).expect("it can be signed");
+        sign(&mut fixture, &Credentials::default(), Timestamp::now() - ahead).expect("the event can be signed");
         stack.send(&fixture).await.event_id("accepted");
         stack.send(&fixture).await.event_id("duplicate");
     }

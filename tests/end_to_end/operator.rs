@@ -1,5 +1,5 @@
-//! `cargo local`'s tasks on a deployed stack, through the AWS CLI: CloudFormation is moto's, and the function that is invoked is the
-//! real one of the local stack. Without `MOTO_SERVER` and the CLI nothing is asked; see tests/moto.
+//! The tasks of `cargo local` on a deployed stack, through the AWS CLI. CloudFormation is moto's, and the invoked function is the
+//! real one of the local stack. Skipped without `MOTO_SERVER` or the AWS CLI; see tests/moto.
 
 use jiff::Timestamp;
 use local::aws::faults::{Rule, Service};
@@ -10,7 +10,7 @@ use tests::outbox::DENIED;
 use tests::{Stack, local_command};
 use tokio::process::Command;
 
-/// The AWS CLI as an operator has it, with CloudFormation at moto, and Lambda at the local stack.
+/// A program in the environment of an operator, with CloudFormation at moto and Lambda at the local stack.
 fn operator(program: &str, moto: &Moto, stack: &Stack) -> Command {
     let mut command = if program == "aws" {
         Command::new("aws")
@@ -70,7 +70,7 @@ async fn an_operator_reaches_a_deployed_stack_by_its_name() {
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
     let event_id = stack.deliver("aboutyou", "order-created").await.event_id("accepted");
     let outage = ask(&["redrive"], "deployed").await;
-    assert_eq!(outage.expect("an answer")["published"], 0, "it is not due yet");
+    assert_eq!(outage.expect("an answer")["published"], 0, "the event is not due yet");
     drop(down);
     stack
         .clients()

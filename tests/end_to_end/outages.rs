@@ -1,5 +1,5 @@
-//! What goes wrong on the way: many at once, a function that dies, a service that is down. An order that is acknowledged is
-//! never lost, and none is published that is not stored.
+//! Concurrent deliveries, killed functions, and services that are down. An acknowledged order is never lost, and only stored
+//! orders are published.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tests::{Answer, ORDERS, Stack, freeze, order_of, state};
 
 const MARK: &str = "published_at";
 
-/// 503, and when to send again.
+/// Asserts an answer of 503 that says when to send again.
 #[track_caller]
 fn assert_sent_again(answer: &Answer) {
     assert_eq!(answer.status, 503, "{answer:?}");
@@ -52,13 +52,13 @@ async fn a_repeat_waits_for_the_first_attempt_before_it_publishes() {
     };
     let (first, repeat) = tokio::join!(first, repeat);
     assert_eq!(first.event_id("accepted"), repeat.event_id("duplicate"));
-    // The call that was held up was tried again, by the delivery that made it.
+    // The first delivery has made the only call.
     assert_eq!(stack.tap().count(Service::Sns, "Publish"), 1);
-    assert_eq!(stack.messages().await.len(), 1, "the first attempt had given up");
+    assert_eq!(stack.messages().await.len(), 1, "the event is published once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_whose_function_died_before_it_published_is_published_by_the_repeat() {
+async fn a_repeat_publishes_after_a_kill_before_the_publication() {
     let stack = Stack::start().await;
     for (provider, order) in ORDERS {
         let death = stack
@@ -90,7 +90,7 @@ async fn an_event_whose_function_died_before_it_published_is_published_by_the_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_whose_function_died_before_it_marked_is_marked_by_the_repeat() {
+async fn a_repeat_marks_the_event_after_a_kill_before_the_mark() {
     let stack = Stack::start().await;
     let death = stack
         .tap()
@@ -100,26 +100,26 @@ async fn an_event_whose_function_died_before_it_marked_is_marked_by_the_repeat()
     let event_id = stack.deliver("deeple", "order-changed").await.event_id("duplicate");
     assert_eq!(state(&stack.head(&event_id).await), "published");
     let messages = stack.messages().await;
-    // At least once: the repeat cannot know of the first message, which has the same id and content.
+    // At least once: the repeat does not know of the first message, which has the same id and content.
     assert_eq!(messages.len(), 2);
     assert_eq!(messages[0].event, messages[1].event);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_whose_function_died_before_it_stored_is_new_again() {
+async fn an_event_is_new_after_a_kill_before_the_write() {
     let stack = Stack::start().await;
     let death = stack
         .tap()
         .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::KillBefore);
     assert_eq!(stack.deliver("aboutyou", "order-created").await.status, 500);
     death.hit(1).await;
-    stack.assert_untouched("it died first").await;
+    stack.assert_untouched("the function was killed before the write").await;
     stack.deliver("aboutyou", "order-created").await.event_id("accepted");
     assert_eq!(stack.messages().await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_answer_was_lost_is_accepted_when_the_sdk_repeats_it() {
+async fn a_write_that_the_sdk_repeats_is_accepted() {
     let stack = Stack::start().await;
     for (provider, order) in ORDERS {
         let lost = stack
@@ -133,7 +133,7 @@ async fn a_write_whose_answer_was_lost_is_accepted_when_the_sdk_repeats_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_sns_is_down_events_are_accepted_and_wait_in_the_outbox() {
+async fn while_sns_is_down_events_wait_in_the_outbox() {
     let denied = Fault::Answer {
         status: 403,
         code: "AuthorizationError",
@@ -145,7 +145,10 @@ async fn while_sns_is_down_events_are_accepted_and_wait_in_the_outbox() {
         let head = stack.head(&event_id).await;
         assert_eq!(state(&head), "pending", "{fault:?}");
         let work = head["work"].as_s().expect("the index's key");
-        assert!(work.starts_with("pending#"), "redrive finds it: {work}");
+        assert!(
+            work.starts_with("pending#"),
+            "the event is not in the index of the outbox: {work}"
+        );
         assert!(stack.messages().await.is_empty(), "{fault:?}");
 
         drop(down);
@@ -172,7 +175,7 @@ async fn an_event_that_cannot_be_marked_is_accepted_and_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_dynamodb_is_down_the_provider_is_told_to_send_again() {
+async fn while_dynamodb_is_down_the_answer_is_503() {
     let missing = Fault::Answer {
         status: 400,
         code: "ResourceNotFoundException",
@@ -196,13 +199,12 @@ async fn while_dynamodb_is_down_the_provider_is_told_to_send_again() {
     join_all(outages).await;
 }
 
-/// The calls that a write makes within the four seconds it has, if each of its tries is throttled: at least three tries, and at most
-/// twelve, the waits being between half as long as they may be (25, 50, 100, 200, 400, then 500 ms) and all of it. The SDK calls
-/// three times in each.
+/// The calls of a write that is throttled for all of its four seconds: three to twelve attempts, since each wait is between half of
+/// its maximum (25, 50, 100, 200, 400, then 500 ms) and the maximum, with three calls by the SDK in each attempt.
 const CALLS_WHILE_THROTTLED: std::ops::RangeInclusive<usize> = 9..=36;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tries_to_store_back_off_and_tell_the_last_cause() {
+async fn attempts_to_store_back_off_and_log_the_last_cause() {
     let fault = |code| Fault::Answer { status: 400, code };
     let cases = [
         ("ThrottlingException", CALLS_WHILE_THROTTLED),
@@ -232,7 +234,7 @@ async fn tries_to_store_back_off_and_tell_the_last_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_verifies_once_waits_for_access_to_the_table() {
+async fn a_delivery_that_verifies_once_is_stored_with_retries() {
     for code in [
         "AccessDeniedException",
         "UnrecognizedClientException",
@@ -245,12 +247,12 @@ async fn what_verifies_once_waits_for_access_to_the_table() {
             .inject(Rule::new(Service::DynamoDb, "PutItem").times(4), fault);
         stack.deliver("snipcart", "order-completed").await.event_id("accepted");
         assert_eq!(denied.hits(), 4, "{code}");
-        assert_eq!(stack.snipcart().asked().len(), 1, "it is asked once");
+        assert_eq!(stack.snipcart().asked().len(), 1, "Snipcart is called once");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_refuses_once_costs_no_delivery() {
+async fn a_single_refused_write_costs_no_delivery() {
     let stack = Stack::start().await;
     for (index, (provider, order)) in ORDERS.into_iter().enumerate() {
         let fault = if index % 2 == 0 { Fault::THROTTLED } else { Fault::DOWN };
@@ -264,25 +266,25 @@ async fn a_store_that_refuses_once_costs_no_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_snipcart_has_validated_is_written_until_the_deadline() {
+async fn a_validated_delivery_is_written_until_the_deadline() {
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(8))).await;
     let _down = stack.tap().inject(Rule::new(Service::DynamoDb, "PutItem"), Fault::DOWN);
     let begun = Instant::now();
     assert_sent_again(&stack.deliver("snipcart", "order-completed").await);
-    // The others give up after the store's four seconds.
+    // For other providers, the function stops after four seconds.
     assert!(
         (6..8).contains(&begun.elapsed().as_secs()),
         "it took {:?}",
         begun.elapsed()
     );
-    assert_eq!(stack.snipcart().asked().len(), 1, "it is asked once");
+    assert_eq!(stack.snipcart().asked().len(), 1, "Snipcart is called once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_over_its_timeout_is_killed_and_started_again() {
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(1))).await;
     stack.deliver("selldone", "checkout-order").await.event_id("accepted");
-    // It keeps to its deadline by itself, unless it cannot.
+    // A function stops in time by itself, unless it is frozen.
     freeze(&stack, "selldone").await;
     let answer = stack.deliver("selldone", "checkout-order").await;
     assert_eq!(
@@ -295,7 +297,7 @@ async fn a_function_over_its_timeout_is_killed_and_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_that_is_set_up_wrongly_answers_500_without_detail() {
+async fn a_misconfigured_function_answers_500_without_details() {
     let stack = Stack::with(|config| {
         config.secrets.insert("selldone".to_owned(), "not a secret".into());
         config.secrets.insert(
@@ -313,5 +315,5 @@ async fn a_function_that_is_set_up_wrongly_answers_500_without_detail() {
             "{answer:?}"
         );
     }
-    stack.assert_untouched("it is set up wrongly").await;
+    stack.assert_untouched("the function is misconfigured").await;
 }

@@ -1,6 +1,6 @@
-//! The policies of `template.yaml` allow every call that a function makes, and no other.
+//! The policies in `template.yaml` allow exactly the calls that the functions make.
 //!
-//! The calls are those of a run: every event of `events/`, repeats, large bodies, outages, and every task of redrive.
+//! The calls are observed during every event of `events/`, repeats, large bodies, outages, and every task of redrive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -16,32 +16,32 @@ use serde_json::{Value, json};
 use tests::{ORDERS, Stack, json_body, noise, order_of};
 use yaml_rust2::{Yaml, YamlLoader};
 
-/// What is allowed or done: an action, and the resource by its name in the template.
+/// An allowed or observed action, and the logical id of its resource.
 type Grant = (String, String);
 
-/// What AWS does in a function's name: no call of the function's own shows that it is needed.
-/// Lambda writes the log, sends the traces and hands over an invocation that failed; SNS encrypts.
+/// Actions that AWS performs on behalf of a function, which cannot be observed: Lambda writes the log, sends traces and passes on
+/// failed invocations, and SNS encrypts.
 const ON_THE_FUNCTIONS_BEHALF: [&str; 4] = ["logs:", "xray:", "sqs:", "kms:"];
 
 #[derive(Clone, Default)]
 struct Calls(Arc<Mutex<BTreeMap<String, BTreeSet<Grant>>>>);
 
 impl Calls {
-    /// A caller is known by its environment's id, `{function}-{uuid}`. The tests' own calls have none.
+    /// Records a call. The caller is the id of an environment, `{function}-{uuid}`; calls of the tests have none.
     fn note(&self, caller: Option<&str>, grants: Vec<Grant>) {
         if let Some((function, _)) = caller.and_then(|caller| caller.rsplit_once('-')) {
-            let mut calls = self.0.lock().expect("no test has panicked with it");
+            let mut calls = self.0.lock().expect("the lock is not poisoned");
             calls.entry(function.to_owned()).or_default().extend(grants);
         }
     }
 
     fn of(&self, function: &str) -> BTreeSet<Grant> {
-        let calls = self.0.lock().expect("no test has panicked with it");
+        let calls = self.0.lock().expect("the lock is not poisoned");
         calls.get(function).cloned().unwrap_or_default()
     }
 }
 
-/// The permissions that a call needs. A transaction needs those of its parts, a batch of messages that of one.
+/// The permissions that a call needs: for a transaction those of its operations, for a batch of messages that of one message.
 fn needed(call: &Call, names: &Names) -> Vec<Grant> {
     if call.service == Service::Sns {
         let action = match call.operation.as_str() {
@@ -74,7 +74,7 @@ fn needed(call: &Call, names: &Names) -> Vec<Grant> {
     }
 }
 
-/// Secrets Manager as far as a function asks it, and a note of what was asked.
+/// The part of Secrets Manager that the functions call. It records the calls.
 async fn secrets_manager(calls: Calls, secrets: BTreeMap<String, String>) -> Server {
     let port = Port::take(0, "").await.expect("a port");
     port.serve(1_000_000, move |request, _| {
@@ -92,14 +92,14 @@ async fn secrets_manager(calls: Calls, secrets: BTreeMap<String, String>) -> Ser
     })
 }
 
-/// What the template calls the table and the topic.
+/// The logical ids of the table and the topic.
 #[derive(Clone)]
 struct Names {
     table: String,
     topic: String,
 }
 
-/// What the template says about permissions.
+/// The permissions in the template.
 struct Template {
     yaml: Yaml,
     names: Names,
@@ -129,7 +129,7 @@ impl Template {
         template
     }
 
-    /// Each function's properties, by its binary's name.
+    /// The properties of each function, by the name of its binary.
     fn functions(&self) -> Vec<(String, &Yaml)> {
         let resources = self.yaml["Resources"].as_hash().expect("resources").values();
         let functions = resources.filter(|resource| resource["Type"].as_str() == Some("AWS::Serverless::Function"));
@@ -141,7 +141,7 @@ impl Template {
             .collect()
     }
 
-    /// What a function's role, and the policies that it refers to, allow.
+    /// The actions that the role of a function and its managed policies allow.
     fn allowed(&self, properties: &Yaml) -> BTreeSet<Grant> {
         let resource = |expression: &Yaml| {
             let resource = &self.yaml["Resources"][name_of(expression).as_str()]["Properties"];
@@ -152,7 +152,7 @@ impl Template {
         let mut found = Vec::new();
         statements(&role["Policies"], &mut found);
         for policy in list(&role["ManagedPolicyArns"]) {
-            // `!If [condition, policy, nothing]`: a policy that a role may have counts as one that it has.
+            // `!If [condition, policy, nothing]`: an optional policy counts as present.
             let policy = if self.is_choice(policy) { &policy[1] } else { policy };
             statements(&resource(policy)["PolicyDocument"], &mut found);
         }
@@ -171,26 +171,26 @@ impl Template {
         grants
     }
 
-    /// Whether it is an `!If`, which begins with a condition's name.
+    /// Whether an expression is an `!If`, which begins with the name of a condition.
     fn is_choice(&self, expression: &Yaml) -> bool {
         let condition = expression.as_vec().and_then(|items| items.first()?.as_str());
         condition.is_some_and(|name| !self.yaml["Conditions"][name].is_badvalue())
     }
 }
 
-/// The resource that an expression names. The reader leaves out tags, so `!GetAtt Table.Arn` is `Table.Arn`, and a choice
-/// between what the stack makes and what it is given is a list.
+/// The resource that an expression names. The YAML reader drops tags, so `!GetAtt Table.Arn` is `Table.Arn`, and a choice
+/// between a resource of the stack and an existing one is a list.
 fn name_of(expression: &Yaml) -> String {
     match expression {
         Yaml::Array(choice) => choice.iter().map(name_of).collect::<Vec<_>>().join(" or "),
         Yaml::String(text) => ["${", "}", ".Arn", ".Id"]
             .iter()
             .fold(text.clone(), |text, part| text.replace(part, "")),
-        other => panic!("{other:?} names no resource"),
+        other => panic!("{other:?} does not name a resource"),
     }
 }
 
-/// All that the statements in `yaml` allow, wherever they stand in it.
+/// Collects the policy statements anywhere in `yaml`.
 fn statements<'a>(yaml: &'a Yaml, found: &mut Vec<&'a Yaml>) {
     match yaml {
         Yaml::Hash(_) if !yaml["Effect"].is_badvalue() => found.push(yaml),
@@ -200,19 +200,19 @@ fn statements<'a>(yaml: &'a Yaml, found: &mut Vec<&'a Yaml>) {
     }
 }
 
-/// The values of what may be one or a list.
+/// The elements of a list, or the single value that takes its place.
 fn list(yaml: &Yaml) -> &[Yaml] {
     yaml.as_vec().map_or(std::slice::from_ref(yaml), Vec::as_slice)
 }
 
-/// Sends every event of every provider, and repeats; and one of each that is kept in parts and first waits in the outbox.
+/// Sends every event of every provider, repeats and conflicts, and a large order of each that waits in the outbox.
 async fn exercise_providers(stack: &Stack) {
     join_all(ORDERS.map(|(provider, order)| async move {
         for name in stack.events(provider) {
             stack.deliver(provider, &name).await;
         }
         stack.deliver(provider, order).await.event_id("duplicate");
-        // Another body of the same event, where the provider names its events: elsewhere it is another event.
+        // A conflict if the payload names the event; otherwise another event.
         let mut conflict = stack.unsigned(provider, order);
         let mut body = json_body(&conflict);
         body["something_new"] = "another".into();
@@ -240,7 +240,7 @@ async fn exercise_providers(stack: &Stack) {
     }
 }
 
-/// Gives redrive every task, each with something to do.
+/// Runs every task of redrive with something to do.
 async fn exercise_redrive(stack: &Stack) {
     let down = stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN);
     let mut fixture = stack.large(600_000);
@@ -248,7 +248,7 @@ async fn exercise_redrive(stack: &Stack) {
     stack.sign(&mut fixture);
     let large = stack.send(&fixture).await.event_id("accepted");
     drop(down);
-    // A lone message that SNS refuses has the topic asked, and is given up.
+    // If SNS refuses a single message, redrive checks the topic and then fails the event.
     let refusal = Fault::Answer {
         status: 400,
         code: "InvalidParameter",
@@ -304,13 +304,13 @@ async fn exercise_redrive(stack: &Stack) {
     assert!(stack.ask(json!({"erase": erase})).await["erased"].as_u64() > Some(0));
 }
 
-/// Lets everything that is stored expire, and redrive remove it.
+/// Lets every stored event expire, and lets redrive remove them.
 async fn exercise_retention(stack: &Stack) {
     let day = SignedDuration::from_hours(24);
     let now = Timestamp::now();
     let retain = json!({"provider": "snipcart", "from": now - day, "to": now + day});
     assert_eq!(stack.ask(json!({"retain": retain})).await["done"], true);
-    // The first run announces how long quarantined deliveries are kept.
+    // The first run records the retention of quarantined deliveries.
     stack.ask(json!({"redrive": {}})).await;
     stack.let_time_pass(day * 100).await;
     let run = stack.ask(json!({"redrive": {}})).await;
@@ -318,7 +318,7 @@ async fn exercise_retention(stack: &Stack) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_role_allows_what_its_function_does_and_no_more() {
+async fn each_role_allows_exactly_the_calls_of_its_function() {
     let template = Template::read();
     let calls = Calls::default();
     let secrets = secrets_manager(calls.clone(), template.secrets.clone()).await;
@@ -353,21 +353,21 @@ async fn each_role_allows_what_its_function_does_and_no_more() {
         let allowed: BTreeSet<&Grant> = allowed.iter().filter(own).collect();
         let done = calls.of(&function);
         let done: BTreeSet<&Grant> = done.iter().collect();
-        assert!(!done.is_empty(), "{function} did nothing");
+        assert!(!done.is_empty(), "{function} made no call");
         let (refused, idle) = (&done - &allowed, &allowed - &done);
         assert!(
             refused.is_empty(),
-            "{function} does what its role does not allow: {refused:?}"
+            "the role of {function} does not allow calls that it makes: {refused:?}"
         );
         assert!(
             idle.is_empty(),
-            "{function}'s role allows what it does not do: {idle:?}"
+            "the role of {function} allows calls that it does not make: {idle:?}"
         );
     }
 }
 
 #[test]
-fn no_role_allows_everything() {
+fn no_policy_has_a_wildcard() {
     let template = Template::read();
     let mut found = Vec::new();
     statements(&template.yaml["Resources"], &mut found);

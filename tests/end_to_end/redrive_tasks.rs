@@ -1,4 +1,4 @@
-//! What an operator asks of redrive: to see events, to have them again, to compare them with today's mapping, to erase an order.
+//! The tasks of an operator: get, replay, compare and erase.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tests::providers::PROVIDERS;
 use tests::{Stack, json_body, noise, state};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn get_shows_an_event_whole_that_its_message_was_not() {
+async fn get_shows_what_the_message_omits() {
     let stack = Stack::start().await;
     let fixture = stack.large(400_000);
     let event_id = stack.send(&fixture).await.event_id("accepted");
@@ -53,7 +53,7 @@ async fn get_shows_an_event_whole_that_its_message_was_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn get_shows_names_that_mean_more_to_a_reader_as_they_came() {
+async fn get_shows_names_that_serde_json_reserves() {
     let stack = Stack::start().await;
     let odd = r#""odd":[{"$serde_json::private::Number":"seven"},{"$serde_json::private::RawValue":"{"}]"#;
     let mut fixture = stack.unsigned("snipcart", "order-completed");
@@ -66,11 +66,14 @@ async fn get_shows_names_that_mean_more_to_a_reader_as_they_came() {
     let url = stack.endpoints().messages_url();
     let answer: Box<RawValue> = invoke_api::invoke(&url, REDRIVE, &get).await.expect("an answer");
     assert!(answer.get().contains(odd), "{answer}");
-    assert!(pretty_json::indented(answer.get()).is_some(), "it can be shown");
+    assert!(
+        pretty_json::indented(answer.get()).is_some(),
+        "the answer can be indented"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_events_of_an_order_than_an_answer_holds_are_shown_by_and_by() {
+async fn get_pages_through_the_events_of_an_order() {
     let stack = Stack::start().await;
     let mut delivered = Vec::new();
     for name in [
@@ -96,13 +99,16 @@ async fn more_events_of_an_order_than_an_answer_holds_are_shown_by_and_by() {
     loop {
         let answer = stack.ask(task.clone()).await;
         answers += 1;
-        assert!(answer.to_string().len() < 6_000_000, "Lambda returns no more");
+        assert!(
+            answer.to_string().len() < 6_000_000,
+            "the answer is over the limit of Lambda"
+        );
         let events = answer["events"].as_array().unwrap();
         assert!(
             events
                 .iter()
                 .all(|event| event["event"]["data"]["unmapped"].is_object()),
-            "they are whole"
+            "the events are complete"
         );
         shown.extend(
             events
@@ -114,14 +120,14 @@ async fn more_events_of_an_order_than_an_answer_holds_are_shown_by_and_by() {
         }
         task["get"]["cursor"] = answer["cursor"].clone();
     }
-    assert_eq!((answers, shown), (2, delivered), "two of them each");
+    assert_eq!((answers, shown), (2, delivered), "each answer has two events");
     task["get"]["cursor"] = json!({"after": "0".repeat(64)});
     let error = stack.invoke(REDRIVE, &task).await.unwrap_err().to_string();
     assert!(error.contains("the cursor is of another get"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replay_publishes_exactly_the_stored_events_again_and_says_so() {
+async fn replay_publishes_the_stored_events_marked_as_a_replay() {
     let stack = Stack::start().await;
     let begun = Timestamp::now() - SignedDuration::from_millis(1);
     stack.deliver_new(30).await;
@@ -165,7 +171,7 @@ async fn replay_publishes_exactly_the_stored_events_again_and_says_so() {
         let before = first
             .iter()
             .find(|first| first.event["id"] == message.event["id"])
-            .expect("it is known");
+            .expect("the first message of the event");
         assert_eq!(message.text, before.text);
         assert_eq!(message.attributes["replay"]["Value"], "true");
         assert_eq!(before.attributes["replay"], Value::Null);
@@ -175,7 +181,7 @@ async fn replay_publishes_exactly_the_stored_events_again_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_runs_out_of_time_goes_on_where_its_cursor_says() {
+async fn a_replay_out_of_time_continues_at_its_cursor() {
     let stack = Stack::with(|config| config.timeout = Some(Duration::from_secs(6))).await;
     let begun = Timestamp::now() - SignedDuration::from_millis(1);
     let deliveries = (0..150).map(|_| async {
@@ -201,14 +207,18 @@ async fn a_replay_that_runs_out_of_time_goes_on_where_its_cursor_says() {
         assert!(answer["cursor"].is_object(), "{answer}");
         task["replay"]["cursor"] = answer["cursor"].clone();
     }
-    assert!(runs > 1, "it had to go on");
+    assert!(runs > 1, "one run was enough");
     assert_eq!(replayed, 150);
     let messages = stack.messages().await;
-    assert_eq!((messages.len(), ids(&messages)), (150, delivered), "each once");
+    assert_eq!(
+        (messages.len(), ids(&messages)),
+        (150, delivered),
+        "each event is published once"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_erased_order_leaves_a_tombstone_that_still_knows_its_event() {
+async fn an_erased_order_leaves_a_tombstone_for_late_repeats() {
     let stack = Stack::start().await;
     let fixture = stack.large(1_000_000);
     let event_id = stack.send(&fixture).await.event_id("accepted");
@@ -222,9 +232,9 @@ async fn an_erased_order_leaves_a_tombstone_that_still_knows_its_event() {
 
     let order = stack.stored_event(&event_id).await["data"]["order"]["id"].clone();
     let task = |dry_run| json!({"erase": {"provider": "snipcart", "shop": "main", "order": order, "dry_run": dry_run}});
-    let unsaid = json!({"erase": {"provider": "snipcart", "shop": "main", "order": order}});
+    let by_default = json!({"erase": {"provider": "snipcart", "shop": "main", "order": order}});
     assert_eq!(
-        stack.ask(unsaid).await,
+        stack.ask(by_default).await,
         json!({"erased": 1, "waiting": 0, "dry_run": true})
     );
     assert_eq!(state(&stack.head(&event_id).await), "published");
@@ -258,7 +268,7 @@ async fn an_erased_order_leaves_a_tombstone_that_still_knows_its_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compare_shows_what_todays_mapping_would_change() {
+async fn compare_shows_what_the_current_mapping_would_change() {
     let stack = Stack::start().await;
     let begun = Timestamp::now() - SignedDuration::from_millis(1);
     let changed = stack.deliver("cartum", "order-created").await.event_id("accepted");
@@ -276,7 +286,7 @@ async fn compare_shows_what_todays_mapping_would_change() {
     assert_eq!((&same["compared"], &same["changed"]), (&4.into(), &0.into()), "{same}");
     assert_eq!((&same["done"], &same["events"]), (&true.into(), &json!([])));
 
-    // As if an older mapping had written the event.
+    // As if an older mapping had made the event.
     let mut event = stack.stored_event(&changed).await;
     event["data"]["order"]["note"] = "a note that only the customer may read".into();
     event["data"]["order"]["items"][0]
@@ -356,7 +366,7 @@ async fn a_quarantined_order_is_found_and_erased_by_its_order() {
             json!([]),
             "{provider}"
         );
-        // A late repeat is not kept again.
+        // A late repeat is not stored.
         stack.send(&stack.signed(provider, name)).await.event_id("duplicate");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading kept deliveries again that were not understood, closing them, and taking that back.
+//! Reprocessing quarantined and unsupported deliveries, dismissing them, and reversing a dismissal.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tests::outbox::{DENIED, ids, text};
 use tests::{Stack, json_body, noise, state};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_understood_now_is_published_under_its_own_id() {
+async fn a_delivery_that_is_understood_now_is_published() {
     let stack = Stack::start().await;
     let mut fixture = stack.signed("selldone", "checkout-order");
     fixture.renew().unwrap();
     let body = fixture.body().unwrap();
-    // What a body is known by is its hash, as long as it is Selldone's.
+    // The id of a Selldone event depends only on its body.
     let scratch = Stack::start().await;
     let expected = scratch.send(&fixture).await.event_id("accepted");
     let event_id = stack.quarantined(&body, |_| expected.clone()).await;
@@ -40,7 +40,7 @@ async fn what_is_understood_now_is_published_under_its_own_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_another_event_now_supersedes_the_quarantined_one() {
+async fn an_event_with_another_id_supersedes_the_quarantined_one() {
     let stack = Stack::start().await;
     let fixture = stack.signed("selldone", "checkout-order");
     let body = fixture.body().unwrap();
@@ -49,7 +49,7 @@ async fn what_is_another_event_now_supersedes_the_quarantined_one() {
     assert_eq!(
         stack.tap().count(Service::DynamoDb, "TransactWriteItems"),
         1,
-        "both or neither"
+        "both items are written or neither"
     );
     let head = stack.head(&old).await;
     assert_eq!(state(&head), "superseded");
@@ -63,11 +63,11 @@ async fn what_is_another_event_now_supersedes_the_quarantined_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_event_supersedes_over_an_ended_tombstone() {
+async fn a_large_event_supersedes_over_an_expired_tombstone() {
     let stack = Stack::start().await;
     let mut fixture = stack.unsigned("selldone", "checkout-order");
     let mut body = json_body(&fixture);
-    // It fits into a head beside nothing else: the event needs parts.
+    // The payload fills the head item, so the event needs parts.
     body["attachment"] = noise(300_000).into();
     fixture.set_body(body.to_string());
     stack.sign(&mut fixture);
@@ -83,7 +83,7 @@ async fn a_large_event_supersedes_over_an_ended_tombstone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_an_event_now_that_has_come_in_the_meantime_is_superseded_by_it() {
+async fn an_event_sent_meanwhile_supersedes_the_quarantined_one() {
     let stack = Stack::start().await;
     let fixture = stack.signed("selldone", "checkout-order");
     let known = stack.send(&fixture).await.event_id("accepted");
@@ -93,11 +93,15 @@ async fn what_is_an_event_now_that_has_come_in_the_meantime_is_superseded_by_it(
     assert_eq!((state(&head), &head["superseded_by"]), ("superseded", &text(&known)));
     assert_eq!(state(&stack.head(&known).await), "published");
     assert_eq!(stack.redrive().await["published"], 0);
-    assert_eq!(stack.messages().await.len(), 1, "it was published when it came");
+    assert_eq!(
+        stack.messages().await.len(),
+        1,
+        "the event was published on its delivery"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quarantined_delivery_that_is_dismissed_stays_and_waits_no_longer() {
+async fn a_dismissed_delivery_is_kept_and_no_longer_quarantined() {
     let stack = Stack::start().await;
     let mut fixture = stack.signed("snipcart", "unknown-event");
     let event_id = stack.send(&fixture).await.event_id("quarantined");
@@ -113,7 +117,7 @@ async fn a_quarantined_delivery_that_is_dismissed_stays_and_waits_no_longer() {
     assert_eq!(state(&head), "unsupported");
     assert!(
         !head.contains_key("work") && head.contains_key("payload") && head.contains_key("reason"),
-        "it is kept, and waits for nobody"
+        "the delivery is kept and is not in the index of work"
     );
     stack.sign(&mut fixture);
     assert_eq!(stack.send(&fixture).await.event_id("unsupported"), event_id);
@@ -125,7 +129,7 @@ async fn a_quarantined_delivery_that_is_dismissed_stays_and_waits_no_longer() {
     assert_eq!(state(&stack.head(&published).await), "published");
 }
 
-/// Another id.
+/// The id with its digits reversed, which is another id.
 fn reversed(event_id: &str) -> String {
     event_id.chars().rev().collect()
 }
@@ -136,7 +140,7 @@ async fn of_two_bodies_of_one_event_the_older_is_the_event() {
     let fixture = stack.renewed("cartum", "order-created");
     let other = stack.with_another_body(&fixture, "something_new", "another".into());
     let now = Timestamp::now();
-    // The newer one is in the first shard, and the older one in the last.
+    // The newer body is in the first shard, and the older one in the last.
     let [newer, older] = ["1", "2"].map(|digit| digit.repeat(64));
     let event_id = stack.send(&other).await.event_id("accepted");
     stack.not_understood(&event_id, &newer, now, 0).await;
@@ -181,7 +185,7 @@ async fn a_task_with_too_little_time_answers_with_its_cursor() {
             .not_understood(event_id, &reversed(event_id), since, index % 8)
             .await;
     }
-    // Whatever of the table is slow.
+    // Every call to the table is slow.
     let slow = stack
         .tap()
         .inject(Rule::all(Service::DynamoDb), Fault::Slow(Duration::from_millis(150)));
@@ -196,9 +200,9 @@ async fn a_task_with_too_little_time_answers_with_its_cursor() {
         }
         assert!(answer["cursor"].is_object(), "{answer}");
         task["reprocess"]["cursor"] = answer["cursor"].clone();
-        assert!(runs < 40, "it gets on");
+        assert!(runs < 40, "the task does not complete");
     }
-    assert!(runs > 1, "it had to go on");
+    assert!(runs > 1, "one run was enough");
     drop(slow);
     assert_eq!(accepted, 20);
     assert_eq!(stack.redrive().await["published"], 20);
@@ -208,7 +212,7 @@ async fn a_task_with_too_little_time_answers_with_its_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_the_table_stops_answers_what_it_has_done() {
+async fn a_task_stopped_by_an_outage_answers_its_progress() {
     let stack = Stack::start().await;
     let now = Timestamp::now();
     let delivered = stack.deliver_new(4).await;
@@ -216,7 +220,7 @@ async fn a_task_that_the_table_stops_answers_what_it_has_done() {
         let since = now - SignedDuration::from_mins(60 - i64::try_from(index).unwrap());
         stack.not_understood(event_id, &reversed(event_id), since, index).await;
     }
-    // The second of them cannot be written.
+    // The second event cannot be written.
     let refused = stack.tap().inject(
         Rule::new(Service::DynamoDb, "TransactWriteItems").holding(reversed(&delivered[1])),
         Fault::Answer {
@@ -259,7 +263,7 @@ async fn a_task_that_the_table_stops_answers_what_it_has_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unsupported_delivery_is_released_once_it_is_understood() {
+async fn an_unsupported_delivery_is_published_once_understood() {
     let stack = Stack::start().await;
     let fixtures = [("cartum", "order-created"), ("snipcart", "order-completed")].map(|(provider, name)| {
         let fixture = stack.renewed(provider, name);
@@ -273,12 +277,12 @@ async fn an_unsupported_delivery_is_released_once_it_is_understood() {
     for event_id in &event_ids {
         stack.set_state(event_id, "unsupported").await;
     }
-    // It comes again.
+    // The first delivery is sent again.
     assert_eq!(stack.send(&fixtures[0]).await.event_id("accepted"), event_ids[0]);
     assert_eq!(ids(&stack.messages().await), [event_ids[0].clone()].into());
     assert_eq!(state(&stack.head(&event_ids[0]).await), "published");
 
-    // It is read again.
+    // The second delivery is reprocessed.
     let now = Timestamp::now();
     let hour = SignedDuration::from_hours(1);
     let task = |provider: &str, dry_run: bool| {
@@ -297,7 +301,7 @@ async fn an_unsupported_delivery_is_released_once_it_is_understood() {
     assert_eq!(stack.redrive().await["published"], 1);
     assert_eq!(ids(&stack.messages().await), [event_ids[1].clone()].into());
 
-    // By its id, too.
+    // A delivery can also be reprocessed by its id.
     stack.set_state(&event_ids[1], "unsupported").await;
     let by_id = json!({"reprocess": {"event_id": event_ids[1]}});
     assert_eq!(stack.ask(by_id.clone()).await["accepted"], 1);
@@ -313,7 +317,7 @@ async fn an_unsupported_delivery_is_released_once_it_is_understood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dismissal_can_be_taken_back() {
+async fn a_dismissal_can_be_reversed() {
     let stack = Stack::start().await;
     let fixture = stack.signed("snipcart", "unknown-event");
     let event_id = stack.send(&fixture).await.event_id("quarantined");
@@ -322,7 +326,7 @@ async fn a_dismissal_can_be_taken_back() {
     assert_eq!(
         stack.ask(task("undismiss", false)).await["undismissed"],
         0,
-        "it is not dismissed"
+        "the delivery is not dismissed"
     );
     assert_eq!(stack.ask(task("dismiss", false)).await["dismissed"], 1);
     assert_eq!(
@@ -336,9 +340,9 @@ async fn a_dismissal_can_be_taken_back() {
     for head in [&mut after, &mut expected] {
         head.remove("next_attempt_at");
     }
-    assert_eq!(after, expected, "it is as it was");
+    assert_eq!(after, expected, "the head item is as before");
     assert_eq!(stack.ask(json!({"reprocess": {}})).await["quarantined"], 1);
-    // What was never dismissed is not quarantined by it.
+    // Only a dismissed delivery can be quarantined again.
     let unsupported = stack
         .deliver("snipcart", "taxes-calculate")
         .await

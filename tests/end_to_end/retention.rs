@@ -1,6 +1,6 @@
-//! Events expire as the settings say: their content is removed, a late repeat is a duplicate for a while, and nothing else is lost.
+//! Retention: the content of expired events is removed, a late repeat is a duplicate for a while, and nothing else is lost.
 //!
-//! The clock is moved by moving the times in the table.
+//! Time passes by moving the times in the table into the past.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tests::outbox::{DENIED, ids, text};
 use tests::{Item, ORDERS, Stack, json_body, noise, state};
 
-/// What an event says that was removed, and what a reader could find it by.
+/// The attributes that an expired event does not have.
 const REMOVED: [&str; 11] = [
     "payload",
     "payload_parts",
@@ -33,7 +33,7 @@ fn days(count: i64) -> SignedDuration {
     SignedDuration::from_hours(24 * count)
 }
 
-/// A stack that keeps published events, and what is not published, for so many days; and tombstones for ten.
+/// A stack with a retention, in days, of published and of other events. Tombstones are kept for ten days.
 async fn keeping(orders: u16, unpublished: u16) -> Stack {
     keeping_in(None, orders, unpublished).await
 }
@@ -52,7 +52,7 @@ async fn keeping_in(table: Option<&Table>, orders: u16, unpublished: u16) -> Sta
     .await
 }
 
-/// A table that outlives a stack, so that the next one has other settings.
+/// A table that outlives a stack, for another stack with other settings.
 struct Table(PathBuf);
 
 impl Table {
@@ -72,13 +72,13 @@ impl Drop for Table {
     }
 }
 
-/// The items of events: all but what redrive notes of its runs and settings.
+/// The items of events, without those of redrive itself.
 async fn items(stack: &Stack) -> Vec<Item> {
     let items = stack.items().await.into_iter();
     items.filter(|item| item["pk"] != text("redrive")).collect()
 }
 
-/// The only item that there is, a tombstone that nothing of the event is left in.
+/// The only item of an event, which must be a tombstone without content.
 async fn tombstone(stack: &Stack) -> Item {
     let items = items(stack).await;
     let [tombstone] = items.as_slice() else {
@@ -107,7 +107,7 @@ async fn expired_by_a_run(stack: &Stack) -> Value {
     run["expired"].clone()
 }
 
-/// A task over all the hours of `days` days would take long: these are the few that an event was received in.
+/// The hours around a time that many days ago. A task over all hours since would take long.
 fn received_about(days_ago: i64, provider: &str) -> Value {
     let time = Timestamp::now() - days(days_ago);
     let hour = SignedDuration::from_hours(2);
@@ -139,7 +139,7 @@ async fn a_published_event_expires_with_its_parts_and_conflicts() {
     assert_eq!((&replayed["replayed"], &replayed["expired"]), (&json!(1), &json!(0)));
     stack.messages().await;
 
-    // Its time has come, and no run of redrive yet.
+    // The event has expired, and redrive has not run yet.
     stack.let_time_pass(days(1)).await;
     let before = items(&stack).await.len();
     assert!(before > 4, "head, parts and a conflict");
@@ -166,7 +166,7 @@ async fn a_published_event_expires_with_its_parts_and_conflicts() {
     assert_eq!(expired_by_a_run(&stack).await, 0);
     assert!(stack.messages().await.is_empty());
 
-    // DynamoDB takes up to days to delete it.
+    // DynamoDB may take days to delete the tombstone.
     stack.let_time_pass(days(10) + SignedDuration::from_secs(1)).await;
     assert_eq!(shown(&stack, &event_id).await, [] as [Value; 0]);
     stack.sign(&mut repeat);
@@ -177,7 +177,7 @@ async fn a_published_event_expires_with_its_parts_and_conflicts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_to_be_published_never_expires() {
+async fn an_unpublished_event_never_expires() {
     let stack = keeping(30, 90).await;
     let pending = stack.left_by_an_outage(ORDERS.len()).await;
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
@@ -197,7 +197,7 @@ async fn what_waits_to_be_published_never_expires() {
     let run = stack.redrive().await;
     assert_eq!((&run["published"], &run["expired"]), (&json!(1), &json!(0)));
 
-    // The time counts from when it was published.
+    // The retention starts at the publication.
     stack.let_time_pass(days(29)).await;
     assert_eq!(expired_by_a_run(&stack).await, 0);
     stack.let_time_pass(days(1)).await;
@@ -206,7 +206,7 @@ async fn what_waits_to_be_published_never_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_published_expires_too() {
+async fn quarantined_and_unsupported_deliveries_expire() {
     let stack = keeping(0, 90).await;
     let published = stack.deliver("selldone", "checkout-order").await.event_id("accepted");
     let quarantined = stack.send(&unknown(&stack)).await.event_id("quarantined");
@@ -247,7 +247,7 @@ async fn what_is_not_published_expires_too() {
     assert_eq!(stack.send(&unknown(&stack)).await.event_id("duplicate"), quarantined);
     stack.deliver("snipcart", "taxes-calculate").await.event_id("duplicate");
 
-    // It has been unsupported for 30 days.
+    // The dismissed delivery has its own retention, which began 30 days ago.
     assert_eq!(state(&stack.head(&dismissed).await), "unsupported");
     stack.let_time_pass(days(60)).await;
     assert_eq!(expired_by_a_run(&stack).await, 1);
@@ -256,7 +256,7 @@ async fn what_is_not_published_expires_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_superseded_expires_as_an_order_does() {
+async fn a_superseded_delivery_expires_with_published_events() {
     let stack = keeping(30, 0).await;
     let fixture = stack.signed("selldone", "checkout-order");
     let old = stack.quarantined(&fixture.body().unwrap(), str::to_owned).await;
@@ -285,7 +285,7 @@ async fn nothing_quarantined_expires_without_a_weeks_notice() {
     assert_eq!(shown(&stack, &event_id).await.len(), 1);
     drop(stack);
 
-    // Another value begins another week.
+    // Another retention starts another week of notice.
     let stack = keeping_in(Some(&table), 0, 30).await;
     assert_eq!(expired_by_a_run(&stack).await, 0);
     stack.let_time_pass(days(6)).await;
@@ -303,7 +303,7 @@ async fn a_retention_that_was_off_gives_notice_again() {
     assert_eq!(expired_by_a_run(&stack).await, 0);
     drop(stack);
 
-    // Off for 100 days, in which no run notes the retention.
+    // The retention is off for 100 days, in which no run records it.
     let stack = keeping_in(Some(&table), 0, 0).await;
     stack.let_time_pass(days(100)).await;
     let mut notes = stack.items().await;
@@ -315,7 +315,7 @@ async fn a_retention_that_was_off_gives_notice_again() {
     drop(stack);
 
     let stack = keeping_in(Some(&table), 0, 90).await;
-    assert_eq!(expired_by_a_run(&stack).await, 0, "the week begins again");
+    assert_eq!(expired_by_a_run(&stack).await, 0, "another week of notice starts");
     stack.let_time_pass(days(6)).await;
     assert_eq!(expired_by_a_run(&stack).await, 0);
     stack.let_time_pass(days(1)).await;
@@ -324,7 +324,7 @@ async fn a_retention_that_was_off_gives_notice_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_set_aside_expires_from_its_receipt() {
+async fn an_unsupported_delivery_expires_from_its_receipt() {
     let stack = keeping(0, 90).await;
     let fixture = stack.signed("selldone", "inventory");
     let event_id = stack.quarantined(&fixture.body().unwrap(), str::to_owned).await;
@@ -337,7 +337,7 @@ async fn what_is_set_aside_expires_from_its_receipt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_set_aside_late_has_a_week_of_notice() {
+async fn a_late_unsupported_delivery_has_a_week_of_notice() {
     let stack = keeping(0, 90).await;
     let fixture = stack.signed("selldone", "inventory");
     let event_id = stack.quarantined(&fixture.body().unwrap(), str::to_owned).await;
@@ -386,7 +386,7 @@ async fn an_outage_of_sns_stops_no_expiry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expiry_that_was_interrupted_is_finished() {
+async fn an_interrupted_expiry_is_finished() {
     let stack = keeping(30, 90).await;
     let fixture = stack.large(1_000_000);
     let event_id = stack.send(&fixture).await.event_id("accepted");
@@ -395,7 +395,7 @@ async fn an_expiry_that_was_interrupted_is_finished() {
     assert!(parts >= 2, "{parts} parts");
 
     let denied = stack.tap().inject(Rule::new(Service::DynamoDb, "DeleteItem"), DENIED);
-    // No run fails by it, and what is due is published.
+    // The run still succeeds and publishes due events.
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
     stack.deliver("selldone", "checkout-order").await.event_id("accepted");
     drop(down);
@@ -406,7 +406,7 @@ async fn an_expiry_that_was_interrupted_is_finished() {
     );
     let head = stack.head(&event_id).await;
     assert_eq!(state(&head), "erased");
-    assert!(!head.contains_key("expires_at"), "its parts are still there");
+    assert!(!head.contains_key("expires_at"), "the parts are not deleted yet");
     assert_eq!(stack.send(&fixture).await.event_id("duplicate"), event_id);
     drop(denied);
 
@@ -420,7 +420,7 @@ async fn an_expiry_that_was_interrupted_is_finished() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retain_applies_todays_settings_to_stored_events() {
+async fn retain_applies_the_current_settings_to_stored_events() {
     let table = Table::new();
     let before = keeping_in(Some(&table), 0, 0).await;
     let event_id = before.deliver("snipcart", "order-completed").await.event_id("accepted");
@@ -437,13 +437,16 @@ async fn retain_applies_todays_settings_to_stored_events() {
     drop(before);
 
     let stack = keeping_in(Some(&table), 30, 90).await;
-    assert_eq!(expired_by_a_run(&stack).await, 0, "nothing says yet that it may expire");
+    assert_eq!(expired_by_a_run(&stack).await, 0, "the event is not marked yet");
     assert_eq!(shown(&stack, &event_id).await.len(), 1);
     let mut task = received_about(40, "snipcart");
     task["dry_run"] = true.into();
     let counted = stack.ask(json!({"retain": task})).await;
     assert_eq!((&counted["marked"], &counted["done"]), (&json!(2), &json!(true)));
-    assert!(!stack.head(&event_id).await.contains_key("work"), "it was counted only");
+    assert!(
+        !stack.head(&event_id).await.contains_key("work"),
+        "a dry run only counts"
+    );
     let mut elsewhere = received_about(39, "snipcart");
     elsewhere["dry_run"] = true.into();
     assert_eq!(stack.ask(json!({"retain": elsewhere})).await["marked"], 0);
@@ -452,11 +455,15 @@ async fn retain_applies_todays_settings_to_stored_events() {
     assert_eq!(stack.ask(retain.clone()).await["marked"], 0);
     drop(stack);
 
-    // A longer retention is in force at once, and a run puts the mark right.
+    // A longer retention takes effect at once, and a run corrects the mark.
     let stack = keeping_in(Some(&table), 365, 90).await;
     assert_eq!(shown(&stack, &event_id).await.len(), 1);
     assert_eq!(expired_by_a_run(&stack).await, 0);
-    assert_eq!(stack.ask(retain.clone()).await["marked"], 0, "redrive has done it");
+    assert_eq!(
+        stack.ask(retain.clone()).await["marked"],
+        0,
+        "redrive has corrected the mark"
+    );
     stack.let_time_pass(days(60)).await;
     assert_eq!(expired_by_a_run(&stack).await, 1);
     assert_eq!(state(&stack.head(&unsupported).await), "erased");
@@ -472,7 +479,7 @@ async fn retain_applies_todays_settings_to_stored_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_names_a_provider_and_a_time() {
+async fn a_retain_task_needs_a_provider_and_a_period() {
     let stack = keeping(30, 0).await;
     for wrong in [json!({}), json!({"provider": "snipcart"}), json!({"event_id": "x"})] {
         let error = stack
@@ -490,7 +497,7 @@ async fn a_task_names_a_provider_and_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retain_stops_in_time_and_goes_on_at_its_cursor() {
+async fn retain_stops_in_time_and_continues_at_its_cursor() {
     let stack = Stack::with(|config| {
         config
             .variables
@@ -516,11 +523,11 @@ async fn retain_stops_in_time_and_goes_on_at_its_cursor() {
         assert!(answer["cursor"].is_object(), "{answer}");
         task["retain"]["cursor"] = answer["cursor"].clone();
     }
-    assert!(runs > 1, "it had to go on");
+    assert!(runs > 1, "one run was enough");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operators_tombstone_ends_where_a_retention_is_set() {
+async fn an_operators_tombstone_expires_if_a_retention_is_set() {
     for (orders, unpublished) in [(0, 0), (30, 0), (0, 90)] {
         let stack = keeping(orders, unpublished).await;
         let event_id = stack.deliver("snipcart", "order-completed").await.event_id("accepted");
@@ -555,7 +562,7 @@ async fn without_a_retention_nothing_ever_expires() {
     assert_eq!(
         (quarantined, marked.count()),
         (1, 1),
-        "the quarantined one alone is in the index"
+        "only the quarantined delivery is in the index"
     );
 
     stack.let_time_pass(days(4_000)).await;
@@ -564,7 +571,7 @@ async fn without_a_retention_nothing_ever_expires() {
     assert_eq!(
         stack.tap().count(Service::DynamoDb, "GetItem"),
         asked,
-        "there is nothing to look for"
+        "redrive looked for expired events"
     );
     assert_eq!(stack.items().await.len(), before.len());
     let replayed = stack.ask(json!({"replay": received_about(4_000, "snipcart")})).await;

@@ -1,5 +1,5 @@
-//! Secrets in Secrets Manager: read ahead, kept, read again when they may have changed, and never told to anyone. With
-//! `MOTO_SERVER` it is moto's.
+//! Secrets in Secrets Manager are read ahead, cached, read again when they may have changed, and never logged. If `MOTO_SERVER` is
+//! set, Secrets Manager is moto's.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,10 +24,10 @@ fn providers() -> Vec<&'static str> {
     Facts::with_url_token().map(|facts| facts.name).collect()
 }
 
-/// How soon a function may ask again.
+/// How soon a function may read the secret again.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// What two clocks on a busy machine may differ by.
+/// The tolerance of measured times on a busy machine.
 const TOLERANCE: Duration = Duration::from_millis(500);
 
 fn tokens(tokens: &[&str]) -> String {
@@ -45,7 +45,7 @@ async fn stack(secrets: &SecretsManager, arn: &str) -> Stack {
     .await
 }
 
-/// The status that a new order with this token is answered.
+/// Sends a new order with this token and returns the status of the answer.
 async fn send(stack: &Stack, provider: &str, token: &str) -> u16 {
     let mut fixture = stack.unsigned(provider, order_of(provider));
     fixture.renew().expect("an order");
@@ -56,7 +56,8 @@ async fn send(stack: &Stack, provider: &str, token: &str) -> u16 {
     stack.send(&fixture).await.status
 }
 
-/// Deliveries from several senders at once, with these tokens by turns, until `done`; how many were answered otherwise.
+/// Sends deliveries from several senders with these tokens in turn, until `done`. Returns the number of deliveries, and of those
+/// that were answered with another status.
 async fn load(stack: &Stack, tokens: &[&str], expected: u16, done: impl Fn() -> bool) -> (usize, usize) {
     let (sent, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let senders = providers().into_iter().chain(providers()).map(|provider| async {
@@ -76,11 +77,11 @@ async fn load(stack: &Stack, tokens: &[&str], expected: u16, done: impl Fn() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_under_load_refuses_no_delivery_and_a_flood_of_forgeries_asks_twice_a_minute() {
+async fn a_rotation_under_load_refuses_no_delivery() {
     let secrets = SecretsManager::start().await;
     let arn = secrets.create(&tokens(&[TOKEN])).await;
     let stack = stack(&secrets, &arn).await;
-    // Every environment there can be has its value before the new one is stored.
+    // Every environment reads the secret before it is rotated.
     let warm = Instant::now() + Duration::from_secs(1);
     load(&stack, &[TOKEN], 200, || Instant::now() >= warm).await;
     secrets.put(&tokens(&[TOKEN, NEW])).await;
@@ -105,7 +106,7 @@ async fn a_rotation_under_load_refuses_no_delivery_and_a_flood_of_forgeries_asks
     let calls = secrets.calls();
     assert!(calls.len() >= providers().len(), "{calls:?}");
     let asked: usize = calls.values().map(Vec::len).sum();
-    assert!(asked > calls.len(), "somebody has read the new value: {calls:?}");
+    assert!(asked > calls.len(), "no environment has read the new secret: {calls:?}");
     for (environment, times) in calls {
         let soonest = times.windows(2).map(|pair| pair[1] - pair[0]).min();
         assert!(
@@ -116,7 +117,7 @@ async fn a_rotation_under_load_refuses_no_delivery_and_a_flood_of_forgeries_asks
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_without_its_value() {
+async fn a_fault_of_a_secret_is_logged_with_its_name_not_its_value() {
     let secrets = SecretsManager::start().await;
     let value = r#"{"shops":{"main":{"tokens":["a-value-that-nobody-may-see",7]}}}"#;
     let arn = secrets.create(value).await;
@@ -124,7 +125,11 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
     let outage = stack(&secrets, &arn).await;
     secrets.set_down(true);
     for provider in providers() {
-        assert_eq!(send(&outage, provider, TOKEN).await, 503, "it can be sent again");
+        assert_eq!(
+            send(&outage, provider, TOKEN).await,
+            503,
+            "the provider can repeat the delivery"
+        );
     }
     secrets.set_down(false);
     for (stack, arn, cause) in [
@@ -141,9 +146,9 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
         }
         stack.assert_untouched("the secret is wrong").await;
         let lines = lines(&stack).await;
-        let told: Vec<_> = lines.iter().filter(|line| line.is_delivery()).collect();
-        assert_eq!(told.len(), providers().len());
-        for line in told {
+        let logged: Vec<_> = lines.iter().filter(|line| line.is_delivery()).collect();
+        assert_eq!(logged.len(), providers().len());
+        for line in logged {
             assert_eq!(
                 (line.said("secret"), line.metric("Misconfigured")),
                 (arn.as_str(), Some(1.0)),
@@ -156,18 +161,18 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
             "{lines:?}"
         );
     }
-    // Once it is in order, deliveries pass within a few seconds.
+    // Deliveries are accepted within a few seconds after the secret is corrected.
     secrets.put(&tokens(&[TOKEN])).await;
     for provider in providers() {
         let begun = Instant::now();
         while send(&outage, provider, TOKEN).await != 200 {
             assert!(
                 begun.elapsed() < Duration::from_secs(10),
-                "{provider} never reads it again"
+                "{provider} never reads the secret again"
             );
         }
     }
-    // From then on Secrets Manager may be away.
+    // From then on, Secrets Manager need not be reachable.
     secrets.set_down(true);
     for provider in providers() {
         assert_eq!(send(&outage, provider, TOKEN).await, 200);
@@ -175,7 +180,7 @@ async fn what_is_wrong_with_a_secret_is_ours_and_is_told_with_its_name_and_witho
     }
 }
 
-/// Sends `count` requests of nobody to a shop, and gives the statuses that they are answered with.
+/// Sends `count` anonymous requests to a shop and returns the statuses of the answers.
 async fn flood(stack: &Stack, shop: &str, count: usize) -> BTreeSet<u16> {
     let mut statuses = BTreeSet::new();
     for _ in 0..count {
@@ -187,10 +192,10 @@ async fn flood(stack: &Stack, shop: &str, count: usize) -> BTreeSet<u16> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_anonymous_requests_ask_once_in_five_seconds() {
+async fn anonymous_requests_cause_one_read_in_five_seconds() {
     const DENIED: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "AccessDeniedException");
     const DOWN: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "InternalServiceError");
-    /// How often the SDK tries a call that fails.
+    /// The number of attempts by the SDK.
     const TRIES: usize = 3;
     let cases = [
         (r#"{"shops":{}}"#.to_owned(), None, SHOP, 500),
@@ -228,10 +233,10 @@ async fn a_thousand_anonymous_requests_ask_once_in_five_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_shop_is_refused_alone_and_counted_when_it_is_read() {
+async fn only_the_malformed_shop_of_a_secret_is_misconfigured() {
     let secrets = SecretsManager::start().await;
     let shops = json!({"shops": {SHOP: {"tokens": [TOKEN]}, "other": {"tokens": ["a-value-that-nobody-may-see", 7]}}});
-    // As some editors store it.
+    // With a byte order mark, as some editors write it.
     let arn = secrets.create(&format!("\u{feff}{shops}")).await;
     let stack = stack(&secrets, &arn).await;
     for provider in providers() {
@@ -239,21 +244,21 @@ async fn a_malformed_shop_is_refused_alone_and_counted_when_it_is_read() {
     }
     let counted = |lines: &[tests::telemetry::Line]| {
         let misconfigured = lines.iter().filter(|line| line.metric("Misconfigured") == Some(1.0));
-        let told: Vec<_> = misconfigured
+        let logged: Vec<_> = misconfigured
             .map(|line| (line.is_delivery(), line.text.clone()))
             .collect();
         assert!(
-            told.iter().all(|(_, text)| text.contains("shop other: tokens[1]")),
-            "{told:?}"
+            logged.iter().all(|(_, text)| text.contains("shop other: tokens[1]")),
+            "{logged:?}"
         );
         assert!(
             lines.iter().all(|line| !line.text.contains("nobody-may-see")),
-            "{told:?}"
+            "{logged:?}"
         );
-        let of_deliveries = told.iter().filter(|(is_delivery, _)| *is_delivery).count();
-        (told.len() - of_deliveries, of_deliveries)
+        let of_deliveries = logged.iter().filter(|(is_delivery, _)| *is_delivery).count();
+        (logged.len() - of_deliveries, of_deliveries)
     };
-    // Each function has read the secret once, and has met no delivery for that shop.
+    // Each function has read the secret once and has received no delivery for that shop.
     assert_eq!(counted(&lines(&stack).await), (providers().len(), 0));
     for provider in providers() {
         let mut fixture = stack.signed(provider, order_of(provider));
@@ -264,7 +269,7 @@ async fn a_malformed_shop_is_refused_alone_and_counted_when_it_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_malformed_in_a_secret_is_answered_500() {
+async fn a_malformed_secret_is_answered_500() {
     let shops = [
         ("aboutyou", json!({"tokens": [TOKEN], "client_secrets": null})),
         (
@@ -291,7 +296,7 @@ async fn what_is_malformed_in_a_secret_is_answered_500() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_becomes_unusable_is_counted_while_deliveries_still_pass() {
+async fn a_secret_that_becomes_unusable_is_counted() {
     let denied = Some((StatusCode::BAD_REQUEST, "AccessDeniedException"));
     let cases = [(tokens(&["short"]), None), (tokens(&[TOKEN]), denied)];
     let cases = cases.map(|(value, refusal)| async move {
@@ -301,12 +306,12 @@ async fn a_secret_that_becomes_unusable_is_counted_while_deliveries_still_pass()
         assert_eq!(send(&stack, "selldone", TOKEN).await, 200);
         secrets.put(&value).await;
         secrets.refuse(refusal);
-        // A forgery makes the function read the secret again, once half a minute has passed.
+        // A wrong token makes the function read the secret again after half a minute. Deliveries are still accepted.
         let begun = Instant::now();
         while !stack.log().iter().any(|line| line.contains("Misconfigured")) {
             assert_eq!(send(&stack, "selldone", NEVER_LIVE).await, 401);
             assert_eq!(send(&stack, "selldone", TOKEN).await, 200);
-            assert!(begun.elapsed() < ASKED_AGAIN_AFTER * 2, "it is never counted");
+            assert!(begun.elapsed() < ASKED_AGAIN_AFTER * 2, "the fault is never counted");
         }
         let mut counted = lines(&stack).await;
         counted.retain(|line| line.metric("Misconfigured").is_some());

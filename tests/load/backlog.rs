@@ -1,4 +1,4 @@
-//! What an outage has left behind is published in the end, and in the same memory however much it is.
+//! Redrive publishes the backlog of an outage in constant memory.
 
 use std::env;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use local::recorder::log::Log;
 use local::stack::{Config, Stack};
 use local::workloads::backlog::{Plan, Report, run};
 
-/// What the allocator needs to come to rest: far less than the events of the backlog would take.
+/// The growth that the allocator may cause, which is far less than the size of the backlog.
 const ROOM_KIB: u64 = 8 * 1024;
 
-/// What redrive may take for large orders, of the 192 MiB that a function has at least.
+/// The memory that redrive may use for large orders, of at least 192 MiB.
 const LARGE_KIB: u64 = 48 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_drains_to_its_last_event_and_in_the_same_memory_however_long_it_is() {
-    // The full check takes 100,000.
+async fn a_backlog_drains_in_constant_memory() {
+    // The full check runs with 100,000 events.
     let events = env::var("BACKLOG_EVENTS").map_or(400, |events| events.parse().expect("a number"));
     let report = drained(events, 0).await;
     assert!(
@@ -30,11 +30,11 @@ async fn a_backlog_drains_to_its_last_event_and_in_the_same_memory_however_long_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_of_large_orders_drains_in_the_memory_there_is() {
+async fn a_backlog_of_large_orders_drains_in_little_memory() {
     let report = drained(120, 240_000).await;
     assert!(
         report.peak <= LARGE_KIB,
-        "it is more than the orders in hand need:\n{report}"
+        "redrive uses more memory than the orders in progress need:\n{report}"
     );
 }
 
@@ -50,7 +50,7 @@ async fn drained(events: usize, larger_by: usize) -> Report {
         dynamodb: Duration::ZERO,
         sns: Duration::ZERO,
     };
-    let report = run(&stack, &orders, plan, |_| {}).await.expect("it comes to its end");
+    let report = run(&stack, &orders, plan, |_| {}).await.expect("the run completes");
     eprintln!("{report}");
     assert_eq!(
         (
@@ -64,7 +64,7 @@ async fn drained(events: usize, larger_by: usize) -> Report {
     );
     assert!(
         report.memory.iter().all(|memory| *memory > 0),
-        "it was looked at:\n{report}"
+        "the memory was not measured:\n{report}"
     );
     report
 }

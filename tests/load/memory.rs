@@ -1,4 +1,4 @@
-//! The functions hold the densest order that they accept in the least memory that the template lets them have.
+//! The functions process the densest order that they accept in the least memory that the template allows.
 
 use std::fs;
 
@@ -12,8 +12,8 @@ use tests::outbox::DENIED;
 use tests::{Stack, json_body, noise};
 use yaml_rust2::YamlLoader;
 
-/// As many items, and values in them, as a body may hold: `MOST_OBJECTS` and `MOST_VALUES` of `shared::payload`, but for what the
-/// fixture has beside its items. With a hundred more it is quarantined.
+/// The most items, and values in each, that a body may have: `MOST_OBJECTS` and `MOST_VALUES` of `shared::payload`, without those of
+/// the fixture itself. A delivery with a hundred more items is quarantined.
 const MOST_ITEMS: usize = 119_900;
 const VALUES_AN_ITEM: usize = 4;
 /// `MAX_BODY_BYTES`.
@@ -27,14 +27,14 @@ fn least_memory() -> u64 {
     u64::try_from(least.expect("a number") * 1024).expect("more than nothing")
 }
 
-/// The most memory that any process of a function ever had, in KiB.
+/// The peak memory of the processes of a function, in KiB.
 fn peak(stack: &Stack, function: &str) -> u64 {
     let pids = stack.environments().pids(function);
     let peaks = pids.into_iter().filter_map(|pid| Some(memory::of(pid)?.peak));
     peaks.max().expect("the function runs")
 }
 
-/// A Snipcart order with so many items, and text that does not compress for the rest of its bytes.
+/// An order of Snipcart with this many items, filled up with text that does not compress.
 fn dense(stack: &Stack, items: usize) -> Fixture {
     let mut fixture = stack.unsigned("snipcart", "order-completed");
     fixture.renew().expect("an order");
@@ -52,7 +52,7 @@ fn dense(stack: &Stack, items: usize) -> Fixture {
     fixture
 }
 
-// One provider is enough: items of all of them become the same event, and what is read of a body is not made of it.
+// One provider is enough: the items of every provider become the same event, and all bodies are read in the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_densest_order_fits_into_the_least_memory() {
     let stack = Stack::start().await;

@@ -1,6 +1,6 @@
-//! An authentic delivery of any bytes, and what has to hold for whatever comes of it.
+//! Authentic deliveries with any body, and the invariants of their classification.
 //!
-//! The fuzz targets take this file as their own, so it needs nothing of the local stack.
+//! The fuzz targets include this file, so it does not use the local stack.
 
 use std::collections::HashMap;
 
@@ -17,12 +17,12 @@ use shared::verification::{Verified, url_token};
 
 const TOKEN: &str = "a-token-for-these-tests";
 
-/// A delivery that counts as verified, whichever provider reads it: none looks at what a proof was found by.
+/// A verified delivery for any provider, since the classification does not depend on the kind of the proof.
 pub fn delivery(method: Method, query: &[(&str, &str)], body: Vec<u8>) -> Verified<Delivery> {
     delivery_with(method, query, &["event"], body)
 }
 
-/// The same, for a provider whose event is named by these parameters of the query.
+/// A verified delivery for a provider whose event is named by these query parameters.
 pub fn delivery_with(
     method: Method,
     query: &[(&str, &str)],
@@ -52,18 +52,18 @@ pub fn delivery_with(
     Verified::new(delivery, proof)
 }
 
-/// What has to hold of what a delivery with this body is understood to be.
+/// Checks the invariants of the classification of a delivery with this body.
 ///
 /// # Errors
-/// What does not, in words.
+/// Describes the invariant that does not hold.
 pub fn check(body: &[u8], classified: &Classified) -> Result<(), String> {
     if EventId::parse(classified.id.as_str()).is_none() {
         return Err(format!("the event id is {}", classified.id));
     }
     match &classified.classification {
         Classification::Order(event) => check_event(body, event),
-        Classification::Quarantined(Reason::Conflict) => Err("a conflict is for the store to find".to_owned()),
-        Classification::Quarantined(Reason::MappingFailed) => Err("our code panicked".to_owned()),
+        Classification::Quarantined(Reason::Conflict) => Err("only the store can find a conflict".to_owned()),
+        Classification::Quarantined(Reason::MappingFailed) => Err("the mapping panicked".to_owned()),
         Classification::Quarantined(_) | Classification::Unsupported => Ok(()),
     }
 }
@@ -75,36 +75,38 @@ fn check_event(body: &[u8], event: &OrderEvent) -> Result<(), String> {
     }
     let read: OrderEvent = serde_json::from_str(&json).map_err(|error| format!("the event cannot be read: {error}"))?;
     if read != *event {
-        return Err("the event is read as another one".to_owned());
+        return Err("the event changes when it is read".to_owned());
     }
     if event.subject != event.data.order.id {
-        return Err("the subject is not the order".to_owned());
+        return Err("the subject is not the id of the order".to_owned());
     }
     if !event.data.assumed.is_empty() {
         let value: Value = serde_json::from_str(&json).map_err(|error| format!("the event cannot be read: {error}"))?;
         let absent = |pointer: &&String| value.pointer(pointer).is_none_or(Value::is_null);
         if let Some(pointer) = event.data.assumed.iter().find(absent) {
-            return Err(format!("{pointer} is assumed and not there"));
+            return Err(format!("the assumed value {pointer} is not in the event"));
         }
     }
-    // A body with half a surrogate pair is read mended, which this does not do.
+    // The function replaces unpaired surrogates, and `serde_json` does not read such a body.
     if !event.data.warnings.is_empty()
         && let Ok(payload) = serde_json::from_slice::<Value>(body)
     {
         let unmapped = event.data.unmapped.as_ref();
-        let unmapped = unmapped.ok_or("a whole event has its unmapped fields")?.fields();
-        let unmapped = Value::from(unmapped.map_err(|error| format!("what is unmapped cannot be read: {error}"))?);
+        let unmapped = unmapped.ok_or("a stored event has no unmapped fields")?.fields();
+        let unmapped = Value::from(unmapped.map_err(|error| format!("the unmapped fields cannot be read: {error}"))?);
         for pointer in &event.data.warnings {
             let odd = payload.pointer(pointer);
-            let odd = odd.ok_or_else(|| format!("{pointer} is warned of and not in the payload"))?;
+            let odd = odd.ok_or_else(|| format!("the warning {pointer} is not in the payload"))?;
             if unmapped.pointer(pointer) != Some(odd) {
-                return Err(format!("{pointer} is warned of and not kept as it came"));
+                return Err(format!(
+                    "the value of the warning {pointer} is not unchanged in unmapped"
+                ));
             }
         }
     }
     if event.data.omitted.is_empty() {
         Ok(())
     } else {
-        Err("a stored event is whole".to_owned())
+        Err("a stored event omits values".to_owned())
     }
 }

@@ -1,5 +1,7 @@
-//! A real browser: Chromium, asked over W3C's `WebDriver`. Its own libraries would change how the functions' JSON is compiled
-//! (`serde_json/preserve_order`) or bring another licence, and what is needed of the protocol is a few JSON calls.
+//! A real browser: Chromium, controlled by the `WebDriver` protocol of the W3C.
+//!
+//! The tests need only a few calls of the protocol. The libraries for it enable `serde_json/preserve_order`, which would change the
+//! JSON of the functions, or have another licence.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,16 +18,16 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A browser at work fills a processor.
+/// The number of browsers at a time, each of which keeps a processor busy.
 static ROOM: Semaphore = Semaphore::const_new(2);
 
-/// How long is waited for a condition.
+/// How long to wait for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The name of another site that leads to this machine.
+/// The host name of another site that resolves to this machine.
 pub const REBOUND: &str = "rebound.example";
 
-/// A browser with one page. Dropping it ends it.
+/// A browser with one page. Dropping the value ends the browser.
 pub struct Browser {
     driver: Child,
     client: Client,
@@ -35,9 +37,9 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one; `None`, and a word about it, where there is none to start.
+    /// Starts a browser; `None`, with a message, if none is installed.
     pub async fn start() -> Option<Self> {
-        let room = ROOM.acquire().await.expect("it is never closed");
+        let room = ROOM.acquire().await.expect("the semaphore is never closed");
         let driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -49,9 +51,13 @@ impl Browser {
             eprintln!("skipped: there is no chromedriver (on Debian: apt-get install chromium chromium-driver)");
             return None;
         };
-        let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
+        let mut lines = BufReader::new(driver.stdout.take().expect("the output")).lines();
         let port = loop {
-            let line = lines.next_line().await.expect("a line").expect("it says its port");
+            let line = lines
+                .next_line()
+                .await
+                .expect("a line")
+                .expect("the line with the port");
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 break port.trim_end_matches('.').to_owned();
             }
@@ -66,7 +72,7 @@ impl Browser {
             _room: room,
         };
         let options = json!({
-            // Without a sandbox, since this may run as root; all that it is shown is this machine's own.
+            // Without a sandbox, since the tests may run as root. The browser only opens pages of this machine.
             "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,800",
                 "--no-first-run", "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
                 format!("--host-resolver-rules=MAP {REBOUND} 127.0.0.1")],
@@ -109,12 +115,12 @@ impl Browser {
         self.command("/url", json!({ "url": url })).await;
     }
 
-    /// Runs a function's body in the page, and gives what it returns.
+    /// Runs the body of a function in the page and returns its result.
     pub async fn run(&self, script: &str) -> Value {
         self.run_with(script, json!([])).await
     }
 
-    /// The same, with `arguments`.
+    /// Runs the body of a function with `arguments` in the page and returns its result.
     pub async fn run_with(&self, script: &str, arguments: Value) -> Value {
         self.command("/execute/sync", json!({"script": script, "args": arguments}))
             .await
@@ -138,20 +144,20 @@ impl Browser {
                     let page = self
                         .text("location.href + '\\n' + document.body.innerText.slice(0, 3000)")
                         .await;
-                    panic!("{caller}: it never comes to be that {expression}, on {page}");
+                    panic!("{caller}: timeout while waiting for {expression} on {page}");
                 }
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
         }
     }
 
-    /// Clicks, as a person does, on what a CSS selector finds first.
+    /// Clicks on the first element that matches a CSS selector.
     pub async fn click(&self, selector: &str) {
         let element = self.find(selector).await;
         self.command(&format!("/element/{element}/click"), json!({})).await;
     }
 
-    /// Writes into what a CSS selector finds first.
+    /// Types into the first element that matches a CSS selector.
     pub async fn write(&self, selector: &str, text: &str) {
         let element = self.find(selector).await;
         self.command(&format!("/element/{element}/value"), json!({ "text": text }))
@@ -176,7 +182,7 @@ impl Browser {
         self.command("/actions", body).await;
     }
 
-    /// What the page has written to the console since this was asked last, the browser's own remarks included.
+    /// The messages on the console since the last call, including those of the browser itself.
     pub async fn console(&self) -> Vec<String> {
         let log = self.command("/se/log", json!({"type": "browser"})).await;
         let lines = log.as_array().into_iter().flatten();
@@ -185,7 +191,7 @@ impl Browser {
             .collect()
     }
 
-    /// Makes the page so large, in CSS pixels, and what a browser there prefers.
+    /// Sets the size of the page in CSS pixels, and the preferred colour scheme.
     pub async fn look(&self, width: u32, height: u32, colours: &str) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
@@ -198,7 +204,7 @@ impl Browser {
             .await
     }
 
-    /// What the page looks like, as a PNG.
+    /// A screenshot of the page as a PNG.
     pub async fn screenshot(&self) -> Vec<u8> {
         let path = format!("/session/{}/screenshot", self.session);
         let image = self.ask(Method::GET, &path, &Value::Null).await;
@@ -207,7 +213,7 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// The driver ends its browser with the session: killed at once, it would leave it behind.
+    /// Deletes the session, which ends the browser. A killed driver would leave the browser running.
     fn drop(&mut self) {
         let ended = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect(self.url.trim_start_matches("http://"))?;
@@ -217,7 +223,7 @@ impl Drop for Browser {
                 "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
                 self.session
             )?;
-            // It answers when the browser has ended, and may keep the connection.
+            // The driver answers when the browser has ended, and may keep the connection open.
             stream.read(&mut [0; 512]).map(|_| ())
         };
         if let Err(error) = ended() {

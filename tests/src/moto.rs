@@ -1,9 +1,9 @@
-//! moto: AWS as others understand it, for a second opinion.
+//! moto, an independent emulation of AWS.
 //!
-//! Known gaps of moto 5.2, where its word does not count:
-//! - `ClientRequestToken` is ignored: a repeated transaction is carried out again, and not recognized.
-//! - SNS counts no attributes towards 256 KiB, and takes a batch that is larger as a whole.
-//! - SQS takes the characters that AWS' refuses.
+//! Known differences of moto 5.2 from AWS:
+//! - `ClientRequestToken` is ignored: a repeated transaction is executed again.
+//! - SNS does not count attributes towards 256 KiB, and accepts a larger batch.
+//! - SQS accepts characters that AWS refuses.
 //! - An index never lags behind its table, and no read is stale.
 //! - Nothing is ever throttled, no permission is checked, nothing is encrypted.
 //! - TTL never removes anything.
@@ -15,14 +15,14 @@ use local::ACCOUNT;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// A running moto, with nothing in it. Dropping it ends it.
+/// A running moto without any resources. Dropping the value ends the process.
 pub struct Moto {
     address: String,
     _process: Child,
 }
 
 impl Moto {
-    /// Starts the `moto_server` that the variable `MOTO_SERVER` names, on any free port; `None` without that variable.
+    /// Starts the `moto_server` in the variable `MOTO_SERVER` on a free port; `None` if the variable is not set.
     pub async fn start() -> Option<Self> {
         let server = env::var_os("MOTO_SERVER")?;
         let mut process = Command::new(server)
@@ -33,7 +33,7 @@ impl Moto {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("MOTO_SERVER is moto's server");
+            .expect("MOTO_SERVER is the path of moto_server");
         let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
         let mut said = Vec::new();
         let address = loop {
@@ -46,7 +46,7 @@ impl Moto {
             }
             said.push(line);
         };
-        // A full pipe would stop it.
+        // A full pipe would block moto.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Some(Self {
             address,
@@ -54,7 +54,7 @@ impl Moto {
         })
     }
 
-    /// Its host and port.
+    /// The host and port of the server.
     pub fn address(&self) -> &str {
         &self.address
     }

@@ -1,5 +1,5 @@
-//! Secrets Manager in front of the functions: it counts who asks when, and can be down or refuse. Behind it is moto where `MOTO_SERVER` is
-//! set, else a memory that speaks the one operation that the functions use.
+//! A Secrets Manager that records the calls of the functions and can be down or refuse calls. Its backend is moto if `MOTO_SERVER`
+//! is set, otherwise an implementation of the one operation that the functions use.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::moto::Moto;
 
-/// Secrets Manager with one secret, or none yet.
+/// A Secrets Manager with at most one secret.
 pub struct SecretsManager {
     server: Server,
     state: Arc<State>,
@@ -28,7 +28,7 @@ struct State {
 }
 
 enum Backend {
-    // Boxed: both are large beside the other.
+    // Boxed, since the other variant is small.
     Moto {
         client: Box<Client>,
         url: String,
@@ -38,7 +38,7 @@ enum Backend {
 }
 
 impl SecretsManager {
-    /// Starts it.
+    /// Starts a Secrets Manager without a secret.
     pub async fn start() -> Self {
         let backend = match Moto::start().await {
             Some(moto) => {
@@ -66,12 +66,12 @@ impl SecretsManager {
         Self { server, state }
     }
 
-    /// Where it is.
+    /// The URL of the server.
     pub fn url(&self) -> String {
         self.server.url()
     }
 
-    /// Makes all functions of a stack take their secret from here.
+    /// Makes all functions of a stack read their secret from this server.
     pub fn configure(&self, config: &mut Config, arn: &str) {
         config.variables.insert("SECRETS".to_owned(), arn.to_owned());
         let url = self.server.url();
@@ -95,7 +95,7 @@ impl SecretsManager {
         }
     }
 
-    /// Stores another value.
+    /// Replaces the value of the secret.
     pub async fn put(&self, value: &str) {
         match &self.state.backend {
             Backend::Moto { .. } => {
@@ -110,17 +110,17 @@ impl SecretsManager {
         }
     }
 
-    /// Takes it down, or up again.
+    /// Makes the service unavailable, or available again.
     pub fn set_down(&self, is_down: bool) {
         self.refuse(is_down.then_some((StatusCode::SERVICE_UNAVAILABLE, "InternalServiceError")));
     }
 
-    /// Answers every call with this status and error, or as ever again.
+    /// Answers every call with this status and error, or normally.
     pub fn refuse(&self, with: Option<(StatusCode, &'static str)>) {
         *lock(&self.state.refusal) = with;
     }
 
-    /// When each execution environment has asked, in order.
+    /// The times of the calls of each execution environment, in order.
     pub fn calls(&self) -> BTreeMap<String, Vec<Instant>> {
         let mut calls = BTreeMap::<_, Vec<_>>::new();
         for (caller, time) in lock(&self.state.calls).iter() {
@@ -129,7 +129,7 @@ impl SecretsManager {
         calls
     }
 
-    /// What the operator does, whom nobody counts.
+    /// Makes a call as the operator, which is not recorded.
     async fn operate(&self, operation: &str, of: Value) -> Value {
         let request = Request::post("/").header("x-amz-target", format!("secretsmanager.{operation}"));
         let request = request.body(Bytes::from(of.to_string())).expect("a request");
@@ -160,7 +160,7 @@ impl Backend {
         let target = request.headers()["x-amz-target"].clone();
         match self {
             Self::Moto { client, url, .. } => {
-                // moto finds the service by what a signature would name.
+                // moto finds the service by the scope in the signature.
                 let scope = format!("Credential=local/20260101/{REGION}/secretsmanager/aws4_request");
                 let request = Request::post(format!("{url}/"))
                     .header("x-amz-target", target)
