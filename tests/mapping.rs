@@ -33,7 +33,7 @@ const NAME: [&str; 2] = ["type", "provider_event"];
 const INVENTED: [&str; 2] = ["new-fields", "odd"];
 
 const BEGIN: &str =
-    "<!-- EventItems by `UPDATE_GOLDEN=1 cargo test -p tests --test mapping`, but for the last column. -->\n";
+    "<!-- Written by `UPDATE_GOLDEN=1 cargo test -p tests --test mapping`, but for the last column. -->\n";
 const END: &str = "<!-- The end of what is written. -->\n";
 
 macro_rules! for_each_provider {
