@@ -94,8 +94,8 @@ impl Provider for AboutYou {
         let key = match (root.id("id"), event) {
             // `id` is null in some versions of the webhook.
             (None, _) => IdempotencyKey::Body,
-            // Earlier versions of this function used the id alone. New orders keep that key, so that a repeat after an upgrade
-            // does not create the order a second time.
+            // Earlier versions of this function used the id alone. New orders keep that key, so that a repeat after
+            // an upgrade does not create the order a second time.
             (Some(id), Event::OrderCreated) => IdempotencyKey::of([id]),
             // Whether two events can have the same id is not documented.
             (Some(id), _) => IdempotencyKey::of([word, id]),

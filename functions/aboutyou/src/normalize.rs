@@ -152,7 +152,8 @@ fn address(message: &Fields<'_>, of: &str, assumed: &mut Assumed) -> Option<Addr
     })
 }
 
-/// Reads a list of items. In an event about items, an item may be a bare key instead of an object, which is not documented.
+/// Reads a list of items. In an event about items, an item may be a bare key instead of an object, which is not
+/// documented.
 fn items(message: &Fields<'_>, name: &str, currency: Option<Currency>, assumed: &mut Assumed) -> Option<Vec<Item>> {
     let mut index = 0_usize;
     message.list(name, |element| {
@@ -208,8 +209,8 @@ fn custom_data<T>(fields: &Fields<'_>, field: impl Fn(Option<String>, Option<Str
     scalars.map(|(name, value)| field(Some(name), Some(value))).collect()
 }
 
-/// Returns the parcels of the items. Items with the same tracking numbers share a parcel. `common` holds the numbers of the
-/// items that have none of their own.
+/// Returns the parcels of the items. Items with the same tracking numbers share a parcel. `common` holds the numbers
+/// of the items that have none of their own.
 fn parcels(items: Option<&[Item]>, common: &Fulfillment) -> Option<Vec<Fulfillment>> {
     let mut parcels: Vec<Fulfillment> = Vec::new();
     let mut known = HashMap::new();

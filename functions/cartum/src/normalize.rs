@@ -90,7 +90,8 @@ fn order(event: Event, root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut As
 
 /// Reads the shop's own discount, the coupon's, and the one that a manager gave.
 ///
-/// An amount of 0 means that the discount was not given, and a negative number is not an amount. Both stay in `unmapped`.
+/// An amount of 0 means that the discount was not given, and a negative number is not an amount. Both stay in
+/// `unmapped`.
 fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> {
     let saved = |name: &str| root.look(name, Value::as_amount);
     let is_some = |amount: Option<Amount>| amount.is_some_and(|amount| amount > Amount::ZERO);

@@ -1,7 +1,8 @@
 //! Deeple's order hook, which has one event: the order changed.
 //!
-//! A delivery is signed as a call of Deeple's API is: HMAC-SHA256 over `METHOD\r\nTIMESTAMP\r\nbody`. Whether a repeat gets
-//! a new signature is not documented, so timestamps are accepted for a day: a replayed delivery is only a duplicate.
+//! A delivery is signed as a call of Deeple's API is: HMAC-SHA256 over `METHOD\r\nTIMESTAMP\r\nbody`. Whether a
+//! repeat gets a new signature is not documented, so timestamps are accepted for a day: a replayed delivery is only a
+//! duplicate.
 
 mod normalize;
 mod payload;

@@ -142,8 +142,8 @@ impl<'p> Likely<'_, 'p> {
     }
 }
 
-/// Reads a time. The format is not documented, so three are read: a time with its offset from UTC, milliseconds since 1970
-/// as in Deeple's signatures, and a local time, which is taken as Thailand's.
+/// Reads a time. The format is not documented, so three are read: a time with its offset from UTC, milliseconds since
+/// 1970 as in Deeple's signatures, and a local time, which is taken as Thailand's.
 fn time(root: &Fields<'_>, name: &str, pointer: &str, assumed: &mut Assumed) -> Option<Timestamp> {
     let (time, is_stated) = root.read(name, |value| {
         let stated = value.as_str().and_then(|text| text.parse().ok());
@@ -156,7 +156,8 @@ fn time(root: &Fields<'_>, name: &str, pointer: &str, assumed: &mut Assumed) -> 
     assumed.note(pointer, Some(time))
 }
 
-/// Reads a number or a text of 13 digits. Since 2001, a time in milliseconds has 13 digits, and one in seconds has fewer.
+/// Reads a number or a text of 13 digits. Since 2001, a time in milliseconds has 13 digits, and one in seconds has
+/// fewer.
 fn epoch_milliseconds(value: Value<'_>) -> Option<Timestamp> {
     let digits = value.as_text()?;
     let is_plausible = digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_digit());

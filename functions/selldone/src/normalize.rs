@@ -138,9 +138,9 @@ struct Taxes {
 
 /// Returns `total` or `total_net`, whichever `price` is.
 ///
-/// The customer pays `price`, plus `tax` unless `price` includes it, plus `tax_shipping`. So `price` is the total only
-/// if nothing is added to it. If taxes are added, `price` is the net total. A missing `tax_included` counts as false, as
-/// in Selldone's own back office.
+/// The customer pays `price`, plus `tax` unless `price` includes it, plus `tax_shipping`. So `price` is the total
+/// only if nothing is added to it. If taxes are added, `price` is the net total. A missing `tax_included` counts as
+/// false, as in Selldone's own back office.
 ///
 /// `price` is neither of the two if tax on shipping is added to a price that includes the other taxes, or if
 /// `tax_included` cannot be read.
@@ -228,7 +228,8 @@ fn customer(root: &Fields<'_>, basket: &Fields<'_>) -> Option<Customer> {
     })
 }
 
-/// Reads an address. Its fields are those of Selldone's public data models: the documentation of the webhook shows none.
+/// Reads an address. Its fields are those of Selldone's public data models: the documentation of the webhook shows
+/// none.
 fn address(name: &str, basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Address> {
     let fields = basket.object(name);
     let place = if name == "billing" {
@@ -279,8 +280,8 @@ fn items(basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Item>> {
 /// Reads an amount of an item.
 type ReadPrice = fn(&Fields<'_>, &str) -> Option<Amount>;
 
-/// Whether the amounts of an item are in another currency than the order's, which is the currency of every amount in the
-/// event. Such a currency is warned of.
+/// Whether the amounts of an item are in another currency than the order's, which is the currency of every amount in
+/// the event. Such a currency is warned of.
 fn is_foreign(item: &Fields<'_>, currency: Option<&str>) -> bool {
     let Some(currency) = currency else {
         return false;
@@ -304,8 +305,8 @@ fn item(
     assumed: &mut Assumed,
 ) -> Item {
     let pointer = |field: &str| format!("/data/order/items/{index}/{field}");
-    // The documented sample has no `count`; the public data models have one. 1 is assumed only if `count` is absent, not
-    // if it cannot be read.
+    // The documented sample has no `count`; the public data models have one. 1 is assumed only if `count` is absent,
+    // not if it cannot be read.
     let count = fields.quantity("count");
     let assume_one = (!fields.has("count")).then_some(Quantity::ONE);
     let (product, variant, tax) = (fields.object("product"), fields.object("variant"), fields.object("tax"));
