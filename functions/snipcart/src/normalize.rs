@@ -62,6 +62,7 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
     let payment_word = word(Event::PaymentStatusChanged, "paymentStatus");
     // The order of a renewal has its shipping in `shippingInformation`.
     let shipping_information = content.object("shippingInformation");
+    let completed_at = content.time("completionDate");
     Order {
         number: content.id("invoiceNumber").or_else(|| id.clone()),
         id,
@@ -117,9 +118,14 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         custom_fields: content
             .objects("customFields")
             .map(|fields| fields.iter().map(custom_field).collect()),
-        placed_at: content.time("creationDate"),
+        // `creationDate` is when the cart was opened, `completionDate` when the customer checked out.
+        placed_at: if content.has("completionDate") {
+            completed_at
+        } else {
+            content.time("creationDate")
+        },
         updated_at: content.time("modificationDate"),
-        completed_at: content.time("completionDate"),
+        completed_at,
         ..Order::default()
     }
 }

@@ -38,6 +38,10 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "/content/cardType",
         "A brand without the last digits of a card is a default: the order was not paid by card.",
     ),
+    (
+        "/content/creationDate",
+        "The time at which the cart was opened is read only if there is no time of the checkout.",
+    ),
     ("/content/customFields/*/displayValue", LABEL),
     ("/content/customFields/*/operation", COST),
     ("/content/customFields/*/options", CHOICES),
