@@ -309,7 +309,13 @@ fn item(
     // not if it cannot be read.
     let count = fields.quantity("count");
     let assume_one = (!fields.has("count")).then_some(Quantity::ONE);
+    let quantity = count.or_else(|| assumed.note(pointer("quantity"), assume_one));
     let (product, variant, tax) = (fields.object("product"), fields.object("variant"), fields.object("tax"));
+    let unit_price = assumed.note(pointer("unit_price"), price(fields, "price"));
+    let is_net = unit_price.is_some() && tax.look("included", Value::as_flag) == Some(false);
+    if is_net {
+        tax.take("included");
+    }
     Item {
         id: fields.id("id"),
         product_id: fields.id("product_id"),
@@ -322,8 +328,9 @@ fn item(
             options(fields, "message"),
         ]
         .concat(),
-        quantity: count.or_else(|| assumed.note(pointer("quantity"), assume_one)),
-        unit_price: assumed.note(pointer("unit_price"), price(fields, "price")),
+        quantity,
+        unit_price,
+        unit_price_net: assumed.note(pointer("unit_price_net"), unit_price.filter(|_| is_net)),
         // Whether `dis` is the discount on one piece or on the line is not documented.
         discount: assumed.note(pointer("discount"), price(fields, "dis")),
         tax: price(&tax, "amount"),

@@ -131,7 +131,7 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     ),
     (
         "/basket/items/*/tax/included",
-        "Whether the prices include the tax is read from the order.",
+        "True means that the price includes the tax; the net price of one piece is then not stated.",
     ),
     (
         "/basket/items/*/tax/shipping",
