@@ -94,8 +94,8 @@ fn order(event: Event, root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut As
 /// `unmapped`.
 fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> {
     let saved = |name: &str| root.look(name, Value::as_amount);
-    let is_some = |amount: Option<Amount>| amount.is_some_and(|amount| amount > Amount::ZERO);
-    let is_none = |amount: Option<Amount>| amount == Some(Amount::ZERO);
+    let is_given = |amount: Option<Amount>| amount.is_some_and(|amount| amount > Amount::ZERO);
+    let is_zero = |amount: Option<Amount>| amount == Some(Amount::ZERO);
     let (own, coupon, manager) = (
         saved("discount_value"),
         saved("coupon_discount_value"),
@@ -103,14 +103,14 @@ fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> 
     );
     let code = root.text("coupon_code");
     let mut discounts = Vec::new();
-    if is_some(own) {
+    if is_given(own) {
         discounts.push(Discount {
             rate: rate(root, "discount_percent"),
             amount: root.price("discount_value"),
             ..Discount::default()
         });
     }
-    if code.is_some() || is_some(coupon) {
+    if code.is_some() || is_given(coupon) {
         discounts.push(Discount {
             code,
             kind: Some("coupon".to_owned()),
@@ -120,7 +120,7 @@ fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> 
         });
     }
     // This field is known from the orders API only; it has not been seen in a delivery.
-    if is_some(manager) {
+    if is_given(manager) {
         let pointer = |field: &str| format!("/data/order/discounts/{}/{field}", discounts.len());
         let (name, amount) = (pointer("name"), pointer("amount"));
         discounts.push(Discount {
@@ -136,8 +136,8 @@ fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> 
         let sum = saved("total_sum");
         sum.is_some() && sum == saved("total_default")
     };
-    let is_without_manager = is_none(manager) || !root.has("manager_discount");
-    let is_known = is_none(own) && is_none(coupon) && is_without_manager && sums_agree();
+    let is_without_manager = is_zero(manager) || !root.has("manager_discount");
+    let is_known = is_zero(own) && is_zero(coupon) && is_without_manager && sums_agree();
     (is_known || !discounts.is_empty()).then_some(discounts)
 }
 
