@@ -264,9 +264,13 @@ impl<'p> Fields<'p> {
         self.read(name, |value| value.as_amount()?.fraction_as_percent())
     }
 
-    /// A quantity.
+    /// A quantity, which is never below zero. No provider documents a meaning for a negative one, so it reads as a field of
+    /// another type does.
     pub fn quantity(&self, name: &str) -> Option<Quantity> {
-        self.read(name, |value| value.as_amount().map(Quantity::from))
+        self.read(name, |value| {
+            let amount = value.as_amount().filter(|amount| *amount >= Amount::ZERO);
+            amount.map(Quantity::from)
+        })
     }
 
     /// A currency code, in any case.

@@ -12,7 +12,7 @@ use crate::{send_order, stack};
 /// The page of the order.
 const ORDER: &str = "/order?provider=selldone&shop=main&id=1001";
 
-/// `UPDATE_SCREENSHOTS=1 cargo test -p tests --test browser screenshots` updates the screenshots of the README.
+/// `UPDATE_SCREENSHOTS=1 cargo test --workspace --test browser screenshots` updates the screenshots of the README.
 #[tokio::test]
 async fn screenshots() {
     let Some(browser) = Browser::start().await else { return };

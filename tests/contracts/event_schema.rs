@@ -1,14 +1,14 @@
 //! The JSON Schema of the event is generated from the Rust types, describes every field, accepts every golden event, and only adds
 //! to the released schema.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p tests --test contracts event_schema` writes the schema. For a release, copy it: `cp
+//! `UPDATE_GOLDEN=1 cargo test --workspace --test contracts event_schema` writes the schema. For a release, copy it: `cp
 //! shared/schema/order-event.v1.schema.json shared/schema/released/`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use cloudevents::AttributesReader as _;
-use local::binaries::workspace;
+use local::project::build::workspace;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use shared::event::OrderEvent;

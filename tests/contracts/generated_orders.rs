@@ -8,7 +8,7 @@ use std::fs;
 
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
-use local::binaries::workspace;
+use local::project::build::workspace;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree as _;

@@ -1,7 +1,7 @@
-//! ABOUT YOU Seller Center's order webhooks.
+//! The order webhooks of the ABOUT YOU Seller Center.
 //!
-//! Which signature comes with a delivery is not documented, so the URL carries a token; an HMAC over the raw body can be
-//! demanded in addition. The envelope's `timestamp` is no proof of freshness: repeats come for 48 hours.
+//! How a delivery is signed is not documented, so a token in the URL authenticates it. An HMAC of the raw body can be
+//! required in addition. The `timestamp` of the envelope is not checked for freshness: repeats arrive for 48 hours.
 
 mod normalize;
 mod payload;
@@ -22,19 +22,19 @@ use tokio::time::Instant;
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
 
-/// ABOUT YOU Seller Center.
+/// The provider ABOUT YOU.
 pub struct AboutYou;
 
-/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
+/// The secrets of one shop. An unknown field is an error: it may be a misspelt check that would silently stay off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::struct_field_names, reason = "the fields are named as in the secret")]
 pub struct Secrets {
     tokens: Live<Token>,
-    /// Where given, every delivery must be signed with one of these too.
+    /// If present, every delivery must also be signed with one of these.
     #[serde(default)]
     client_secrets: OptIn<SigningKey>,
-    /// The header with the signature.
+    /// The name of the header that holds the signature.
     #[serde(default = "default_signature_header")]
     signature_header: HeaderName,
 }
@@ -66,7 +66,7 @@ impl Provider for AboutYou {
             return Ok(proof);
         };
         let signature = delivery.header(secrets.signature_header.as_str());
-        // The token was right, so this is no stranger's request.
+        // The token is right, so the sender is no stranger: the operator should hear of it.
         let signature = signature.ok_or(Refusal::wrong_credentials("the signature is missing"))?;
         let signature = signature.strip_prefix("sha256=").unwrap_or(signature);
         let signature = Signature::from_hex_or_base64(signature)?;
@@ -78,26 +78,26 @@ impl Provider for AboutYou {
         let word = root
             .text("event")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoDiscriminator))?;
-        if payload::is_no_order_event(&word) {
+        if payload::is_unsupported(&word) {
             return Err(NoOrderEvent::Unsupported);
         }
         let event = Event::from_word(&word).ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
         let message = root.object("message");
-        // The events of items name no order.
-        let names_its_subject = match event {
-            Event::OrderCreated | Event::OrderUpdated => message.id("order_number").is_some(),
-            Event::ItemsShipped | Event::ItemsCancelled | Event::ItemsReturned => message.exist(),
+        let is_complete = if event.is_about_items() {
+            message.exist()
+        } else {
+            message.id("order_number").is_some()
         };
-        if !names_its_subject {
+        if !is_complete {
             return Err(NoOrderEvent::Quarantined(Reason::NoOrderId));
         }
         let key = match (root.id("id"), event) {
-            // Other versions of the webhook have no `id`.
+            // `id` is null in some versions of the webhook.
             (None, _) => IdempotencyKey::Body,
-            // Versions before this one took the id alone for the identity. It stays so for new orders: a repeat that comes after an
-            // upgrade is then no second order.
+            // Earlier versions of this function used the id alone. New orders keep that key, so that a repeat after
+            // an upgrade does not create the order a second time.
             (Some(id), Event::OrderCreated) => IdempotencyKey::of([id]),
-            // Whether two events may have the same id is not documented.
+            // Whether two events can have the same id is not documented.
             (Some(id), _) => IdempotencyKey::of([word, id]),
         };
         Ok(Identified { event, key })

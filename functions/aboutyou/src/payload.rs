@@ -1,37 +1,38 @@
-//! ABOUT YOU's words, and ours for them.
+//! The words of ABOUT YOU's payload, and what they mean in the event.
 
 use shared::event::{EventType, Status};
 
-/// The events that report orders.
+/// What happened to an order or to some of its items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// `order.created`
+    /// `order.created`: the order was placed.
     OrderCreated,
-    /// `order.updated`
+    /// `order.updated`: the status of the order changed.
     OrderUpdated,
-    /// `order_items.shipped`
+    /// `order_items.shipped`: items of an order were shipped.
     ItemsShipped,
-    /// `order_items.cancelled`
+    /// `order_items.cancelled`: items of an order were cancelled.
     ItemsCancelled,
-    /// `order_items.returned`
+    /// `order_items.returned`: items of an order were returned.
     ItemsReturned,
 }
 
 impl Event {
+    const ALL: [Self; 5] = [
+        Self::OrderCreated,
+        Self::OrderUpdated,
+        Self::ItemsShipped,
+        Self::ItemsCancelled,
+        Self::ItemsReturned,
+    ];
+
     /// The event that `word` names.
-    pub fn from_word(word: &str) -> Option<Self> {
-        let all = [
-            Self::OrderCreated,
-            Self::OrderUpdated,
-            Self::ItemsShipped,
-            Self::ItemsCancelled,
-            Self::ItemsReturned,
-        ];
-        all.into_iter().find(|event| event.as_str() == word)
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == word)
     }
 
-    /// ABOUT YOU's word.
-    pub fn as_str(self) -> &'static str {
+    /// ABOUT YOU's word for the event.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::OrderCreated => "order.created",
             Self::OrderUpdated => "order.updated",
@@ -41,7 +42,7 @@ impl Event {
         }
     }
 
-    /// Our word; for an update the order's status tells what it was.
+    /// The type of the event. The type of an update follows from the status of the order.
     pub(crate) fn event_type(self, status_word: Option<&str>) -> EventType {
         match self {
             Self::OrderCreated => EventType::Created,
@@ -51,14 +52,19 @@ impl Event {
             Self::ItemsReturned => EventType::ItemsReturned,
         }
     }
+
+    /// Whether the event lists items without their order.
+    pub(crate) fn is_about_items(self) -> bool {
+        matches!(self, Self::ItemsShipped | Self::ItemsCancelled | Self::ItemsReturned)
+    }
 }
 
-/// Whether `word` names an event of the same webhooks that reports no order.
-pub(crate) fn is_no_order_event(word: &str) -> bool {
+/// Whether `word` is a known event that is not about an order.
+pub(crate) fn is_unsupported(word: &str) -> bool {
     word == "stock.updated" || word.starts_with("product_master.")
 }
 
-/// Our word for the status of an order or an item, and the type of an update of the order to it.
+/// The status of an order or an item that `word` means, and the type of an update of an order to it.
 pub(crate) fn status(word: &str) -> (Status, EventType) {
     match word {
         "open" => (Status::Pending, EventType::Updated),

@@ -1,54 +1,44 @@
 //! The fields of ABOUT YOU's payload that have no place in the event.
 
-/// JSON pointers to the fields that stay in `unmapped`, each with the reason. `*` in a pointer stands for any one name or
-/// index, `**` at its end for all that is below.
+/// JSON pointers to the fields that stay in `unmapped`, each with the reason.
 ///
-/// The functions refer to the pointers at most: the reasons are for people and tests, and are not linked.
+/// In a pointer, `*` matches any one name or index, and `**` at its end matches everything below. The functions use
+/// only the pointers; the reasons are for readers and tests.
 pub const UNMAPPED: &[(&str, &str)] = &[
-    ("/id", "the delivery's key, of which the event's `id` is made"),
     (
-        "/message/cost_with_tax",
-        "an amount without a currency: how many decimal places it has is not known",
+        "/id",
+        "The key of the delivery, from which the id of the event is made.",
     ),
+    ("/message/cost_with_tax", NO_CURRENCY),
+    ("/message/cost_without_tax", NO_CURRENCY),
     (
-        "/message/cost_without_tax",
-        "an amount without a currency: how many decimal places it has is not known",
+        "/message/custom_data/**",
+        "A list or an object of the seller's own data.",
     ),
-    ("/message/custom_data/**", "a list or an object of the seller's own"),
     (
         "/message/fulfillment_type",
-        "who ships, in words that are not documented",
+        "Who ships the order, in words that are not documented.",
     ),
-    (
-        "/message/items/*/price_with_tax",
-        "an amount without a currency: the events of items name none",
-    ),
-    (
-        "/message/items/*/price_without_tax",
-        "an amount without a currency: the events of items name none",
-    ),
+    ("/message/items/*/price_with_tax", NO_CURRENCY),
+    ("/message/items/*/price_without_tax", NO_CURRENCY),
     (
         "/message/order_items/*/custom_data/**",
-        "a list or an object of the seller's own",
+        "A list or an object of the seller's own data.",
     ),
-    (
-        "/message/order_items/*/price_with_tax",
-        "an amount without a currency: how many decimal places it has is not known",
-    ),
-    (
-        "/message/order_items/*/price_without_tax",
-        "an amount without a currency: how many decimal places it has is not known",
-    ),
+    ("/message/order_items/*/price_with_tax", NO_CURRENCY),
+    ("/message/order_items/*/price_without_tax", NO_CURRENCY),
     (
         "/message/order_items/*/status",
-        "a word without a mapping; an item has no place for it beside `unknown`",
+        "A word without a mapping: the item is `unknown`, and has no field for the provider's word.",
     ),
     (
         "/message/return_tracking_key",
-        "a return number beside those that each of the items has",
+        "A common return number although each item has its own.",
     ),
     (
         "/subscription_id",
-        "the subscription to these deliveries, nothing of the order",
+        "The key of the subscription to the webhook, which is not about the order.",
     ),
 ];
+
+const NO_CURRENCY: &str = "An amount without a currency: its number of decimal places is not known.";

@@ -1,7 +1,7 @@
 //! Cartum's (Horoshop's) order webhooks.
 //!
-//! Cartum documents no signature, so the URL carries a token. Its body names no event: `?event=` does, by default
-//! `order_created`.
+//! Cartum documents no signature, so a token in the URL authenticates a delivery. The body does not say which event it
+//! reports, so the URL of the subscription does: `?event=`, by default `order_created`.
 
 mod normalize;
 mod payload;
@@ -27,13 +27,13 @@ pub use unmapped::UNMAPPED;
 /// The query parameter that names the event.
 const EVENT_PARAMETER: &str = "event";
 
-/// Cartum.
+/// The provider Cartum.
 pub struct Cartum {
-    /// The zone of the shop's clock: `stat_created` names none.
+    /// The time zone of `stat_created`, which does not name one.
     time_zone: TimeZone,
 }
 
-/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
+/// The secrets of one shop. An unknown field is an error: it may be a misspelt check that would silently stay off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
@@ -43,7 +43,7 @@ pub struct Secrets {
 impl Provider for Cartum {
     const NAME: &'static str = "cartum";
     const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
-    /// PUT is documented, POST was seen; DELETE tells that the subscription was removed.
+    /// PUT is documented, public handlers receive POST, and DELETE reports that the subscription was removed.
     const METHODS: &'static [Method] = &[Method::PUT, Method::POST, Method::DELETE];
     const EVENT_PARAMETERS: &'static [&'static str] = &[EVENT_PARAMETER];
 
@@ -76,7 +76,7 @@ impl Provider for Cartum {
         let word = event
             .filter(|event| !event.is_empty())
             .unwrap_or(Event::OrderCreated.as_str());
-        if delivery.method() == Method::DELETE || payload::OTHER_EVENTS.contains(&word) {
+        if delivery.method() == Method::DELETE || payload::is_unsupported(word) {
             return Err(NoOrderEvent::Unsupported);
         }
         let event = Event::from_word(word).ok_or(unknown)?;
@@ -87,7 +87,7 @@ impl Provider for Cartum {
         let words = [word.to_owned(), order];
         let key = match event {
             Event::OrderCreated => IdempotencyKey::of(words),
-            // An order is paid or changes more than once, and the body has no time of the change.
+            // An order can be paid or changed more than once, and the body has no time of the change.
             Event::OrderPaid | Event::OrderUpdate => IdempotencyKey::PartsAndBody(words.into()),
         };
         Ok(Identified { event, key })
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shops_time_zone_is_a_setting() {
+    fn the_time_zone_of_the_shop_is_a_setting() {
         let cartum = Cartum::from_settings(&Settings::from_table([("CARTUM_TIME_ZONE", "Europe/Warsaw")]));
         assert_eq!(cartum.expect("settings").time_zone.iana_name(), Some("Europe/Warsaw"));
         let default = Cartum::from_settings(&Settings::from_table([("CARTUM_TIME_ZONE", "")]));

@@ -1,4 +1,4 @@
-//! Cartum's order in our words.
+//! Maps Cartum's payload to the normalized event, field by field.
 
 use jiff::tz::TimeZone;
 use shared::event::{
@@ -15,10 +15,10 @@ pub(crate) fn normalize(event: Event, payload: &Payload, time_zone: &TimeZone) -
     let root = payload.root();
     let mut assumed = Assumed::default();
     let order = order(event, &root, time_zone, &mut assumed);
-    // Where the event says that the order is paid, the word does not show in the payment status.
+    // In `order_paid` the payment status is paid whatever the word is, so an unknown word would go unnoticed.
     let payment_word = order.provider_payment_status.as_deref();
     let is_unknown = payment_word.is_some_and(|word| payment_status(word) == PaymentStatus::Unknown);
-    // The body has the time at which the order was placed, and no time of a later change: then the time of receipt is closer.
+    // `stat_created` is when the order was placed. For a later change, the time of receipt is closer.
     let time = order.placed_at.filter(|_| event == Event::OrderCreated);
     Normalized {
         time: assumed.note("/time", time),
@@ -35,13 +35,13 @@ pub(crate) fn normalize(event: Event, payload: &Payload, time_zone: &TimeZone) -
 fn order(event: Event, root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut Assumed) -> Order {
     let id = root.id("order_id");
     let status_word = root.id("stat_status");
-    let mut status = status_word.as_deref().map(status);
+    let mut status = status_word.as_deref().map(|word| status(word).0);
     if status_word.as_deref() == Some(CANCELED) {
         status = assumed.note("/data/order/status", status);
     }
     let payment_word = root.id("payed");
     let mut payment_status = payment_word.as_deref().map(payment_status);
-    // The event says that the order is paid; where the body says otherwise, it may be older than the payment.
+    // If the body contradicts `order_paid`, the body is probably older than the payment.
     if event == Event::OrderPaid && payment_status != Some(PaymentStatus::Paid) {
         payment_status = assumed.note("/data/order/payment_status", Some(PaymentStatus::Paid));
     }
@@ -53,27 +53,25 @@ fn order(event: Event, root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut As
         payment_status,
         provider_payment_status: payment_word,
         currency: root.currency("currency"),
-        // `total_sum` leaves shipping out, so there is no total.
+        // `total_sum` does not contain shipping, so it is not the total.
         totals: Totals {
             items: root.price("total_default"),
             subtotal: root.price("total_sum"),
-            // -1 says "by the carrier's tariff".
+            // -1 means "by the carrier's tariff".
             shipping: root.price("delivery_price"),
             ..Totals::default()
         },
         discounts: discounts(root, assumed),
-        tax_lines: None,
         customer: unless_empty(Customer {
-            // `user` is another one for nearly every order: it identifies no customer.
+            // `user` differs for nearly every order, so it does not identify a customer.
             name: root.text("delivery_name"),
             email: root.text("delivery_email"),
             phone: root.text("delivery_phone"),
             ..Customer::default()
         }),
-        billing_address: None,
         shipping_address: unless_empty(Address {
             name: root.text("delivery_name"),
-            // For UkrPoshta the fields of the address are separated by `@`; which is which is documented nowhere.
+            // For UkrPoshta it holds several fields separated by `@`. Their order is not documented.
             line1: root.text("delivery_address"),
             city: root.text("delivery_city"),
             phone: root.text("delivery_phone"),
@@ -86,12 +84,94 @@ fn order(event: Event, root: &Fields<'_>, time_zone: &TimeZone, assumed: &mut As
         payment: payment(&root.object("payment_type")),
         note: root.text("comment"),
         placed_at: assumed.note("/data/order/placed_at", root.time_in("stat_created", time_zone)),
-        updated_at: None,
         ..Order::default()
     }
 }
 
-/// The flat fields name the same waybill as the one parcel: an order has no more.
+/// Reads the shop's own discount, the coupon's, and the one that a manager gave.
+///
+/// An amount of 0 means that the discount was not given, and a negative number is not an amount. Both stay in
+/// `unmapped`.
+fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> {
+    let saved = |name: &str| root.look(name, Value::as_amount);
+    let is_given = |amount: Option<Amount>| amount.is_some_and(|amount| amount > Amount::ZERO);
+    let is_zero = |amount: Option<Amount>| amount == Some(Amount::ZERO);
+    let (own, coupon, manager) = (
+        saved("discount_value"),
+        saved("coupon_discount_value"),
+        saved("manager_discount"),
+    );
+    let code = root.text("coupon_code");
+    let mut discounts = Vec::new();
+    if is_given(own) {
+        discounts.push(Discount {
+            rate: rate(root, "discount_percent"),
+            amount: root.price("discount_value"),
+            ..Discount::default()
+        });
+    }
+    if code.is_some() || is_given(coupon) {
+        discounts.push(Discount {
+            code,
+            kind: Some("coupon".to_owned()),
+            rate: rate(root, "coupon_percent"),
+            amount: root.price("coupon_discount_value"),
+            ..Discount::default()
+        });
+    }
+    // This field is known from the orders API only; it has not been seen in a delivery.
+    if is_given(manager) {
+        let pointer = |field: &str| format!("/data/order/discounts/{}/{field}", discounts.len());
+        let (name, amount) = (pointer("name"), pointer("amount"));
+        discounts.push(Discount {
+            name: assumed.note(name, root.text("manager_discount_title")),
+            kind: Some("manager".to_owned()),
+            amount: assumed.note(amount, root.price("manager_discount")),
+            ..Discount::default()
+        });
+    }
+    // An empty list states that no discount was given. The sums must confirm it, because an unknown field may hold a
+    // discount.
+    let sums_agree = || {
+        let sum = saved("total_sum");
+        sum.is_some() && sum == saved("total_default")
+    };
+    let is_without_manager = is_zero(manager) || !root.has("manager_discount");
+    let is_known = is_zero(own) && is_zero(coupon) && is_without_manager && sums_agree();
+    (is_known || !discounts.is_empty()).then_some(discounts)
+}
+
+/// Reads a rate. A rate of 0 means that the discount is a fixed amount, and stays in `unmapped`.
+fn rate(root: &Fields<'_>, name: &str) -> Option<Amount> {
+    let rate = root.look(name, Value::as_amount).filter(|rate| *rate > Amount::ZERO)?;
+    root.take(name);
+    Some(rate)
+}
+
+fn item(fields: &Fields<'_>) -> Item {
+    Item {
+        kind: kind(fields),
+        sku: fields.id("article"),
+        name: fields.text("title"),
+        quantity: fields.quantity("quantity"),
+        unit_price: fields.price("price"),
+        total: fields.price("total_price"),
+        url: fields.text("url"),
+        image_url: fields.text("photo_url"),
+        ..Item::default()
+    }
+}
+
+/// Reads the kind of an item. A word without a mapping stays in `unmapped`.
+fn kind(fields: &Fields<'_>) -> Option<ItemKind> {
+    let kind = item_kind(fields.look("type", Value::as_text)?);
+    if kind != ItemKind::Unknown {
+        fields.take("type");
+    }
+    Some(kind)
+}
+
+/// Reads the shipping. An order has one parcel, so its waybill is the tracking number of the order too.
 fn shipping(root: &Fields<'_>) -> Shipping {
     let waybill = root.object("delivery_data").id("tnNumber");
     let branch = root.object("delivery_branch");
@@ -118,86 +198,5 @@ fn payment(payment_type: &Fields<'_>) -> Payment {
         method: payment_type.text("title"),
         method_id: payment_type.id("id"),
         ..Payment::default()
-    }
-}
-
-/// Reads the shop's own discount, the coupon's, and the one that a manager gave.
-///
-/// An amount of 0 means that the discount was not given, and a negative number is not an amount. Both stay in `unmapped`.
-fn discounts(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Discount>> {
-    let saved = |name: &str| root.look(name, Value::as_amount);
-    let is_some = |amount: Option<Amount>| amount.is_some_and(|amount| amount > Amount::ZERO);
-    let is_none = |amount: Option<Amount>| amount == Some(Amount::ZERO);
-    let (own, coupon, manager) = (
-        saved("discount_value"),
-        saved("coupon_discount_value"),
-        saved("manager_discount"),
-    );
-    let code = root.text("coupon_code");
-    let mut discounts = Vec::new();
-    if is_some(own) {
-        discounts.push(Discount {
-            rate: rate(root, "discount_percent"),
-            amount: root.price("discount_value"),
-            ..Discount::default()
-        });
-    }
-    if code.is_some() || is_some(coupon) {
-        discounts.push(Discount {
-            code,
-            kind: Some("coupon".to_owned()),
-            rate: rate(root, "coupon_percent"),
-            amount: root.price("coupon_discount_value"),
-            ..Discount::default()
-        });
-    }
-    // Known from the orders' API alone: it was not seen in a delivery yet.
-    if is_some(manager) {
-        let pointer = |field: &str| format!("/data/order/discounts/{}/{field}", discounts.len());
-        let (name, amount) = (pointer("name"), pointer("amount"));
-        discounts.push(Discount {
-            name: assumed.note(name, root.text("manager_discount_title")),
-            kind: Some("manager".to_owned()),
-            amount: assumed.note(amount, root.price("manager_discount")),
-            ..Discount::default()
-        });
-    }
-    // An empty list states that no discount was given. The sums must confirm it, because a field that is not known may hold a discount.
-    let sums_agree = || {
-        let sum = saved("total_sum");
-        sum.is_some() && sum == saved("total_default")
-    };
-    let is_without_manager = is_none(manager) || !root.has("manager_discount");
-    let is_known = is_none(own) && is_none(coupon) && is_without_manager && sums_agree();
-    (is_known || !discounts.is_empty()).then_some(discounts)
-}
-
-/// A rate of 0 says that the discount is a fixed amount.
-fn rate(root: &Fields<'_>, name: &str) -> Option<Amount> {
-    let rate = root.look(name, Value::as_amount).filter(|rate| *rate > Amount::ZERO)?;
-    root.take(name);
-    Some(rate)
-}
-
-/// A word that is not known stays in `unmapped`.
-fn kind(fields: &Fields<'_>) -> Option<ItemKind> {
-    let kind = item_kind(fields.look("type", Value::as_text)?);
-    if kind.is_some() {
-        fields.take("type");
-    }
-    Some(kind.unwrap_or(ItemKind::Unknown))
-}
-
-fn item(fields: &Fields<'_>) -> Item {
-    Item {
-        kind: kind(fields),
-        sku: fields.id("article"),
-        name: fields.text("title"),
-        quantity: fields.quantity("quantity"),
-        unit_price: fields.price("price"),
-        total: fields.price("total_price"),
-        url: fields.text("url"),
-        image_url: fields.text("photo_url"),
-        ..Item::default()
     }
 }

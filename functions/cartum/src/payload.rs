@@ -1,15 +1,15 @@
-//! Cartum's words, and ours for them.
+//! The words of Cartum's payload, and what they mean in the event.
 
 use shared::event::{EventType, ItemKind, PaymentStatus, Status};
 
-/// The events that report orders. The URL of each subscription names its event: the body does not.
+/// What happened to an order. The body does not say it: the URL of each subscription names its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// `order_created`: an order was placed, in the shop or by its staff.
     OrderCreated,
-    /// `order_paid`
+    /// `order_paid`: the order is paid.
     OrderPaid,
-    /// `order_update`: the order's status changed to anything but new.
+    /// `order_update`: the status of the order changed to anything but new.
     OrderUpdate,
 }
 
@@ -17,12 +17,12 @@ impl Event {
     const ALL: [Self; 3] = [Self::OrderCreated, Self::OrderPaid, Self::OrderUpdate];
 
     /// The event that `word` names.
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.as_str() == word)
     }
 
-    /// Cartum's word.
-    pub fn as_str(self) -> &'static str {
+    /// Cartum's word for the event.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::OrderCreated => "order_created",
             Self::OrderPaid => "order_paid",
@@ -30,24 +30,29 @@ impl Event {
         }
     }
 
-    /// Our word; for an update the order's status says what it was.
+    /// The type of the event. The type of an update follows from the status of the order.
     pub(crate) fn event_type(self, stat_status: Option<&str>) -> EventType {
         match self {
             Self::OrderCreated => EventType::Created,
             Self::OrderPaid => EventType::Paid,
-            Self::OrderUpdate => stat_status.map_or(EventType::Updated, |word| meaning(word).1),
+            Self::OrderUpdate => stat_status.map_or(EventType::Updated, |word| status(word).1),
         }
     }
 }
 
-/// Events of the same webhook that report no order.
-pub(crate) const OTHER_EVENTS: [&str; 4] = ["user_signup", "user_update", "request_call_me", "comments_created"];
+/// Whether `word` is a known event that is not about an order.
+pub(crate) fn is_unsupported(word: &str) -> bool {
+    matches!(
+        word,
+        "user_signup" | "user_update" | "request_call_me" | "comments_created"
+    )
+}
 
 /// The `stat_status` that is "canceled" in English and "not delivered" in Ukrainian.
 pub(crate) const CANCELED: &str = "4";
 
-/// What a `stat_status` means, and what happened when an order came to it. Numbers that are not here are the shop's own.
-fn meaning(stat_status: &str) -> (Status, EventType) {
+/// The status that `stat_status` means, and the type of an update to it. Other numbers are statuses of the shop's own.
+pub(crate) fn status(stat_status: &str) -> (Status, EventType) {
     match stat_status {
         "1" => (Status::Pending, EventType::Updated),
         "2" => (Status::Processing, EventType::Processing),
@@ -58,27 +63,22 @@ fn meaning(stat_status: &str) -> (Status, EventType) {
     }
 }
 
-/// Our word for `stat_status`.
-pub(crate) fn status(stat_status: &str) -> Status {
-    meaning(stat_status).0
-}
-
-/// Our word for a product's `type`; `None` for a word that is not known.
-pub(crate) fn item_kind(word: &str) -> Option<ItemKind> {
-    match word {
-        "product" => Some(ItemKind::Product),
-        "gift" => Some(ItemKind::Gift),
-        "set_main" => Some(ItemKind::Set),
-        "set_item" => Some(ItemKind::SetItem),
-        _ => None,
-    }
-}
-
-/// Our word for `payed`.
+/// The payment status that `payed` means.
 pub(crate) fn payment_status(payed: &str) -> PaymentStatus {
     match payed {
         "0" => PaymentStatus::Unpaid,
         "1" => PaymentStatus::Paid,
         _ => PaymentStatus::Unknown,
+    }
+}
+
+/// The kind of item that the `type` of a product means.
+pub(crate) fn item_kind(product_type: &str) -> ItemKind {
+    match product_type {
+        "product" => ItemKind::Product,
+        "gift" => ItemKind::Gift,
+        "set_main" => ItemKind::Set,
+        "set_item" => ItemKind::SetItem,
+        _ => ItemKind::Unknown,
     }
 }

@@ -1,22 +1,22 @@
 //! The fields of Cartum's payload that have no place in the event.
 
-/// JSON pointers to the fields that stay in `unmapped`, each with the reason. `*` in a pointer stands for any one name or
-/// index, `**` at its end for all that is below.
+/// JSON pointers to the fields that stay in `unmapped`, each with the reason.
 ///
-/// The functions refer to the pointers at most: the reasons are for people and tests, and are not linked.
+/// In a pointer, `*` matches any one name or index, and `**` at its end matches everything below. The functions use
+/// only the pointers; the reasons are for readers and tests.
 pub const UNMAPPED: &[(&str, &str)] = &[
     (
         "/user",
-        "Another number for nearly every order: it identifies no customer.",
+        "The number differs for nearly every order, so it does not identify a customer.",
     ),
-    ("/total_quantity", "A sum over the lines, which say their quantities."),
+    ("/total_quantity", "The sum of the quantities of the lines."),
     (
         "/order_without_callback",
-        "Whether the customer wants to be called to confirm the order: a matter of the shop's own staff.",
+        "Whether the shop's staff should call the customer to confirm the order.",
     ),
     (
         "/payment_price",
-        "A fee for the kind of payment, not seen in a delivery yet: whether a sum includes it is not known.",
+        "A fee for the kind of payment, not yet seen in a delivery; whether a sum includes it is not known.",
     ),
     (
         "/delivery_price",
@@ -24,9 +24,12 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     ),
     (
         "/delivery_type/id",
-        "A key that differs from shop to shop: the title says the same.",
+        "A key that differs from shop to shop; the title names the delivery type.",
     ),
-    ("/coupon_type", "A number without a documented classification."),
+    (
+        "/coupon_type",
+        "The kind of the coupon, as a number; every coupon has the kind `coupon` in the event.",
+    ),
     (
         "/coupon_percent",
         "0 means that no coupon was used, or that the coupon has no rate.",
@@ -49,14 +52,14 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     ),
     (
         "/manager_discount_title",
-        "The title of a discount that is 0 or no amount.",
+        "The title of a discount that is 0 or not an amount.",
     ),
     (
         "/products/*/discount_marker",
-        "Which of the shop's rules made the price: the price is the one after it.",
+        "The rule of the shop by which the price was made; the price is the one after the discount.",
     ),
     (
         "/products/*/type",
-        "A kind of line that is not known: the event says unknown.",
+        "A kind of line without a mapping; it is `unknown` in the event.",
     ),
 ];

@@ -1,7 +1,8 @@
-//! Deeple's order hook: one event, "the order changed".
+//! Deeple's order hook, which has one event: the order changed.
 //!
-//! The signature is the one of Deeple's API: HMAC-SHA256 over `METHOD\r\nTIMESTAMP\r\nbody`. Whether a repeat is signed
-//! anew is not documented, so the window reaches far into the past: a replay is only a duplicate.
+//! A delivery is signed as a call of Deeple's API is: HMAC-SHA256 over `METHOD\r\nTIMESTAMP\r\nbody`. Whether a
+//! repeat gets a new signature is not documented, so timestamps are accepted for a day: a replayed delivery is only a
+//! duplicate.
 
 mod normalize;
 mod payload;
@@ -23,25 +24,25 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signature, Signed, Verified, Window, hmac_sha256};
 use tokio::time::Instant;
 
+pub use payload::Event;
 pub use unmapped::UNMAPPED;
 
-/// Deeple.
+/// The provider Deeple.
 pub struct Deeple {
+    /// How far the timestamp of a delivery may be from the time of receipt.
     window: Window,
-    /// The currency of all amounts: the payload names none.
+    /// The currency of all amounts. The payload does not name one.
     currency: Currency,
 }
 
-/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
+/// The secrets of one shop. An unknown field is an error: it may be a misspelt check that would silently stay off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
+    /// The project id.
     pid: SigningKey,
     secrets: Live<SigningKey>,
 }
-
-/// The one event: something of the order changed.
-pub struct OrderChanged;
 
 impl Provider for Deeple {
     const NAME: &'static str = "deeple";
@@ -54,7 +55,7 @@ impl Provider for Deeple {
     };
 
     type Secrets = Secrets;
-    type Event = OrderChanged;
+    type Event = Event;
 
     fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         let seconds = |name, default: Duration| {
@@ -76,7 +77,7 @@ impl Provider for Deeple {
     }
 
     async fn verify(&self, delivery: &Delivery, secrets: &Secrets, _: Instant) -> Result<Proof, Refusal> {
-        // The hook's page names the bare headers, the API's pages the prefixed ones.
+        // The documentation of the hook names the bare headers, that of the API the prefixed ones.
         let header = |bare, prefixed| {
             let named = |name| delivery.header(name).filter(|value| !value.is_empty());
             named(bare).or_else(|| named(prefixed))
@@ -87,7 +88,7 @@ impl Provider for Deeple {
         let signature =
             header("signature", "x-deeple-signature").ok_or(Refusal::no_credentials("the signature is missing"))?;
         if !secrets.pid.matches(pid.as_bytes()) {
-            return Err(Refusal::wrong_credentials("the PID is another project's"));
+            return Err(Refusal::wrong_credentials("the PID belongs to another project"));
         }
         let sent_at = epoch_milliseconds(timestamp).ok_or(Refusal::wrong_credentials("malformed timestamp"))?;
         self.window.check(sent_at, delivery.received_at())?;
@@ -104,19 +105,19 @@ impl Provider for Deeple {
         )
     }
 
-    fn identify(&self, _: &Verified<Delivery>, payload: &Payload) -> Result<Identified<OrderChanged>, NoOrderEvent> {
+    fn identify(&self, _: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Event>, NoOrderEvent> {
         payload
             .root()
             .id("orderNumber")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
         Ok(Identified {
-            event: OrderChanged,
+            event: Event::OrderChanged,
             key: IdempotencyKey::Body,
         })
     }
 
-    fn normalize(&self, _: OrderChanged, payload: &Payload) -> Normalized {
-        normalize::normalize(payload, self.currency)
+    fn normalize(&self, event: Event, payload: &Payload) -> Normalized {
+        normalize::normalize(event, payload, self.currency)
     }
 }
 
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     const SECRETS: &str = r#"{"pid":"local-pid","secrets":["another-secret","__SECRET__"]}"#;
-    /// Published on Deeple's API authentication page, for POST, `1608016559719` and `{}`.
+    /// The example on Deeple's API authentication page, for POST, `1608016559719` and `{}`.
     const SIGNATURE: &str = "724f97f6bade275634d1f81cdd42fd5977e5b5f0e5eecd91e10df93a47e9a49c";
     const TIMESTAMP: &str = "1608016559719";
 
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_published_signature_passes_under_bare_and_prefixed_headers_and_for_an_empty_body() {
+    async fn the_published_signature_passes_under_both_header_names() {
         let bare = [("PID", "local-pid"), ("TIMESTAMP", TIMESTAMP), ("SIGNATURE", SIGNATURE)];
         verify(&bare, "{}").await.expect("the published vector");
         verify(&bare, "").await.expect("an empty body counts as {}");
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn anything_else_is_refused() {
+    async fn a_delivery_with_any_other_header_or_body_is_refused() {
         for (pid, timestamp, signature, body) in [
             ("other-pid", TIMESTAMP, SIGNATURE, "{}"),
             ("local-pid", "1608016559718", SIGNATURE, "{}"),
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_setting_is_named() {
+    fn the_error_names_the_malformed_setting() {
         let error = Deeple::from_settings(&Settings::from_table([("DEEPLE_CURRENCY", "baht")])).err();
         assert!(error.expect("an error").to_string().contains("DEEPLE_CURRENCY"));
     }

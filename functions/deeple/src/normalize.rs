@@ -1,26 +1,22 @@
-//! Deeple's order in our words.
+//! Maps Deeple's payload to the normalized event, field by field.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, offset};
-use shared::event::{Address, Customer, EventType, Item, Order, TaxLine, Totals, unless_empty};
+use shared::event::{Address, Customer, Item, Order, TaxLine, Totals, unless_empty};
 use shared::money::Currency;
 use shared::payload::{Fields, Payload, Value};
 use shared::provider::{Assumed, Normalized};
 
-use crate::payload::{ORDER_CHANGED, included, state};
+use crate::payload::{Event, is_tax_included, status};
 
-pub(crate) fn normalize(payload: &Payload, currency: Currency) -> Normalized {
+pub(crate) fn normalize(event: Event, payload: &Payload, currency: Currency) -> Normalized {
     let root = payload.root();
     let mut assumed = Assumed::default();
     let time = time(&root, "updatedAt", "/time", &mut assumed);
     let order = order(&root, currency, &mut assumed);
     let vat_options = root.peek("vatOptions").and_then(Value::as_text);
-    let is_unknown = vat_options.is_some_and(|word| included(word).is_none());
-    let event_type = match &order.provider_status {
-        Some(word) => state(word).1,
-        None => EventType::Updated,
-    };
+    let is_unknown = vat_options.is_some_and(|word| is_tax_included(word).is_none());
     Normalized {
         time,
         assumed: assumed.into_pointers(),
@@ -28,19 +24,23 @@ pub(crate) fn normalize(payload: &Payload, currency: Currency) -> Normalized {
             .then_some("/data/order/tax_lines/*/included")
             .into_iter()
             .collect(),
-        ..Normalized::new(event_type, ORDER_CHANGED, order)
+        ..Normalized::new(
+            event.event_type(order.provider_status.as_deref()),
+            event.as_str(),
+            order,
+        )
     }
 }
 
 fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order {
     let id = root.id("orderNumber");
-    let state_word = root.text("state");
+    let status_word = root.text("state");
     Order {
         number: id.clone(),
         id,
         channel: root.text("platform"),
-        status: state_word.as_deref().map(|word| state(word).0),
-        provider_status: state_word,
+        status: status_word.as_deref().map(|word| status(word).0),
+        provider_status: status_word,
         currency: assumed.note("/data/order/currency", Some(currency)),
         totals: Totals {
             items: root.price("totalPrice"),
@@ -50,8 +50,7 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
             ..Totals::default()
         },
         tax_lines: unless_empty(TaxLine {
-            name: None,
-            // Not documented as a percentage, but `number(1)` has room for no other reading.
+            // Not documented as a percentage, but the documented type `number(1)` leaves no other reading.
             rate: assumed.note("/data/order/tax_lines/0/rate", root.amount("vatValue")),
             amount: root.price("vatPrice"),
             included: assumed.note("/data/order/tax_lines/0/included", tax_included(root)),
@@ -71,7 +70,7 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
             last_name: root.text("lastName"),
             line1: root.text("streetAddress"),
             line2: root.text("streetAddress2"),
-            // A Thai label needs district and subdistrict.
+            // A Thai address label needs both district and subdistrict.
             district: root.text("district"),
             subdistrict: root.text("subDistrict"),
             region: root.text("province"),
@@ -87,41 +86,15 @@ fn order(root: &Fields<'_>, currency: Currency, assumed: &mut Assumed) -> Order 
     }
 }
 
-/// Whether prices include the tax, where a word that is documented nowhere says so; any other word stays in `unmapped`.
+/// Reads whether prices include the tax. A word that does not say so stays in `unmapped`.
 fn tax_included(root: &Fields<'_>) -> Option<bool> {
-    let included = included(root.look("vatOptions", Value::as_text)?)?;
+    let included = is_tax_included(root.look("vatOptions", Value::as_text)?)?;
     root.take("vatOptions");
     Some(included)
 }
 
-/// A time. How times are written is not documented: beside those that name their offset, milliseconds since 1970 are read, as in Deeple's
-/// signatures, and local times of Thailand.
-fn time(root: &Fields<'_>, name: &str, pointer: &str, assumed: &mut Assumed) -> Option<Timestamp> {
-    let (time, is_stated) = root.read(name, |value| {
-        let stated = value.as_str().and_then(|text| text.parse().ok());
-        let supposed = || epoch_milliseconds(value).or_else(|| thai_time(value));
-        stated.map(|time| (time, true)).or_else(|| Some((supposed()?, false)))
-    })?;
-    if is_stated {
-        return Some(time);
-    }
-    assumed.note(pointer, Some(time))
-}
-
-/// A number or a text of 13 digits: a time since 2001 in milliseconds, and no other unit.
-fn epoch_milliseconds(value: Value<'_>) -> Option<Timestamp> {
-    let digits = value.as_text()?;
-    let is_plausible = digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_plausible.then(|| Timestamp::from_millisecond(digits.parse().ok()?).ok())?
-}
-
-fn thai_time(value: Value<'_>) -> Option<Timestamp> {
-    let local: DateTime = value.as_str()?.parse().ok()?;
-    TimeZone::fixed(offset(7)).to_timestamp(local).ok()
-}
-
-/// The items. Their shape is not documented, so they are read by the likely names, and each value is named as assumed: an order without lines
-/// is of no use.
+/// Reads the items. Their fields are not documented, so they are read by likely names, and each value is listed in
+/// `assumed`: an order without lines would be of no use.
 fn items(root: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Item>> {
     let items = root.objects("items")?;
     let items = items.iter().enumerate();
@@ -148,7 +121,7 @@ fn item(likely: &mut Likely<'_, '_>) -> Item {
     }
 }
 
-/// An item whose fields are looked for under likely names.
+/// An item whose fields are read by likely names.
 struct Likely<'l, 'p> {
     fields: &'l Fields<'p>,
     index: usize,
@@ -156,7 +129,7 @@ struct Likely<'l, 'p> {
 }
 
 impl<'p> Likely<'_, 'p> {
-    /// The first of `names` that is there, as `read` understands it; it is named as the assumed `place` of the item.
+    /// Reads the first of `names` that is present, and lists the value in `assumed` as the field `place` of the item.
     fn first<T>(
         &mut self,
         place: &str,
@@ -167,4 +140,31 @@ impl<'p> Likely<'_, 'p> {
         let pointer = format!("/data/order/items/{}/{place}", self.index);
         self.assumed.note(pointer, read(self.fields, name))
     }
+}
+
+/// Reads a time. The format is not documented, so three are read: a time with its offset from UTC, milliseconds since
+/// 1970 as in Deeple's signatures, and a local time, which is taken as Thailand's.
+fn time(root: &Fields<'_>, name: &str, pointer: &str, assumed: &mut Assumed) -> Option<Timestamp> {
+    let (time, is_stated) = root.read(name, |value| {
+        let stated = value.as_str().and_then(|text| text.parse().ok());
+        let assumed = || epoch_milliseconds(value).or_else(|| thai_time(value));
+        stated.map(|time| (time, true)).or_else(|| Some((assumed()?, false)))
+    })?;
+    if is_stated {
+        return Some(time);
+    }
+    assumed.note(pointer, Some(time))
+}
+
+/// Reads a number or a text of 13 digits. Since 2001, a time in milliseconds has 13 digits, and one in seconds has
+/// fewer.
+fn epoch_milliseconds(value: Value<'_>) -> Option<Timestamp> {
+    let digits = value.as_text()?;
+    let is_plausible = digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_plausible.then(|| Timestamp::from_millisecond(digits.parse().ok()?).ok())?
+}
+
+fn thai_time(value: Value<'_>) -> Option<Timestamp> {
+    let local: DateTime = value.as_str()?.parse().ok()?;
+    TimeZone::fixed(offset(7)).to_timestamp(local).ok()
 }

@@ -1,27 +1,30 @@
 //! The fields of Deeple's payload that have no place in the event.
 
-/// JSON pointers to the fields that stay in `unmapped`, each with the reason. `*` in a pointer stands for any one name or
-/// index, `**` at its end for all that is below.
+/// JSON pointers to the fields that stay in `unmapped`, each with the reason.
 ///
-/// The functions refer to the pointers at most: the reasons are for people and tests, and are not linked.
+/// In a pointer, `*` matches any one name or index, and `**` at its end matches everything below. The functions use
+/// only the pointers; the reasons are for readers and tests.
 pub const UNMAPPED: &[(&str, &str)] = &[
     (
         "/items/*/barcode",
-        "a field that is not documented, beside the item's likely names",
+        "An undocumented field that is not one of the likely names of an item's fields.",
     ),
     (
         "/items/*/discountPrice",
-        "a price or what is taken off it: the name says either",
+        "The name can mean a reduced price as well as a discount.",
     ),
     (
         "/items/*/note",
-        "a field that is not documented, beside the item's likely names",
+        "An undocumented field that is not one of the likely names of an item's fields.",
     ),
-    ("/items/*/options/**", "choices of undocumented shape"),
+    ("/items/*/options/**", "Choices whose shape is not documented."),
     (
         "/items/*/url",
-        "a field that is not documented, beside the item's likely names",
+        "An undocumented field that is not one of the likely names of an item's fields.",
     ),
-    ("/items/*/weight", "a weight in a unit that is not documented"),
-    ("/vatOptions", "a word that does not say whether prices include the tax"),
+    ("/items/*/weight", "A weight in a unit that is not documented."),
+    (
+        "/vatOptions",
+        "A word that does not say whether prices include the tax.",
+    ),
 ];

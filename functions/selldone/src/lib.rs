@@ -1,7 +1,7 @@
 //! Selldone's `OnlineOrder` webhook.
 //!
-//! Selldone documents no signature, so the URL carries a token. It names no event id either: the same bytes are the
-//! same event.
+//! Selldone documents no signature, so a token in the URL authenticates a delivery. The payload has no event id, so a
+//! repeat is recognized by its body.
 
 mod normalize;
 mod payload;
@@ -19,13 +19,13 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
 use tokio::time::Instant;
 
-pub use payload::Action;
+pub use payload::Event;
 pub use unmapped::UNMAPPED;
 
-/// Selldone.
+/// The provider Selldone.
 pub struct Selldone;
 
-/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
+/// The secrets of one shop. An unknown field is an error: it may be a misspelt check that would silently stay off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
@@ -43,7 +43,7 @@ impl Provider for Selldone {
     };
 
     type Secrets = Secrets;
-    type Event = Action;
+    type Event = Event;
 
     fn from_settings(_: &Settings) -> Result<Self, SettingError> {
         Ok(Self)
@@ -53,31 +53,31 @@ impl Provider for Selldone {
         url_token(delivery, &secrets.tokens)
     }
 
-    fn identify(&self, _: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Action>, NoOrderEvent> {
+    fn identify(&self, _: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Event>, NoOrderEvent> {
         let root = payload.root();
-        let event = root
+        let word = root
             .text("event")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoDiscriminator))?;
-        if payload::OTHER_EVENTS.contains(&event.as_str()) {
+        if payload::is_unsupported(&word) {
             return Err(NoOrderEvent::Unsupported);
         }
-        if event != payload::ORDER_EVENT {
+        if word != payload::ORDER_EVENT {
             return Err(NoOrderEvent::Quarantined(Reason::UnknownEvent));
         }
         let action = root
             .text("action")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoDiscriminator))?;
-        let action = Action::from_word(&action).ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
+        let event = Event::from_word(&action).ok_or(NoOrderEvent::Quarantined(Reason::UnknownEvent))?;
         root.object("basket")
             .id("id")
             .ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
         Ok(Identified {
-            event: action,
+            event,
             key: IdempotencyKey::Body,
         })
     }
 
-    fn normalize(&self, action: Action, payload: &Payload) -> Normalized {
-        normalize::normalize(action, payload)
+    fn normalize(&self, event: Event, payload: &Payload) -> Normalized {
+        normalize::normalize(event, payload)
     }
 }

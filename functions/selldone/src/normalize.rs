@@ -1,4 +1,4 @@
-//! Selldone's order in our words.
+//! Maps Selldone's payload to the normalized event, field by field.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -10,16 +10,16 @@ use shared::money::{Amount, Quantity};
 use shared::payload::{Fields, Payload, Value, Zone};
 use shared::provider::{Assumed, Normalized};
 
-use crate::payload::{Action, CANCELED, TO_CUSTOMER, is_known_type, payment_status, requires_shipping, status};
+use crate::payload::{CANCELED, Event, TO_CUSTOMER, is_known_type, payment_status, requires_shipping, status};
 
-pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
+pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
     let root = payload.root();
     let basket = root.object("basket");
     let mut assumed = Assumed::default();
-    let order = order(action, &root, &basket, &mut assumed);
+    let order = order(event, &root, &basket, &mut assumed);
     root.take("action");
-    let r#type = basket.look("type", Value::as_text);
-    let is_unknown = r#type.is_some_and(|word| !is_known_type(word));
+    let order_type = basket.look("type", Value::as_text);
+    let is_unknown = order_type.is_some_and(|word| !is_known_type(word));
     let time = order.updated_at;
     if assumed.names("/data/order/updated_at") {
         assumed.note("/time", time);
@@ -31,11 +31,11 @@ pub(crate) fn normalize(action: Action, payload: &Payload) -> Normalized {
             .then_some("/data/order/items/*/requires_shipping")
             .into_iter()
             .collect(),
-        ..Normalized::new(action.event_type(), action.as_str(), order)
+        ..Normalized::new(event.event_type(), event.as_str(), order)
     }
 }
 
-fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order {
+fn order(event: Event, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut Assumed) -> Order {
     let id = basket.id("id");
     let payment_word = basket.text("status");
     let (discount, tax) = (basket.price("discount"), basket.price("tax"));
@@ -45,8 +45,8 @@ fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut A
         is_inclusion_stated: basket.has("tax_included"),
         are_elsewhere: is_taxed(basket, "tax_shipping") || are_items_taxed(basket),
     };
-    let (status, status_word) = status_of(basket, payment_word.as_deref(), assumed);
-    let payment_status = payment_status_of(action, payment_word.as_deref(), assumed);
+    let (status, status_word) = order_status(basket, payment_word.as_deref(), assumed);
+    let payment_status = order_payment_status(event, payment_word.as_deref(), assumed);
     Order {
         number: basket.id("label").or_else(|| id.clone()),
         id,
@@ -60,11 +60,11 @@ fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut A
         currency: basket.currency("currency"),
         totals: Totals {
             discount,
-            // A negative one says "paid on delivery", or later.
+            // A negative number means "paid on delivery" or "priced later".
             shipping: basket.price("delivery_price"),
             shipping_tax: basket.price("tax_shipping"),
             tax,
-            ..price(basket, &taxes, assumed)
+            ..total(basket, &taxes, assumed)
         },
         discounts: discount.map(|amount| {
             let discount = Discount {
@@ -84,8 +84,7 @@ fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut A
             id: basket.id("payment_id"),
             ..Payment::default()
         },
-        note: None,
-        // `created_at` is when the cart was opened.
+        // `created_at` is when the cart was opened, `reserved_at` when the customer checked out.
         placed_at: if basket.has("reserved_at") {
             time(basket, "reserved_at", "placed_at", assumed)
         } else {
@@ -97,94 +96,9 @@ fn order(action: Action, root: &Fields<'_>, basket: &Fields<'_>, assumed: &mut A
     }
 }
 
-/// What an order says of its taxes.
-struct Taxes {
-    /// The `tax` of the order, which leaves the tax on shipping out.
-    amount: Option<Amount>,
-    /// Whether `price` includes them; `None` where that is not stated, or cannot be read.
-    are_included: Option<bool>,
-    is_inclusion_stated: bool,
-    /// Whether there is a tax on shipping or on an item, whatever `amount` says.
-    are_elsewhere: bool,
-}
-
-/// Whether there is a tax, or something that cannot be read as one.
-fn is_taxed(fields: &Fields<'_>, name: &str) -> bool {
-    fields
-        .peek(name)
-        .is_some_and(|tax| tax.as_amount() != Some(Amount::ZERO))
-}
-
-fn are_items_taxed(basket: &Fields<'_>) -> bool {
-    let items = basket.objects("items").unwrap_or_default();
-    items.iter().any(|item| {
-        let is_named = item.peek("tax").is_some_and(|tax| tax.is_empty() != Some(true));
-        let tax = item.object("tax");
-        is_named && (!tax.exist() || is_taxed(&tax, "amount"))
-    })
-}
-
-/// What the customer pays is `price`, the taxes unless it includes them, and the tax on shipping: `price` is the total where nothing is
-/// added to it, and where taxes are added it is what the customer pays without them. The shop's own pages take a missing
-/// `tax_included` for false.
-///
-/// Where tax on shipping is added to a price that includes all other taxes, and where `tax_included` cannot be read, `price` is neither.
-fn price(basket: &Fields<'_>, taxes: &Taxes, assumed: &mut Assumed) -> Totals {
-    let total = "/data/order/totals/total";
-    match taxes.are_included {
-        Some(true) if is_taxed(basket, "tax_shipping") => Totals::default(),
-        Some(true) => Totals {
-            total: basket.price("price"),
-            ..Totals::default()
-        },
-        None if taxes.is_inclusion_stated => Totals::default(),
-        is_included => {
-            let price = basket.price("price");
-            if is_included.is_none() {
-                assumed.note("/data/order/totals/total_net", price);
-            }
-            let is_untaxed = taxes.amount == Some(Amount::ZERO) && !taxes.are_elsewhere;
-            Totals {
-                total_net: price,
-                total: assumed.note(total, price.filter(|_| is_untaxed)),
-                ..Totals::default()
-            }
-        }
-    }
-}
-
-/// The order's tax. An empty list says that there is no tax: it needs an order that names none elsewhere.
-fn tax_lines(taxes: &Taxes) -> Option<Vec<TaxLine>> {
-    let amount = taxes.amount?;
-    let line = TaxLine {
-        amount: Some(amount),
-        included: taxes.are_included,
-        ..TaxLine::default()
-    };
-    let lines = unless_zero(amount, line);
-    (!lines.is_empty() || !taxes.are_elsewhere).then_some(lines)
-}
-
-/// A time; where it names no zone it is taken for UTC, which the provider's framework writes by default.
-fn time(basket: &Fields<'_>, name: &str, place: &str, assumed: &mut Assumed) -> Option<Timestamp> {
-    let (time, zone) = basket.zoned_time_in(name, &TimeZone::UTC)?;
-    match zone {
-        Zone::Stated => Some(time),
-        Zone::Assumed => assumed.note(format!("/data/order/{place}"), Some(time)),
-    }
-}
-
-/// Returns a list with `entry`, or an empty list if the amount is 0.
-fn unless_zero<T>(amount: Amount, entry: T) -> Vec<T> {
-    if amount == Amount::ZERO {
-        Vec::new()
-    } else {
-        vec![entry]
-    }
-}
-
-/// A cancelled order keeps its last delivery state, which then says nothing of where it stands.
-fn status_of(
+/// Returns the status of the order and Selldone's word for it. A cancelled order keeps its last delivery state, which
+/// then no longer applies.
+fn order_status(
     basket: &Fields<'_>,
     payment_word: Option<&str>,
     assumed: &mut Assumed,
@@ -200,17 +114,99 @@ fn status_of(
     (status, word)
 }
 
-/// An action that reports a payment contradicts an order that is to be paid on delivery: then the action says the newer.
-fn payment_status_of(action: Action, word: Option<&str>, assumed: &mut Assumed) -> Option<PaymentStatus> {
+/// Returns the payment status of the order. If the event reports a payment and the order is still unpaid by its own
+/// `status`, as with cash on delivery, the event is right: it is newer.
+fn order_payment_status(event: Event, word: Option<&str>, assumed: &mut Assumed) -> Option<PaymentStatus> {
     let status = word.map(payment_status);
-    if action == Action::PaymentOrder && status == Some(PaymentStatus::Unpaid) {
+    if event == Event::PaymentOrder && status == Some(PaymentStatus::Unpaid) {
         return assumed.note("/data/order/payment_status", Some(PaymentStatus::Paid));
     }
     status
 }
 
-/// The customer, or where there is none the account that ordered, or where there is none the guest. E-mail and phone may come
-/// masked.
+/// What the payload says about the taxes of an order.
+struct Taxes {
+    /// The `tax` of the order, which does not contain the tax on shipping.
+    amount: Option<Amount>,
+    /// Whether `price` includes the taxes, or `None` if `tax_included` is absent or cannot be read.
+    are_included: Option<bool>,
+    /// Whether `tax_included` is present.
+    is_inclusion_stated: bool,
+    /// Whether shipping or an item is taxed, whatever `amount` says.
+    are_elsewhere: bool,
+}
+
+/// Returns `total` or `total_net`, whichever `price` is.
+///
+/// The customer pays `price`, plus `tax` unless `price` includes it, plus `tax_shipping`. So `price` is the total
+/// only if nothing is added to it. If taxes are added, `price` is the net total. A missing `tax_included` counts as
+/// false, as in Selldone's own back office.
+///
+/// `price` is neither of the two if tax on shipping is added to a price that includes the other taxes, or if
+/// `tax_included` cannot be read.
+fn total(basket: &Fields<'_>, taxes: &Taxes, assumed: &mut Assumed) -> Totals {
+    match taxes.are_included {
+        Some(true) if is_taxed(basket, "tax_shipping") => Totals::default(),
+        Some(true) => Totals {
+            total: basket.price("price"),
+            ..Totals::default()
+        },
+        None if taxes.is_inclusion_stated => Totals::default(),
+        is_included => {
+            let price = basket.price("price");
+            if is_included.is_none() {
+                assumed.note("/data/order/totals/total_net", price);
+            }
+            let is_untaxed = taxes.amount == Some(Amount::ZERO) && !taxes.are_elsewhere;
+            Totals {
+                total_net: price,
+                total: assumed.note("/data/order/totals/total", price.filter(|_| is_untaxed)),
+                ..Totals::default()
+            }
+        }
+    }
+}
+
+/// Returns the tax of the order as one line. An empty list states that the order is untaxed, so it is returned only if
+/// neither shipping nor an item is taxed.
+fn tax_lines(taxes: &Taxes) -> Option<Vec<TaxLine>> {
+    let amount = taxes.amount?;
+    let line = TaxLine {
+        amount: Some(amount),
+        included: taxes.are_included,
+        ..TaxLine::default()
+    };
+    let lines = unless_zero(amount, line);
+    (!lines.is_empty() || !taxes.are_elsewhere).then_some(lines)
+}
+
+/// Whether the field holds a tax other than 0. A value that cannot be read counts as a tax.
+fn is_taxed(fields: &Fields<'_>, name: &str) -> bool {
+    fields
+        .peek(name)
+        .is_some_and(|tax| tax.as_amount() != Some(Amount::ZERO))
+}
+
+fn are_items_taxed(basket: &Fields<'_>) -> bool {
+    let items = basket.objects("items").unwrap_or_default();
+    items.iter().any(|item| {
+        let is_named = item.peek("tax").is_some_and(|tax| tax.is_empty() != Some(true));
+        let tax = item.object("tax");
+        is_named && (!tax.exist() || is_taxed(&tax, "amount"))
+    })
+}
+
+/// Returns a list with `entry`, or an empty list if the amount is 0.
+fn unless_zero<T>(amount: Amount, entry: T) -> Vec<T> {
+    if amount == Amount::ZERO {
+        Vec::new()
+    } else {
+        vec![entry]
+    }
+}
+
+/// Reads `customer`, or `user` (the account that ordered) if there is no customer, or the guest's e-mail if there is
+/// neither. E-mail and phone may be masked.
 fn customer(root: &Fields<'_>, basket: &Fields<'_>) -> Option<Customer> {
     let customer = root.object("customer");
     let person = if customer.exist() {
@@ -232,7 +228,8 @@ fn customer(root: &Fields<'_>, basket: &Fields<'_>) -> Option<Customer> {
     })
 }
 
-/// The fields are those of the shop's own public models; the webhook's documentation shows no address.
+/// Reads an address. Its fields are those of Selldone's public data models: the documentation of the webhook shows
+/// none.
 fn address(name: &str, basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Address> {
     let fields = basket.object(name);
     let place = if name == "billing" {
@@ -240,7 +237,7 @@ fn address(name: &str, basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Add
     } else {
         "shipping_address"
     };
-    // House number and unit: how they go together with `address` is not documented, but no label may lose them.
+    // How house number and unit go together with `address` is not documented, but a label needs both.
     let details: Vec<_> = [fields.id("no"), fields.id("unit")].into_iter().flatten().collect();
     let line2 = (!details.is_empty()).then(|| details.join(", "));
     unless_empty(Address {
@@ -260,59 +257,31 @@ fn address(name: &str, basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Add
     })
 }
 
-/// Read as the shop's own storefront reads it; the webhook's documentation shows no tracking.
-fn shipping(basket: &Fields<'_>, assumed: &mut Assumed) -> Shipping {
-    let delivery = basket.object("delivery_info");
-    let pointer = |field: &str| format!("/data/order/shipping/{field}");
-    Shipping {
-        method: delivery.text("type"),
-        tracking_number: assumed.note(pointer("tracking_number"), delivery.id("tracking_code")),
-        tracking_url: assumed.note(pointer("tracking_url"), delivery.text("tracking_url")),
-        pickup_point: pickup(&basket.object("receiver_info"), assumed),
-        ..Shipping::default()
-    }
-}
-
-/// The customer fetches the order from the shop: nothing says where.
-fn pickup(receiver: &Fields<'_>, assumed: &mut Assumed) -> Option<PickupPoint> {
-    let is_fetched = receiver.look("pickup", Value::as_flag)?;
-    let word = is_fetched.then(|| {
-        receiver.take("pickup");
-        "pickup".to_owned()
-    });
-    unless_empty(PickupPoint {
-        r#type: assumed.note("/data/order/shipping/pickup_point/type", word),
-        ..PickupPoint::default()
-    })
-}
-
 fn items(basket: &Fields<'_>, assumed: &mut Assumed) -> Option<Vec<Item>> {
     let items = basket.objects("items")?;
-    let requires_shipping = requires_shipping(basket.peek("type").and_then(Value::as_text));
+    let order_type = basket.peek("type").and_then(Value::as_text);
+    let requires_shipping = order_type.and_then(requires_shipping);
     let currency = basket.peek("currency").and_then(Value::as_str);
     if requires_shipping.is_some() && !items.is_empty() {
         basket.take("type");
     }
-    Some(
-        items
-            .iter()
-            .enumerate()
-            .map(|(index, fields)| {
-                let price: ReadPrice = if is_foreign(fields, currency) {
-                    |_, _| None
-                } else {
-                    |fields, name| fields.price(name)
-                };
-                item(index, fields, price, requires_shipping, assumed)
-            })
-            .collect(),
-    )
+    let items = items.iter().enumerate();
+    let read = items.map(|(index, fields)| {
+        let price: ReadPrice = if is_foreign(fields, currency) {
+            |_, _| None
+        } else {
+            |fields, name| fields.price(name)
+        };
+        item(index, fields, price, requires_shipping, assumed)
+    });
+    Some(read.collect())
 }
 
-/// How the amounts of an item are read.
+/// Reads an amount of an item.
 type ReadPrice = fn(&Fields<'_>, &str) -> Option<Amount>;
 
-/// Whether an item's amounts are in another currency than the order's, in which the event has all amounts. It is warned of.
+/// Whether the amounts of an item are in another currency than the order's, which is the currency of every amount in
+/// the event. Such a currency is warned of.
 fn is_foreign(item: &Fields<'_>, currency: Option<&str>) -> bool {
     let Some(currency) = currency else {
         return false;
@@ -327,7 +296,7 @@ fn is_foreign(item: &Fields<'_>, currency: Option<&str>) -> bool {
     is_foreign
 }
 
-/// A product's name and its key in the warehouse stand in objects that not every delivery has.
+/// Reads an item. Its name and SKU are in `product` and `variant`, which not every delivery has.
 fn item(
     index: usize,
     fields: &Fields<'_>,
@@ -336,10 +305,17 @@ fn item(
     assumed: &mut Assumed,
 ) -> Item {
     let pointer = |field: &str| format!("/data/order/items/{index}/{field}");
-    // The sample has no count; the shop's own models do. One that cannot be read is no reason to assume another.
+    // The documented sample has no `count`; the public data models have one. 1 is assumed only if `count` is absent,
+    // not if it cannot be read.
     let count = fields.quantity("count");
     let assume_one = (!fields.has("count")).then_some(Quantity::ONE);
+    let quantity = count.or_else(|| assumed.note(pointer("quantity"), assume_one));
     let (product, variant, tax) = (fields.object("product"), fields.object("variant"), fields.object("tax"));
+    let unit_price = assumed.note(pointer("unit_price"), price(fields, "price"));
+    let is_net = unit_price.is_some() && tax.look("included", Value::as_flag) == Some(false);
+    if is_net {
+        tax.take("included");
+    }
     Item {
         id: fields.id("id"),
         product_id: fields.id("product_id"),
@@ -352,9 +328,10 @@ fn item(
             options(fields, "message"),
         ]
         .concat(),
-        quantity: count.or_else(|| assumed.note(pointer("quantity"), assume_one)),
-        unit_price: assumed.note(pointer("unit_price"), price(fields, "price")),
-        // Whether it is the discount on one or on the line is not documented.
+        quantity,
+        unit_price,
+        unit_price_net: assumed.note(pointer("unit_price_net"), unit_price.filter(|_| is_net)),
+        // Whether `dis` is the discount on one piece or on the line is not documented.
         discount: assumed.note(pointer("discount"), price(fields, "dis")),
         tax: price(&tax, "amount"),
         tax_rate: tax.fraction("tax_rate"),
@@ -363,7 +340,7 @@ fn item(
     }
 }
 
-/// The title of a variant tells it from the product's others: `Silver, 17`.
+/// Returns the title of a variant, such as `Silver, 17`, as an option of the item.
 fn variant_title(variant: &Fields<'_>) -> Vec<ItemOption> {
     let option = |title| ItemOption {
         name: Some("variant".to_owned()),
@@ -372,7 +349,7 @@ fn variant_title(variant: &Fields<'_>) -> Vec<ItemOption> {
     variant.text("title").map(option).into_iter().collect()
 }
 
-/// What the customer chose or wrote: a text to engrave, a size. What is nested in it stays in `unmapped`.
+/// Reads what the customer chose or wrote, such as a size or an engraving. Nested values stay in `unmapped`.
 fn options(fields: &Fields<'_>, name: &str) -> Vec<ItemOption> {
     let chosen = if fields.peek(name).and_then(Value::as_text).is_some() {
         fields
@@ -388,4 +365,39 @@ fn options(fields: &Fields<'_>, name: &str) -> Vec<ItemOption> {
         value: Some(value),
     };
     chosen.into_iter().map(option).collect()
+}
+
+/// Reads the tracking as Selldone's storefront does: the documentation of the webhook shows none.
+fn shipping(basket: &Fields<'_>, assumed: &mut Assumed) -> Shipping {
+    let delivery = basket.object("delivery_info");
+    let pointer = |field: &str| format!("/data/order/shipping/{field}");
+    Shipping {
+        method: delivery.text("type"),
+        tracking_number: assumed.note(pointer("tracking_number"), delivery.id("tracking_code")),
+        tracking_url: assumed.note(pointer("tracking_url"), delivery.text("tracking_url")),
+        pickup_point: pickup_point(&basket.object("receiver_info"), assumed),
+        ..Shipping::default()
+    }
+}
+
+/// Returns the shop as the pick-up point if the customer collects the order there. The payload does not name the place.
+fn pickup_point(receiver: &Fields<'_>, assumed: &mut Assumed) -> Option<PickupPoint> {
+    let is_collected = receiver.look("pickup", Value::as_flag)?;
+    let word = is_collected.then(|| {
+        receiver.take("pickup");
+        "pickup".to_owned()
+    });
+    unless_empty(PickupPoint {
+        r#type: assumed.note("/data/order/shipping/pickup_point/type", word),
+        ..PickupPoint::default()
+    })
+}
+
+/// Reads a time. Without a zone it is taken as UTC, which Selldone's framework writes by default.
+fn time(basket: &Fields<'_>, name: &str, place: &str, assumed: &mut Assumed) -> Option<Timestamp> {
+    let (time, zone) = basket.zoned_time_in(name, &TimeZone::UTC)?;
+    match zone {
+        Zone::Stated => Some(time),
+        Zone::Assumed => assumed.note(format!("/data/order/{place}"), Some(time)),
+    }
 }

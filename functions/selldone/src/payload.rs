@@ -1,45 +1,31 @@
-//! Selldone's words, and ours for them.
+//! The words of Selldone's payload, and what they mean in the event.
 
 use shared::event::{EventType, PaymentStatus, Status};
 
-/// The event whose `action` says what happened to an order.
-pub(crate) const ORDER_EVENT: &str = "OnlineOrder";
-
-/// Events of the same webhook that report no online order.
-pub(crate) const OTHER_EVENTS: [&str; 7] = [
-    "PosOrder",
-    "AvocadoOrder",
-    "HyperOrder",
-    "FulfillmentOrder",
-    "Inventory",
-    "Register",
-    "Leave",
-];
-
-/// What happened to an online order.
+/// What happened to an order, as `action` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// The checkout is finalized.
+pub enum Event {
+    /// `CheckoutOrder`: the customer finished the checkout.
     CheckoutOrder,
-    /// The order is paid.
+    /// `PaymentOrder`: the order is paid.
     PaymentOrder,
-    /// A product of the order is cancelled.
+    /// `CancelProduct`: a product of the order is cancelled.
     CancelProduct,
-    /// The shop confirmed the order.
+    /// `OrderConfirm`: the shop confirmed the order.
     OrderConfirm,
-    /// The shop prepares the order.
+    /// `PreparingOrder`: the shop prepares the order.
     PreparingOrder,
-    /// The order is dispatched.
+    /// `SentOrder`: the order is dispatched.
     SentOrder,
-    /// The order reaches the customer.
+    /// `ToCustomer`: the order reaches the customer.
     ToCustomer,
-    /// The customer returns the order.
+    /// `ReturnOrder`: the customer returns the order.
     ReturnOrder,
-    /// The delivery is cancelled.
+    /// `DeliveryCanceled`: the delivery is cancelled.
     DeliveryCanceled,
 }
 
-impl Action {
+impl Event {
     const ALL: [Self; 9] = [
         Self::CheckoutOrder,
         Self::PaymentOrder,
@@ -52,13 +38,13 @@ impl Action {
         Self::DeliveryCanceled,
     ];
 
-    /// The action that `word` names.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.as_str() == word)
+    /// The event that `word` names.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == word)
     }
 
-    /// Selldone's word.
-    pub fn as_str(self) -> &'static str {
+    /// Selldone's word for the event.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::CheckoutOrder => "CheckoutOrder",
             Self::PaymentOrder => "PaymentOrder",
@@ -72,8 +58,8 @@ impl Action {
         }
     }
 
-    /// Our word.
-    pub fn event_type(self) -> EventType {
+    /// The type of the event.
+    pub(crate) fn event_type(self) -> EventType {
         match self {
             Self::CheckoutOrder => EventType::Created,
             Self::PaymentOrder => EventType::Paid,
@@ -88,13 +74,24 @@ impl Action {
     }
 }
 
-/// The `status` of an order that is cancelled, whatever its delivery state still says.
+/// The `event` of every order event.
+pub(crate) const ORDER_EVENT: &str = "OnlineOrder";
+
+/// Whether `word` is the `event` of a known delivery that is not about an online order.
+pub(crate) fn is_unsupported(word: &str) -> bool {
+    matches!(
+        word,
+        "PosOrder" | "AvocadoOrder" | "HyperOrder" | "FulfillmentOrder" | "Inventory" | "Register" | "Leave"
+    )
+}
+
+/// The `status` of a cancelled order, whatever its `delivery_state`.
 pub(crate) const CANCELED: &str = "Canceled";
 
 /// The delivery state that one table of the documentation calls "en route" and another "delivered".
 pub(crate) const TO_CUSTOMER: &str = "ToCustomer";
 
-/// Our word for a `delivery_state`.
+/// The status that `delivery_state` means.
 pub(crate) fn status(delivery_state: &str) -> Status {
     match delivery_state {
         "CheckQueue" => Status::Pending,
@@ -106,21 +103,7 @@ pub(crate) fn status(delivery_state: &str) -> Status {
     }
 }
 
-/// Whether the items of an order of this `type` are shipped; `None` where that is not known.
-pub(crate) fn requires_shipping(r#type: Option<&str>) -> Option<bool> {
-    match r#type? {
-        "PHYSICAL" => Some(true),
-        "VIRTUAL" | "FILE" => Some(false),
-        _ => None,
-    }
-}
-
-/// Whether an order's `type` is one of Selldone's, shipped or not.
-pub(crate) fn is_known_type(word: &str) -> bool {
-    requires_shipping(Some(word)).is_some() || matches!(word, "SERVICE" | "SUBSCRIPTION")
-}
-
-/// Our word for a `status`, which speaks of the payment.
+/// The payment status that `status` means: Selldone's `status` is about the payment.
 pub(crate) fn payment_status(status: &str) -> PaymentStatus {
     match status {
         "Open" | "Reserved" | "COD" => PaymentStatus::Unpaid,
@@ -128,4 +111,18 @@ pub(crate) fn payment_status(status: &str) -> PaymentStatus {
         CANCELED => PaymentStatus::Cancelled,
         _ => PaymentStatus::Unknown,
     }
+}
+
+/// Whether the items of an order of this `type` are shipped, or `None` if the type does not say so.
+pub(crate) fn requires_shipping(order_type: &str) -> Option<bool> {
+    match order_type {
+        "PHYSICAL" => Some(true),
+        "VIRTUAL" | "FILE" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether `order_type` is a documented `type` of an order.
+pub(crate) fn is_known_type(order_type: &str) -> bool {
+    requires_shipping(order_type).is_some() || matches!(order_type, "SERVICE" | "SUBSCRIPTION")
 }

@@ -1,56 +1,41 @@
 //! The fields of Selldone's payload that have no place in the event.
 
-/// JSON pointers to the fields that stay in `unmapped`, each with the reason. `*` in a pointer stands for any one name or
-/// index, `**` at its end for all that is below.
+/// JSON pointers to the fields that stay in `unmapped`, each with the reason.
 ///
-/// The functions refer to the pointers at most: the reasons are for people and tests, and are not linked.
+/// In a pointer, `*` matches any one name or index, and `**` at its end matches everything below. The functions use
+/// only the pointers; the reasons are for readers and tests.
 pub const UNMAPPED: &[(&str, &str)] = &[
     (
         "/event",
-        "The name of the webhook: it is the same for every order, and the action is the provider_event.",
+        "The name of the webhook is the same for every order; `action` is the provider_event.",
     ),
-    ("/shop/id", "The shop is named by the route of the delivery."),
-    ("/shop/name", "The shop is named by the route of the delivery."),
-    ("/shop/title", "The shop is named by the route of the delivery."),
-    (
-        "/shop/domain",
-        "The address of the shop, not of the order: the route names the shop.",
-    ),
+    ("/shop/id", SHOP),
+    ("/shop/name", SHOP),
+    ("/shop/title", SHOP),
+    ("/shop/domain", SHOP),
     ("/user", "An order of a customer without an account has no user."),
-    (
-        "/user/id",
-        "The account that the customer used: the customer is read in its place where there is one.",
-    ),
-    (
-        "/user/name",
-        "The account that the customer used: the customer is read in its place where there is one.",
-    ),
-    (
-        "/user/email",
-        "The account that the customer used: the customer is read in its place where there is one.",
-    ),
-    (
-        "/user/phone",
-        "The account that the customer used: the customer is read in its place where there is one.",
-    ),
+    ("/user/id", USER),
+    ("/user/name", USER),
+    ("/user/email", USER),
+    ("/user/phone", USER),
     (
         "/basket/guest_email",
-        "The e-mail of the checkout: the one of the customer is read in its place where there is one.",
+        "The e-mail of a guest is read only if there is neither a `customer` nor a `user`.",
     ),
     ("/basket/shop_id", "The same as the id of the shop."),
     ("/basket/user_id", "The same as the id of the user."),
     ("/basket/customer_id", "The same as the id of the customer."),
     (
         "/basket/code",
-        "Only null was seen, and no document says what it holds.",
+        "Only null has been seen, and its meaning is not documented.",
     ),
     (
         "/basket/created_at",
-        "When the cart was opened: an order that has a time of checkout is placed at that.",
+        "The time at which the cart was opened is read only if there is no time of the checkout.",
     ),
     (
         "/basket/delivery_at",
-        "Not documented: it may be planned, promised or done.",
+        "Not documented: the delivery may be planned, promised or done at this time.",
     ),
     (
         "/basket/delivery_price",
@@ -58,116 +43,115 @@ pub const UNMAPPED: &[(&str, &str)] = &[
     ),
     (
         "/basket/price",
-        "No total of the event where tax on shipping is added to it, or where it is not known whether it includes the taxes.",
+        "Not a total if tax on shipping is added to it, or if it is not known whether it includes the taxes.",
     ),
     (
         "/basket/delivery_state",
-        "The last state before the order was cancelled says nothing of where it is now.",
+        "The state before the order was cancelled no longer applies.",
     ),
-    ("/basket/type", "Whether orders of this type are shipped is not known."),
+    (
+        "/basket/type",
+        "It is not known whether orders of this type are shipped.",
+    ),
     ("/basket/session", "A technical key of the visit to the shop."),
     ("/basket/stack", "A technical counter of the cart."),
-    ("/basket/meta", "Free data of the shop, of no documented shape."),
+    ("/basket/meta", "Free data of the shop, without a documented shape."),
     (
         "/basket/coupon",
-        "Only null was seen: its shape is not documented. What it saved is in the discount.",
+        "Only null has been seen, and its shape is not documented. The discount is in `discount`.",
     ),
     (
         "/basket/coupon_id",
-        "The key of the coupon in the shop. What it saved is in the discount.",
+        "The shop's key of the coupon. The discount is in `discount`.",
     ),
     (
         "/basket/discount_code",
-        "Only null was seen: its shape is not documented. What it saved is in the discount.",
+        "Only null has been seen, and its shape is not documented. The discount is in `discount`.",
     ),
     (
         "/basket/discount_id",
-        "The key of the discount in the shop. What it saved is in the discount.",
+        "The shop's key of the discount. The discount is in `discount`.",
     ),
     (
         "/basket/billing/business",
-        "Says that the name is that of a company, which the event does not tell apart from a person by a flag.",
+        "A flag for a company; the event has no field for it.",
     ),
-    (
-        "/basket/billing/custom",
-        "Says how the address was entered in the shop.",
-    ),
+    ("/basket/billing/custom", "How the address was entered in the shop."),
     (
         "/basket/billing/location/*",
-        "Coordinates of an address that nothing is delivered to.",
+        "Coordinates of an address to which nothing is delivered.",
     ),
     (
         "/basket/receiver_info/business",
-        "Says that the name is that of a company, which the event does not tell apart from a person by a flag.",
+        "A flag for a company; the event has no field for it.",
     ),
     (
         "/basket/receiver_info/custom",
-        "Says how the address was entered in the shop.",
+        "How the address was entered in the shop.",
     ),
     (
         "/basket/receiver_info/location/*",
-        "A pin on a map: labels are made of the address, and the event has no place for coordinates.",
+        "A pin on a map: labels are made from the address, and the event has no field for coordinates.",
     ),
     (
         "/basket/receiver_info/pickup",
-        "False says that the order is delivered, as orders are.",
+        "False means that the order is delivered, which is the normal case.",
     ),
     (
         "/basket/delivery_info/distance",
-        "What the price of the delivery was computed from.",
+        "A basis of the price of the delivery.",
     ),
     (
         "/basket/delivery_info/weight",
-        "The weight of the parcel in a unit that is not documented.",
+        "The weight of the parcel, in a unit that is not documented.",
     ),
     (
         "/basket/delivery_info/volume/*",
-        "The size of the parcel in a unit that is not documented.",
+        "The size of the parcel, in a unit that is not documented.",
     ),
     ("/basket/items/*/basket_id", "The same as the id of the order."),
     (
         "/basket/items/*/currency",
-        "The currency of the order, in which the event has all amounts. An item in another currency is warned of.",
+        "The same as the currency of the order. An item in another currency is warned of.",
     ),
-    (
-        "/basket/items/*/price",
-        "An amount in another currency than the order's: the event has all amounts in that one.",
-    ),
-    (
-        "/basket/items/*/dis",
-        "An amount in another currency than the order's: the event has all amounts in that one.",
-    ),
-    (
-        "/basket/items/*/tax/amount",
-        "An amount in another currency than the order's: the event has all amounts in that one.",
-    ),
+    ("/basket/items/*/price", FOREIGN_AMOUNT),
+    ("/basket/items/*/dis", FOREIGN_AMOUNT),
+    ("/basket/items/*/tax/amount", FOREIGN_AMOUNT),
     (
         "/basket/items/*/product/sku",
-        "The key of the product: the one of its variant is read in its place where there is one.",
+        "The SKU of the product is read only if its variant has none.",
     ),
     (
         "/basket/items/*/preferences/*/**",
-        "A choice that is made of several values: an option of the event has one.",
+        "A choice of several values; an option of the event has one value.",
     ),
     (
         "/basket/items/*/tax/name",
-        "The name of the tax: the tax lines of the event are the order's.",
+        "The name of the tax of an item; the event lists only the taxes of the order.",
     ),
     (
         "/basket/items/*/tax/included",
-        "Whether prices include the tax is said of the order.",
+        "True means that the price includes the tax; the net price of one piece is then not stated.",
     ),
-    ("/basket/items/*/tax/shipping", "Tax on shipping is said of the order."),
+    (
+        "/basket/items/*/tax/shipping",
+        "The tax on shipping is read from the order.",
+    ),
     (
         "/basket/items/*/return_request/*",
-        "A request to return some of the pieces: the event has no place for a return by line.",
+        "A request to return some of the pieces; the event has no field for returns by line.",
     ),
     (
         "/basket/items/*/service_item/*",
-        "The tasks of a service are between the shop and its staff.",
+        "The tasks of a service concern only the shop and its staff.",
     ),
     (
         "/basket/items/*/virtual_items/*/*",
-        "Keys and states of codes that the shop delivers by itself.",
+        "Keys and states of codes that the shop delivers itself.",
     ),
 ];
+
+const SHOP: &str = "The route of the delivery names the shop.";
+const USER: &str = "The account of the customer is read only if there is no `customer`.";
+const FOREIGN_AMOUNT: &str =
+    "An amount in another currency than the order's, which is the currency of every amount in the event.";

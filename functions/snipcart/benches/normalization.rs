@@ -1,7 +1,8 @@
-//! How fast a body becomes an event: `cargo bench -p snipcart --bench normalization`.
+//! Measures how fast a body becomes an event: `cargo bench -p snipcart --bench normalization`.
 //!
-//! Reading, mapping and what is left over, for the largest order in `events/`. Says MB of JSON a second, the median of the runs.
-#![allow(clippy::print_stdout, reason = "it says what it measured")]
+//! A run parses the largest order in `events/`, maps it and collects the unmapped fields. The result is the median of
+//! the runs in MB of JSON per second.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its result")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -20,18 +21,18 @@ fn main() {
     let snipcart = Snipcart::from_settings(&Settings::from_table::<&str, &str>([])).expect("no setting is needed");
     let mut times: Vec<Duration> = (0..RUNS)
         .map(|_| {
-            let begun = Instant::now();
+            let start = Instant::now();
             let payload = Payload::parse(black_box(body)).expect("the body is JSON");
             let normalized = snipcart.normalize(Event::Completed, &payload);
             black_box((normalized, payload.into_rest()));
-            begun.elapsed()
+            start.elapsed()
         })
         .collect();
     times.sort();
     let bytes = f64::from(u32::try_from(body.len()).expect("a small body"));
     let speed = |time: Duration| bytes / 1e6 / time.as_secs_f64();
     println!(
-        "{:.0} MB/s in the middle, {:.0} at best, for an order of {bytes} bytes",
+        "median {:.0} MB/s, best {:.0} MB/s, for an order of {bytes} bytes",
         speed(times[RUNS / 2]),
         speed(times[0])
     );

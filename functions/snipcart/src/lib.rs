@@ -1,7 +1,7 @@
 //! Snipcart's order webhooks.
 //!
-//! A delivery carries a request token, and Snipcart is asked whether it is its own. The token proves the origin, not
-//! the body; a URL token can be demanded in addition.
+//! A delivery carries a request token, which a call to Snipcart validates. The token proves where the delivery comes
+//! from, not what is in its body. A token in the URL can be required in addition.
 
 mod normalize;
 mod payload;
@@ -28,24 +28,25 @@ pub use unmapped::UNMAPPED;
 
 /// How long all calls to Snipcart for one delivery may take.
 const VALIDATION_BUDGET: Duration = Duration::from_secs(5);
-/// With less time than this Snipcart is not asked: its answer could come too late, and the token would be used up.
+/// With less time left, Snipcart is not called: its answer could come too late, and the token would be used up.
 const LEAST_TIME: Duration = Duration::from_secs(1);
 
-/// Stands for the names of all events that report a paid renewal in the identity of such an event. A change makes an event that is sent
-/// again a new one.
+/// The event's name in the idempotency key of every event that reports a paid renewal. If it changes, a repeat of an
+/// event that is already stored becomes a new event.
 const RENEWAL_PAID: &str = "subscription.invoice.paid";
 
-/// Snipcart.
+/// The provider Snipcart.
 pub struct Snipcart {
+    /// The base URL of the API that validates request tokens.
     api_url: String,
 }
 
-/// What one shop is verified with. A misspelt name is refused: it might have switched a check on.
+/// The secrets of one shop. An unknown field is an error: it may be a misspelt check that would silently stay off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
     api_keys: Live<SigningKey>,
-    /// Where given, the URL must carry one of these too.
+    /// If present, the URL must also carry one of these.
     #[serde(default)]
     tokens: OptIn<Token>,
 }
@@ -80,14 +81,14 @@ impl Provider for Snipcart {
         if let Some(tokens) = secrets.tokens.live() {
             url_token(delivery, tokens)?;
         }
-        // A caller who knows the URL's token is no stranger.
+        // A sender that knows the token of the URL is no stranger: the operator should hear of its failure.
         let refuse = match secrets.tokens.live() {
             Some(_) => Refusal::wrong_credentials,
             None => Refusal::no_credentials,
         };
         let token = delivery.header("x-snipcart-requesttoken");
         let token = token.ok_or_else(|| refuse("the request token is missing"))?;
-        // It becomes a part of a URL: `..` would ask another endpoint.
+        // The token becomes a part of a URL, in which `..` would lead to another endpoint.
         if !is_request_token(token) {
             return Err(refuse("malformed request token"));
         }
@@ -96,7 +97,7 @@ impl Provider for Snipcart {
         let mut answers = Vec::new();
         for key in secrets.api_keys.iter() {
             if until.saturating_duration_since(Instant::now()) < LEAST_TIME {
-                answers.push(Answer::Inconclusive("there is no time left to ask".to_owned()));
+                answers.push(Answer::Inconclusive("no time left for the call".to_owned()));
                 break;
             }
             match callback::ask(&url, key, until).await {
@@ -104,7 +105,7 @@ impl Provider for Snipcart {
                 Confirmation::Refused { status, is_certain } => answers.push(Answer::of(status, is_certain)),
                 Confirmation::Unreachable(cause) => {
                     answers.push(Answer::Inconclusive(cause));
-                    // Another key does not reach further.
+                    // With another key, the call would fail in the same way.
                     break;
                 }
             }
@@ -119,7 +120,7 @@ impl Provider for Snipcart {
             .ok_or(NoOrderEvent::Quarantined(Reason::NoDiscriminator))?;
         let content = root.object("content");
         let renewal = Event::of_invoice(&word, &content);
-        if renewal.is_none() && payload::is_no_order_event(&word) {
+        if renewal.is_none() && payload::is_unsupported(&word) {
             return Err(NoOrderEvent::Unsupported);
         }
         let event = renewal.or_else(|| Event::from_word(&word));
@@ -132,10 +133,10 @@ impl Provider for Snipcart {
         let order = names_order.id(event.order_field());
         let order = order.ok_or(NoOrderEvent::Quarantined(Reason::NoOrderId))?;
         let key = match (event, root.text("createdOn")) {
-            // Several events of an invoice may report the same paid order, which is created once.
+            // Several events of an invoice may report the same paid order, which must be created only once.
             (Event::RenewalPaid, _) => IdempotencyKey::of([RENEWAL_PAID.to_owned(), order]),
             (_, Some(created_on)) => IdempotencyKey::of([word, created_on, order]),
-            // Without its time, an event of an order could not be told from the next one of its kind.
+            // Without its time, an event cannot be distinguished from the next one of the same kind and order.
             (_, None) => IdempotencyKey::Body,
         };
         Ok(Identified { event, key })
@@ -146,14 +147,14 @@ impl Provider for Snipcart {
     }
 }
 
-/// What Snipcart says of a request token under one key, if not that it is genuine.
+/// An answer of Snipcart that does not confirm a request token, for one API key.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// 404: unknown under this key.
+    /// 404: the token is unknown under this key.
     Unknown,
-    /// 401 or 403: the key is wrong, or of the other mode.
+    /// 401 or 403: the key is wrong, or belongs to the other mode.
     KeyRefused,
-    /// Anything else: nothing is known of the token.
+    /// Anything else, which says nothing about the token. Holds the cause.
     Inconclusive(String),
 }
 
@@ -162,21 +163,25 @@ impl Answer {
         match (status, is_certain) {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Self::KeyRefused,
             (StatusCode::NOT_FOUND, true) => Self::Unknown,
-            // A token may validate only once, and the try without an answer may have been that once.
-            (StatusCode::NOT_FOUND, false) => Self::Inconclusive("404, after a try whose answer was lost".to_owned()),
-            (status, _) => Self::Inconclusive(format!("it answers {}", status.as_u16())),
+            // The call whose answer was lost may have used up the token.
+            (StatusCode::NOT_FOUND, false) => {
+                Self::Inconclusive("status 404 after a call whose answer was lost".to_owned())
+            }
+            (status, _) => Self::Inconclusive(format!("status {}", status.as_u16())),
         }
     }
 }
 
-/// What a delivery is refused with that no key has confirmed. With the keys of test and live mode side by side, each knows the tokens
-/// of its own mode alone, so every key is asked until one says 200.
+/// Returns the refusal of a delivery that no API key has confirmed.
 ///
-/// | answers of the keys | refused with |
+/// A secret may hold the keys of both test and live mode. Each key knows the tokens of its own mode only, so the keys
+/// are tried in order until one of them confirms the token.
+///
+/// | answers | refused with |
 /// |---|---|
-/// | anything inconclusive among them | 503: the key that was not heard may be the right one |
-/// | 401 or 403 from all of them | 500: the keys are wrong, which says nothing about the token |
-/// | 404 from at least one, 401 or 403 from the others | 401: the token is unknown, used or expired |
+/// | at least one is inconclusive | 503: its key may be the right one |
+/// | 401 or 403 for every key | 500: the keys are wrong, which says nothing about the token |
+/// | 404 for at least one key, 401 or 403 for the others | 401: the token is unknown, used or expired |
 fn refusal_for(answers: Vec<Answer>) -> Refusal {
     let keys = answers.len();
     let is_unknown = answers.contains(&Answer::Unknown);
@@ -185,9 +190,9 @@ fn refusal_for(answers: Vec<Answer>) -> Refusal {
         _ => None,
     });
     match inconclusive {
-        Some(cause) => Refusal::Unavailable(format!("Snipcart's validation: {cause}")),
+        Some(cause) => Refusal::Unavailable(format!("Snipcart has not validated the request token: {cause}")),
         None if is_unknown => Refusal::wrong_credentials("Snipcart does not know the request token"),
-        None => Refusal::Misconfigured(format!("Snipcart refuses all {keys} API keys of the secret")),
+        None => Refusal::Misconfigured(format!("Snipcart rejects all {keys} API keys of the secret")),
     }
 }
 
@@ -203,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answers_of_all_keys_decide_together() {
+    fn the_refusal_follows_from_the_answers_for_all_keys() {
         let answer = |status| Answer::of(StatusCode::from_u16(status).expect("a status"), true);
         for (statuses, refused_with) in [
             (&[404][..], 401),
@@ -226,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_token_cannot_leave_its_place_in_the_url() {
+    fn a_request_token_cannot_change_the_path_of_the_url() {
         for good in ["a", "0b6d9f4e-2d8a_XYZ", &"x".repeat(128)] {
             assert!(is_request_token(good), "{good}");
         }

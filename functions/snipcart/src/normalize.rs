@@ -1,4 +1,4 @@
-//! Snipcart's order in our words.
+//! Maps Snipcart's payload to the normalized event, field by field.
 
 use shared::event::{
     Address, Adjustment, AdjustmentKind, Card, Change, CustomField, Customer, Discount, Fulfillment, Item, ItemOption,
@@ -24,7 +24,7 @@ pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
     let partial = event.names_order_only() || is_renewal_without_items(event, &content);
     let order = match event {
         Event::RefundCreated => refunded_order(&content),
-        Event::NotificationCreated => named_order(&content),
+        Event::NotificationCreated => order_of_token(&content),
         Event::WithdrawalCreated => withdrawn_order(&content, &mut assumed),
         Event::RenewalPaid | Event::RenewalFailed => renewed_order(event, &root, &content, &mut assumed),
         _ => order(event, to, &root, &content),
@@ -48,7 +48,7 @@ pub(crate) fn normalize(event: Event, payload: &Payload) -> Normalized {
 
 fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>) -> Order {
     let id = content.id("token");
-    // What the event says at its top is newer than the order it carries.
+    // The top level of the payload is newer than the order in `content`.
     let word = |changed_by: Event, field: &str| match to {
         Some(to) if event == changed_by => Some(to.to_owned()),
         _ => content.text(field),
@@ -60,8 +60,9 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
     };
     let status_word = word(Event::StatusChanged, "status");
     let payment_word = word(Event::PaymentStatusChanged, "paymentStatus");
-    // The order of a renewal has its shipping in an object of its own.
+    // The order of a renewal has its shipping in `shippingInformation`.
     let shipping_information = content.object("shippingInformation");
+    let completed_at = content.time("completionDate");
     Order {
         number: content.id("invoiceNumber").or_else(|| id.clone()),
         id,
@@ -74,7 +75,7 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         currency: content.currency("currency"),
         totals: Totals {
             items: content.price("itemsTotal"),
-            // `rebateAmount` is the name before version 3.
+            // `savedAmount` is the name since version 3.
             discount: content.price("rebateAmount").or_else(|| content.price("savedAmount")),
             subtotal: content.price("subtotal"),
             shipping: content
@@ -91,7 +92,7 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         tax_lines: content
             .objects("taxes")
             .map(|taxes| taxes.iter().map(tax_line).collect()),
-        // An empty list would say that there is no withdrawal either, which an order does not tell.
+        // An empty list would also state that there is no withdrawal, and an order does not list its withdrawals.
         adjustments: content
             .objects("refunds")
             .filter(|refunds| !refunds.is_empty())
@@ -117,15 +118,20 @@ fn order(event: Event, to: Option<&str>, root: &Fields<'_>, content: &Fields<'_>
         custom_fields: content
             .objects("customFields")
             .map(|fields| fields.iter().map(custom_field).collect()),
-        placed_at: content.time("creationDate"),
+        // `creationDate` is when the cart was opened, `completionDate` when the customer checked out.
+        placed_at: if content.has("completionDate") {
+            completed_at
+        } else {
+            content.time("creationDate")
+        },
         updated_at: content.time("modificationDate"),
-        completed_at: content.time("completionDate"),
+        completed_at,
         ..Order::default()
     }
 }
 
-/// An order that is known by its token alone.
-fn named_order(content: &Fields<'_>) -> Order {
+/// Returns an order of which the payload holds only the token.
+fn order_of_token(content: &Fields<'_>) -> Order {
     let id = content.id("orderToken");
     Order {
         number: id.clone(),
@@ -137,14 +143,16 @@ fn named_order(content: &Fields<'_>) -> Order {
 fn refunded_order(content: &Fields<'_>) -> Order {
     Order {
         adjustments: Some(vec![adjustment(content)]),
-        ..named_order(content)
+        ..order_of_token(content)
     }
 }
 
-/// The order that a customer withdraws from, and the lines that it is about. The shape of the lines is not documented.
+/// Returns the order that the customer withdraws from, with the withdrawal and its items. The fields of the items are
+/// not documented.
 fn withdrawn_order(content: &Fields<'_>, assumed: &mut Assumed) -> Order {
-    let named = named_order(content);
-    // A withdrawal from the order as a whole may come with an empty list: it does not say that there are no lines.
+    let named = order_of_token(content);
+    // The list may be empty if the customer withdraws from the complete order. That does not mean that the order has
+    // no items.
     let items: Option<Vec<Item>> = content
         .objects("items")
         .filter(|items| !items.is_empty())
@@ -174,19 +182,8 @@ fn withdrawn_order(content: &Fields<'_>, assumed: &mut Assumed) -> Order {
     }
 }
 
-fn reference(item: &Item) -> ItemReference {
-    ItemReference {
-        id: item.id.clone(),
-        quantity: item.quantity,
-    }
-}
-
-/// The order of a renewal may come without its lines. That they are absent does not say that there are none.
-fn is_renewal_without_items(event: Event, content: &Fields<'_>) -> bool {
-    event.is_renewal() && !content.object("order").has("items")
-}
-
-/// The order that renews a subscription. What it does not say itself, the subscription and the event's name say.
+/// Returns the order that renews a subscription. Facts that the order lacks come from the subscription and from the
+/// name of the event.
 fn renewed_order(event: Event, root: &Fields<'_>, content: &Fields<'_>, assumed: &mut Assumed) -> Order {
     let subscription = content.object("subscription");
     let mut renewed = order(event, None, root, &content.object("order"));
@@ -214,37 +211,9 @@ fn renewed_order(event: Event, root: &Fields<'_>, content: &Fields<'_>, assumed:
     renewed
 }
 
-fn shipping(content: &Fields<'_>, shipping_information: &Fields<'_>, tracking: &Fields<'_>) -> Shipping {
-    let shipping = Shipping {
-        method: content
-            .text("shippingMethod")
-            .or_else(|| shipping_information.text("method")),
-        carrier: content.text("shippingProvider"),
-        tracking_number: tracking.id("trackingNumber"),
-        tracking_url: tracking.text("trackingUrl"),
-        ..Shipping::default()
-    };
-    // Snipcart tracks the order as a whole: it is one parcel as soon as it has a number.
-    let is_tracked = shipping.tracking_number.is_some() || shipping.tracking_url.is_some();
-    let parcel = is_tracked.then(|| Fulfillment {
-        carrier: shipping.carrier.clone(),
-        tracking_number: shipping.tracking_number.clone(),
-        tracking_url: shipping.tracking_url.clone(),
-        ..Fulfillment::default()
-    });
-    Shipping {
-        fulfillments: parcel.map(|parcel| vec![parcel]),
-        ..shipping
-    }
-}
-
-/// The card that paid. Orders that no card paid name a brand all the same, but no digits.
-fn card(content: &Fields<'_>) -> Option<Card> {
-    let last4 = content.id("creditCardLast4Digits")?;
-    Some(Card {
-        brand: content.text("cardType"),
-        last4: Some(last4),
-    })
+/// Whether the order of a renewal lists no items of its own, which does not mean that it has none.
+fn is_renewal_without_items(event: Event, content: &Fields<'_>) -> bool {
+    event.is_renewal() && !content.object("order").has("items")
 }
 
 fn discount(fields: &Fields<'_>) -> Discount {
@@ -257,7 +226,7 @@ fn discount(fields: &Fields<'_>) -> Discount {
     }
 }
 
-/// A tax; in the order of a renewal its fields have shorter names.
+/// Reads a tax. In the order of a renewal, its fields have shorter names.
 fn tax_line(fields: &Fields<'_>) -> TaxLine {
     TaxLine {
         id: fields.id("numberForInvoice"),
@@ -265,6 +234,21 @@ fn tax_line(fields: &Fields<'_>) -> TaxLine {
         rate: fields.fraction("taxRate").or_else(|| fields.fraction("rate")),
         amount: fields.amount("amount"),
         included: fields.flag("includedInPrice"),
+    }
+}
+
+/// Reads a refund as an adjustment of its order.
+fn adjustment(fields: &Fields<'_>) -> Adjustment {
+    let refund = refund(fields);
+    Adjustment {
+        id: fields.id("id"),
+        kind: Some(AdjustmentKind::Refund),
+        amount: refund.amount,
+        currency: refund.currency,
+        reason: refund.reason,
+        customer_notified: refund.customer_notified,
+        created_at: fields.time("creationDate"),
+        ..Adjustment::default()
     }
 }
 
@@ -291,7 +275,7 @@ fn address(fields: &Fields<'_>) -> Option<Address> {
     })
 }
 
-/// The copy of an address in fields of the order. It is read where the address itself is absent.
+/// Reads the copy of an address in fields of the order, which counts only if the address itself is absent.
 fn flat_address(content: &Fields<'_>, prefix: &str) -> Option<Address> {
     let name = |field: &str| format!("{prefix}{field}");
     let text = |field: &str| content.text(&name(field));
@@ -313,7 +297,8 @@ fn flat_address(content: &Fields<'_>, prefix: &str) -> Option<Address> {
     })
 }
 
-/// The full, first and last name. `name` is the last name beside a first one; alone, or equal to the full name, it is the full name.
+/// Returns the full, first and last name. `name` is the full name if it equals `full`, or if both `full` and `first`
+/// are absent. Otherwise, it is the last name.
 fn names(full: Option<String>, first: Option<String>, name: Option<String>) -> [Option<String>; 3] {
     let is_full = if full.is_none() { first.is_none() } else { full == name };
     if is_full {
@@ -323,7 +308,7 @@ fn names(full: Option<String>, first: Option<String>, name: Option<String>) -> [
     }
 }
 
-/// A province that is a code: the part of an ISO 3166-2 code behind the country.
+/// Returns the province if it is a code, such as `QC`: the part of an ISO 3166-2 code after the country.
 fn region_code(province: &str) -> Option<String> {
     let is_code = province
         .bytes()
@@ -331,11 +316,11 @@ fn region_code(province: &str) -> Option<String> {
     (is_code && (1..=3).contains(&province.len())).then(|| province.to_owned())
 }
 
-/// Returns the lines of an order, or `None` if it has plans and no lines. The shape of plans is not documented, so they are not read, and
-/// an empty list would state that nothing was ordered.
+/// Returns the items of an order, or `None` if it has plans and no items. The fields of plans are not documented, so
+/// they are not read, and an empty list would state that nothing was ordered.
 fn items(fields: &Fields<'_>) -> Option<Vec<Item>> {
     let items: Vec<Item> = fields.objects("items")?.iter().map(item).collect();
-    // Plans in another form than a list or an object are warned of, and are still plans.
+    // Plans that are neither a list nor an object are warned of, and still count as plans.
     let has_plans = || fields.has("plans") && fields.look("plans", Value::is_empty) != Some(true);
     if items.is_empty() && has_plans() {
         return None;
@@ -345,7 +330,7 @@ fn items(fields: &Fields<'_>) -> Option<Vec<Item>> {
 
 fn item(fields: &Fields<'_>) -> Item {
     let product = fields.id("id");
-    // `price` leaves the options out.
+    // `price` does not contain the price of the options.
     let unit_price = fields.price("unitPrice");
     let is_net = unit_price.is_some() && fields.look("hasTaxesIncluded", Value::as_flag) == Some(false);
     if is_net {
@@ -383,6 +368,46 @@ fn option(fields: &Fields<'_>) -> ItemOption {
     }
 }
 
+fn reference(item: &Item) -> ItemReference {
+    ItemReference {
+        id: item.id.clone(),
+        quantity: item.quantity,
+    }
+}
+
+fn shipping(content: &Fields<'_>, shipping_information: &Fields<'_>, tracking: &Fields<'_>) -> Shipping {
+    let shipping = Shipping {
+        method: content
+            .text("shippingMethod")
+            .or_else(|| shipping_information.text("method")),
+        carrier: content.text("shippingProvider"),
+        tracking_number: tracking.id("trackingNumber"),
+        tracking_url: tracking.text("trackingUrl"),
+        ..Shipping::default()
+    };
+    // Snipcart has one tracking number per order, so the order is one parcel as soon as it has a number or a URL.
+    let is_tracked = shipping.tracking_number.is_some() || shipping.tracking_url.is_some();
+    let parcel = is_tracked.then(|| Fulfillment {
+        carrier: shipping.carrier.clone(),
+        tracking_number: shipping.tracking_number.clone(),
+        tracking_url: shipping.tracking_url.clone(),
+        ..Fulfillment::default()
+    });
+    Shipping {
+        fulfillments: parcel.map(|parcel| vec![parcel]),
+        ..shipping
+    }
+}
+
+/// Returns the card that paid. An order that was not paid by card names a default brand, but no digits.
+fn card(content: &Fields<'_>) -> Option<Card> {
+    let last4 = content.id("creditCardLast4Digits")?;
+    Some(Card {
+        brand: content.text("cardType"),
+        last4: Some(last4),
+    })
+}
+
 fn custom_field(fields: &Fields<'_>) -> CustomField {
     CustomField {
         name: fields.text("name"),
@@ -396,21 +421,6 @@ fn refund(content: &Fields<'_>) -> Refund {
         currency: content.currency("currency"),
         reason: content.text("comment"),
         customer_notified: content.flag("notifiedCustomerByEmail"),
-    }
-}
-
-/// A refund among what changed an order after it was placed.
-fn adjustment(fields: &Fields<'_>) -> Adjustment {
-    let refund = refund(fields);
-    Adjustment {
-        id: fields.id("id"),
-        kind: Some(AdjustmentKind::Refund),
-        amount: refund.amount,
-        currency: refund.currency,
-        reason: refund.reason,
-        customer_notified: refund.customer_notified,
-        created_at: fields.time("creationDate"),
-        ..Adjustment::default()
     }
 }
 

@@ -1,33 +1,33 @@
-//! Snipcart's words, and ours for them.
+//! The words of Snipcart's payload, and what they mean in the event.
 
 use shared::event::{EventType, PaymentStatus, Status};
 use shared::payload::{Fields, Value};
 
-/// The events that report orders.
+/// What happened to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// `order.completed`
+    /// `order.completed`: the order was placed.
     Completed,
-    /// `order.status.changed`
+    /// `order.status.changed`: the status of the order changed.
     StatusChanged,
-    /// `order.paymentStatus.changed`
+    /// `order.paymentStatus.changed`: the payment status of the order changed.
     PaymentStatusChanged,
-    /// `order.trackingNumber.changed`
+    /// `order.trackingNumber.changed`: the tracking number of the order was set, changed or removed.
     TrackingNumberChanged,
-    /// `order.refund.created`
+    /// `order.refund.created`: the order was refunded, in full or in part.
     RefundCreated,
-    /// `order.notification.created`
+    /// `order.notification.created`: a message was added to the order.
     NotificationCreated,
-    /// `order.withdrawal.created`
+    /// `order.withdrawal.created`: the customer asked to withdraw from the order.
     WithdrawalCreated,
-    /// `v3/subscription.invoice.payment.succeeded`, or another event of an invoice with a paid order.
+    /// `v3/subscription.invoice.payment.succeeded`, or another event of an invoice whose order is paid.
     RenewalPaid,
-    /// `v3/subscription.invoice.payment.failed` of an order
+    /// `v3/subscription.invoice.payment.failed`, if the invoice has an order.
     RenewalFailed,
 }
 
 impl Event {
-    /// The event that `word` names, unless it is one of a subscription.
+    /// The event that `word` names, unless it is about a subscription.
     pub(crate) fn from_word(word: &str) -> Option<Self> {
         match word {
             "order.completed" => Some(Self::Completed),
@@ -41,7 +41,8 @@ impl Event {
         }
     }
 
-    /// The event that a subscription's invoice reports. Only renewals have one: the first order comes as `order.completed`.
+    /// The event that the invoice of a subscription reports. Only renewals have an invoice: the first order of a
+    /// subscription is reported as `order.completed`.
     pub(crate) fn of_invoice(word: &str, content: &Fields<'_>) -> Option<Self> {
         let word = word.strip_prefix("v3/").unwrap_or(word);
         let step = word.strip_prefix("subscription.invoice.")?;
@@ -52,7 +53,8 @@ impl Event {
         };
         match step {
             "payment.succeeded" => Some(Self::RenewalPaid),
-            // An invoice that was not paid may have no order yet. An order that is there and cannot be read is no reason to drop it.
+            // An unpaid invoice may have no order yet. If the content or the order cannot be read, the delivery is
+            // still an order event, so that it is quarantined and not dropped as unsupported.
             "payment.failed" => {
                 let names_order = !content.exist() || content.has("order") && (!order.exist() || order.has("token"));
                 names_order.then_some(Self::RenewalFailed)
@@ -61,12 +63,13 @@ impl Event {
         }
     }
 
-    /// Whether the event reports the renewal of a subscription, with the new order inside of its content.
+    /// Whether the event reports the renewal of a subscription. The new order is then in the field `order` of the
+    /// content.
     pub(crate) fn is_renewal(self) -> bool {
         matches!(self, Self::RenewalPaid | Self::RenewalFailed)
     }
 
-    /// Whether the event names its order and holds nothing else of it.
+    /// Whether the event names its order without describing it.
     pub(crate) fn names_order_only(self) -> bool {
         matches!(
             self,
@@ -74,12 +77,12 @@ impl Event {
         )
     }
 
-    /// The field that names the order.
+    /// The name of the field that holds the token of the order.
     pub(crate) fn order_field(self) -> &'static str {
         if self.names_order_only() { "orderToken" } else { "token" }
     }
 
-    /// Our word for the event; a change is told by the word that it leads to.
+    /// The type of the event. The type of a change of status follows from `to`, the new status.
     pub(crate) fn event_type(self, to: Option<&str>) -> EventType {
         match (self, to) {
             (Self::Completed | Self::RenewalPaid, _) => EventType::Created,
@@ -95,13 +98,14 @@ impl Event {
     }
 }
 
-/// Whether `word` names an event of the same webhook that reports no order. An invoice of a subscription may report one.
-pub(crate) fn is_no_order_event(word: &str) -> bool {
+/// Whether `word` is a known event that is not about an order. An invoice of a subscription is not covered: it may
+/// report an order, so `Event::of_invoice` must be asked first.
+pub(crate) fn is_unsupported(word: &str) -> bool {
     let families = ["subscription.", "v3/subscription.", "customauth:"];
     ["shippingrates.fetch", "taxes.calculate"].contains(&word) || families.iter().any(|family| word.starts_with(family))
 }
 
-/// Whether a `mode` is that of orders that are no business.
+/// Whether `mode` is the test mode.
 pub(crate) fn is_test(mode: Value<'_>) -> Option<bool> {
     match mode.as_str()? {
         "Test" => Some(true),
@@ -110,7 +114,7 @@ pub(crate) fn is_test(mode: Value<'_>) -> Option<bool> {
     }
 }
 
-/// Our word for a `status`, and the type of an event that reports the step to it.
+/// The status that `word` means, and the type of a change to it.
 pub(crate) fn status(word: &str) -> (Status, EventType) {
     match word {
         "Pending" | "InProgress" => (Status::Pending, EventType::Updated),
@@ -124,7 +128,7 @@ pub(crate) fn status(word: &str) -> (Status, EventType) {
     }
 }
 
-/// Our word for a `paymentStatus`, and the type of an event that reports the step to it.
+/// The payment status that `word` means, and the type of a change to it.
 pub(crate) fn payment_status(word: &str) -> (PaymentStatus, EventType) {
     match word {
         "Paid" | "PaidDeferred" | "Paidout" => (PaymentStatus::Paid, EventType::Paid),

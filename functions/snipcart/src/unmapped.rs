@@ -1,482 +1,323 @@
 //! The fields of Snipcart's payload that have no place in the event.
 
-/// JSON pointers to the fields that stay in `unmapped`, each with the reason. `*` in a pointer stands for any one name or
-/// index, `**` at its end for all that is below.
+/// JSON pointers to the fields that stay in `unmapped`, each with the reason.
 ///
-/// The functions refer to the pointers at most: the reasons are for people and tests, and are not linked.
+/// In a pointer, `*` matches any one name or index, and `**` at its end matches everything below. The functions use
+/// only the pointers; the reasons are for readers and tests.
 pub const UNMAPPED: &[(&str, &str)] = &[
     (
         "/content/adjustedAmount",
-        "`grandTotal` less `refundsAmount`; the event has both",
+        "`grandTotal` less `refundsAmount`; the event has both.",
     ),
-    ("/content/baseTotal", "the total again, as of before later changes"),
+    ("/content/baseTotal", "The total before later changes."),
     (
         "/content/billingAddress/fullAddress",
-        "`address1` and `address2` in one text",
+        "`address1` and `address2` in one text.",
     ),
-    (
-        "/content/billingAddress/hasMinimalRequiredInfo",
-        "a check of the checkout form",
-    ),
-    (
-        "/content/billingAddressAddress1",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressAddress2",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressCity",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressCompanyName",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressCountry",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressFirstName",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressName",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressPhone",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressPostalCode",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressProvince",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/billingAddressComplete",
-        "a step of the checkout, done once there is an order",
-    ),
+    ("/content/billingAddress/hasMinimalRequiredInfo", FORM_CHECK),
+    ("/content/billingAddressAddress1", FLAT_ADDRESS),
+    ("/content/billingAddressAddress2", FLAT_ADDRESS),
+    ("/content/billingAddressCity", FLAT_ADDRESS),
+    ("/content/billingAddressCompanyName", FLAT_ADDRESS),
+    ("/content/billingAddressCountry", FLAT_ADDRESS),
+    ("/content/billingAddressFirstName", FLAT_ADDRESS),
+    ("/content/billingAddressName", FLAT_ADDRESS),
+    ("/content/billingAddressPhone", FLAT_ADDRESS),
+    ("/content/billingAddressPostalCode", FLAT_ADDRESS),
+    ("/content/billingAddressProvince", FLAT_ADDRESS),
+    ("/content/billingAddressComplete", CHECKOUT_STEP),
     (
         "/content/body",
-        "the notification as an e-mail with the shop's layout; `message` is what was said",
+        "The notification as an e-mail in the shop's layout; `message` is its text.",
     ),
     (
         "/content/cardHolderName",
-        "a name on a card is payment data that nobody downstream needs",
+        "The name on a card is payment data that no consumer needs.",
     ),
     (
         "/content/cardType",
-        "a brand without the card's last digits: no card paid, and the brand is a default",
+        "A brand without the last digits of a card is a default: the order was not paid by card.",
     ),
     (
-        "/content/customFields/*/displayValue",
-        "a label for `value`, which is the option's value",
+        "/content/creationDate",
+        "The time at which the cart was opened is read only if there is no time of the checkout.",
     ),
-    (
-        "/content/customFields/*/operation",
-        "what the choice costs; `unitPrice` has it in it",
-    ),
-    (
-        "/content/customFields/*/options",
-        "what there was to choose from, in the buy button's own notation",
-    ),
-    (
-        "/content/customFields/*/optionsArray",
-        "the same choices as a list, absent where there are none",
-    ),
-    (
-        "/content/customFields/*/optionsArray/*",
-        "what there was to choose from",
-    ),
-    ("/content/customFields/*/required", "a setting of the form"),
-    ("/content/customFields/*/type", "the kind of input in the form"),
-    ("/content/customFieldsJson", "`customFields` again, as text"),
+    ("/content/customFields/*/displayValue", LABEL),
+    ("/content/customFields/*/operation", COST),
+    ("/content/customFields/*/options", CHOICES),
+    ("/content/customFields/*/optionsArray", CHOICES),
+    ("/content/customFields/*/optionsArray/*", CHOICES),
+    ("/content/customFields/*/required", FORM),
+    ("/content/customFields/*/type", FORM),
+    ("/content/customFieldsJson", "`customFields` as text."),
     (
         "/content/discounts/*/amount",
-        "the discount as it is set up; `amountSaved` is what it saved on this order",
+        "The discount as the shop defined it; `amountSaved` is its amount on this order.",
     ),
+    ("/content/discounts/*/combinable", "A setting of the discount."),
     (
-        "/content/discounts/*/combinable",
-        "a setting of the discount, not a fact of the order",
+        "/content/discounts/*/creationDate",
+        "When the shop defined the discount.",
     ),
-    ("/content/discounts/*/creationDate", "when the discount was set up"),
     (
         "/content/discounts/*/discountId",
-        "the key of the discount in the dashboard; `code` and `name` identify it for people",
+        "The key of the discount in the dashboard; `code` and `name` identify it.",
     ),
     (
         "/content/discounts/*/hasSavedAmount",
-        "says that `amountSaved` is not 0",
+        "A flag for an `amountSaved` other than 0.",
     ),
-    ("/content/discounts/*/id", "the key of this use of the discount"),
+    ("/content/discounts/*/id", "The key of this use of the discount."),
     (
         "/content/discounts/*/modificationDate",
-        "when the discount was last set up",
+        "When the shop last changed the discount.",
     ),
     (
         "/content/discounts/*/trigger",
-        "how the discount is set off; `code` is there where the customer entered one",
+        "The condition of the discount; `code` is present if the customer entered one.",
     ),
     (
         "/content/finalGrandTotal",
-        "`grandTotal` less `refundsAmount`; the event has both",
+        "`grandTotal` less `refundsAmount`; the event has both.",
     ),
     (
         "/content/hasSubscriptions",
-        "says that a line is a subscription; the lines say so themselves",
+        "A flag for an order with a subscription; the lines and plans show it.",
     ),
-    (
-        "/content/ipAddress",
-        "personal data that is of no use to fulfil an order",
-    ),
-    (
-        "/content/isRecurringOrder",
-        "says that the order is a renewal; `order.parent_id` names what it renews",
-    ),
-    (
-        "/content/isRecurringV3Order",
-        "says that the order is a renewal; `order.parent_id` names what it renews",
-    ),
-    ("/content/items/*/addedOn", "when the line was put into the cart"),
+    ("/content/ipAddress", PERSONAL),
+    ("/content/isRecurringOrder", RENEWAL),
+    ("/content/isRecurringV3Order", RENEWAL),
+    ("/content/items/*/addedOn", "When the line was added to the cart."),
     (
         "/content/items/*/alternatePrices/*",
-        "prices for groups of customers; `unitPrice` is what this one pays",
+        "Prices for groups of customers; `unitPrice` is the price of this customer.",
     ),
-    (
-        "/content/items/*/cancellationAction",
-        "a setting of the subscription, not of this order",
-    ),
+    ("/content/items/*/cancellationAction", SUBSCRIPTION_SETTING),
     (
         "/content/items/*/categories",
-        "the product's categories in the shop, an empty list",
-    ),
-    ("/content/items/*/categories/*", "the product's categories in the shop"),
-    (
-        "/content/items/*/customFields/*/displayValue",
-        "a label for `value`, which is the option's value",
+        "The categories of the product in the shop, an empty list.",
     ),
     (
-        "/content/items/*/customFields/*/operation",
-        "what the choice costs; `unitPrice` has it in it",
+        "/content/items/*/categories/*",
+        "The categories of the product in the shop.",
     ),
-    (
-        "/content/items/*/customFields/*/options",
-        "what there was to choose from, in the buy button's own notation",
-    ),
-    (
-        "/content/items/*/customFields/*/optionsArray",
-        "the same choices as a list, absent where there are none",
-    ),
-    (
-        "/content/items/*/customFields/*/optionsArray/*",
-        "what there was to choose from",
-    ),
-    ("/content/items/*/customFields/*/required", "a setting of the form"),
-    ("/content/items/*/customFields/*/type", "the kind of input in the form"),
-    (
-        "/content/items/*/customFields/*/placeholder",
-        "a hint in the empty form",
-    ),
-    ("/content/items/*/description", "the shop's text about the product"),
-    ("/content/items/*/duplicatable", "a setting of the cart"),
+    ("/content/items/*/customFields/*/displayValue", LABEL),
+    ("/content/items/*/customFields/*/operation", COST),
+    ("/content/items/*/customFields/*/options", CHOICES),
+    ("/content/items/*/customFields/*/optionsArray", CHOICES),
+    ("/content/items/*/customFields/*/optionsArray/*", CHOICES),
+    ("/content/items/*/customFields/*/required", FORM),
+    ("/content/items/*/customFields/*/type", FORM),
+    ("/content/items/*/customFields/*/placeholder", FORM),
+    ("/content/items/*/description", "The shop's description of the product."),
+    ("/content/items/*/duplicatable", CART),
     (
         "/content/items/*/fileGuid",
-        "the key of a download at Snipcart, which delivers it",
+        "The key of a download, which Snipcart delivers.",
     ),
-    (
-        "/content/items/*/hasDimensions",
-        "says whether length, width and height are there",
-    ),
+    ("/content/items/*/hasDimensions", "A flag for length, width and height."),
     (
         "/content/items/*/hasTaxesIncluded",
-        "true: prices include the tax, and the net price of one is not stated",
+        "True means that prices include the tax; the net price of one piece is then not stated.",
     ),
-    (
-        "/content/items/*/height",
-        "the product's size, for which the event has no place",
-    ),
+    ("/content/items/*/height", SIZE),
     (
         "/content/items/*/initialData",
-        "what the buy button passed on, of any shape",
+        "Data that the buy button passed on, of any shape.",
     ),
-    (
-        "/content/items/*/length",
-        "the product's size, for which the event has no place",
-    ),
-    ("/content/items/*/maxQuantity", "a limit of the cart"),
-    ("/content/items/*/metadata", "data of the shop's own, of any shape"),
-    ("/content/items/*/metadata/**", "data of the shop's own, of any shape"),
-    ("/content/items/*/minQuantity", "a limit of the cart"),
+    ("/content/items/*/length", SIZE),
+    ("/content/items/*/maxQuantity", CART),
+    ("/content/items/*/metadata", SHOP_DATA),
+    ("/content/items/*/metadata/**", SHOP_DATA),
+    ("/content/items/*/minQuantity", CART),
     (
         "/content/items/*/modificationDate",
-        "when the line was last changed in the cart",
+        "When the line was last changed in the cart.",
     ),
     (
         "/content/items/*/parcels",
-        "how the shop packs the product, of undocumented shape",
+        "How the shop packs the product, in a shape that is not documented.",
     ),
-    (
-        "/content/items/*/pausingAction",
-        "a setting of the subscription, not of this order",
-    ),
+    ("/content/items/*/pausingAction", SUBSCRIPTION_SETTING),
     (
         "/content/items/*/paymentSchedule/*",
-        "when the subscription is charged again; each renewal is an order of its own",
+        "When the subscription is charged again; each renewal is a separate order.",
     ),
-    (
-        "/content/items/*/price",
-        "the price without the options; `unitPrice` has them in it",
-    ),
-    ("/content/items/*/stackable", "a setting of the cart"),
+    ("/content/items/*/price", WITHOUT_OPTIONS),
+    ("/content/items/*/stackable", CART),
     (
         "/content/items/*/taxable",
-        "whether the product is taxed; the taxes are listed on the order",
+        "Whether the product is taxed; the order lists the taxes.",
     ),
     (
         "/content/items/*/taxes",
-        "the names of the taxes on the line, an empty list",
+        "The names of the taxes on the line, an empty list.",
     ),
     (
         "/content/items/*/taxes/*",
-        "the name of a tax on the line, without an amount; the order lists the taxes",
+        "The name of a tax on the line, without an amount; the order lists the taxes.",
     ),
     (
         "/content/items/*/token",
-        "the key of the product in the dashboard, not the shop's",
+        "The key of the product in the dashboard; `id` is the shop's key.",
     ),
     (
         "/content/items/*/totalPriceWithoutDiscountsAndTaxes",
-        "the net price before discounts, an intermediate sum",
+        NET_BEFORE_DISCOUNTS,
     ),
     (
         "/content/items/*/totalWeight",
-        "`weight` times `quantity`, which the event has both",
+        "`weight` times `quantity`; the event has both.",
     ),
-    (
-        "/content/items/*/width",
-        "the product's size, for which the event has no place",
-    ),
-    (
-        "/content/itemsCount",
-        "how many lines there are; `order.items` has them",
-    ),
-    ("/content/metadata", "data of the shop's own, of any shape"),
-    ("/content/metadata/**", "data of the shop's own, of any shape"),
-    ("/content/mode", "the delivery's `mode` again"),
-    (
-        "/content/modificationDate",
-        "when a refund was last changed; the event has when it was made",
-    ),
-    (
-        "/content/notifyCustomer",
-        "whether the customer was to be told of the refund; the event has whether they were",
-    ),
+    ("/content/items/*/width", SIZE),
+    ("/content/itemsCount", "The number of lines."),
+    ("/content/metadata", SHOP_DATA),
+    ("/content/metadata/**", SHOP_DATA),
+    ("/content/mode", "The same as the `mode` of the delivery."),
+    ("/content/modificationDate", REFUND_CHANGED),
+    ("/content/notifyCustomer", REFUND_NOTICE),
     (
         "/content/numberOfItemsInOrder",
-        "how many pieces there are; the lines have their quantities",
+        "The number of pieces; the lines have their quantities.",
     ),
-    (
-        "/content/order/items/*/price",
-        "the price without the options; `unitPrice` has them in it",
-    ),
-    (
-        "/content/order/shippingInformation/userDefinedId",
-        "the shop's key of the shipping rate; `order.shipping.method` has its name",
-    ),
-    (
-        "/content/order/taxes/*/appliesOnShipping",
-        "a setting of the tax; its amount has shipping in it",
-    ),
+    ("/content/order/items/*/price", WITHOUT_OPTIONS),
+    ("/content/order/shippingInformation/userDefinedId", SHIPPING_RATE),
+    ("/content/order/taxes/*/appliesOnShipping", TAX_SETTING),
     (
         "/content/parentInvoiceNumber",
-        "the number of the order that this one renews; `order.parent_id` is its key",
+        "The number of the order that this one renews; `order.parent_id` is its key.",
     ),
     (
         "/content/paymentDetails/*",
-        "texts for the confirmation page about paying offline",
+        "Texts about offline payment for the confirmation page.",
     ),
-    (
-        "/content/paymentStatus",
-        "the status in the order, older than the `to` of the event",
-    ),
-    ("/content/plans", "the subscriptions in the order, an empty list"),
+    ("/content/paymentStatus", OLDER),
+    ("/content/plans", "The subscriptions in the order, an empty list."),
     (
         "/content/plans/**",
-        "the subscriptions in the order, of undocumented shape; `order.items` is null beside them",
+        "The subscriptions in the order, in a shape that is not documented; without lines, `order.items` is null.",
     ),
     (
         "/content/recoveredFromCampaignId",
-        "which campaign brought the customer back, of use to marketing alone",
+        "The campaign that brought the customer back, which concerns only marketing.",
     ),
-    (
-        "/content/refundedByPaymentGateway",
-        "how the refund was carried out, not that it was",
-    ),
-    (
-        "/content/refunds/*/modificationDate",
-        "when a refund was last changed; the event has when it was made",
-    ),
-    (
-        "/content/refunds/*/notifyCustomer",
-        "whether the customer was to be told of the refund; the event has whether they were",
-    ),
+    ("/content/refundedByPaymentGateway", REFUND_METHOD),
+    ("/content/refunds/*/modificationDate", REFUND_CHANGED),
+    ("/content/refunds/*/notifyCustomer", REFUND_NOTICE),
     (
         "/content/refunds/*/orderToken",
-        "the key of the order that the refund is in",
+        "The key of the order that holds the refund.",
     ),
-    (
-        "/content/refunds/*/refundedByPaymentGateway",
-        "how the refund was carried out, not that it was",
-    ),
+    ("/content/refunds/*/refundedByPaymentGateway", REFUND_METHOD),
     (
         "/content/resourceUrl",
-        "a link in the notification's e-mail, to a page for the customer",
+        "A link in the e-mail of the notification to a page for the customer.",
     ),
     (
         "/content/savedAmount",
-        "the discount again, read where `rebateAmount` is absent",
+        "The discount since version 3, read only if `rebateAmount` is absent.",
     ),
     (
         "/content/sentByEmailOn",
-        "when the notification was sent; the event has that it was",
+        "When the e-mail was sent; the event has whether it was sent.",
     ),
     (
         "/content/shippingAddress/fullAddress",
-        "`address1` and `address2` in one text",
+        "`address1` and `address2` in one text.",
     ),
-    (
-        "/content/shippingAddress/hasMinimalRequiredInfo",
-        "a check of the checkout form",
-    ),
-    (
-        "/content/shippingAddressAddress1",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressAddress2",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressCity",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressCompanyName",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressCountry",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressFirstName",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressName",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressPhone",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressPostalCode",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressProvince",
-        "a copy of a field of the address, read where the address is absent",
-    ),
-    (
-        "/content/shippingAddressComplete",
-        "a step of the checkout, done once there is an order",
-    ),
+    ("/content/shippingAddress/hasMinimalRequiredInfo", FORM_CHECK),
+    ("/content/shippingAddressAddress1", FLAT_ADDRESS),
+    ("/content/shippingAddressAddress2", FLAT_ADDRESS),
+    ("/content/shippingAddressCity", FLAT_ADDRESS),
+    ("/content/shippingAddressCompanyName", FLAT_ADDRESS),
+    ("/content/shippingAddressCountry", FLAT_ADDRESS),
+    ("/content/shippingAddressFirstName", FLAT_ADDRESS),
+    ("/content/shippingAddressName", FLAT_ADDRESS),
+    ("/content/shippingAddressPhone", FLAT_ADDRESS),
+    ("/content/shippingAddressPostalCode", FLAT_ADDRESS),
+    ("/content/shippingAddressProvince", FLAT_ADDRESS),
+    ("/content/shippingAddressComplete", CHECKOUT_STEP),
     (
         "/content/shippingAddressSameAsBilling",
-        "how the address was entered; it is true for orders without shipping, too",
+        "How the address was entered; it is also true for orders without shipping.",
     ),
     (
         "/content/shippingEnabled",
-        "a setting of the shop; each line says whether it is shipped",
+        "A setting of the shop; each line states whether it is shipped.",
     ),
     (
         "/content/shippingLocalizedMethod",
-        "`shippingMethod` in the customer's language",
+        "`shippingMethod` in the customer's language.",
     ),
-    (
-        "/content/shippingMethodComplete",
-        "a step of the checkout, done once there is an order",
-    ),
-    (
-        "/content/shippingRateUserDefinedId",
-        "the shop's key of the shipping rate; `order.shipping.method` has its name",
-    ),
-    (
-        "/content/status",
-        "the status in the order, older than the `to` of the event",
-    ),
+    ("/content/shippingMethodComplete", CHECKOUT_STEP),
+    ("/content/shippingRateUserDefinedId", SHIPPING_RATE),
+    ("/content/status", OLDER),
     (
         "/content/subscription/**",
-        "the subscription, of which the event reports one order",
+        "The subscription; the event reports one of its orders.",
     ),
     (
         "/content/subscriptionId",
-        "the key of the subscription; `order.parent_id` names its first order",
+        "The key of the subscription; `order.parent_id` is its first order.",
     ),
-    (
-        "/content/summary/**",
-        "the sums of the order again, as the cart shows them",
-    ),
-    ("/content/taxProvider", "which service computed the taxes"),
-    ("/content/taxableTotal", "the sum that is taxed, an intermediate sum"),
-    (
-        "/content/taxes/*/appliesOnShipping",
-        "a setting of the tax; its amount has shipping in it",
-    ),
-    (
-        "/content/taxes/*/discountInducedAmountVariation",
-        "how discounts changed the tax, an intermediate sum",
-    ),
+    ("/content/summary/**", "The sums of the order as the cart shows them."),
+    ("/content/taxProvider", "The service that computed the taxes."),
+    ("/content/taxableTotal", SUM),
+    ("/content/taxes/*/appliesOnShipping", TAX_SETTING),
+    ("/content/taxes/*/discountInducedAmountVariation", SUM),
     (
         "/content/total",
-        "the total before it was finished; `grandTotal` is what the customer pays",
+        "The total without later changes; `grandTotal` is what the customer pays.",
     ),
-    ("/content/totalNumberOfItems", "a count that Snipcart itself sends as 0"),
     (
-        "/content/totalPriceWithoutDiscountsAndTaxes",
-        "the net price before discounts, an intermediate sum",
+        "/content/totalNumberOfItems",
+        "A count that is 0 in Snipcart's own samples.",
     ),
+    ("/content/totalPriceWithoutDiscountsAndTaxes", NET_BEFORE_DISCOUNTS),
     (
         "/content/totalRebateRate",
-        "all discounts by rate in one; `order.discounts` has each",
+        "The sum of the discounts by rate; `order.discounts` lists each.",
     ),
-    ("/content/totalWeight", "the sum of the weights of the lines"),
-    (
-        "/content/trackingNumber",
-        "the number in the order, older than the one of the event; a removed one must not come back",
-    ),
-    (
-        "/content/trackingUrl",
-        "the address in the order, older than the one of the event; a removed one must not come back",
-    ),
+    ("/content/totalWeight", "The sum of the weights of the lines."),
+    ("/content/trackingNumber", OLDER_TRACKING),
+    ("/content/trackingUrl", OLDER_TRACKING),
     (
         "/content/user/**",
-        "the customer's account: what it says of the customer is in the order itself",
+        "The customer's account; the order contains the same facts about the customer.",
     ),
+    ("/content/userAgent", PERSONAL),
     (
-        "/content/userAgent",
-        "personal data that is of no use to fulfil an order",
+        "/content/userId",
+        "The same as `user.id`, read only if the account is absent.",
     ),
-    ("/content/userId", "`user.id` again, read where the account is absent"),
     (
         "/content/willBePaidLater",
-        "says what `paymentMethod` and `paymentStatus` say",
+        "The same as `paymentMethod` and `paymentStatus` state.",
     ),
 ];
+
+const FLAT_ADDRESS: &str = "A copy of a field of the address, read only if the address is absent.";
+const CHECKOUT_STEP: &str = "A step of the checkout, which is complete once there is an order.";
+const FORM: &str = "A setting of the checkout form.";
+const CART: &str = "A setting of the cart.";
+const SUBSCRIPTION_SETTING: &str = "A setting of the subscription, not of this order.";
+const CHOICES: &str = "The choices that the customer had; `value` is what was chosen.";
+const LABEL: &str = "A label for `value`, which is the value of the option.";
+const COST: &str = "The price of the choice, which `unitPrice` contains.";
+const SIZE: &str = "The size of the product, for which the event has no field.";
+const SHOP_DATA: &str = "The shop's own data, of any shape.";
+const RENEWAL: &str = "A flag for a renewal; `order.parent_id` is the order that it renews.";
+const SUM: &str = "An intermediate sum.";
+const PERSONAL: &str = "Personal data that is not needed to fulfil an order.";
+const OLDER: &str = "The word in the order, which is older than the `to` of the event.";
+const OLDER_TRACKING: &str =
+    "The value in the order is older than that of the event: a removed one must not come back.";
+const REFUND_METHOD: &str = "How the refund was carried out.";
+const REFUND_CHANGED: &str = "When the refund was last changed; the event has when it was made.";
+const REFUND_NOTICE: &str =
+    "Whether the customer should be notified of the refund; the event has whether this was done.";
+const NET_BEFORE_DISCOUNTS: &str = "The net price before discounts, an intermediate sum.";
+const WITHOUT_OPTIONS: &str = "The price without the options; `unitPrice` contains them.";
+const SHIPPING_RATE: &str = "The shop's key of the shipping rate; `order.shipping.method` is its name.";
+const TAX_SETTING: &str = "A setting of the tax; the amount of the tax contains the tax on shipping.";
+const FORM_CHECK: &str = "A check of the checkout form.";

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{Element, NotJson, Payload, TimeZone, Zone, without_lone_surrogates};
-use crate::money::Currency;
+use crate::money::{Amount, Currency, Quantity};
 
 /// The payload of a value, for as long as the test runs.
 fn payload(value: &Value) -> Payload<'static> {
@@ -145,6 +145,22 @@ fn a_negative_price_is_a_sentinel_and_stays() {
         json!({"price": -1, "fee": "-0.5", "cents": -100, "odd": true})
     );
     assert_eq!(warnings, ["/odd"]);
+}
+
+#[test]
+fn a_negative_quantity_is_warned_of_and_stays() {
+    let payload = payload(&json!({"count": -1, "weight": "-0.5", "zero": 0, "pieces": "2"}));
+    let root = payload.root();
+    assert_eq!(root.quantity("count"), None);
+    assert_eq!(root.quantity("weight"), None);
+    assert_eq!(root.quantity("zero"), Some(Amount::ZERO.into()));
+    assert_eq!(root.quantity("pieces"), Amount::parse("2").map(Quantity::from));
+    let (rest, warnings) = payload.into_rest();
+    assert_eq!(
+        Value::Object(rest.fields().expect("fields")),
+        json!({"count": -1, "weight": "-0.5"})
+    );
+    assert_eq!(warnings, ["/count", "/weight"]);
 }
 
 #[test]
