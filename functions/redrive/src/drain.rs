@@ -7,6 +7,11 @@
 //! A run that did not come to its end has perhaps been killed by one of the events that were due. The run after it leases each
 //! event before it tries it, so that the run after that skips the one that kills.
 
+mod cleanup;
+mod plan;
+mod report;
+mod throttle;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,9 +29,9 @@ use shared::store::{Head, Projection, SHARDS, StartedRun, State, StoreError, Wor
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::plan::{Extent, Plan, Step};
-use crate::report::Run as Report;
-use crate::throttle::Throttle;
+use self::plan::{Extent, Plan, Step};
+use self::report::Run as Report;
+use self::throttle::Throttle;
 use crate::{Outbox, PAGE, TaskError, TimeLeft};
 
 /// How often SNS may blame an event's message before it is given up: about a quarter of an hour in all. And how often in a row an

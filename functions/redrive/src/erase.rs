@@ -1,6 +1,8 @@
 //! `{"erase":{...}}`: removing what is stored of an event, of an order, or of a customer by e-mail address. Of each event a tombstone
 //! stays, so that a late repeat is still a duplicate.
 
+mod email_address;
+
 use std::collections::HashSet;
 
 use jiff::Timestamp;
@@ -10,7 +12,7 @@ use shared::identity::EventId;
 use shared::store::{ErasedBy, Head, Hour, Projection, Received, State, StoreError};
 use tokio::time::Instant;
 
-use crate::mentions::Address;
+use self::email_address::Address;
 use crate::{Outbox, TaskError, TimeLeft, event_id};
 
 /// Keys that are read from the index at once; what they name is read one by one.

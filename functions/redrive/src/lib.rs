@@ -8,21 +8,16 @@
 mod audit;
 mod by_hour;
 mod compare;
-mod conflict;
 mod dismiss;
 mod drain;
 mod erase;
 mod get;
-mod mentions;
-mod plan;
 mod providers;
+mod publish_conflict;
 mod replay;
-mod report;
 mod reprocess;
 mod requeue;
 mod retain;
-mod throttle;
-mod trim;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -68,7 +63,7 @@ pub enum Task {
     /// Take a dismissal back.
     Undismiss(dismiss::Dismiss),
     /// Publish another body of a known event as an event of its own.
-    PublishConflict(conflict::PublishConflict),
+    PublishConflict(publish_conflict::PublishConflict),
     /// Remove what is stored of an event, an order or a customer.
     Erase(erase::Erase),
     /// Show what today's mapping would change in stored events.
