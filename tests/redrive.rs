@@ -685,7 +685,7 @@ async fn runs_side_by_side_each_drain_their_share_of_the_shards() {
     assert_eq!((messages.len(), ids(&messages)), (60, delivered), "each once");
     for shards in [json!([4, 4]), json!([8, 4]), json!([0, 17]), json!([0]), json!(4)] {
         let refused = stack.invoke(REDRIVE, &json!({"redrive": {"shards": shards}})).await;
-        assert!(refused.unwrap_err().to_string().contains("not a task"), "{shards}");
+        assert!(refused.unwrap_err().to_string().contains("invalid task"), "{shards}");
     }
 }
 

@@ -481,7 +481,7 @@ async fn a_task_names_a_provider_and_a_time() {
             .await
             .unwrap_err()
             .to_string();
-        assert!(error.contains("not a task"), "{error}");
+        assert!(error.contains("invalid task"), "{error}");
     }
     let nobody = stack.ask(json!({"retain": received_about(0, "nobody")})).await;
     assert_eq!(

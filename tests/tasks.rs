@@ -46,7 +46,7 @@ async fn get_shows_an_event_whole_that_its_message_was_not() {
         json!({"nothing": {}}),
     ] {
         let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
-        assert!(error.contains("not a task"), "{error}");
+        assert!(error.contains("invalid task"), "{error}");
     }
 }
 
@@ -115,7 +115,7 @@ async fn more_events_of_an_order_than_an_answer_holds_are_shown_by_and_by() {
     assert_eq!((answers, shown), (2, delivered), "two of them each");
     task["get"]["cursor"] = json!({"after": "0".repeat(64)});
     let error = stack.invoke(REDRIVE, &task).await.unwrap_err().to_string();
-    assert!(error.contains("the cursor is of another get"), "{error}");
+    assert!(error.contains("the cursor belongs to another get"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
