@@ -5,102 +5,106 @@ use std::ops::Range;
 
 use shared::store::WorkCursor;
 
-/// Single messages that are tried, one after the other, before a run takes it for an outage that nothing passes.
-const LOOKS: u32 = 8;
+/// The number of single messages that a run tries, one after the other, before it takes the failure of all for an outage.
+const PROBES: u32 = 8;
 
 /// How much of a page is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(super) enum Extent {
     /// All of its messages.
     Page,
-    /// One of them, to find out whether the topic takes any.
-    OneMessage,
+    /// One of them, to find out whether the topic takes messages.
+    Probe,
 }
 
-/// A page to be worked on.
+/// A page to publish.
 #[derive(Clone, Debug)]
-pub(crate) struct Step {
-    pub(crate) cursor: WorkCursor,
-    pub(crate) extent: Extent,
+pub(super) struct Step {
+    pub(super) cursor: WorkCursor,
+    pub(super) extent: Extent,
 }
 
-/// The pages that are still to be done.
-pub(crate) struct Plan {
+/// These shards, from a random one on: runs that end early must not always leave out the same shards.
+pub(super) fn rotated(shards: Range<u8>) -> impl Iterator<Item = u8> {
+    let first = fastrand::u8(shards.clone());
+    (first..shards.end).chain(shards.start..first)
+}
+
+/// The pages that are left.
+pub(super) struct Plan {
     next: VecDeque<Step>,
-    /// Pages that wait for a first message to pass.
+    /// Pages that wait until a first message is published.
     held_back: Vec<WorkCursor>,
-    /// How many of these a message was tried of.
-    looked_at: usize,
-    looks: u32,
+    /// How many of the pages that are held back were probed.
+    probed: usize,
+    /// How many probes there were in all.
+    probes: u32,
 }
 
 impl Plan {
-    /// These shards from their beginnings.
-    pub(crate) fn new(shards: Range<u8>) -> Self {
-        // What ends a run early, again and again, must not keep it from the same shards each time.
-        let first = fastrand::u8(shards.clone());
+    /// Plans these shards from their beginnings.
+    pub(super) fn new(shards: Range<u8>) -> Self {
         let mut plan = Self {
             next: VecDeque::new(),
             held_back: Vec::new(),
-            looked_at: 0,
-            looks: 0,
+            probed: 0,
+            probes: 0,
         };
-        for shard in (first..shards.end).chain(shards.start..first) {
-            plan.go_on_at(WorkCursor::at(shard));
+        for shard in rotated(shards) {
+            plan.add(WorkCursor::at(shard));
         }
         plan
     }
 
-    /// The next page.
-    pub(crate) fn next(&mut self) -> Option<Step> {
+    /// Takes the next page.
+    pub(super) fn next(&mut self) -> Option<Step> {
         self.next.pop_front()
     }
 
     /// Whether there is a next page.
-    pub(crate) fn has_next(&self) -> bool {
+    pub(super) fn has_next(&self) -> bool {
         !self.next.is_empty()
     }
 
-    /// Whether nothing is left.
-    pub(crate) fn is_done(&self) -> bool {
+    /// Whether no page is left.
+    pub(super) fn is_done(&self) -> bool {
         self.next.is_empty() && self.held_back.is_empty()
     }
 
     /// Adds a page.
-    pub(crate) fn go_on_at(&mut self, cursor: WorkCursor) {
-        self.again(Step {
+    pub(super) fn add(&mut self, cursor: WorkCursor) {
+        self.add_again(Step {
             cursor,
             extent: Extent::Page,
         });
     }
 
-    /// Adds a page that was not done to its end.
-    pub(crate) fn again(&mut self, step: Step) {
+    /// Adds a page that was not finished.
+    pub(super) fn add_again(&mut self, step: Step) {
         self.next.push_back(step);
     }
 
-    /// Keeps pages until a message has passed.
-    pub(crate) fn hold_back(&mut self, places: impl IntoIterator<Item = WorkCursor>) {
-        self.held_back.extend(places);
+    /// Keeps pages until a message is published.
+    pub(super) fn hold_back(&mut self, cursors: impl IntoIterator<Item = WorkCursor>) {
+        self.held_back.extend(cursors);
     }
 
-    /// Adds what waited for a message to pass, if one `has_passed`; else one message, if it is worth a look. False where there is
-    /// nothing to add.
-    pub(crate) fn go_on(&mut self, has_passed: bool) -> bool {
-        if has_passed {
-            let waited = std::mem::take(&mut self.held_back);
-            self.looked_at = 0;
-            for cursor in waited {
-                self.go_on_at(cursor);
+    /// Adds the pages that were held back if a message was published, or else a probe of one of them. Returns whether there is a next
+    /// page.
+    pub(super) fn resume(&mut self, has_published: bool) -> bool {
+        if has_published {
+            self.probed = 0;
+            for cursor in std::mem::take(&mut self.held_back) {
+                self.add(cursor);
             }
-        } else if self.looks < LOOKS
-            && let Some(cursor) = self.held_back.get(self.looked_at).cloned()
+        } else if self.probes < PROBES
+            && let Some(cursor) = self.held_back.get(self.probed).cloned()
         {
-            self.looks += 1;
-            self.looked_at += 1;
-            self.again(Step {
+            self.probes += 1;
+            self.probed += 1;
+            self.add_again(Step {
                 cursor,
-                extent: Extent::OneMessage,
+                extent: Extent::Probe,
             });
         }
         self.has_next()
@@ -112,28 +116,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_looked_at_a_few_times() {
+    fn an_outage_is_probed_a_few_times() {
         let mut plan = Plan::new(0..8);
         while let Some(step) = plan.next() {
             plan.hold_back([step.cursor.clone(), step.cursor]);
         }
-        let mut looks = 0;
-        while plan.go_on(false) {
-            assert_eq!(plan.next().map(|step| step.extent), Some(Extent::OneMessage));
-            looks += 1;
+        let mut probes = 0;
+        while plan.resume(false) {
+            assert_eq!(plan.next().map(|step| step.extent), Some(Extent::Probe));
+            probes += 1;
         }
-        assert_eq!(looks, LOOKS);
+        assert_eq!(probes, PROBES);
         assert!(!plan.is_done());
     }
 
     #[test]
-    fn what_was_set_aside_goes_on_once_a_message_passes() {
+    fn held_back_pages_resume_once_a_message_is_published() {
         let mut plan = Plan::new(0..8);
         while plan.next().is_some() {}
         plan.hold_back([WorkCursor::at(3)]);
-        assert!(plan.go_on(true) && !plan.is_done());
+        assert!(plan.resume(true) && !plan.is_done());
         let step = plan.next().expect("a page");
         assert_eq!((step.cursor.shard(), step.extent), (3, Extent::Page));
-        assert!(plan.is_done() && !plan.go_on(true));
+        assert!(plan.is_done() && !plan.resume(true));
     }
 }

@@ -2,44 +2,48 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-/// How long no further page is begun after the first throttling; twice as long after each next one.
+/// How long no page is begun after the first throttling. Each next pause is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Fewer pages at once, after a pause, each time a service asks for fewer calls.
-pub(crate) struct Throttle {
+/// Halves the pages in hand, after a pause, each time a service throttles.
+pub(super) struct Throttle {
     at_once: usize,
     slowed_at: Instant,
     pause: Duration,
-    goes_on_at: Instant,
+    paused_until: Instant,
 }
 
 impl Throttle {
     /// Begins with `at_once` pages.
-    pub(crate) fn new(at_once: usize) -> Self {
+    pub(super) fn new(at_once: usize) -> Self {
         let now = Instant::now();
         Self {
             at_once,
             slowed_at: now,
             pause: PAUSE,
-            goes_on_at: now,
+            paused_until: now,
         }
     }
 
-    /// Whether another page may be begun beside those in hand.
-    pub(crate) fn admits_beside(&self, in_hand: usize) -> bool {
-        in_hand < self.at_once && self.pauses_until().is_none()
+    /// Whether another page may be begun while `in_hand` pages are.
+    pub(super) fn admits(&self, in_hand: usize) -> bool {
+        in_hand < self.at_once && Instant::now() >= self.paused_until
     }
 
-    /// When the pause ends, if there is one.
-    pub(crate) fn pauses_until(&self) -> Option<Instant> {
-        (Instant::now() < self.goes_on_at).then_some(self.goes_on_at)
+    /// Waits until the pause is over. Returns false at once if it is not over before `stop_at`.
+    pub(super) async fn wait(&self, stop_at: Instant) -> bool {
+        let ends_in_time = self.paused_until < stop_at;
+        if ends_in_time {
+            sleep_until(self.paused_until).await;
+        }
+        ends_in_time
     }
 
-    /// Slows down after the throttling of a page that was begun at `begun`. False where a single page is still too much.
-    pub(crate) fn slow_down(&mut self, begun: Instant) -> bool {
-        // All pages that were in hand then see one and the same throttling.
+    /// Slows down after a page that was begun at `begun` was throttled. Returns false if a single page is still too much.
+    pub(super) fn slow_down(&mut self, begun: Instant) -> bool {
+        // The pages that were in hand then all met the same throttling.
         if begun < self.slowed_at {
             return true;
         }
@@ -48,7 +52,7 @@ impl Throttle {
         }
         self.at_once /= 2;
         self.slowed_at = Instant::now();
-        self.goes_on_at = self.slowed_at + self.pause;
+        self.paused_until = self.slowed_at + self.pause;
         self.pause *= 2;
         true
     }
@@ -65,7 +69,7 @@ mod tests {
         assert!(throttle.slow_down(Instant::now()));
         assert!(throttle.slow_down(before), "a page that was in hand then");
         assert_eq!(throttle.at_once, 2);
-        assert!(throttle.pauses_until().is_some() && !throttle.admits_beside(0));
+        assert!(!throttle.admits(0), "it pauses");
         assert!(throttle.slow_down(Instant::now()));
         assert!(!throttle.slow_down(Instant::now()), "one page is too much");
     }
