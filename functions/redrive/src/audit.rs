@@ -1,5 +1,6 @@
-//! `{"audit":{}}`: lists the parts in the table that no event refers to. The parts of a large delivery are written before its
-//! event. If the event was never stored, its parts are listed here until a later run of `redrive` deletes them.
+//! `{"audit":{}}`: lists the parts in the table that no event refers to. The parts of a large delivery are written
+//! before its event. If the event was never stored, its parts are listed here until a later run of `redrive` deletes
+//! them.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! `{"compare":{...}}`: shows what today's mapping would change in stored events.
 //!
-//! The task normalizes the stored bodies again and compares the result with the stored events. It writes and publishes nothing.
+//! The task normalizes the stored bodies again and compares the result with the stored events. It writes and publishes
+//! nothing.
 
 mod difference;
 
@@ -19,11 +20,12 @@ use crate::providers::Providers;
 use crate::time_left::{Page, TimeLeft};
 use crate::{Outbox, TaskError};
 
-/// Bytes of JSON that one answer may take before the task stops. Lambda returns 6 MB at most, and the last page is still added.
+/// Bytes of JSON that one answer may take before the task stops. Lambda returns 6 MB at most, and the last page is
+/// still added.
 const ANSWER: usize = 4_000_000;
 
-/// The number of distinct pointers that are counted, and the bytes of JSON that one of them may take. The rest is counted under
-/// [`OTHERS`], which is not a pointer.
+/// The number of distinct pointers that are counted, and the bytes of JSON that one of them may take. The rest is
+/// counted under [`OTHERS`], which is not a pointer.
 const POINTERS: usize = 1_000;
 const POINTER_BYTES: usize = 500;
 const OTHERS: &str = "others";
@@ -159,7 +161,8 @@ impl Outbox {
         }))
     }
 
-    /// The type that the event of a stored delivery would have today, and its JSON; or the state of a delivery without an event.
+    /// The type that the event of a stored delivery would have today, and its JSON; or the state of a delivery without
+    /// an event.
     async fn classify_today(&self, id: &EventId, head: &Head) -> Result<(String, Option<String>), TaskError> {
         let delivery = self.store.delivery(id, head).await?;
         let providers = self.providers.as_ref().map_err(Clone::clone)?;

@@ -1,5 +1,5 @@
-//! `{"dismiss":{"event_id":"..."}}`: closes a quarantined delivery that no mapping will ever understand. The delivery stays in the
-//! table with its reason. `{"undismiss":{"event_id":"..."}}` takes the dismissal back.
+//! `{"dismiss":{"event_id":"..."}}`: closes a quarantined delivery that no mapping will ever understand. The delivery
+//! stays in the table with its reason. `{"undismiss":{"event_id":"..."}}` takes the dismissal back.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

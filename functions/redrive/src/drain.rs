@@ -1,8 +1,8 @@
 //! `{"redrive":{}}`: publishes every event that is due.
 //!
-//! A run works through the outbox page by page, several pages at once. What SNS does not take during an outage stays due, and the
-//! next run tries it again; the module [`failures`] tells an outage from the fault of one message. The module [`lease`] skips an
-//! event that a run does not survive.
+//! A run works through the outbox page by page, several pages at once. What SNS does not take during an outage stays
+//! due, and the next run tries it again; the module [`failures`] tells an outage from the fault of one message. The
+//! module [`lease`] skips an event that a run does not survive.
 
 mod cleanup;
 mod failures;
@@ -42,7 +42,8 @@ const PAGES_AT_ONCE: usize = 8;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redrive {
-    /// The shards `[from, to]` of the outbox, without `to`, so that several runs can drain it side by side. The default is all.
+    /// The shards `[from, to]` of the outbox, without `to`, so that several runs can drain it side by side. The default
+    /// is all.
     shards: Option<(u8, u8)>,
 }
 
@@ -119,8 +120,8 @@ impl<'o> Run<'o> {
 
     /// Works through the plan until it is done, the time is up, or nothing can be published.
     ///
-    /// If a service throttles, half as many pages are in hand from then on, after a pause. If a single page is still too much, the
-    /// run ends.
+    /// If a service throttles, half as many pages are in hand from then on, after a pause. If a single page is still
+    /// too much, the run ends.
     async fn publish_due(&self, plan: &mut Plan, progress: &mut Progress) {
         let mut throttle = Throttle::new(self.pages_at_once());
         let mut in_hand = FuturesUnordered::new();
@@ -201,7 +202,8 @@ impl Progress {
         self.outage.is_none() && self.unreadable.is_none()
     }
 
-    /// Whether the table can be used for more than publishing. An outage of SNS alone does not stop the removal of expired events.
+    /// Whether the table can be used for more than publishing. An outage of SNS alone does not stop the removal of
+    /// expired events.
     fn is_table_usable(&self) -> bool {
         self.unreadable.is_none() && (self.outage.is_none() || !self.is_table_failing)
     }

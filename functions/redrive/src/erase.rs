@@ -1,5 +1,5 @@
-//! `{"erase":{...}}`: erases an event, an order, or what names a customer's e-mail address. Each erased event leaves a tombstone,
-//! so that a late repeat is still a duplicate.
+//! `{"erase":{...}}`: erases an event, an order, or what names a customer's e-mail address. Each erased event leaves a
+//! tombstone, so that a late repeat is still a duplicate.
 
 mod by_email;
 mod email_address;
@@ -20,8 +20,8 @@ use crate::{Outbox, TaskError, event_id};
 /// The number of events of an order that are read at once.
 const PAGE: usize = 25;
 
-/// One event, an order, or what one shop's deliveries of a period say of an e-mail address. Nothing is erased unless `dry_run` is
-/// false.
+/// One event, an order, or what one shop's deliveries of a period say of an e-mail address. Nothing is erased unless
+/// `dry_run` is false.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Erase {
@@ -161,7 +161,8 @@ impl Erasure<'_> {
             }
             for id in left_out {
                 match store.find_head(id).await {
-                    // A head that cannot be read does not hold up the others, but the erasure of the order is not complete.
+                    // A head that cannot be read does not hold up the others, but the erasure of the order is not
+                    // complete.
                     Err(error @ StoreError::Corrupt(_)) => {
                         unreadable = Some(error);
                         unreadable_ids.insert(id.clone());

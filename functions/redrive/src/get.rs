@@ -188,7 +188,8 @@ impl Outbox {
             None
         };
         let bytes = json.as_ref().map_or(0, |json| json.get().len());
-        // An event can be larger than any answer, for example one with very many items. It can only be read in the table.
+        // An event can be larger than any answer, for example one with very many items. It can only be read in the
+        // table.
         let event = json.filter(|_| bytes <= ANSWER);
         let size = event.as_ref().map_or(0, |_| bytes) + OVERHEAD;
         let described = Described {

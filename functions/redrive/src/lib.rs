@@ -1,8 +1,9 @@
-//! The function that publishes the outbox every minute, and does what operators ask for: it shows, replays, requeues, reprocesses,
-//! dismisses, compares and erases stored events.
+//! The function that publishes the outbox every minute, and does what operators ask for: it shows, replays, requeues,
+//! reprocesses, dismisses, compares and erases stored events.
 //!
-//! An invocation's payload names one task, a variant of [`Task`]: `{"redrive":{}}` or `{"get":{"event_id":"..."}}`. A task that may
-//! take long stops before the function's deadline and answers with a cursor, from which the next invocation goes on.
+//! An invocation's payload names one task, a variant of [`Task`]: `{"redrive":{}}` or `{"get":{"event_id":"..."}}`. A
+//! task that may take long stops before the function's deadline and answers with a cursor, from which the next
+//! invocation goes on.
 
 mod audit;
 mod by_hour;

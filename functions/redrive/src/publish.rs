@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::Outbox;
 
 impl Outbox {
-    /// Publishes stored events. Returns one result for each, in their order, but none for the events that there was no time for
-    /// until `stop_at`. An event that cannot be read does not hold up the others; once another call is not worth while, nothing
-    /// more is tried.
+    /// Publishes stored events. Returns one result for each, in their order, but none for the events that there was no
+    /// time for until `stop_at`. An event that cannot be read does not hold up the others; once another call is not
+    /// worth while, nothing more is tried.
     pub(crate) async fn publish(
         &self,
         events: &[(EventId, Head)],
@@ -29,7 +29,8 @@ impl Outbox {
                 results.push(Err(error.clone()));
                 continue;
             }
-            // One event is read at a time, however many pages are in hand: an event may be many times as large as its message.
+            // One event is read at a time, however many pages are in hand: an event may be many times as large as its
+            // message.
             let reading = self.reading.lock().await;
             if Instant::now() >= stop_at {
                 break;

@@ -1,5 +1,5 @@
-//! `{"replay":{...}}`: publishes stored events again exactly as they are stored. They keep their ids; their messages have the
-//! attribute `replay`.
+//! `{"replay":{...}}`: publishes stored events again exactly as they are stored. They keep their ids; their messages
+//! have the attribute `replay`.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -79,8 +79,9 @@ impl Outbox {
         Ok(walked.answer(json!({"replayed": replayed, "expired": expired, "dry_run": task.dry_run})))
     }
 
-    /// Publishes a page of events again. Returns how many of them cannot be published through a fault of their own. After any other
-    /// error the page is replayed again: what was published of it is published twice, under the same ids.
+    /// Publishes a page of events again. Returns how many of them cannot be published through a fault of their own.
+    /// After any other error the page is replayed again: what was published of it is published twice, under the same
+    /// ids.
     async fn replay_events(
         &self,
         events: &[(EventId, Head)],

@@ -1,7 +1,7 @@
 //! `{"reprocess":{}}`: reads deliveries that were not understood again, with today's code and the stored bodies.
 //!
-//! What is understood now goes into the outbox, and the next run of `redrive` publishes it. The oldest delivery is read first, so
-//! that of two bodies of one event the first becomes the event.
+//! What is understood now goes into the outbox, and the next run of `redrive` publishes it. The oldest delivery is read
+//! first, so that of two bodies of one event the first becomes the event.
 
 mod lookup;
 
@@ -18,8 +18,8 @@ use self::lookup::{Cursor, Lookup};
 use crate::time_left::{Page, TimeLeft};
 use crate::{Outbox, TaskError, event_id};
 
-/// All quarantined deliveries, or those of a provider or a shop; or one delivery by its id; or the unsupported deliveries of a
-/// provider that were received in a period.
+/// All quarantined deliveries, or those of a provider or a shop; or one delivery by its id; or the unsupported
+/// deliveries of a provider that were received in a period.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reprocess {

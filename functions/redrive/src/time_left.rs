@@ -59,7 +59,8 @@ impl TimeLeft {
         Instant::now() >= self.stop_at
     }
 
-    /// Runs a step of a task, until `give_up_at` at most. The inner error is the cause of an outage: the step may be repeated.
+    /// Runs a step of a task, until `give_up_at` at most. The inner error is the cause of an outage: the step may be
+    /// repeated.
     pub(crate) async fn attempt<T>(
         self,
         step: impl Future<Output = Result<T, TaskError>>,
@@ -71,8 +72,8 @@ impl TimeLeft {
         }
     }
 
-    /// Works through the pages from `first` on, until the last one, an outage, or the end of the time. Each page moves the cursor
-    /// past what is done.
+    /// Works through the pages from `first` on, until the last one, an outage, or the end of the time. Each page moves
+    /// the cursor past what is done.
     pub(crate) async fn walk<C>(
         self,
         first: Option<C>,

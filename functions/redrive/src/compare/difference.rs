@@ -83,7 +83,8 @@ fn names<'a>(stored: &'a Map<String, Value>, today: &'a Map<String, Value>) -> V
     stored.keys().chain(added).map(String::as_str).collect()
 }
 
-/// The value as the answer shows it: the value itself or the name of its JSON type, or `absent` if the pointer leads nowhere.
+/// The value as the answer shows it: the value itself or the name of its JSON type, or `absent` if the pointer leads
+/// nowhere.
 fn shown(value: Option<&Value>, show_values: bool) -> Value {
     match value {
         None => json!("absent"),

@@ -1,5 +1,5 @@
-//! Removing what is no longer needed: the parts of deliveries that were never stored, and expired events. A run never fails
-//! because of it: what is left is removed by a later run.
+//! Removing what is no longer needed: the parts of deliveries that were never stored, and expired events. A run never
+//! fails because of it: what is left is removed by a later run.
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! Telling the fault of one message from an outage.
 //!
-//! If no message is published, the cause is an outage, and no failure is counted. If other messages are published, the event whose
-//! message fails is put off, longer each time. Only errors that SNS blames on the message are counted: after [`ATTEMPTS`] of them
-//! the event is `failed` and stays in the table.
+//! If no message is published, the cause is an outage, and no failure is counted. If other messages are published, the
+//! event whose message fails is put off, longer each time. Only refusals of the message itself are counted: after
+//! [`ATTEMPTS`] of them the event is `failed` and stays in the table.
 
 use jiff::{SignedDuration, Timestamp};
 use shared::identity::EventId;
@@ -15,8 +15,8 @@ use super::plan::Plan;
 use super::{Counts, Progress, Run};
 use crate::time_left::NO_ANSWER;
 
-/// How often SNS may blame the message of an event before the event is `failed`, about a quarter of an hour after the first time;
-/// and how often in a row an event may kill a run.
+/// How often SNS may refuse the message of an event before the event is `failed`, about a quarter of an hour after the
+/// first time; and how often in a row an event may kill a run.
 pub(super) const ATTEMPTS: u32 = 6;
 
 /// The first delay of an event that is put off, in seconds. Each next one is twice as long, up to half an hour.
@@ -27,7 +27,7 @@ const DOUBLINGS: u32 = 6;
 pub(super) struct Failure {
     pub(super) id: EventId,
     pub(super) error: PublishError,
-    /// How often SNS has blamed the message before.
+    /// How often SNS has refused the message before.
     attempts: u32,
     /// How often the event was put off for other errors before.
     deferrals: u32,
@@ -39,14 +39,15 @@ impl Failure {
         self.error.fault != Fault::Unpublishable
     }
 
-    /// Whether SNS, or the event itself, says that the message is at fault.
-    fn is_blamed_on_message(&self) -> bool {
+    /// Whether the failure counts towards `failed`: SNS refuses the message, or there can be none.
+    fn is_counted(&self) -> bool {
         matches!(self.error.fault, Fault::Refused | Fault::Unpublishable)
     }
 }
 
 impl Run<'_> {
-    /// Adds an error of publishing to the outcome of its page: it stops the page or the run, or is a failure of the event's message.
+    /// Adds an error of publishing to the outcome of its page: it stops the page or the run, or is a failure of the
+    /// event's message.
     pub(super) fn add_error(&self, id: &EventId, head: &Head, error: PublishError, outcome: &mut PageOutcome) {
         let (has_published, is_worth_a_call) = (self.evidence.has_published(), self.evidence.is_worth_a_call());
         match error.fault {
@@ -69,8 +70,8 @@ impl Run<'_> {
         }
     }
 
-    /// Decides at the end of the run about the failures from before anything was published: each is the fault of its message if
-    /// something has been published since, and an outage otherwise.
+    /// Decides at the end of the run about the failures from before anything was published: each is the fault of its
+    /// message if something has been published since, and an outage otherwise.
     pub(super) async fn resolve_failures(&self, plan: &Plan, progress: &mut Progress) {
         if timeout_at(self.time.give_up_at, self.resolve(plan, progress))
             .await
@@ -97,7 +98,8 @@ impl Run<'_> {
         }
     }
 
-    /// Whether SNS refuses the only event in the outbox, and the topic is not the cause. No other message can show that.
+    /// Whether SNS refuses the only event in the outbox, and the topic is not the cause. No other message can show
+    /// that.
     async fn is_lone_refusal(&self, open: &[Failure], plan: &Plan, progress: &Progress) -> bool {
         matches!(open, [failure] if failure.error.fault == Fault::Refused)
             && plan.is_done()
@@ -120,9 +122,10 @@ impl Run<'_> {
                 continue;
             }
             let cause = error.cause.as_str();
-            if !failure.is_blamed_on_message() {
-                tracing::warn!(event_id = %id, cause, deferrals = deferrals + 1, "the event is put off while others are published");
-                counts.put_off += u64::from(store.defer(id, cause, next_attempt(*deferrals)).await?);
+            if !failure.is_counted() {
+                let deferrals = *deferrals;
+                tracing::warn!(event_id = %id, cause, deferrals = deferrals + 1, "the event fails alone; it is put off");
+                counts.put_off += u64::from(store.defer(id, cause, next_attempt(deferrals)).await?);
             } else if attempts + 1 < ATTEMPTS {
                 tracing::warn!(event_id = %id, cause, attempts = attempts + 1, "SNS refuses the event; it is put off");
                 let next = next_attempt(*attempts);

@@ -1,8 +1,8 @@
 //! Skipping an event that a run does not survive.
 //!
-//! A run leaves a mark in the table and removes it at its end. A run that finds the mark of another one, which has died or still
-//! runs, does not know over which event it died. It leases each event before it tries it: the event is put off first. If the event
-//! kills this run too, the next one skips it.
+//! A run leaves a mark in the table and removes it at its end. A run that finds the mark of another one, which has died
+//! or still runs, does not know over which event it died. It leases each event before it tries it: the event is put off
+//! first. If the event kills this run too, the next one skips it.
 
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ impl Run<'_> {
         let mark = self.mark.get_or_init(|| self.begin()).await;
         match mark.as_ref().map_or(0, |mark| mark.unended) {
             0 => false,
-            // What was in hand when a run died is at the beginning of its shard. If a second run has died, it may be anywhere.
+            // What was in hand when a run died is at the beginning of its shard. If a second run has died, it may be
+            // anywhere.
             1 => page.is_beginning(),
             _ => true,
         }

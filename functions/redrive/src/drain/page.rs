@@ -107,7 +107,8 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    /// Reads the events of a page that are still due: the index lags behind the table. An event that will be leased is read later.
+    /// Reads the events of a page that are still due: the index lags behind the table. An event that will be leased is
+    /// read later.
     async fn read_due(
         &self,
         ids: &[EventId],
@@ -169,8 +170,8 @@ impl Run<'_> {
         }
     }
 
-    /// Marks events as published. Every mark is waited for, even after another one failed: an event that is left out is published
-    /// twice.
+    /// Marks events as published. Every mark is waited for, even after another one failed: an event that is left out is
+    /// published twice.
     pub(super) async fn mark_published(&self, ids: &[&EventId], outcome: &mut PageOutcome) {
         for marked in join_all(ids.iter().map(|id| self.mark(id))).await {
             match marked {

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use shared::store::WorkCursor;
 
-/// The number of single messages that a run tries, one after the other, before it takes the failure of all for an outage.
+/// The number of single messages that a run tries, one after the other, before it takes the failure of all for an
+/// outage.
 const PROBES: u32 = 8;
 
 /// How much of a page is tried.
@@ -89,8 +90,8 @@ impl Plan {
         self.held_back.extend(cursors);
     }
 
-    /// Adds the pages that were held back if a message was published, or else a probe of one of them. Returns whether there is a next
-    /// page.
+    /// Adds the pages that were held back if a message was published, or else a probe of one of them. Returns whether
+    /// there is a next page.
     pub(super) fn resume(&mut self, has_published: bool) -> bool {
         if has_published {
             self.probed = 0;

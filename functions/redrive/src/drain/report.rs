@@ -32,8 +32,8 @@ pub(super) struct Report {
 }
 
 impl Outbox {
-    /// Writes the log line of a run. A number that is not available in time is left out. Only one of the runs that drain the outbox
-    /// side by side `measures` all its shards, so that each metric is written once a minute.
+    /// Writes the log line of a run. A number that is not available in time is left out. Only one of the runs that
+    /// drain the outbox side by side `measures` all its shards, so that each metric is written once a minute.
     pub(super) async fn report(&self, report: &Report, measures: bool, deadline: Instant) {
         let until = deadline
             .checked_sub(ANSWER_BUDGET)

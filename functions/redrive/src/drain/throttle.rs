@@ -41,7 +41,8 @@ impl Throttle {
         ends_in_time
     }
 
-    /// Slows down after a page that was begun at `begun` was throttled. Returns false if a single page is still too much.
+    /// Slows down after a page that was begun at `begun` was throttled. Returns false if a single page is still too
+    /// much.
     pub(super) fn slow_down(&mut self, begun: Instant) -> bool {
         // The pages that were in hand then all met the same throttling.
         if begun < self.slowed_at {

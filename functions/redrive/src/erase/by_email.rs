@@ -115,8 +115,8 @@ impl Erasure<'_> {
         Ok(())
     }
 
-    /// Whether the search covers an item and the item names the address: in its event, which holds all that the provider has sent,
-    /// or in its body if there is no event.
+    /// Whether the search covers an item and the item names the address: in its event, which holds all that the
+    /// provider has sent, or in its body if there is no event.
     async fn is_found(&self, search: &Search<'_>, id: &EventId, head: &Head) -> Result<bool, TaskError> {
         if !search.covers(head) || head.state == State::Erased {
             return Ok(false);

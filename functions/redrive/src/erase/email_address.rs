@@ -21,8 +21,8 @@ impl EmailAddress {
             || decoded(&text).is_some_and(|text| self.is_in_lower_case(&text.to_lowercase(), "._%+-"))
     }
 
-    /// Whether a text in lower case names the address. A letter, a digit or a character of `continues` before it makes it the end of
-    /// a longer one.
+    /// Whether a text in lower case names the address. A letter, a digit or a character of `continues` before it makes
+    /// it the end of a longer one.
     fn is_in_lower_case(&self, text: &str, continues: &str) -> bool {
         text.match_indices(&self.0).any(|(at, found)| {
             let before = text[..at].chars().next_back();
@@ -36,8 +36,8 @@ impl EmailAddress {
     }
 }
 
-/// Decodes the escapes of JSON and of URLs; `None` if the text has none. An escaped control character becomes a space, and half a
-/// surrogate pair the replacement character.
+/// Decodes the escapes of JSON and of URLs; `None` if the text has none. An escaped control character becomes a space,
+/// and half a surrogate pair the replacement character.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['\\', '%']) {
         return None;
