@@ -376,7 +376,7 @@ async fn parallel_runs_each_drain_their_own_shards() {
     );
     for shards in [json!([4, 4]), json!([8, 4]), json!([0, 17]), json!([0]), json!(4)] {
         let refused = stack.invoke(REDRIVE, &json!({"redrive": {"shards": shards}})).await;
-        assert!(refused.unwrap_err().to_string().contains("not a task"), "{shards}");
+        assert!(refused.unwrap_err().to_string().contains("invalid task"), "{shards}");
     }
 }
 

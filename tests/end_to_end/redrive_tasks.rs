@@ -48,7 +48,7 @@ async fn get_shows_what_the_message_omits() {
         json!({"nothing": {}}),
     ] {
         let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
-        assert!(error.contains("not a task"), "{error}");
+        assert!(error.contains("invalid task"), "{error}");
     }
 }
 
@@ -123,7 +123,7 @@ async fn get_pages_through_the_events_of_an_order() {
     assert_eq!((answers, shown), (2, delivered), "each answer has two events");
     task["get"]["cursor"] = json!({"after": "0".repeat(64)});
     let error = stack.invoke(REDRIVE, &task).await.unwrap_err().to_string();
-    assert!(error.contains("the cursor is of another get"), "{error}");
+    assert!(error.contains("the cursor belongs to another get"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

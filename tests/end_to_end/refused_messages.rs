@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
-use local::settings::REDRIVE;
-use local::tap::{Fault, Rule, Service};
+use local::aws::faults::{Fault, Rule, Service};
+use local::project::settings::REDRIVE;
 use serde_json::{Value, json};
 use tests::outbox::{DENIED, ids, text};
 use tests::{Stack, state};

@@ -312,7 +312,7 @@ async fn an_unsupported_delivery_is_published_once_understood() {
         json!({"reprocess": {"state": "failed"}}),
     ] {
         let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
-        assert!(error.contains("not a task"), "{error}");
+        assert!(error.contains("invalid task"), "{error}");
     }
 }
 

@@ -487,7 +487,7 @@ async fn a_retain_task_needs_a_provider_and_a_period() {
             .await
             .unwrap_err()
             .to_string();
-        assert!(error.contains("not a task"), "{error}");
+        assert!(error.contains("invalid task"), "{error}");
     }
     let nobody = stack.ask(json!({"retain": received_about(0, "nobody")})).await;
     assert_eq!(

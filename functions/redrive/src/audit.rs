@@ -1,17 +1,19 @@
-//! `{"audit":{}}`: what the table holds and no event refers to. Parts of a large delivery are written before the event that names
-//! them; where that event was never stored, the parts are listed here, until the sweep of a later run deletes them.
+//! `{"audit":{}}`: lists the parts in the table that no event refers to. The parts of a large delivery are written
+//! before its event. If the event was never stored, its parts are listed here until a later run of `redrive` deletes
+//! them.
 
-use serde::{Deserialize, Serialize};
-use shared::store::{ManifestPlace, Orphan};
-use tokio::time::Instant;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::store::ManifestPlace;
 
+use crate::time_left::TimeLeft;
 use crate::{Outbox, TaskError};
 
-/// Orphans that are listed at once, and in one answer.
+/// The largest number of orphans that are read at once, and that one answer lists.
 const PAGE: i32 = 100;
 const LISTED: usize = 1_000;
 
-/// Everything, or what an earlier answer had no room for.
+/// All orphans, or those that an earlier answer had no room for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
@@ -19,32 +21,19 @@ pub struct Audit {
     cursor: Option<ManifestPlace>,
 }
 
-/// What was found.
-#[derive(Debug, Serialize)]
-pub struct Audited {
-    /// Where to go on, unless it is done.
-    cursor: Option<ManifestPlace>,
-    done: bool,
-    orphans: Vec<Orphan>,
-}
-
 impl Outbox {
-    pub(crate) async fn audit(&self, audit: Audit, stop_at: Instant) -> Result<Audited, TaskError> {
+    pub(crate) async fn audit(&self, audit: Audit, time: TimeLeft) -> Result<Value, TaskError> {
         let mut orphans = Vec::new();
-        let mut place = Some(audit.cursor.unwrap_or_default());
-        while let Some(here) = place
-            .as_ref()
-            .filter(|_| Instant::now() < stop_at && orphans.len() < LISTED)
+        let mut cursor = Some(audit.cursor.unwrap_or_default());
+        while let Some(here) = &cursor
+            && !time.is_up()
+            && orphans.len() < LISTED
         {
-            let (some, next) = self.store.orphans(here, PAGE).await?;
-            orphans.extend(some);
-            place = next;
+            let (page, next) = self.store.orphans(here, PAGE).await?;
+            orphans.extend(page);
+            cursor = next;
         }
         tracing::info!(orphans = orphans.len(), "audit");
-        Ok(Audited {
-            done: place.is_none(),
-            cursor: place,
-            orphans,
-        })
+        Ok(json!({"orphans": orphans, "done": cursor.is_none(), "cursor": cursor}))
     }
 }

@@ -1,11 +1,20 @@
-//! Reading events in the order of the hours in which they were received.
+//! Working through a provider's events, hour by hour of their receipt.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::identity::EventId;
-use shared::store::{Hour, SHARDS, StoreError};
+use shared::store::{Head, Hour, Projection, SHARDS};
 
-use crate::{Outbox, PAGE};
+use crate::time_left::{Page, TimeLeft, Walked};
+use crate::{Outbox, PAGE, TaskError};
+
+/// The events of a provider that were received from `from` on and before `to`.
+#[derive(Clone, Copy)]
+pub(crate) struct Period<'t> {
+    pub(crate) provider: &'t str,
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+}
 
 /// A position in the index `by_hour`: an hour, a shard of it, and the event after which to continue.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -18,7 +27,7 @@ pub(crate) struct HourCursor {
 
 impl HourCursor {
     /// The beginning of the hour that contains `time`.
-    pub(crate) fn at(time: Timestamp) -> Self {
+    fn at(time: Timestamp) -> Self {
         Self {
             hour: Hour::containing(time).start(),
             shard: 0,
@@ -26,13 +35,8 @@ impl HourCursor {
         }
     }
 
-    /// Whether its hour begins before `to`.
-    pub(crate) fn is_before(&self, to: Timestamp) -> bool {
-        self.hour < to
-    }
-
     /// The position after a page that ended with `last`, or that reached the end of its shard.
-    pub(crate) fn next(&self, last: Option<(String, String)>) -> Self {
+    fn next(&self, last: Option<(String, String)>) -> Self {
         let (hour, shard) = match (&last, self.shard + 1) {
             (Some(_), _) => (self.hour, self.shard),
             (None, next) if next < SHARDS => (self.hour, next),
@@ -47,15 +51,30 @@ impl HourCursor {
 }
 
 impl Outbox {
-    /// Reads one page of the ids of a provider's events at `place`, and the key of the last one if the shard goes on.
-    pub(crate) async fn received(
+    /// Gives the events of a period to `work`, a page at a time, from `cursor` or else from the beginning on.
+    pub(crate) async fn walk_period(
         &self,
-        provider: &str,
-        place: &HourCursor,
-    ) -> Result<(Vec<EventId>, Option<(String, String)>), StoreError> {
-        let hour = Hour::containing(place.hour);
-        self.store
-            .of_hour(provider, hour, place.shard, PAGE, place.after.as_ref())
-            .await
+        period: Period<'_>,
+        cursor: Option<HourCursor>,
+        projection: Projection,
+        time: TimeLeft,
+        mut work: impl AsyncFnMut(Vec<(EventId, Head)>) -> Result<Page, TaskError>,
+    ) -> Result<Walked<HourCursor>, TaskError> {
+        let Period { provider, from, to } = period;
+        let first = Some(cursor.unwrap_or_else(|| HourCursor::at(from)));
+        let first = first.filter(|cursor| cursor.hour < to);
+        time.walk(first, async |cursor: &mut HourCursor| {
+            let hour = Hour::containing(cursor.hour);
+            let ids = self
+                .store
+                .of_hour(provider, hour, cursor.shard, PAGE, cursor.after.as_ref());
+            let (ids, last) = ids.await?;
+            let mut events = self.store.heads(&ids, projection).await?;
+            events.retain(|(_, head)| head.received_at().is_some_and(|time| (from..to).contains(&time)));
+            let page = work(events).await?;
+            *cursor = cursor.next(last);
+            Ok(if cursor.hour < to { page } else { Page::Last })
+        })
+        .await
     }
 }

@@ -1,5 +1,5 @@
-//! `{"dismiss":{"event_id":"..."}}`: closing a quarantined delivery that no mapping will ever understand. It stays in the
-//! table with its reason, and is not read again. `{"undismiss":{"event_id":"..."}}` takes that back.
+//! `{"dismiss":{"event_id":"..."}}`: closes a quarantined delivery that no mapping will ever understand. The delivery
+//! stays in the table with its reason. `{"undismiss":{"event_id":"..."}}` takes the dismissal back.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -7,12 +7,12 @@ use shared::store::{Projection, State};
 
 use crate::{Outbox, TaskError, event_id};
 
-/// Which one: somebody has looked at it, so there is no way to name many.
+/// One delivery. A person has to look at each before it is dismissed, so the task does not take many.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dismiss {
     event_id: String,
-    /// Count it only.
+    /// Only count the delivery.
     #[serde(default)]
     dry_run: bool,
 }

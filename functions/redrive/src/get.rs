@@ -1,4 +1,4 @@
-//! `{"get":{...}}`: whole events, as they are stored. What a message had to leave out is here.
+//! `{"get":{...}}`: shows stored events in full, with what their messages had to leave out.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,20 +6,23 @@ use serde_json::value::RawValue;
 use shared::answer::Reason;
 use shared::identity::EventId;
 use shared::store::{Head, Projection, StoreError};
-use tokio::time::Instant;
 
-use crate::{Outbox, TaskError, TimeLeft, event_id};
+use crate::time_left::TimeLeft;
+use crate::{Outbox, TaskError, event_id};
 
-/// What the events of one answer may come to, in bytes of JSON: Lambda returns 6 MB at most.
+/// Bytes of JSON that the events of one answer may take. Lambda returns 6 MB at most.
 const ANSWER: usize = 5_000_000;
 
-/// What an answer holds of an event beside the event itself.
+/// Bytes of JSON that an answer holds of each event in addition to the event itself.
 const OVERHEAD: usize = 300;
 
-/// Conflicts that are shown, at most.
+/// The largest number of conflicts that are shown.
 const CONFLICTS: usize = 100;
 
-/// Which events: one by its id, or all of an order.
+/// The number of events that are read at once.
+const PAGE: usize = 10;
+
+/// One event by its id, or all events of an order.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Get {
@@ -31,16 +34,16 @@ pub struct Get {
     cursor: Option<Cursor>,
 }
 
-/// What is answered: as many events as an answer holds.
+/// As many events as an answer holds.
 #[derive(Debug, Serialize)]
 pub struct Shown {
-    /// Where to go on, unless it is done.
+    /// Where the next call goes on, unless the task is done.
     cursor: Option<Cursor>,
     done: bool,
-    /// Why it could not go on.
+    /// Why the task stopped early.
     outage: Option<String>,
     events: Vec<Described>,
-    /// Other bodies that came under the ids of these events, or that name the order. They are in the first answer.
+    /// The conflicts of these events, and others that name the order. The first answer has them all.
     conflicts: Vec<DescribedConflict>,
 }
 
@@ -49,7 +52,7 @@ struct DescribedConflict {
     bytes: Option<usize>,
     event_id: EventId,
     payload_sha256: String,
-    /// The event that it was published as.
+    /// The id that the conflict was published under.
     published_as: Option<EventId>,
     received_at: Option<Timestamp>,
 }
@@ -58,14 +61,14 @@ struct DescribedConflict {
 struct Described {
     attempts: u32,
     bytes: usize,
-    /// The text as it is stored.
+    /// The event's JSON exactly as it is stored.
     event: Option<Box<RawValue>>,
     event_id: EventId,
     reason: Option<&'static str>,
     state: &'static str,
 }
 
-/// The event that was the last.
+/// The event after which to continue.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Cursor {
@@ -82,7 +85,7 @@ impl Outbox {
             conflicts: Vec::new(),
         };
         shown.cursor.clone_from(&get.cursor);
-        match time.cut(self.show(get, time, &mut shown)).await? {
+        match time.attempt(self.show(get, time, &mut shown)).await? {
             Ok(is_done) => shown.done = is_done,
             Err(cause) => shown.outage = Some(cause),
         }
@@ -92,7 +95,7 @@ impl Outbox {
         Ok(shown)
     }
 
-    /// Adds events to the answer, and moves its cursor past each. True where they were the last.
+    /// Adds events to the answer, and moves its cursor past each. Returns whether they were the last.
     async fn show(&self, get: Get, time: TimeLeft, shown: &mut Shown) -> Result<bool, TaskError> {
         let is_first = get.cursor.is_none();
         let mut of_order = Vec::new();
@@ -117,18 +120,18 @@ impl Outbox {
         }
         if let Some(Cursor { after }) = get.cursor {
             let last = ids.iter().position(|id| *id == after);
-            let last = last.ok_or_else(|| TaskError::NoTask("the cursor is of another get".to_owned()))?;
+            let last = last.ok_or_else(|| TaskError::NoTask("the cursor belongs to another get".to_owned()))?;
             ids.drain(..=last);
         }
         let expiry = self.store.expiry(Timestamp::now()).await?;
         let mut size = shown.conflicts.len() * OVERHEAD;
-        for ids in ids.chunks(10) {
+        for ids in ids.chunks(PAGE) {
             let mut heads = self.store.heads(ids, Projection::Event).await?;
             heads.retain(|(_, head)| !expiry.has_expired(head));
-            // DynamoDB answers in an order of its own.
+            // DynamoDB returns items in any order.
             heads.sort_by_key(|(id, _)| ids.iter().position(|wanted| wanted == id));
             for (id, head) in heads {
-                if Instant::now() >= time.stop_at && !shown.events.is_empty() {
+                if time.is_up() && !shown.events.is_empty() {
                     return Ok(false);
                 }
                 let (event, bytes) = self.describe(&id, &head).await?;
@@ -177,7 +180,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// An event, and how many bytes it adds to the answer.
+    /// Describes an event. Returns also how many bytes it adds to the answer.
     async fn describe(&self, id: &EventId, head: &Head) -> Result<(Described, usize), TaskError> {
         let json = if head.has_event() {
             self.readable_event(id, head).await?
@@ -185,7 +188,8 @@ impl Outbox {
             None
         };
         let bytes = json.as_ref().map_or(0, |json| json.get().len());
-        // Many tiny items become an event that is larger than any answer; it is left to whoever reads the table.
+        // An event can be larger than any answer, for example one with very many items. It can only be read in the
+        // table.
         let event = json.filter(|_| bytes <= ANSWER);
         let size = event.as_ref().map_or(0, |_| bytes) + OVERHEAD;
         let described = Described {
@@ -199,7 +203,7 @@ impl Outbox {
         Ok((described, size))
     }
 
-    /// One that cannot be read hides no other.
+    /// Reads an event. An event that cannot be read is logged, and does not hide the others.
     async fn readable_event(&self, id: &EventId, head: &Head) -> Result<Option<Box<RawValue>>, StoreError> {
         let json = match self.store.event(id, head).await {
             Ok(stored) => RawValue::from_string(stored.json).map_err(|_| StoreError::Corrupt("event")),

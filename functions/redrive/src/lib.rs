@@ -1,154 +1,127 @@
-//! The function that works beside deliveries: every minute it publishes what waits in the outbox, and invoked by hand it shows
-//! events, publishes them again, gives those that failed another try, reads again or closes what was not understood, publishes a
-//! conflict, or erases an event, an order or a customer.
+//! The function that publishes the outbox every minute, and does what operators ask for: it shows, replays, requeues,
+//! reprocesses, dismisses, compares and erases stored events.
 //!
-//! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
-//! deadline and says where it goes on.
+//! An invocation's payload names one task, a variant of [`Task`]: `{"redrive":{}}` or `{"get":{"event_id":"..."}}`. A
+//! task that may take long stops before the function's deadline and answers with a cursor, from which the next
+//! invocation goes on.
 
 mod audit;
 mod by_hour;
 mod compare;
-mod conflict;
 mod dismiss;
 mod drain;
 mod erase;
 mod get;
-mod mentions;
-mod plan;
 mod providers;
+mod publish;
+mod publish_conflict;
 mod replay;
-mod report;
 mod reprocess;
 mod requeue;
 mod retain;
-mod throttle;
-mod trim;
+mod time_left;
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::identity::EventId;
-use shared::publisher::{Evidence, Fault, Message, Occasion, PublishError, Publisher};
+use shared::publisher::{PublishError, Publisher};
 use shared::settings::{SettingError, Settings};
-use shared::store::{Head, Store, StoreError};
+use shared::store::{Store, StoreError};
 use shared::telemetry::Telemetry;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::providers::Providers;
+use crate::time_left::TimeLeft;
 
-/// Kept free before the function's own deadline: what one page of events may take at worst.
-const LAST_PAGE_BUDGET: Duration = Duration::from_secs(15);
-
-/// Kept free of pages before the function's own deadline: counting what is left, and the answer.
-const TELLING_BUDGET: Duration = Duration::from_millis(3_500);
-
-/// Events that are read from an index at once.
+/// The number of events that are read from an index at once.
 const PAGE: i32 = 10;
 
-/// What an invocation asks for.
+/// The task of an invocation.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// Publish what is due.
+    /// Publish every event that is due.
     Redrive(drain::Redrive),
-    /// Show whole events.
+    /// Show stored events in full.
     Get(get::Get),
     /// Publish stored events again.
     Replay(replay::Replay),
-    /// Give failed events another try.
+    /// Put failed events back into the outbox.
     Requeue(requeue::Requeue),
-    /// Read deliveries again that were not understood.
+    /// Classify deliveries that were not understood again.
     Reprocess(reprocess::Reprocess),
-    /// Close a quarantined delivery unread.
+    /// Close a quarantined delivery that will never be understood.
     Dismiss(dismiss::Dismiss),
     /// Take a dismissal back.
     Undismiss(dismiss::Dismiss),
-    /// Publish another body of a known event as an event of its own.
-    PublishConflict(conflict::PublishConflict),
-    /// Remove what is stored of an event, an order or a customer.
+    /// Publish a conflict as an event of its own.
+    PublishConflict(publish_conflict::PublishConflict),
+    /// Erase an event, an order or a customer.
     Erase(erase::Erase),
     /// Show what today's mapping would change in stored events.
     Compare(compare::Compare),
     /// List the parts that no event refers to.
     Audit(audit::Audit),
-    /// Apply today's retention to events that are stored already.
+    /// Apply today's retention to stored events.
     Retain(retain::Retain),
 }
 
-/// What is answered to a task.
+/// The answer to a task.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// What was done.
+    /// The task's counts or findings, and how far it came.
     Report(Value),
-    /// Events.
+    /// Events, each with its JSON as it is stored.
     Shown(get::Shown),
-    /// What no event refers to.
-    Audited(audit::Audited),
 }
 
-/// A task could not be done.
+/// An error of a task.
 #[derive(thiserror::Error)]
 pub enum TaskError {
-    /// The payload names no task that is known, or not its parameters.
-    #[error("not a task: {0}; functions/redrive/README.md lists them")]
+    /// The payload is not a task with its parameters.
+    #[error("invalid task: {0}; functions/redrive/README.md lists the tasks")]
     NoTask(String),
-    /// The function is not set up correctly.
+    /// The function is not configured correctly.
     #[error("{0}")]
     Setting(#[from] SettingError),
     /// The table cannot be used.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// SNS does not take messages.
+    #[error("{0}")]
+    Publish(#[from] PublishError),
 }
 
-/// The time that a task has.
-#[derive(Clone, Copy, Debug)]
-struct TimeLeft {
-    /// From here on no page is begun.
-    stop_at: Instant,
-    /// Here what is still in hand is let go: it is done again by the next run.
-    give_up_at: Instant,
-    /// The function's own deadline.
-    deadline: Instant,
-}
-
-impl TimeLeft {
-    fn until(deadline: Instant) -> Self {
-        let left = deadline.saturating_duration_since(Instant::now());
-        Self {
-            stop_at: deadline - LAST_PAGE_BUDGET.min(left / 4),
-            give_up_at: deadline - TELLING_BUDGET.min(left / 16),
-            deadline,
-        }
-    }
-
-    /// Does a step of a task, as long as there is time. The inner error says why it was not done to its end: it may be repeated.
-    async fn cut<T>(self, step: impl Future<Output = Result<T, TaskError>>) -> Result<Result<T, String>, TaskError> {
-        match timeout_at(self.give_up_at, step).await {
-            Ok(Ok(done)) => Ok(Ok(done)),
-            Ok(Err(TaskError::Store(error))) => Ok(Err(error.to_string())),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Ok(Err("no answer in time".to_owned())),
+impl TaskError {
+    /// The cause of the outage if the task can go on later; otherwise the error itself.
+    fn into_outage(self) -> Result<String, Self> {
+        match self {
+            Self::Store(error) => Ok(error.to_string()),
+            Self::Publish(error) => Ok(error.cause),
+            error => Err(error),
         }
     }
 }
 
-/// The parts every task works with.
+/// The table, the topic and the providers, with which the tasks work.
 pub struct Outbox {
     store: Store,
     publisher: Publisher,
     telemetry: Telemetry,
+    /// Locked while an event is read, so that one is in memory at a time.
     reading: Mutex<()>,
-    // A fault in one provider's settings is no reason to stop publishing.
+    // A fault in one provider's settings does not stop publishing.
     providers: Result<Providers, SettingError>,
 }
 
 impl Outbox {
-    /// The outbox that the settings name.
+    /// Reads the settings of the table, the topic and the providers.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store: Store::from_settings(settings)?,
@@ -159,121 +132,39 @@ impl Outbox {
         })
     }
 
-    /// Does what `payload` asks for, until `deadline` at most.
+    /// Does the task of `payload`, until `deadline` at most.
     pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Answer, TaskError> {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
         let time = TimeLeft::until(deadline);
         let report = match task {
             Task::Get(get) => return self.get(get, time).await.map(Answer::Shown),
-            Task::Audit(audit) => return self.audit(audit, time.stop_at).await.map(Answer::Audited),
-            Task::Redrive(redrive) => Box::pin(self.drain(redrive.shards()?, time)).await,
-            Task::Replay(replay) => self.replay(replay, time).await,
-            Task::Requeue(requeue) => self.requeue(&requeue, time).await,
+            Task::Audit(audit) => self.audit(audit, time).await,
             // Boxed: these futures are large.
+            Task::Redrive(redrive) => Box::pin(self.drain(redrive.shards()?, time)).await,
+            Task::Replay(replay) => Box::pin(self.replay(replay, time)).await,
+            Task::Requeue(requeue) => self.requeue(requeue, time).await,
             Task::Reprocess(reprocess) => Box::pin(self.reprocess(&reprocess, time)).await,
             Task::Dismiss(dismiss) => self.dismiss(&dismiss).await,
             Task::Undismiss(undismiss) => self.undismiss(&undismiss).await,
             Task::PublishConflict(conflict) => Box::pin(self.publish_conflict(&conflict, time)).await,
             Task::Erase(erase) => Box::pin(self.erase(&erase, time)).await,
-            Task::Compare(compare) => self.compare(compare, time).await,
+            Task::Compare(compare) => Box::pin(self.compare(compare, time)).await,
             Task::Retain(retain) => self.retain(retain, time).await,
         };
         report.map(Answer::Report)
     }
-
-    /// Publishes stored events; one result for each, in their order, as far as there was time for them until `stop_at`. One that
-    /// cannot be read holds up no other; once another call is not worth while, nothing more is tried.
-    async fn publish(
-        &self,
-        heads: &[(EventId, Head)],
-        occasion: Occasion,
-        stop_at: Instant,
-        evidence: &Evidence,
-    ) -> Vec<Result<(), PublishError>> {
-        let mut results = Vec::with_capacity(heads.len());
-        let (mut chunk, mut size) = (Vec::new(), 0);
-        // That much is held in memory for one page, and one message over that: no call to SNS takes more.
-        let full = self.publisher.limit().bytes();
-        let mut ended_by: Option<PublishError> = None;
-        for (id, head) in heads {
-            // Nothing waits in the chunk then.
-            if let Some(error) = &ended_by {
-                results.push(Err(error.clone()));
-                continue;
-            }
-            // One is read at a time, however many pages are in hand: an event may be many times as large as its message.
-            let reading = self.reading.lock().await;
-            if Instant::now() >= stop_at {
-                break;
-            }
-            let message = self.message(id, head, occasion).await;
-            drop(reading);
-            let unreadable = match message {
-                Ok(message) => {
-                    size += message.size();
-                    chunk.push(message);
-                    None
-                }
-                Err(error) => Some(error),
-            };
-            if size >= full || unreadable.is_some() {
-                results.extend(self.publisher.publish_all(std::mem::take(&mut chunk), evidence).await);
-                size = 0;
-                ended_by = results.last().and_then(|result| ends(result, evidence));
-            }
-            if let Some(error) = unreadable {
-                if matches!(error.fault, Fault::Store | Fault::Throttled) {
-                    ended_by = Some(error.clone());
-                }
-                results.push(Err(error));
-            }
-        }
-        results.extend(self.publisher.publish_all(chunk, evidence).await);
-        results
-    }
-
-    /// The message of a stored event.
-    async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
-        match self.store.event(id, head).await {
-            Ok(stored) => self.publisher.stored_message(stored, occasion),
-            Err(error @ StoreError::Corrupt(_)) => Err(PublishError::unpublishable(error.to_string())),
-            Err(error) => Err(PublishError {
-                fault: if error.is_throttling() {
-                    Fault::Throttled
-                } else {
-                    Fault::Store
-                },
-                cause: error.to_string(),
-                is_alone: true,
-            }),
-        }
-    }
 }
 
-/// The error of what is not tried any more after this result.
-fn ends(result: &Result<(), PublishError>, evidence: &Evidence) -> Option<PublishError> {
-    let error = result.as_ref().err()?;
-    let ends = match error.fault {
-        Fault::Unpublishable => false,
-        Fault::Throttled | Fault::Store => true,
-        Fault::Refused | Fault::Outage | Fault::Unclear => !evidence.is_worth_a_call(),
-    };
-    ends.then(|| PublishError {
-        is_alone: false,
-        ..error.clone()
-    })
-}
-
-/// The event id that a task names.
+/// Reads the event id of a task.
 fn event_id(text: &str) -> Result<EventId, TaskError> {
     EventId::parse(text).ok_or_else(|| TaskError::NoTask("event_id is not 64 hex digits".to_owned()))
 }
 
-/// As the runtime logs it: without what the payload says, which is the caller's business.
+/// The runtime logs errors like this: without the text about the payload, which may hold personal data.
 impl fmt::Debug for TaskError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTask(_) => write!(formatter, "the task failed: the payload is not a task"),
+            Self::NoTask(_) => write!(formatter, "the task failed: the payload is not a valid task"),
             error => write!(formatter, "the task failed: {error}"),
         }
     }
@@ -291,7 +182,7 @@ impl From<TaskError> for Diagnostic {
 /// Runs the function.
 ///
 /// # Errors
-/// Where the Lambda Runtime API is gone.
+/// If the Lambda Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
     shared::log_to_standard_output();
     let outbox = Outbox::from_settings(&Settings::from_environment());

@@ -1,4 +1,4 @@
-//! The providers by their names: the one place where all of them meet, so that kept deliveries can be read anew.
+//! All providers by their names, so that stored deliveries can be classified again.
 
 use aboutyou::AboutYou;
 use cartum::Cartum;
@@ -11,6 +11,7 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::Verified;
 use snipcart::Snipcart;
 
+/// The providers, each with its settings.
 pub(crate) struct Providers {
     selldone: Selldone,
     cartum: Cartum,
@@ -39,7 +40,7 @@ impl Providers {
         })
     }
 
-    /// What a kept delivery means today; `None` for a provider that is no longer known.
+    /// Classifies a stored delivery with today's code. Returns `None` if the provider is no longer known.
     pub(crate) fn classify(&self, provider: &str, delivery: &Verified<Delivery>) -> Option<(&'static str, Classified)> {
         match provider {
             Selldone::NAME => Some((Selldone::NAME, classify(&self.selldone, delivery, None))),

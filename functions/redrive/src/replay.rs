@@ -1,16 +1,19 @@
-//! `{"replay":{...}}`: publishing exactly the stored events again. They keep their ids; the attribute `replay` tells.
+//! `{"replay":{...}}`: publishes stored events again exactly as they are stored. They keep their ids; their messages
+//! have the attribute `replay`.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::publisher::{Evidence, Fault, Occasion};
-use shared::store::{Projection, State, StoreError};
-use tokio::time::{Instant, timeout_at};
+use shared::identity::EventId;
+use shared::publisher::{Evidence, Fault, Occasion, PublishError};
+use shared::store::{Head, Projection, State};
+use tokio::time::Instant;
 
-use crate::by_hour::HourCursor;
-use crate::{Outbox, TaskError, TimeLeft};
+use crate::by_hour::{HourCursor, Period};
+use crate::time_left::{Page, TimeLeft};
+use crate::{Outbox, TaskError};
 
-/// Which events: those of a provider that were received in a time, and of them those of a shop and of some types.
+/// The events of a provider that were received in a period, or those of a shop or of some types among them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
@@ -20,122 +23,92 @@ pub struct Replay {
     from: Timestamp,
     /// Received before this time.
     to: Timestamp,
-    /// Types of events, such as `order.created`; all where there are none.
+    /// Types of events, such as `order.created`. If there are none, all events are replayed.
     #[serde(default)]
     types: Vec<String>,
-    /// Count them only.
+    /// Only count the events.
     #[serde(default)]
     dry_run: bool,
     /// Where an earlier run stopped.
     cursor: Option<HourCursor>,
 }
 
+impl Replay {
+    fn wants(&self, head: &Head) -> bool {
+        head.state == State::Published
+            && self.shop.as_deref().is_none_or(|shop| head.shop() == Some(shop))
+            && (self.types.is_empty() || self.types.iter().any(|wanted| head.event_type() == Some(wanted)))
+    }
+}
+
 impl Outbox {
-    pub(crate) async fn replay(&self, replay: Replay, time: TimeLeft) -> Result<Value, TaskError> {
-        let mut place = replay.cursor.clone().unwrap_or_else(|| HourCursor::at(replay.from));
-        let mut counts = Counts::default();
+    pub(crate) async fn replay(&self, mut task: Replay, time: TimeLeft) -> Result<Value, TaskError> {
+        // Expired events are counted and not replayed, although they are not removed yet.
+        let (mut replayed, mut expired) = (0, 0);
         let evidence = Evidence::default();
-        while place.is_before(replay.to) {
-            if Instant::now() >= time.stop_at {
-                return Ok(answer(&counts, &replay, Some(&place), None));
-            }
-            let page = timeout_at(
-                time.give_up_at,
-                self.replay_page(&replay, &place, time.deadline, &evidence),
-            )
-            .await;
-            let Ok(page) = page else {
-                return Ok(answer(&counts, &replay, Some(&place), Some("no answer in time")));
-            };
-            match page {
-                Ok(Page::Published(of_page, next)) => {
-                    counts.replayed += of_page.replayed;
-                    counts.expired += of_page.expired;
-                    place = next;
-                }
-                Ok(Page::Outage(cause)) => return Ok(answer(&counts, &replay, Some(&place), Some(&cause))),
-                Err(error) => return Ok(answer(&counts, &replay, Some(&place), Some(&error.to_string()))),
-            }
-        }
-        let Counts { replayed, expired } = counts;
+        let cursor = task.cursor.take();
+        let period = Period {
+            provider: &task.provider,
+            from: task.from,
+            to: task.to,
+        };
+        let walked = self
+            .walk_period(period, cursor, Projection::Event, time, async |mut events| {
+                events.retain(|(_, head)| task.wants(head));
+                let wanted = events.len();
+                let now = Timestamp::now();
+                events.retain(|(_, head)| !self.store.has_expired(head, now));
+                let unpublished = if task.dry_run {
+                    0
+                } else {
+                    self.replay_events(&events, time.deadline, &evidence).await?
+                };
+                replayed += events.len() - unpublished;
+                expired += wanted - events.len();
+                Ok(Page::More)
+            })
+            .await?;
         tracing::info!(
             replayed,
             expired,
-            dry_run = replay.dry_run,
-            provider = replay.provider,
+            outage = walked.outage,
+            dry_run = task.dry_run,
+            provider = task.provider,
             "replay"
         );
-        Ok(answer(&counts, &replay, None, None))
+        Ok(walked.answer(json!({"replayed": replayed, "expired": expired, "dry_run": task.dry_run})))
     }
 
-    async fn replay_page(
+    /// Publishes a page of events again. Returns how many of them cannot be published through a fault of their own.
+    /// After any other error the page is replayed again: what was published of it is published twice, under the same
+    /// ids.
+    async fn replay_events(
         &self,
-        replay: &Replay,
-        place: &HourCursor,
+        events: &[(EventId, Head)],
         until: Instant,
         evidence: &Evidence,
-    ) -> Result<Page, StoreError> {
-        let (ids, last) = self.received(&replay.provider, place).await?;
-        let wanted = self
-            .store
-            .heads(&ids, Projection::Event)
-            .await?
-            .into_iter()
-            .filter(|(_, head)| {
-                let received_at = head.received_at();
-                head.state == State::Published
-                    && received_at.is_some_and(|time| (replay.from..replay.to).contains(&time))
-                    && replay.shop.as_deref().is_none_or(|shop| head.shop() == Some(shop))
-                    && (replay.types.is_empty() || replay.types.iter().any(|wanted| head.event_type() == Some(wanted)))
-            });
-        let now = Timestamp::now();
-        let (expired, wanted): (Vec<_>, Vec<_>) = wanted.partition(|(_, head)| self.store.has_expired(head, now));
-        let mut counts = Counts {
-            replayed: wanted.len() as u64,
-            expired: expired.len() as u64,
-        };
-        if !replay.dry_run {
-            let results = self.publish(&wanted, Occasion::Replay, until, evidence).await;
-            for ((id, _), result) in wanted.iter().zip(results) {
-                let Err(error) = result else { continue };
-                // Others pass: it is this one that SNS does not take.
-                let is_its_own_fault = error.fault == Fault::Unpublishable
-                    || (error.is_alone
-                        && evidence.is_worth_a_call()
-                        && matches!(error.fault, Fault::Refused | Fault::Unclear | Fault::Outage));
-                if !is_its_own_fault {
-                    // The page is replayed again: what was published of it is published twice, under the same ids.
-                    return Ok(Page::Outage(error.cause));
+    ) -> Result<usize, TaskError> {
+        let results = self.publish(events, Occasion::Replay, until, evidence).await;
+        let mut unpublished = 0;
+        for ((id, _), result) in events.iter().zip(results) {
+            match result {
+                Ok(()) => {}
+                Err(error) if is_its_own_fault(&error, evidence) => {
+                    unpublished += 1;
+                    tracing::error!(event_id = %id, cause = error.cause, "the event cannot be published");
                 }
-                counts.replayed -= 1;
-                tracing::error!(event_id = %id, cause = error.cause, "the event cannot be published");
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(Page::Published(counts, place.next(last)))
+        Ok(unpublished)
     }
 }
 
-/// How many events were replayed, and how many were left out.
-#[derive(Default)]
-struct Counts {
-    replayed: u64,
-    /// Not replayed: they have expired, and are not removed yet.
-    expired: u64,
-}
-
-enum Page {
-    Published(Counts, HourCursor),
-    Outage(String),
-}
-
-fn answer(counts: &Counts, replay: &Replay, cursor: Option<&HourCursor>, outage: Option<&str>) -> Value {
-    let Counts { replayed, expired } = counts;
-    json!({
-        "replayed": replayed,
-        "expired": expired,
-        "dry_run": replay.dry_run,
-        "done": cursor.is_none(),
-        "cursor": cursor,
-        "outage": outage,
-    })
+/// Whether an error is one message's fault: other messages are published.
+fn is_its_own_fault(error: &PublishError, evidence: &Evidence) -> bool {
+    match error.fault {
+        Fault::Unpublishable => true,
+        Fault::Refused | Fault::Unclear | Fault::Outage => error.is_alone && evidence.is_worth_a_call(),
+        Fault::Throttled | Fault::Store => false,
+    }
 }

@@ -1,4 +1,4 @@
-//! `{"publish_conflict":{...}}`: publishing another body that came under the id of a known event, as an event of its own.
+//! `{"publish_conflict":{...}}`: publishes a conflict, which is another body of a known event, as an event of its own.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -6,28 +6,29 @@ use shared::classify::Classification;
 use shared::identity::EventId;
 use shared::store::{Content, EventJson, NewEvent, PublishedConflict};
 
-use crate::{Outbox, TaskError, TimeLeft, event_id};
+use crate::time_left::TimeLeft;
+use crate::{Outbox, TaskError, event_id};
 
-/// Which conflict: `get` lists them with both.
+/// A conflict, by the two values with which `get` lists it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishConflict {
     event_id: String,
     payload_sha256: String,
-    /// Say only what would be done.
+    /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// What came of it.
+/// The result for a conflict.
 enum Published {
-    /// Its event is in the outbox, or would be.
+    /// The conflict's event is in the outbox, or would be.
     Accepted(EventId),
-    /// An earlier call has published it.
+    /// An earlier call has published the conflict.
     Before(EventId),
     /// There is no such conflict.
     NotFound,
-    /// Today's code makes no order event of it.
+    /// Today's code does not understand the conflict as an order event.
     NotUnderstood,
 }
 

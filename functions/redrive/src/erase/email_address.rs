@@ -1,27 +1,28 @@
-//! Whether a text names an e-mail address.
+//! Finding an e-mail address in a text.
 
 use std::borrow::Cow;
 
 /// An e-mail address, compared without regard to case.
-pub(crate) struct Address(String);
+pub(super) struct EmailAddress(String);
 
-impl Address {
-    /// `None` where it cannot be an address: there is no text on one side of its `@`.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+impl EmailAddress {
+    /// Returns `None` if there is no text on one side of the `@`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (local, domain) = text.trim().rsplit_once('@')?;
-        let is_sound = !local.is_empty() && !domain.is_empty() && !text.trim().contains(char::is_whitespace);
-        is_sound.then(|| Self(text.trim().to_lowercase()))
+        let is_valid = !local.is_empty() && !domain.is_empty() && !text.trim().contains(char::is_whitespace);
+        is_valid.then(|| Self(text.trim().to_lowercase()))
     }
 
-    /// Whether a text names the address and not one that is longer: as it is, or as JSON or a form write it.
-    pub(crate) fn is_in(&self, text: &str) -> bool {
+    /// Whether a text names the address, and not only a longer one, as plain text or as JSON or a form writes it.
+    pub(super) fn is_in(&self, text: &str) -> bool {
         let text = text.to_lowercase();
-        // A letter behind a backslash may be an escape, which is decoded, and not the first letter of the address.
+        // A letter after a backslash may belong to an escape and not to the address. The decoded text decides.
         self.is_in_lower_case(&text, "._%+-\\")
             || decoded(&text).is_some_and(|text| self.is_in_lower_case(&text.to_lowercase(), "._%+-"))
     }
 
-    /// Whether a text names the address. The characters of `continues` before it, as letters do, make it part of a longer one.
+    /// Whether a text in lower case names the address. A letter, a digit or a character of `continues` before it makes
+    /// it the end of a longer one.
     fn is_in_lower_case(&self, text: &str, continues: &str) -> bool {
         text.match_indices(&self.0).any(|(at, found)| {
             let before = text[..at].chars().next_back();
@@ -35,8 +36,8 @@ impl Address {
     }
 }
 
-/// The text with the characters that the escapes of JSON and `%40` stand for; `None` if it has no escapes. An escaped control
-/// character becomes a space, and half a surrogate pair the replacement character.
+/// Decodes the escapes of JSON and of URLs; `None` if the text has none. An escaped control character becomes a space,
+/// and half a surrogate pair the replacement character.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['\\', '%']) {
         return None;
@@ -83,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_found_however_it_is_written() {
-        let address = Address::parse(" J.Doe+shop@Example.com ").expect("an address");
+    fn an_address_is_found_in_every_notation() {
+        let address = EmailAddress::parse(" J.Doe+shop@Example.com ").expect("an address");
         for text in [
             r#"{"email":"j.doe+shop@example.com"}"#,
             "j.doe+shop@EXAMPLE.COM",
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_longer_address_is_another() {
-        let address = Address::parse("doe@example.com").expect("an address");
+        let address = EmailAddress::parse("doe@example.com").expect("an address");
         for text in [
             "j.doe@example.com",
             "doe@example.com.au",
@@ -118,16 +119,16 @@ mod tests {
         ] {
             assert!(!address.is_in(text), "{text}");
         }
-        // The letter of an escape is no letter of the address.
-        let address = Address::parse("nadine@example.com").expect("an address");
+        // The letter of an escape does not belong to the address.
+        let address = EmailAddress::parse("nadine@example.com").expect("an address");
         assert!(!address.is_in(r#"{"note":"Contact:\nadine@example.com"}"#));
         assert!(address.is_in(r#"{"note":"Contact:\nnadine@example.com"}"#));
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn a_text_that_is_not_an_address_is_rejected() {
         for text in ["", "@", "a@", "@b", "a b@c", "example.com"] {
-            assert!(Address::parse(text).is_none(), "{text}");
+            assert!(EmailAddress::parse(text).is_none(), "{text}");
         }
     }
 }

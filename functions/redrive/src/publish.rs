@@ -1,0 +1,94 @@
+//! Publishing stored events.
+
+use shared::identity::EventId;
+use shared::publisher::{Evidence, Fault, Message, Occasion, PublishError};
+use shared::store::{Head, StoreError};
+use tokio::time::Instant;
+
+use crate::Outbox;
+
+impl Outbox {
+    /// Publishes stored events. Returns one result for each, in their order, but none for the events that there was no
+    /// time for until `stop_at`. An event that cannot be read does not hold up the others; once another call is not
+    /// worth while, nothing more is tried.
+    pub(crate) async fn publish(
+        &self,
+        events: &[(EventId, Head)],
+        occasion: Occasion,
+        stop_at: Instant,
+        evidence: &Evidence,
+    ) -> Vec<Result<(), PublishError>> {
+        let mut results = Vec::with_capacity(events.len());
+        let (mut chunk, mut size) = (Vec::new(), 0);
+        // A page holds that much in memory, and one message more: no call to SNS takes more.
+        let full = self.publisher.limit().bytes();
+        let mut ended_by: Option<PublishError> = None;
+        for (id, head) in events {
+            // The chunk is empty then.
+            if let Some(error) = &ended_by {
+                results.push(Err(error.clone()));
+                continue;
+            }
+            // One event is read at a time, however many pages are in hand: an event may be many times as large as its
+            // message.
+            let reading = self.reading.lock().await;
+            if Instant::now() >= stop_at {
+                break;
+            }
+            let message = self.message(id, head, occasion).await;
+            drop(reading);
+            let unreadable = match message {
+                Ok(message) => {
+                    size += message.size();
+                    chunk.push(message);
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            if size >= full || unreadable.is_some() {
+                results.extend(self.publisher.publish_all(std::mem::take(&mut chunk), evidence).await);
+                size = 0;
+                ended_by = results.last().and_then(|result| reason_to_stop(result, evidence));
+            }
+            if let Some(error) = unreadable {
+                if matches!(error.fault, Fault::Store | Fault::Throttled) {
+                    ended_by = Some(error.clone());
+                }
+                results.push(Err(error));
+            }
+        }
+        results.extend(self.publisher.publish_all(chunk, evidence).await);
+        results
+    }
+
+    /// Reads a stored event and makes its message.
+    async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
+        match self.store.event(id, head).await {
+            Ok(stored) => self.publisher.stored_message(stored, occasion),
+            Err(error @ StoreError::Corrupt(_)) => Err(PublishError::unpublishable(error.to_string())),
+            Err(error) => Err(PublishError {
+                fault: if error.is_throttling() {
+                    Fault::Throttled
+                } else {
+                    Fault::Store
+                },
+                cause: error.to_string(),
+                is_alone: true,
+            }),
+        }
+    }
+}
+
+/// The error of the events that are not tried after this result; `None` if the next one is tried.
+fn reason_to_stop(result: &Result<(), PublishError>, evidence: &Evidence) -> Option<PublishError> {
+    let error = result.as_ref().err()?;
+    let stops = match error.fault {
+        Fault::Unpublishable => false,
+        Fault::Throttled | Fault::Store => true,
+        Fault::Refused | Fault::Outage | Fault::Unclear => !evidence.is_worth_a_call(),
+    };
+    stops.then(|| PublishError {
+        is_alone: false,
+        ..error.clone()
+    })
+}
