@@ -1,5 +1,5 @@
-//! Deliveries and other pages in the browser are untrusted: no script in a delivery runs, and no other page can read or change
-//! anything.
+//! Deliveries and other pages in the browser are untrusted: no script in a delivery runs, and no other page can read or
+//! change anything.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -21,7 +21,8 @@ const HOSTILE: [&str; 8] = [
     "مرحبا بالعالم שלום ‏<b>bold</b>",
 ];
 
-/// Replaces every text that does not name the event by hostile text, and adds fields with hostile names and very long words.
+/// Replaces every text that does not name the event by hostile text, and adds fields with hostile names and very long
+/// words.
 fn poison(value: &mut Value, count: &mut usize) {
     const KEPT: [&str; 12] = [
         "event",

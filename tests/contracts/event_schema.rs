@@ -1,5 +1,5 @@
-//! The JSON Schema of the event is generated from the Rust types, describes every field, accepts every golden event, and only adds
-//! to the released schema.
+//! The JSON Schema of the event is generated from the Rust types, describes every field, accepts every golden event,
+//! and only adds to the released schema.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --workspace --test contracts event_schema` writes the schema. For a release, copy it: `cp
 //! shared/schema/order-event.v1.schema.json shared/schema/released/`.
@@ -187,11 +187,12 @@ fn keep_only_released(root: &Value, schema: &Value, value: &mut Value) {
     }
 }
 
-/// The changes that are not additions. Old consumers read new events, and new consumers read old events, which are stored and may be
-/// replayed.
+/// The changes that are not additions. Old consumers read new events, and new consumers read old events, which are
+/// stored and may be replayed.
 ///
-/// An addition is a new property (a consumer ignores unknown properties) that is not required (a stored event does not have it), a
-/// new value in `examples` (the open vocabularies are listed there), a new definition, or another title or description.
+/// An addition is a new property (a consumer ignores unknown properties) that is not required (a stored event does not
+/// have it), a new value in `examples` (the open vocabularies are listed there), a new definition, or another title or
+/// description.
 fn beyond_additions(released: &Value, current: &Value) -> Vec<String> {
     let mut changes = Vec::new();
     compare_schemas("", released, current, &mut changes);

@@ -1,7 +1,8 @@
 //! Orders generated from the schema of a provider: thousands of valid orders, and as many with one fault.
 //!
-//! ABOUT YOU publishes an `OpenAPI` document of its webhook; the schema is in `data/aboutyou-order-created.schema.json`. The table in
-//! the README of the provider says where each value is in the event.
+//! ABOUT YOU publishes an `OpenAPI` document of its webhook; the schema is in
+//! `data/aboutyou-order-created.schema.json`. The table in the README of the provider says where each value is in the
+//! event.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -180,8 +181,8 @@ fn classification(payload: &Value) -> Result<Classification, TestCaseError> {
     reader.read(payload.to_string().as_bytes()).map_err(TestCaseError::fail)
 }
 
-/// Whether the field may be malformed in a valid order. The schema allows any text as a currency or a country, and without a known
-/// currency, no amount can be read.
+/// Whether the field may be malformed in a valid order. The schema allows any text as a currency or a country, and
+/// without a known currency, no amount can be read.
 fn may_be_odd(payload: &Value, pointer: &str) -> bool {
     let currency = payload["message"]["currency_code"].as_str().unwrap_or_default();
     let is_common = CURRENCIES.iter().any(|(code, _)| *code == currency);

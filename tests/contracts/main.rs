@@ -1,4 +1,5 @@
-//! The documents that describe both sides, held to the code: what providers send and are answered, and what consumers get.
+//! The documents that describe both sides, held to the code: what providers send and are answered, and what consumers
+//! get.
 
 mod alarms;
 mod asyncapi;

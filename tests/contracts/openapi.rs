@@ -197,11 +197,11 @@ async fn the_answers_in_openapi_are_the_real_ones() {
     check(&stack.deliver("aboutyou", "order-updated").await, 503);
     drop(down);
     // The gateway answers if a function dies.
-    let death = stack
+    let kill = stack
         .tap()
         .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::KillBefore);
     check(&stack.deliver("aboutyou", "order-updated").await, 500);
-    drop(death);
+    drop(kill);
 
     let stack = Stack::with(|config| {
         config.secrets.insert("aboutyou".to_owned(), "not a secret".into());

@@ -1,5 +1,5 @@
-//! Authentication that only one provider has: timestamps, signatures, and the validation by a call to Snipcart. What every
-//! provider has is in the provider suite.
+//! Authentication that only one provider has: timestamps, signatures, and the validation by a call to Snipcart. What
+//! every provider has is in the provider suite.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,5 +1,5 @@
-//! Connections to the services that are closed, reset or silent, also while a process is frozen. They may cost no order, since
-//! Snipcart documents no retry.
+//! Connections to the services that are closed, reset or silent, also while a process is frozen. They may cost no
+//! order, since Snipcart documents no retry.
 
 use std::time::{Duration, Instant};
 

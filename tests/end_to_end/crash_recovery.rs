@@ -1,4 +1,5 @@
-//! Redrive is killed at each of its calls in turn. When the task is repeated, it completes, and nothing is lost or left behind.
+//! Redrive is killed at each of its calls in turn. When the task is repeated, it completes, and nothing is lost or left
+//! behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -143,7 +144,7 @@ async fn a_replay_killed_at_any_call_is_complete_when_repeated() {
             let was_killed = killed_at(&stack, call, kill, &task).await;
             let before = stack.messages().await;
             if !was_killed {
-                assert_eq!(before.len(), 5, "each once");
+                assert_eq!(before.len(), 5, "each event is published once");
                 assert!(call > 5, "a replay makes more calls than {call}");
                 break;
             }

@@ -1,4 +1,5 @@
-//! Deliveries over real HTTP, as far as the provider makes no difference. What every provider has is in the provider suite.
+//! Deliveries over real HTTP, as far as the provider makes no difference. What every provider has is in the provider
+//! suite.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -126,12 +126,12 @@ async fn every_state_but_pending_is_erased_by_its_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn uncommitted_parts_are_erased() {
     let stack = Stack::start().await;
-    let death = stack.tap().inject(
+    let kill = stack.tap().inject(
         Rule::new(Service::DynamoDb, "PutItem").holding("part#").times(1),
         Fault::KillAfter,
     );
     assert_eq!(stack.send(&stack.large(2_000_000)).await.status, 500);
-    death.hit(1).await;
+    kill.hit(1).await;
     let items = stack.items().await;
     let manifest = items
         .iter()

@@ -171,8 +171,8 @@ fn tally<K: Ord>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, u64> {
     tally
 }
 
-/// Sends every event and every attack, and makes every kind of outcome happen. Returns the number of events that could not be
-/// published.
+/// Sends every event and every attack, and makes every kind of outcome happen. Returns the number of events that could
+/// not be published.
 async fn send_everything(stack: &Stack, sent: &mut Sent) -> u64 {
     for (provider, order) in ORDERS {
         for name in stack.events(provider) {

@@ -1,5 +1,5 @@
-//! Lambda events that API Gateway should not send: each is answered, and logged and counted once. And wrong clocks: the answer to a
-//! delivery does not depend on the clock of the function.
+//! Lambda events that API Gateway should not send: each is answered, and logged and counted once. And wrong clocks: the
+//! answer to a delivery does not depend on the clock of the function.
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};

@@ -1,5 +1,5 @@
-//! The tasks of `cargo local` on a deployed stack, through the AWS CLI. CloudFormation is moto's, and the invoked function is the
-//! real one of the local stack. Skipped without `MOTO_SERVER` or the AWS CLI; see tests/moto.
+//! The tasks of `cargo local` on a deployed stack, through the AWS CLI. CloudFormation is moto's, and the invoked
+//! function is the real one of the local stack. Skipped without `MOTO_SERVER` or the AWS CLI; see tests/moto.
 
 use jiff::Timestamp;
 use local::aws::faults::{Rule, Service};
@@ -52,7 +52,7 @@ async fn an_operator_reaches_a_deployed_stack_by_its_name() {
             .arg(template.to_string())
             .output()
             .await
-            .expect("it runs");
+            .expect("the command runs");
         assert!(created.status.success(), "{created:?}");
     }
     let ask = async |arguments: &[&str], name: &str| {
@@ -62,7 +62,7 @@ async fn an_operator_reaches_a_deployed_stack_by_its_name() {
             .args(["--stack", name])
             .output()
             .await
-            .expect("it runs");
+            .expect("the command runs");
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         serde_json::from_slice::<Value>(&done.stdout).map_err(|_| said)
     };

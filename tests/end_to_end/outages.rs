@@ -1,5 +1,5 @@
-//! Concurrent deliveries, killed functions, and services that are down. An acknowledged order is never lost, and only stored
-//! orders are published.
+//! Concurrent deliveries, killed functions, and services that are down. An acknowledged order is never lost, and only
+//! stored orders are published.
 
 use std::time::{Duration, Instant};
 
@@ -61,12 +61,12 @@ async fn a_repeat_waits_for_the_first_attempt_before_it_publishes() {
 async fn a_repeat_publishes_after_a_kill_before_the_publication() {
     let stack = Stack::start().await;
     for (provider, order) in ORDERS {
-        let death = stack
+        let kill = stack
             .tap()
             .inject(Rule::new(Service::Sns, "Publish").times(1), Fault::KillBefore);
         let answer = stack.deliver(provider, order).await;
         assert_eq!(answer.status, 500, "{answer:?}");
-        death.hit(1).await;
+        kill.hit(1).await;
         let items = stack.items().await;
         let [head] = items.iter().filter(|item| state(item) == "pending").collect::<Vec<_>>()[..] else {
             panic!("{items:?}")
@@ -92,11 +92,11 @@ async fn a_repeat_publishes_after_a_kill_before_the_publication() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_marks_the_event_after_a_kill_before_the_mark() {
     let stack = Stack::start().await;
-    let death = stack
+    let kill = stack
         .tap()
         .inject(Rule::new(Service::Sns, "Publish").times(1), Fault::KillAfter);
     assert_eq!(stack.deliver("deeple", "order-changed").await.status, 500);
-    death.hit(1).await;
+    kill.hit(1).await;
     let event_id = stack.deliver("deeple", "order-changed").await.event_id("duplicate");
     assert_eq!(state(&stack.head(&event_id).await), "published");
     let messages = stack.messages().await;
@@ -108,11 +108,11 @@ async fn a_repeat_marks_the_event_after_a_kill_before_the_mark() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_new_after_a_kill_before_the_write() {
     let stack = Stack::start().await;
-    let death = stack
+    let kill = stack
         .tap()
         .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::KillBefore);
     assert_eq!(stack.deliver("aboutyou", "order-created").await.status, 500);
-    death.hit(1).await;
+    kill.hit(1).await;
     stack.assert_untouched("the function was killed before the write").await;
     stack.deliver("aboutyou", "order-created").await.event_id("accepted");
     assert_eq!(stack.messages().await.len(), 1);
@@ -199,8 +199,9 @@ async fn while_dynamodb_is_down_the_answer_is_503() {
     join_all(outages).await;
 }
 
-/// The calls of a write that is throttled for all of its four seconds: three to twelve attempts, since each wait is between half of
-/// its maximum (25, 50, 100, 200, 400, then 500 ms) and the maximum, with three calls by the SDK in each attempt.
+/// The calls of a write that is throttled for all of its four seconds: three to twelve attempts, since each wait is
+/// between half of its maximum (25, 50, 100, 200, 400, then 500 ms) and the maximum, with three calls by the SDK in
+/// each attempt.
 const CALLS_WHILE_THROTTLED: std::ops::RangeInclusive<usize> = 9..=36;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,8 @@ use yaml_rust2::{Yaml, YamlLoader};
 /// An allowed or observed action, and the logical id of its resource.
 type Grant = (String, String);
 
-/// Actions that AWS performs on behalf of a function, which cannot be observed: Lambda writes the log, sends traces and passes on
-/// failed invocations, and SNS encrypts.
+/// Actions that AWS performs on behalf of a function, which cannot be observed: Lambda writes the log, sends traces and
+/// passes on failed invocations, and SNS encrypts.
 const ON_THE_FUNCTIONS_BEHALF: [&str; 4] = ["logs:", "xray:", "sqs:", "kms:"];
 
 #[derive(Clone, Default)]
@@ -41,7 +41,8 @@ impl Calls {
     }
 }
 
-/// The permissions that a call needs: for a transaction those of its operations, for a batch of messages that of one message.
+/// The permissions that a call needs: for a transaction those of its operations, for a batch of messages that of one
+/// message.
 fn needed(call: &Call, names: &Names) -> Vec<Grant> {
     if call.service == Service::Sns {
         let action = match call.operation.as_str() {
@@ -178,8 +179,8 @@ impl Template {
     }
 }
 
-/// The resource that an expression names. The YAML reader drops tags, so `!GetAtt Table.Arn` is `Table.Arn`, and a choice
-/// between a resource of the stack and an existing one is a list.
+/// The resource that an expression names. The YAML reader drops tags, so `!GetAtt Table.Arn` is `Table.Arn`, and a
+/// choice between a resource of the stack and an existing one is a list.
 fn name_of(expression: &Yaml) -> String {
     match expression {
         Yaml::Array(choice) => choice.iter().map(name_of).collect::<Vec<_>>().join(" or "),

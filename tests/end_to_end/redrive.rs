@@ -60,7 +60,8 @@ async fn after_an_outage_of_sns_every_event_is_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_pauses_while_a_service_throttles_and_continues() {
     let refused = |code| Fault::Answer { status: 400, code };
-    // As many as the attempts of eight concurrent pages. The SDK makes three attempts if it knows the error to be throttling.
+    // As many as the attempts of eight concurrent pages. The SDK makes three attempts if it knows the error to be
+    // throttling.
     for (service, operation, fault, times) in [
         (Service::Sns, "PublishBatch", Fault::THROTTLED, 24),
         (Service::Sns, "PublishBatch", refused("KMSThrottling"), 8),
@@ -341,7 +342,8 @@ async fn a_killed_redrive_loses_no_event() {
     }
     let answer = stack.ask(json!({"redrive": {}})).await;
     assert_eq!((&answer["published"], &answer["done"]), (&json!(29), &json!(true)));
-    // The second run was killed after it had published an event and before it marked it: the event is deferred and published again.
+    // The second run was killed after it had published an event and before it marked it: the event is deferred and
+    // published again.
     let states = stack.states().await;
     assert_eq!(states, [("pending".to_owned(), 1), ("published".to_owned(), 29)].into());
     assert_eq!(stack.redrive().await["published"], 1);

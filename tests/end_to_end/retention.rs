@@ -1,4 +1,5 @@
-//! Retention: the content of expired events is removed, a late repeat is a duplicate for a while, and nothing else is lost.
+//! Retention: the content of expired events is removed, a late repeat is a duplicate for a while, and nothing else is
+//! lost.
 //!
 //! Time passes by moving the times in the table into the past.
 

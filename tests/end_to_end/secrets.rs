@@ -1,5 +1,5 @@
-//! Secrets in Secrets Manager are read ahead, cached, read again when they may have changed, and never logged. If `MOTO_SERVER` is
-//! set, Secrets Manager is moto's.
+//! Secrets in Secrets Manager are read ahead, cached, read again when they may have changed, and never logged. If
+//! `MOTO_SERVER` is set, Secrets Manager is moto's.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,8 +56,8 @@ async fn send(stack: &Stack, provider: &str, token: &str) -> u16 {
     stack.send(&fixture).await.status
 }
 
-/// Sends deliveries from several senders with these tokens in turn, until `done`. Returns the number of deliveries, and of those
-/// that were answered with another status.
+/// Sends deliveries from several senders with these tokens in turn, until `done`. Returns the number of deliveries, and
+/// of those that were answered with another status.
 async fn load(stack: &Stack, tokens: &[&str], expected: u16, done: impl Fn() -> bool) -> (usize, usize) {
     let (sent, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let senders = providers().into_iter().chain(providers()).map(|provider| async {

@@ -12,8 +12,8 @@ use tests::outbox::DENIED;
 use tests::{Stack, json_body, noise};
 use yaml_rust2::YamlLoader;
 
-/// The most items, and values in each, that a body may have: `MOST_OBJECTS` and `MOST_VALUES` of `shared::payload`, without those of
-/// the fixture itself. A delivery with a hundred more items is quarantined.
+/// The most items, and values in each, that a body may have: `MOST_OBJECTS` and `MOST_VALUES` of `shared::payload`,
+/// without those of the fixture itself. A delivery with a hundred more items is quarantined.
 const MOST_ITEMS: usize = 119_900;
 const VALUES_AN_ITEM: usize = 4;
 /// `MAX_BODY_BYTES`.

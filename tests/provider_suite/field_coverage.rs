@@ -1,8 +1,8 @@
 //! Where each field of a payload goes: the tests change one field after the other and compare the events.
 //!
-//! No field may be lost: if a field has another value, the event differs. The tables in `functions/*/README.md` show the result.
-//! `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite field_coverage` writes the tables; the last column is written by
-//! hand and stays.
+//! No field may be lost: if a field has another value, the event differs. The tables in `functions/*/README.md` show
+//! the result. `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite field_coverage` writes the tables; the last
+//! column is written by hand and stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
@@ -139,8 +139,8 @@ pub(crate) fn every_field_that_is_read_occurs_in_an_event<P: Tested>() {
 /// The places at which an event differs if a field has another value, and whether the value at each place is assumed.
 type Found = BTreeMap<String, bool>;
 
-/// For each value that changes the event if it is at the pointer: the places at which the event differs. Values that the
-/// provider would not send there are left out.
+/// For each value that changes the event if it is at the pointer: the places at which the event differs. Values that
+/// the provider would not send there are left out.
 fn destinations<P: Tested>(
     reader: &Reader<P>,
     body: &Value,
@@ -405,7 +405,8 @@ impl Mapping {
         }
     }
 
-    /// The outermost object or list with the field and without a mapped one; `None` if the field itself has a mapped one.
+    /// The outermost object or list with the field and without a mapped one; `None` if the field itself has a mapped
+    /// one.
     fn outermost_unmapped(&self, field: &str) -> Option<String> {
         let is_within = |inner: &str, outer: &str| {
             inner

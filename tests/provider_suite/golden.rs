@@ -1,4 +1,5 @@
-//! Every event of `events/` through verification, identification and normalization, against the golden event next to it.
+//! Every event of `events/` through verification, identification and normalization, against the golden event next to
+//! it.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite golden` writes the golden events. Review the difference.
 

@@ -1,7 +1,8 @@
-//! One suite of tests that every [`Provider`](shared::Provider) has to pass, and the tests of what only one provider has.
+//! One suite of tests that every [`Provider`](shared::Provider) has to pass, and the tests of what only one provider
+//! has.
 //!
-//! The providers and their facts are in [`tests::providers`]. A test of the suite is a function that is generic over the
-//! provider, and a line in `provider_suite`.
+//! The providers and their facts are in [`tests::providers`]. A test of the suite is a function that is generic over
+//! the provider, and a line in `provider_suite`.
 
 mod authentication;
 mod deliveries;

@@ -79,7 +79,7 @@ fn may_be_no_order<P: Tested>(name: &str, pointer: &str, classification: &Classi
     match classification {
         Classification::Unsupported if may_lack_its_order(name, pointer) => Ok(()),
         Classification::Quarantined(reason) => is_required::<P>(pointer, *reason),
-        _ => Err("it is unsupported".to_owned()),
+        _ => Err("the delivery is unsupported".to_owned()),
     }
 }
 
@@ -115,7 +115,8 @@ fn is_kept(
     let found = match value {
         Value::String(text) => mapped.contains(json!(text).to_string().trim_matches('"')),
         Value::Number(number) if number.as_str() == DIGITS => mapped.replace('.', "").contains(DIGITS),
-        // An empty object or list carries no information; a text in another one may be an option that the customer chose.
+        // An empty object or list carries no information; a text in another one may be an option that the customer
+        // chose.
         Value::Array(_) | Value::Object(_) => leaves.is_empty() || mapped.contains(MARK),
         _ => without().is_none_or(|without| mapped != without),
     };
@@ -131,7 +132,7 @@ fn is_required<P: Tested>(pointer: &str, reason: Reason) -> Result<(), String> {
     if required.any(|(required, reasons)| *required == pointer && reasons.contains(&reason)) {
         Ok(())
     } else {
-        Err(format!("it is quarantined: {}", reason.as_str()))
+        Err(format!("the delivery is quarantined: {}", reason.as_str()))
     }
 }
 

@@ -18,7 +18,8 @@ pub struct Attacks {
     pub attacks: &'static [Attack],
 }
 
-/// Deliveries that are refused, and whether each counts as `WrongCredentials`: the sender knows, or once knew, a credential.
+/// Deliveries that are refused, and whether each counts as `WrongCredentials`: the sender knows, or once knew, a
+/// credential.
 pub type Refusals = &'static [(Attack, bool)];
 
 /// The token of the shop `other`, which is not valid for `main`.

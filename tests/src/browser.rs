@@ -1,7 +1,7 @@
 //! A real browser: Chromium, controlled by the `WebDriver` protocol of the W3C.
 //!
-//! The tests need only a few calls of the protocol. The libraries for it enable `serde_json/preserve_order`, which would change the
-//! JSON of the functions, or have another licence.
+//! The tests need only a few calls of the protocol. The libraries for it enable `serde_json/preserve_order`, which
+//! would change the JSON of the functions, or have another licence.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

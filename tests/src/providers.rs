@@ -1,7 +1,7 @@
 //! The providers, each with the facts that the tests need beyond its [`Provider`] implementation.
 //!
-//! A new provider gets a line in [`for_each_provider`](crate::for_each_provider) and its facts here; every test that runs
-//! for each provider then runs for it too.
+//! A new provider gets a line in [`for_each_provider`](crate::for_each_provider) and its facts here; every test that
+//! runs for each provider then runs for it too.
 
 use local::project::settings::{DEEPLE_PID, DEEPLE_SECRET, SHOP, SNIPCART_KEY, TOKEN};
 use serde_json::{Value, json};
@@ -51,8 +51,8 @@ pub struct Facts {
     pub order: &'static str,
     /// The fields that stay in `unmapped`, each with the reason.
     pub unmapped: &'static [(&'static str, &'static str)],
-    /// JSON pointers to the fields without which there is no event, and the reasons of the quarantine then. A fault in any
-    /// other field costs that field only.
+    /// JSON pointers to the fields without which there is no event, and the reasons of the quarantine then. A fault in
+    /// any other field costs that field only.
     pub required: &'static [(&'static str, &'static [Reason])],
     /// JSON pointers to the fields that name the event.
     pub event_name: &'static [&'static str],
@@ -62,8 +62,8 @@ pub struct Facts {
     pub pings: &'static [&'static str],
     /// An event of `events/` with an unknown name, and a JSON pointer to its order's id, if the events have names.
     pub unknown_event: Option<(&'static str, &'static str)>,
-    /// Whether the payload names its event: then the same event with another body is a conflict. Otherwise the body is the
-    /// identity, and another body is another event.
+    /// Whether the payload names its event: then the same event with another body is a conflict. Otherwise the body is
+    /// the identity, and another body is another event.
     pub has_event_key: bool,
     /// Whether a token in the URL is what authenticates a delivery.
     pub has_url_token: bool,

@@ -47,7 +47,7 @@ impl<P: Provider> Reader<P> {
     /// Describes the invariant that does not hold. A panic is an error, too.
     pub fn read(&self, body: &[u8]) -> Result<Classification, String> {
         let classified = catch_unwind(AssertUnwindSafe(|| self.classify(&[], body, None)));
-        let classified = classified.map_err(|_| "it panics".to_owned())?;
+        let classified = classified.map_err(|_| "the code panicked".to_owned())?;
         authentic::check(body, &classified)?;
         Ok(classified.classification)
     }

@@ -1,5 +1,5 @@
-//! A Secrets Manager that records the calls of the functions and can be down or refuse calls. Its backend is moto if `MOTO_SERVER`
-//! is set, otherwise an implementation of the one operation that the functions use.
+//! A Secrets Manager that records the calls of the functions and can be down or refuse calls. Its backend is moto if
+//! `MOTO_SERVER` is set, otherwise an implementation of the one operation that the functions use.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

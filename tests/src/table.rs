@@ -62,8 +62,8 @@ impl Stack {
         put.send().await.expect("the item is written");
     }
 
-    /// Stores a quarantined event of Selldone with the payload `body`, and returns its id: what `event_id` makes of the id of
-    /// the delivery that was sent for it.
+    /// Stores a quarantined event of Selldone with the payload `body`, and returns its id: what `event_id` makes of the
+    /// id of the delivery that was sent for it.
     pub async fn quarantined(&self, body: &[u8], event_id: impl FnOnce(&str) -> String) -> String {
         let mut fixture = self.unsigned("selldone", "checkout-order");
         fixture.renew().expect("an order");
@@ -84,8 +84,8 @@ impl Stack {
         kept_as
     }
 
-    /// Changes a stored event as if a version of the code that did not understand the event had stored it: quarantined at
-    /// `since` in a shard of the index, under the id `old`.
+    /// Changes a stored event as if a version of the code that did not understand the event had stored it: quarantined
+    /// at `since` in a shard of the index, under the id `old`.
     pub async fn not_understood(&self, event_id: &str, old: &str, since: Timestamp, shard: usize) {
         let mut head = self.head(event_id).await;
         self.delete(event_id, "head").await;
@@ -124,8 +124,8 @@ impl Stack {
         self.put(head).await;
     }
 
-    /// Moves every time in the table that a function reads, and every key that contains one, `by` into the past. The time at
-    /// which redrive has seen a retention last stays, as if redrive had run in the meantime.
+    /// Moves every time in the table that a function reads, and every key that contains one, `by` into the past. The
+    /// time at which redrive has seen a retention last stays, as if redrive had run in the meantime.
     pub async fn let_time_pass(&self, by: SignedDuration) {
         let earlier = |text: &str| {
             let time: Timestamp = text.parse().expect("a time");

@@ -135,7 +135,8 @@ const UNITS: &str = "Seconds Microseconds Milliseconds Bytes Kilobytes Megabytes
     Megabits Gigabits Terabits Percent Count Bytes/Second Kilobytes/Second Megabytes/Second Gigabytes/Second \
     Terabytes/Second Bits/Second Kilobits/Second Megabits/Second Gigabits/Second Terabits/Second Count/Second None";
 
-/// Checks that a line follows the specification of CloudWatch's embedded metric format. CloudWatch drops other lines silently.
+/// Checks that a line follows the specification of CloudWatch's embedded metric format. CloudWatch drops other lines
+/// silently.
 ///
 /// # Errors
 /// Describes the fault.

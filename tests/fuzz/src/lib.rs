@@ -1,4 +1,5 @@
-//! Fuzz targets: a provider's verification, and what follows it, and the reading of an event, over any bytes.
+//! Fuzz targets over any bytes: the verification and classification of each provider, and the reading of a Lambda
+//! event.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,16 @@ use shared::Provider;
 use shared::delivery::{BodyLimit, Delivery};
 use shared::http_event::HttpEvent;
 use shared::settings::Settings;
-use shared::classify::understand;
+use shared::classify::classify;
 use shared::verification::Verified;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
-// The tests' own, without all that their harness is built with.
+// A module of the tests, without the dependencies of their harness.
 #[path = "../../src/authentic.rs"]
 pub mod authentic;
 
-/// A provider with the development settings and secrets, and no way to any other machine.
+/// A provider with the development settings and secrets, which reaches no other machine.
 pub struct Target<P: Provider> {
     provider: P,
     secrets: P::Secrets,
@@ -28,10 +29,11 @@ pub struct Target<P: Provider> {
 }
 
 impl<P: Provider> Target<P> {
-    /// Sets the provider up as events/env.json says, and puts the events' bodies into the corpus: the first folder on the command line.
+    /// Reads the settings from events/env.json, and copies the bodies of the events into the corpus, which is the first
+    /// folder on the command line.
     pub fn prepare() -> Self {
         let mut environment = environment(P::NAME);
-        // The port of nothing: a request is refused at once.
+        // Nothing listens on this port, so a request fails at once.
         environment.insert("SNIPCART_API_URL".to_owned(), "http://127.0.0.1:1".to_owned());
         let secrets: Value = serde_json::from_str(&environment["SECRETS"]).expect("secrets are JSON");
         if let Some(corpus) = env::args_os().skip(1).map(PathBuf::from).find(|path| path.is_dir()) {
@@ -44,9 +46,9 @@ impl<P: Provider> Target<P> {
         }
     }
 
-    /// Takes the bytes for a body that is authentic, and for a whole request that may be.
+    /// Classifies the bytes as the body of an authentic delivery, and as a Lambda event that may verify.
     pub fn run(&self, bytes: &[u8]) {
-        self.hold(bytes, &authentic::delivery(Method::POST, &[], bytes.to_vec()));
+        self.check(bytes, &authentic::delivery(Method::POST, &[], bytes.to_vec()));
         let Ok(event) = HttpEvent::read(bytes) else {
             return;
         };
@@ -58,18 +60,19 @@ impl<P: Provider> Target<P> {
         let until = Instant::now() + Duration::from_secs(5);
         let verify = self.provider.verify(&delivery, &self.secrets, until);
         if let Ok(proof) = self.runtime.block_on(verify) {
-            self.hold(&body, &Verified::new(delivery, proof));
+            self.check(&body, &Verified::new(delivery, proof));
         }
     }
 
-    fn hold(&self, body: &[u8], delivery: &Verified<Delivery>) {
+    fn check(&self, body: &[u8], delivery: &Verified<Delivery>) {
         if let Err(broken) = authentic::check(body, &classify(&self.provider, delivery, None)) {
             panic!("{broken}");
         }
     }
 }
 
-/// Reads the bytes as an event, and an event that holds them wherever it holds what came over HTTP: the second one is always an event.
+/// Reads the bytes as an event, and an event with the bytes in every place that HTTP fills. The second one is always an
+/// event.
 pub fn read_event(bytes: &[u8]) {
     if let Ok(event) = HttpEvent::read(bytes) {
         read_delivery(event);
@@ -85,8 +88,8 @@ pub fn read_event(bytes: &[u8]) {
             "body": text,
             "isBase64Encoded": is_base64_encoded,
         });
-        let event = HttpEvent::read(event.to_string().as_bytes()).expect("an event with a method is one");
-        assert!(is_base64_encoded || event.body.is_ok(), "text is a body");
+        let event = HttpEvent::read(event.to_string().as_bytes()).expect("an event with a method is valid");
+        assert!(is_base64_encoded || event.body.is_ok(), "text is a valid body");
         read_delivery(event);
     }
 }
