@@ -12,21 +12,21 @@
 //! | about a value that cannot be used any more, within its grace | 30 s |
 //! | about a secret that cannot be used or holds no shop, while deliveries are refused for it | 5 s |
 
+mod document;
+mod values;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata as _, SdkError};
-use lambda_http::http;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-use serde_path_to_error::{Path, Segment};
-use subtle::ConstantTimeEq as _;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
+use self::document::{Parsed, parse};
+pub use self::values::{HeaderName, Live, OptIn, SigningKey, Token};
 use crate::answer::Refusal;
 use crate::aws;
 use crate::identity::Shop;
@@ -43,146 +43,6 @@ const WANTED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub const GRACE: Duration = Duration::from_mins(15);
 /// How many malformed shops are named in one report.
 const MOST_SHOPS_NAMED: usize = 10;
-
-const NO_TOKEN: &str = "a token is not [A-Za-z0-9_-]{20,128}";
-const NO_KEY: &str = "a key is empty";
-const NO_VALUES: &str = "a list of live values is empty";
-const NO_HEADER_NAME: &str = "this is not a valid name of a header";
-
-/// A token that is part of a webhook's URL: `[A-Za-z0-9_-]{20,128}`.
-#[derive(Debug)]
-pub struct Token(SecretString);
-
-impl Token {
-    /// Whether `text` has the form that every token has.
-    pub(crate) fn is_well_formed(text: &[u8]) -> bool {
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        (20..=128).contains(&text.len()) && text.iter().all(plain)
-    }
-
-    pub(crate) fn expose(&self) -> &[u8] {
-        self.0.expose_secret().as_bytes()
-    }
-}
-
-impl<'de> Deserialize<'de> for Token {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if Self::is_well_formed(text.as_bytes()) {
-            Ok(Self(text.into()))
-        } else {
-            Err(D::Error::custom(NO_TOKEN))
-        }
-    }
-}
-
-/// A key that signatures are made with, or an API key: any text but none.
-#[derive(Debug)]
-pub struct SigningKey(SecretString);
-
-impl SigningKey {
-    /// Whether it is `given`, compared in constant time.
-    pub fn matches(&self, given: &[u8]) -> bool {
-        self.expose().ct_eq(given).into()
-    }
-
-    pub(crate) fn expose(&self) -> &[u8] {
-        self.0.expose_secret().as_bytes()
-    }
-}
-
-impl<'de> Deserialize<'de> for SigningKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() {
-            Err(D::Error::custom(NO_KEY))
-        } else {
-            Ok(Self(text.into()))
-        }
-    }
-}
-
-/// The values that are live at the moment: at least one, two during a rotation.
-#[derive(Debug)]
-pub struct Live<T>(Vec<T>);
-
-impl<T> std::ops::Deref for Live<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        &self.0
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Live<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let values = Vec::deserialize(deserializer)?;
-        if values.is_empty() {
-            Err(D::Error::custom(NO_VALUES))
-        } else {
-            Ok(Self(values))
-        }
-    }
-}
-
-/// A list of live values that may be left out: without it, the check that it is for is off. `null` is refused, because it may be
-/// meant to switch the check on.
-///
-/// A field of this type is declared with `#[serde(default)]`.
-#[derive(Debug)]
-pub struct OptIn<T>(Option<Live<T>>);
-
-impl<T> OptIn<T> {
-    /// The live values, if the check is on.
-    pub fn live(&self) -> Option<&Live<T>> {
-        self.0.as_ref()
-    }
-}
-
-impl<T> Default for OptIn<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OptIn<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Live::deserialize(deserializer).map(|live| Self(Some(live)))
-    }
-}
-
-/// The name of a header that deliveries carry.
-#[derive(Debug)]
-pub struct HeaderName(http::HeaderName);
-
-impl HeaderName {
-    /// A name that is known to be valid, in lower case.
-    pub const fn from_static(name: &'static str) -> Self {
-        Self(http::HeaderName::from_static(name))
-    }
-
-    /// The name in lower case.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl<'de> Deserialize<'de> for HeaderName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let name = http::HeaderName::try_from(name).map_err(|_| D::Error::custom(NO_HEADER_NAME))?;
-        Ok(Self(name))
-    }
-}
-
-/// One provider's secret: what each shop is verified with, not parsed yet.
-#[derive(Deserialize)]
-struct Document {
-    shops: BTreeMap<String, Box<RawValue>>,
-}
-
-/// What a secret says of each shop, or what is wrong with that.
-type Parsed<S> = BTreeMap<String, Result<S, String>>;
 
 /// The secrets of one shop, or of none: a shop that is not configured has none.
 pub type ShopSecrets<S> = Option<Arc<S>>;
@@ -509,77 +369,6 @@ impl<S: DeserializeOwned> Secrets<S> {
 
 fn no_shop() -> Refusal {
     Refusal::Misconfigured("the secret names no shop".to_owned())
-}
-
-/// Reads a secret, shop by shop. An editor may have put a byte order mark before it.
-fn parse<S: DeserializeOwned>(json: &str) -> Result<Parsed<S>, Refusal> {
-    let json = json.strip_prefix('\u{feff}').unwrap_or(json);
-    // serde's own message may quote a value, so only the place is told.
-    let document: Document = serde_json::from_str(json).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        Refusal::Misconfigured(format!(
-            "the secret is not as documented (line {line}, column {column})"
-        ))
-    })?;
-    let shops = document.shops.into_iter().map(|(shop, json)| {
-        let parsed = parse_shop(json.get()).map_err(|cause| {
-            // What is no name of a shop may be a value in the wrong place.
-            let name = Shop::parse(&shop);
-            let name = name.as_ref().map_or("with an invalid name", Shop::as_str);
-            format!("the secret is not as documented: shop {name}: {cause}")
-        });
-        (shop, parsed)
-    });
-    Ok(shops.collect())
-}
-
-/// Reads one shop's secrets; the error names the field, and never a value.
-fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<S, String> {
-    let mut json = serde_json::Deserializer::from_str(json);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let place = place(error.path());
-        // serde's own messages may quote a value: of them only the name of a missing field is used, which comes from the code.
-        let message = error.inner().to_string();
-        let ours = [NO_TOKEN, NO_KEY, NO_VALUES, NO_HEADER_NAME];
-        if let Some(ours) = ours.into_iter().find(|ours| message.starts_with(ours)) {
-            return format!("{place}: {ours}");
-        }
-        let missing = message
-            .strip_prefix("missing field `")
-            .and_then(|rest| rest.split_once('`'));
-        if let Some((field, _)) = missing {
-            return format!("{field} is missing");
-        }
-        if message.starts_with("unknown field") {
-            return format!("{place} is an unknown field");
-        }
-        format!("{place} is not as documented")
-    })
-}
-
-/// Where something is within a shop's secrets, such as `tokens[1]`. A name that is not a field's is left out, because it may be a value.
-fn place(path: &Path) -> String {
-    let mut place = String::new();
-    for segment in path {
-        // Writing to a text does not fail.
-        let _ = match segment {
-            Segment::Seq { index } => write!(place, "[{index}]"),
-            Segment::Map { key } if is_name_of_a_field(key) => {
-                let dot = if place.is_empty() { "" } else { "." };
-                write!(place, "{dot}{key}")
-            }
-            _ => place.write_char('?'),
-        };
-    }
-    if place.is_empty() {
-        "its value".to_owned()
-    } else {
-        place
-    }
-}
-
-fn is_name_of_a_field(key: &str) -> bool {
-    (1..=32).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 /// Only an outage leaves the last good value in force for as long as it takes: no answer, throttling, and errors of the service.

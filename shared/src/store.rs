@@ -5,51 +5,61 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read as _;
-use std::time::Duration;
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::get_item::GetItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use flate2::read::GzDecoder;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
 
 use crate::answer::Reason;
 use crate::aws;
 use crate::delivery::Delivery;
 use crate::event::OrderEvent;
 pub use crate::identity::SHARDS;
-use crate::identity::{EventId, Shop, sha256_hex};
+use crate::identity::{EventId, Shop};
 use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
 mod backlog;
+mod commit;
 mod compressed;
 mod conflicts;
 mod erasure;
+mod error;
 mod event_items;
+mod head;
 mod history;
 mod lease;
+mod orphans;
 mod outbox;
 mod parts;
 mod retention;
+mod retry;
 #[cfg(test)]
 mod scale;
+mod sweep;
 
+use commit::{Commit, Condition};
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
 pub use erasure::ErasedBy;
+pub use error::StoreError;
+use error::describe;
 use event_items::{EventItems, sortable};
+pub use head::{Head, State};
 pub use history::{Hour, Received};
 pub use lease::StartedRun;
+pub use orphans::{ManifestPlace, Orphan};
 use outbox::ASK_FOR_REST_AFTER;
 pub use outbox::{Projection, Superseded, WorkCursor};
-use parts::{Commit, Condition, part_key};
-pub use parts::{ManifestPlace, Orphan};
+use parts::part_key;
 pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
+pub use retry::RetryPolicy;
+use retry::retry_until;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -63,79 +73,6 @@ pub struct Store {
     client: aws_sdk_dynamodb::Client,
     table: String,
     retention: Retention,
-}
-
-/// The table cannot be used. Nothing may be acknowledged.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// DynamoDB refused or was not reached; the text holds no item.
-    #[error("DynamoDB: {0}")]
-    DynamoDb(String),
-    /// There was no answer in the time there is.
-    #[error("DynamoDB did not answer in time")]
-    Timeout,
-    /// The parts that an earlier try has left are being deleted. It may be tried again in a minute.
-    #[error("the parts of an earlier try are being deleted")]
-    Swept,
-    /// An item is not as this project writes it.
-    #[error("the stored item is damaged: {0}")]
-    Corrupt(&'static str),
-}
-
-impl StoreError {
-    /// Whether DynamoDB asks for fewer calls.
-    pub fn is_throttling(&self) -> bool {
-        matches!(self, Self::DynamoDb(code) if aws::is_throttling(code))
-    }
-}
-
-/// Where an event stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Stored, waiting in the outbox to be published.
-    Pending,
-    /// Published.
-    Published,
-    /// SNS refuses the message for good.
-    Failed,
-    /// Not understood.
-    Quarantined,
-    /// No order event.
-    Unsupported,
-    /// Stored again under another id.
-    Superseded,
-    /// A tombstone: its content is erased, and it is known never to happen again.
-    Erased,
-}
-
-impl State {
-    const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Published,
-        Self::Failed,
-        Self::Quarantined,
-        Self::Unsupported,
-        Self::Superseded,
-        Self::Erased,
-    ];
-
-    /// The word in the table.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Published => "published",
-            Self::Failed => "failed",
-            Self::Quarantined => "quarantined",
-            Self::Unsupported => "unsupported",
-            Self::Superseded => "superseded",
-            Self::Erased => "erased",
-        }
-    }
-
-    /// Whether somebody still has to do something about it: such events are in the index `work`.
-    fn is_work(self) -> bool {
-        matches!(self, Self::Pending | Self::Failed | Self::Quarantined)
-    }
 }
 
 /// One try to store and publish an event: an SDK that repeats a write meets its own, and whoever publishes has the latest.
@@ -191,122 +128,6 @@ pub enum Put {
     /// An earlier try has begun to write its parts, and received it at this time: the entry is to be made as of then, so that what
     /// is written need not be written again.
     InProgress(Timestamp),
-}
-
-/// An event as it stands in the table.
-pub struct Head {
-    /// Where it stands.
-    pub state: State,
-    /// Why it is quarantined.
-    pub reason: Option<Reason>,
-    /// How often SNS has blamed the event's message.
-    pub attempts: u32,
-    /// How often the event was put off for an error that SNS does not blame on its message.
-    pub deferrals: u32,
-    /// How often in a row a run of redrive has leased the event and not come back.
-    pub leases: u32,
-    payload_sha256: String,
-    attempt_id: String,
-    next_attempt_at: Option<Timestamp>,
-    item: Item,
-}
-
-impl Head {
-    fn read(item: Item) -> Result<Self, StoreError> {
-        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
-        let count = |name: &str| {
-            let count = item.get(name).and_then(|count| count.as_n().ok()?.parse().ok());
-            count.unwrap_or(0)
-        };
-        let state = text("state").and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
-        Ok(Self {
-            state: state.ok_or(StoreError::Corrupt("state"))?,
-            reason: text("reason").and_then(Reason::from_word),
-            attempts: count("attempts"),
-            deferrals: count("deferrals"),
-            leases: count("leases"),
-            payload_sha256: text("payload_sha256")
-                .ok_or(StoreError::Corrupt("payload_sha256"))?
-                .to_owned(),
-            attempt_id: text("attempt_id").ok_or(StoreError::Corrupt("attempt_id"))?.to_owned(),
-            next_attempt_at: text("next_attempt_at").and_then(|time| time.parse().ok()),
-            item,
-        })
-    }
-
-    /// Whether an event came of it.
-    pub fn has_event(&self) -> bool {
-        ["event", "event_parts"]
-            .iter()
-            .any(|name| self.item.contains_key(*name))
-    }
-
-    /// When it was first received.
-    pub fn received_at(&self) -> Option<Timestamp> {
-        self.text("received_at")?.parse().ok()
-    }
-
-    /// The operator's name of the shop.
-    pub fn shop(&self) -> Option<&str> {
-        self.text("shop")
-    }
-
-    /// The provider's slug.
-    pub fn provider(&self) -> Option<&str> {
-        self.text("provider")
-    }
-
-    /// The event's type.
-    pub fn event_type(&self) -> Option<&str> {
-        self.text("type")
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        self.item.get(name)?.as_s().ok().map(String::as_str)
-    }
-
-    /// The hash of the body that it was stored with.
-    pub fn payload_sha256(&self) -> &str {
-        &self.payload_sha256
-    }
-
-    /// Whether somebody has dismissed it.
-    pub fn is_dismissed(&self) -> bool {
-        self.text("dismissed_at").is_some()
-    }
-
-    /// Whether it is a tombstone whose erasure has come to its end.
-    pub fn is_erased_to_its_end(&self) -> bool {
-        self.state == State::Erased
-            && ["erasing", "order_key"]
-                .iter()
-                .all(|name| !self.item.contains_key(*name))
-    }
-
-    /// Whether an erasure of it has begun and has not come to its end.
-    pub fn is_being_erased(&self) -> bool {
-        self.item.contains_key("erasing")
-    }
-
-    /// Whether it was stored with this body.
-    pub fn has_body(&self, body: &[u8]) -> bool {
-        self.payload_sha256 == sha256_hex(body)
-    }
-
-    /// Whether its next attempt is due.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        self.next_attempt_at.is_none_or(|next| next <= now)
-    }
-
-    /// Until when the delivery that wrote it last may still be publishing it.
-    pub fn leased_until(&self) -> Option<Timestamp> {
-        Some(self.next_attempt_at? - FIRST_REDRIVE_AFTER + LEASE)
-    }
-
-    /// Whether redrive has put it off: redrive alone publishes it then, at its own pace.
-    pub fn is_put_off(&self) -> bool {
-        self.attempts > 0 || self.deferrals > 0 || self.leases > 0
-    }
 }
 
 impl Store {
@@ -524,113 +345,4 @@ fn ids_of(items: &[Item]) -> Vec<EventId> {
         .iter()
         .filter_map(|item| Some(EventId::stored(item.get("pk")?.as_s().ok()?)));
     ids.collect()
-}
-
-/// How long a write is tried.
-#[derive(Clone, Copy, Debug)]
-pub struct RetryPolicy {
-    until: Instant,
-    with_parts_until: Instant,
-    retries_access_errors: bool,
-}
-
-impl RetryPolicy {
-    /// Tries until `until`; an entry that needs parts, which take longer to write, until `with_parts_until`.
-    pub fn new(until: Instant, with_parts_until: Instant) -> Self {
-        Self {
-            until,
-            with_parts_until,
-            retries_access_errors: false,
-        }
-    }
-
-    /// Tries again after an error of access too: what is not stored now cannot be sent again, and a permission may be given back.
-    #[must_use]
-    pub fn retrying_access_errors(self) -> Self {
-        Self {
-            retries_access_errors: true,
-            ..self
-        }
-    }
-
-    fn with_parts(self, has_parts: bool) -> Self {
-        Self {
-            until: if has_parts { self.with_parts_until } else { self.until },
-            ..self
-        }
-    }
-
-    /// Whether the same call may succeed a moment later.
-    fn allows<E: ProvideErrorMetadata>(self, error: &SdkError<E>) -> bool {
-        let is_one_of = |codes: &[&str]| error.code().is_some_and(|code| codes.contains(&code));
-        let is_invalid = is_one_of(&["ValidationException", "ResourceNotFoundException"])
-            // A transaction names the faults of its parts in its message.
-            || error.message().is_some_and(|message| message.contains("ValidationError"));
-        !is_invalid && (self.retries_access_errors || !is_one_of(&ACCESS_ERRORS))
-    }
-}
-
-impl From<Instant> for RetryPolicy {
-    fn from(until: Instant) -> Self {
-        Self::new(until, until)
-    }
-}
-
-/// What DynamoDB says where the function's role or its credentials are the fault.
-const ACCESS_ERRORS: [&str; 7] = [
-    "AccessDeniedException",
-    "ExpiredTokenException",
-    "IncompleteSignatureException",
-    "InvalidSignatureException",
-    "MissingAuthenticationTokenException",
-    "NotAuthorized",
-    "UnrecognizedClientException",
-];
-
-/// The first wait before another try; each next one is twice as long.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// Tries until it works, fails for good, or there is no time left. The error is then that of the last try.
-async fn retry_until<T, E, F>(policy: RetryPolicy, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, SdkError<E>>>,
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    let mut tries = 0_u32;
-    let mut last = None;
-    let mut wait = FIRST_WAIT;
-    let trying = async {
-        loop {
-            tries += 1;
-            match operation().await {
-                Ok(value) => return Ok(value),
-                Err(error) if policy.allows(&error) => last = Some(describe(&error)),
-                Err(error) => return Err(StoreError::DynamoDb(describe(&error))),
-            }
-            tokio::time::sleep(wait / 2 + (wait / 2).mul_f32(fastrand::f32())).await;
-            wait = LONGEST_WAIT.min(wait * 2);
-        }
-    };
-    let ended = tokio::time::timeout_at(policy.until, trying).await;
-    ended.unwrap_or_else(|_| match last {
-        Some(cause) if tries == 1 => Err(StoreError::DynamoDb(format!("{cause} after 1 try"))),
-        Some(cause) => Err(StoreError::DynamoDb(format!("{cause} after {tries} tries"))),
-        None => Err(StoreError::Timeout),
-    })
-}
-
-/// The error's code, or what the connection says: never the request, which holds the order. Of a transaction also the codes of its
-/// parts.
-fn describe<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> String {
-    let Some(code) = error.code() else {
-        return aws::cause(error);
-    };
-    let reasons = error
-        .message()
-        .and_then(|message| message.find('[').map(|at| &message[at..]));
-    match reasons {
-        Some(reasons) if code == "TransactionCanceledException" => format!("{code} {reasons}"),
-        _ => code.to_owned(),
-    }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Omission, Reducible};
+use super::omission::{Omission, Reducible};
 use crate::event::{Payment, Shipping};
 
 /// What subscribers can filter by, as far as the event says it; `None` where the text is not a JSON object.
@@ -223,7 +223,8 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::{MESSAGE_LIMIT, OMISSIONS, reduced};
+    use super::super::MESSAGE_LIMIT;
+    use super::super::omission::{OMISSIONS, reduced};
     use super::*;
     use crate::event::tests::sample;
     use crate::event::{Fulfillment, Item, Order};

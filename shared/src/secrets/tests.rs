@@ -1,6 +1,7 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
+use serde::Deserialize;
 
 use super::*;
 

@@ -11,8 +11,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
+use super::commit::Condition;
 use super::event_items::{order_key, sortable};
-use super::parts::{Condition, parts_named_by};
+use super::parts::parts_named_by;
 use super::{
     AttemptId, EventItems, Head, Item, NewEvent, Reason, RetryPolicy, State, Store, StoreError, describe, item_key,
     part_key, retry_until,

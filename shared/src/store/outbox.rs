@@ -7,9 +7,10 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, Update};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::commit::{Commit, Condition};
 use super::conflicts::{KeptConflict, Transacted};
 use super::event_items::{EventItems, sortable};
-use super::parts::{Commit, Condition, parts_named_by};
+use super::parts::parts_named_by;
 use super::retention::{NOTICE, is_over};
 use super::{
     AttemptId, ErasedBy, FIRST_REDRIVE_AFTER, Head, Item, NewEvent, RetryPolicy, State, Store, StoreError, describe,
