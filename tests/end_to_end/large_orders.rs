@@ -240,7 +240,7 @@ async fn an_attempt_during_a_sweep_is_answered_503() {
         stack
             .log()
             .join("\n")
-            .contains("the parts of an earlier try are being deleted")
+            .contains("the parts of an earlier attempt are being deleted")
     );
     let_a_day_pass(&stack).await;
     assert_eq!(stack.ask(json!({"redrive": {}})).await["done"], true);

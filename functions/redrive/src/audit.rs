@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::store::ManifestPlace;
+use shared::store::ManifestCursor;
 
 use crate::time_left::TimeLeft;
 use crate::{Outbox, TaskError};
@@ -18,7 +18,7 @@ const LISTED: usize = 1_000;
 #[serde(deny_unknown_fields)]
 pub struct Audit {
     /// Where an earlier run stopped.
-    cursor: Option<ManifestPlace>,
+    cursor: Option<ManifestCursor>,
 }
 
 impl Outbox {

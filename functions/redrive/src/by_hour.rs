@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::identity::EventId;
-use shared::store::{Head, Hour, Projection, SHARDS};
+use shared::store::{Head, Hour, IndexPosition, Projection, SHARDS};
 
 use crate::time_left::{Page, TimeLeft, Walked};
 use crate::{Outbox, PAGE, TaskError};
@@ -22,7 +22,7 @@ pub(crate) struct Period<'t> {
 pub(crate) struct HourCursor {
     hour: Timestamp,
     shard: u8,
-    after: Option<(String, String)>,
+    after: Option<IndexPosition>,
 }
 
 impl HourCursor {
@@ -36,7 +36,7 @@ impl HourCursor {
     }
 
     /// The position after a page that ended with `last`, or that reached the end of its shard.
-    fn next(&self, last: Option<(String, String)>) -> Self {
+    fn next(&self, last: Option<IndexPosition>) -> Self {
         let (hour, shard) = match (&last, self.shard + 1) {
             (Some(_), _) => (self.hour, self.shard),
             (None, next) if next < SHARDS => (self.hour, next),

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::publisher::{Evidence, Fault, Occasion, PublishError};
 use shared::store::{Head, Projection, State};
@@ -95,7 +96,7 @@ impl Outbox {
                 Ok(()) => {}
                 Err(error) if is_its_own_fault(&error, evidence) => {
                     unpublished += 1;
-                    tracing::error!(event_id = %id, cause = error.cause, "the event cannot be published");
+                    tracing::error!(code = Code::EventNotReplayed.as_str(), event_id = %id, cause = error.cause, "the event cannot be published");
                 }
                 Err(error) => return Err(error.into()),
             }

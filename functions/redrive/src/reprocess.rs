@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::classify::Classification;
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::store::{AttemptId, Content, EventJson, Head, NewEvent, Projection, State, StoreError, Superseded};
 
@@ -206,7 +207,7 @@ impl Run<'_> {
             Ok(delivery) => delivery,
             // A delivery that cannot be read does not hold up the others.
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(event_id = %id, cause = %error, "a stored delivery cannot be read");
+                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored delivery cannot be read");
                 self.counts.add_not_understood(head.state);
                 return Ok(());
             }

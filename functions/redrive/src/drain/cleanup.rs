@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use shared::codes::Code;
 use shared::store::{Expiring, Projection, StoreError, Trimmed, WorkCursor};
 use tokio::time::{Instant, timeout_at};
 
@@ -30,14 +31,20 @@ impl Outbox {
         let now = Timestamp::now();
         let sweeps = join_all(shards.map(|shard| self.store.sweep(shard, now, PAGE)));
         let Ok(sweeps) = timeout_at(until, sweeps).await else {
-            tracing::warn!(cause = NO_ANSWER, "abandoned parts are left to a later run");
+            tracing::warn!(
+                code = Code::PartsNotSwept.as_str(),
+                cause = NO_ANSWER,
+                "abandoned parts are left to a later run"
+            );
             return;
         };
         let mut swept = 0;
         for sweep in sweeps {
             match sweep {
                 Ok(count) => swept += count,
-                Err(error) => tracing::warn!(cause = %error, "abandoned parts are left to a later run"),
+                Err(error) => {
+                    tracing::warn!(code = Code::PartsNotSwept.as_str(), cause = %error, "abandoned parts are left to a later run")
+                }
             }
         }
         if swept > 0 {
@@ -58,7 +65,11 @@ impl Outbox {
             Err(_) => Some(NO_ANSWER.to_owned()),
         };
         if let Some(cause) = cause {
-            tracing::warn!(cause, "expired events are left to a later run");
+            tracing::warn!(
+                code = Code::ExpiredNotRemoved.as_str(),
+                cause,
+                "expired events are left to a later run"
+            );
         }
         removed.get()
     }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::publisher::Occasion;
 use shared::store::{Head, Projection, StartedRun, StoreError, WorkCursor};
@@ -36,12 +37,16 @@ impl Run<'_> {
         match self.outbox.store.start_run(self.shards.clone()).await {
             Ok(mark) => {
                 if mark.unended > 0 {
-                    tracing::warn!(unended = mark.unended, "an earlier run did not reach its end");
+                    tracing::warn!(
+                        code = Code::UnendedRun.as_str(),
+                        unended = mark.unended,
+                        "an earlier run did not reach its end"
+                    );
                 }
                 Some(mark)
             }
             Err(cause) => {
-                tracing::warn!(%cause, "the beginning of the run cannot be recorded");
+                tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the beginning of the run cannot be recorded");
                 None
             }
         }
@@ -55,7 +60,7 @@ impl Run<'_> {
         let until = last.min(Instant::now() + END_BUDGET);
         let ended = timeout_at(until, self.outbox.store.end_run(mark)).await;
         if let Err(cause) = ended.unwrap_or(Err(StoreError::Timeout)) {
-            tracing::warn!(%cause, "the end of the run cannot be recorded; the next run leases its events");
+            tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the end of the run cannot be recorded; the next run leases its events");
         }
     }
 
@@ -70,7 +75,7 @@ impl Run<'_> {
         let _alone = self.leasing.lock().await;
         if head.leases >= ATTEMPTS {
             let cause = "redrive does not survive publishing it";
-            tracing::error!(event_id = %id, cause, "the event is marked as failed");
+            tracing::error!(code = Code::Failed.as_str(), event_id = %id, cause, "the event is marked as failed");
             outcome.counts.failed += u64::from(store.mark_failed(id, head.attempts, cause).await?);
             return Ok(());
         }
@@ -83,7 +88,7 @@ impl Run<'_> {
             Err(error) => {
                 // The table has failed, not the event: the lease must not count against the event.
                 if let Err(cause) = store.take_back_untried_lease(id, head).await {
-                    tracing::warn!(event_id = %id, %cause, "the lease cannot be taken back");
+                    tracing::warn!(code = Code::LeaseNotReleased.as_str(), event_id = %id, %cause, "the lease cannot be taken back");
                 }
                 return Err(error);
             }

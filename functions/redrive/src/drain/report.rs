@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use shared::codes::Code;
 use shared::store::{State, StoreError};
 use shared::telemetry::{self, Unit};
 use tokio::time::{Instant, timeout_at};
@@ -29,6 +30,15 @@ pub(super) struct Report {
     pub(super) done: bool,
     /// Why nothing more can be published at the moment. The events stay in the outbox.
     pub(super) outage: Option<String>,
+}
+
+/// The log line of a run.
+#[derive(Serialize)]
+struct LogRecord<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
 impl Outbox {
@@ -68,8 +78,12 @@ impl Outbox {
         } else {
             Level::INFO
         };
+        let record = LogRecord {
+            code: report.outage.is_some().then(|| Code::RedriveOutage.as_str()),
+            report,
+        };
         // The metrics are the stack's, without a dimension.
-        self.telemetry.write(level, "redrive", report, &[&[]]);
+        self.telemetry.write(level, "redrive", &record, &[&[]]);
     }
 }
 
@@ -80,6 +94,10 @@ async fn measured<T>(until: Instant, measurement: impl Future<Output = Result<T,
         Ok(Err(error)) => error.to_string(),
         Err(_) => NO_ANSWER.to_owned(),
     };
-    tracing::warn!(cause, "the outbox is not measured");
+    tracing::warn!(
+        code = Code::OutboxNotMeasured.as_str(),
+        cause,
+        "the outbox is not measured"
+    );
     None
 }

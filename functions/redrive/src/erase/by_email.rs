@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::store::{Head, Hour, Projection, Received, State, StoreError};
 
@@ -133,7 +134,7 @@ impl Erasure<'_> {
             Ok(text) => Ok(search.address.is_in(&String::from_utf8_lossy(&text))),
             // An item that cannot be read does not hold up the others.
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(event_id = %id, cause = %error, "a stored item cannot be read and is not erased");
+                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored item cannot be read and is not erased");
                 Ok(false)
             }
             Err(error) => Err(error.into()),
