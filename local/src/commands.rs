@@ -7,6 +7,7 @@ mod chaos;
 mod load;
 mod samples;
 mod send;
+mod sent;
 mod tasks;
 mod up;
 
@@ -56,49 +57,49 @@ enum Command {
     /// Build the functions and start everything (the default)
     #[command(after_help = EXAMPLES)]
     Up(up::Options),
-    /// Send an event, freshly signed, and print the answer and what became of it
+    /// Send a newly signed event, and sum up the answer, the stored event and the message
     #[command(after_help = EXAMPLES)]
     Send(send::Options),
-    /// Print an event, freshly signed, for `sam local invoke -e -`
+    /// Print a newly signed event, for `sam local invoke -e -`
     #[command(after_help = EXAMPLES)]
     Event(samples::Event),
     /// List all providers and events
     List,
-    /// Publish what waits in the outbox and is due
+    /// Publish the events of the outbox that are due
     Redrive(tasks::Place),
-    /// Show events whole: one by its id, or all of an order
+    /// Show stored events in full: one by its id, or all of an order
     #[command(visible_alias = "show")]
     Get(tasks::Get),
     /// Publish stored events again
     Replay(tasks::Replay),
-    /// Give failed events another try
+    /// Retry failed events
     Requeue(tasks::Requeue),
-    /// Read deliveries again that were not understood
+    /// Read quarantined or unsupported deliveries again
     Reprocess(tasks::Reprocess),
     /// Close a quarantined delivery that no mapping will ever understand
     Dismiss(tasks::Dismiss),
-    /// Take a dismissal back
+    /// Undo a dismissal
     Undismiss(tasks::Dismiss),
-    /// Publish another body that came under a known event's id, as an event of its own
+    /// Publish a conflict, which is another body for a stored event, as its own event
     PublishConflict(tasks::PublishConflict),
-    /// Erase what is stored of an event, an order or a customer
+    /// Erase the stored data of an event, an order or a customer
     Erase(tasks::Erase),
-    /// Show what today's mapping would change in stored events; nothing is written or published
+    /// Show what the current mapping would change in stored events; nothing is written or published
     #[command(after_help = EXAMPLES)]
     Compare(tasks::Compare),
     /// List parts of large deliveries that no event refers to
     Audit(tasks::Audit),
-    /// Apply the functions' retention to events that are stored already
+    /// Apply the configured retention to events that are already stored
     Retain(tasks::Retain),
-    /// Send events through random faults and kills in a stack of its own, and count what became of them
+    /// Check exactly-once storage under random faults and kills, in a separate stack
     Chaos(chaos::Options),
-    /// Send new orders at a steady rate in a stack of its own, and say how long each took
+    /// Send new orders at a steady rate in a separate stack, and measure their times
     #[command(after_help = MEASURES)]
     Load(load::Load),
-    /// Fill the outbox of a stack of its own, empty it, and say how long that took and in how much memory
+    /// Fill and empty the outbox of a separate stack, and measure time and memory
     #[command(after_help = MEASURES)]
     Backlog(load::Backlog),
-    /// Measure start, events, memory and size of the functions as deployed, beside peers
+    /// Measure start, events, memory and size of the functions as deployed, compared with other languages
     #[command(after_help = MEASURES)]
     Bench(bench::Options),
 }

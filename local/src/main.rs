@@ -1,4 +1,4 @@
-//! `cargo local`: the whole system on this machine, and events to send to it.
+//! `cargo local`: runs the system on this machine, and sends events to it.
 #![allow(clippy::print_stdout, reason = "a command talks on standard output")]
 
 mod commands;

@@ -1,7 +1,8 @@
-//! What came in and what became of it: the last deliveries, in memory and within bounds, without their secrets.
+//! Records the last deliveries and what happened to them: in memory, within limits, and without secrets.
 
 mod delivery;
 pub mod log;
+pub mod outcome;
 pub mod redaction;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,50 +21,51 @@ use crate::project::answer::Answer;
 use crate::recorder::redaction::Redactor;
 use crate::{Error, lock};
 pub use delivery::{Body, Delivery, Stored};
-use delivery::{cut, headers, outcome};
+use delivery::{cut, headers};
 
-/// How many deliveries are kept.
+/// The number of recorded deliveries.
 const DELIVERIES: usize = 10_000;
-/// How many bytes their bodies may have together; then the oldest lose theirs.
+/// The limit for the bytes of their bodies together. Over it, the oldest deliveries lose theirs.
 const BODIES: usize = 128 * 1024 * 1024;
-/// How many messages are kept, and how many bytes of them.
+/// The limits for the number of recorded messages and for their bytes.
 const MESSAGES: usize = 20_000;
 const MESSAGE_BYTES: usize = 128 * 1024 * 1024;
-/// How many headers, parameters and lines of log a delivery is kept with: a person reads no more, and anyone may send them.
+/// The limit for the headers, the parameters and the log lines of a delivery: a person does not read more, and anyone
+/// may send them.
 const PAIRS: usize = 100;
-/// How many invocations may be under way, or have just ended, with lines of theirs still to come.
+/// The limit for invocations that are under way, or have ended and may still log.
 const INVOCATIONS: usize = 2_000;
-/// How many deliveries are looked up at once.
+/// The number of deliveries that are looked up together.
 const AT_ONCE: usize = 2_000;
 
-/// What is not yet known of as it will be.
+/// Which deliveries are unsettled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
-    /// What nobody has looked at since something happened to it.
+    /// Deliveries that changed since they were last looked up.
     New,
-    /// That, and what waits in the outbox.
+    /// These, and deliveries whose events are in the outbox.
     All,
 }
 
 /// A message that the topic has delivered to the queue.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Published {
-    /// When.
+    /// When the queue received it.
     pub at: Timestamp,
-    /// The event's id.
+    /// The id of the event.
     pub event_id: String,
-    /// SNS's envelope, as the queue has it.
+    /// SNS's envelope, as the queue holds it.
     pub envelope: String,
 }
 
-/// A request as it came, and whose it is.
+/// A request, and the route that it took.
 #[derive(Debug)]
 pub struct Received {
-    /// When it came.
+    /// When the request arrived.
     pub at: Timestamp,
-    /// The invocation that it led to.
+    /// The id of the invocation.
     pub invocation: String,
-    /// The provider whose route it is.
+    /// The provider of the route.
     pub provider: Option<String>,
     /// The shop in the path.
     pub shop: Option<String>,
@@ -71,7 +73,7 @@ pub struct Received {
     pub request: Request<Bytes>,
 }
 
-/// Keeps them. Clones share what is kept.
+/// The recorder. Clones share their records.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<Inner>);
 
@@ -79,7 +81,7 @@ pub struct Recorder(Arc<Inner>);
 struct Inner {
     kept: Mutex<Kept>,
     masking: Redactor,
-    /// Names this run: a page that was opened in another one begins anew.
+    /// Identifies this run, so that a page that was opened in another run reloads.
     run: String,
     changes: watch::Sender<u64>,
 }
@@ -90,11 +92,11 @@ struct Kept {
     last: u64,
     change: u64,
     body_bytes: usize,
-    /// What is not yet known of as it will be.
+    /// The unsettled deliveries.
     open: BTreeMap<u64, Open>,
     invocations: HashMap<String, Invocation>,
     order: VecDeque<String>,
-    /// Lines that name an event and no invocation.
+    /// Log lines that name an event but no invocation.
     loose: VecDeque<(Timestamp, String, String)>,
     messages: VecDeque<Published>,
     message_bytes: usize,
@@ -107,7 +109,7 @@ struct Invocation {
     lines: Vec<String>,
 }
 
-/// A line of the file that the list is kept in.
+/// A line of the file that keeps the records.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
@@ -116,7 +118,7 @@ enum Line {
 }
 
 impl Recorder {
-    /// An empty one, which masks what `masking` knows.
+    /// Creates an empty recorder that masks the secrets of `redactor`.
     pub fn new(masking: Redactor) -> Self {
         Self(Arc::new(Inner {
             kept: Mutex::default(),
@@ -126,7 +128,7 @@ impl Recorder {
         }))
     }
 
-    /// Takes up what the file `path` holds, and keeps in it from now on what comes. A line that cannot be read is left out.
+    /// Loads the records of the file `path`, and appends new ones to it. Lines that cannot be read are dropped.
     pub fn keep_in(&self, path: &std::path::Path) -> Result<(), Error> {
         let failed = |error: std::io::Error| Error::Start(format!("{}: {error}", path.display()));
         let text = match std::fs::read(path) {
@@ -135,7 +137,7 @@ impl Recorder {
             Err(error) => return Err(failed(error)),
         };
         let mut kept = lock(&self.0.kept);
-        // By their numbers, whatever order they were written in.
+        // In the order of their numbers, not of the lines.
         let mut deliveries = BTreeMap::new();
         let lines = text.split(|byte| *byte == b'\n');
         for line in lines.filter_map(|line| serde_json::from_slice(line).ok()) {
@@ -153,7 +155,7 @@ impl Recorder {
             kept.push(*delivery);
             kept.touch(id);
         }
-        // Written anew, so that it does not grow over what is kept.
+        // Rewritten, so that the file holds only what is still recorded.
         let beside = path.with_extension("new");
         let mut file = std::io::BufWriter::new(File::create(&beside).map_err(failed)?);
         for message in &kept.messages {
@@ -166,17 +168,17 @@ impl Recorder {
         std::fs::rename(&beside, path).map_err(failed)
     }
 
-    /// Names this run.
+    /// The id of this run.
     pub fn run(&self) -> &str {
         &self.0.run
     }
 
-    /// Told of each change.
+    /// Notifies of each change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
 
-    /// Lines of this invocation are kept from now on.
+    /// Records the log lines of this invocation from now on.
     pub fn expect(&self, invocation: &str) {
         let mut kept = lock(&self.0.kept);
         kept.invocations.insert(invocation.to_owned(), Invocation::default());
@@ -187,8 +189,8 @@ impl Recorder {
         }
     }
 
-    /// Keeps a delivery.
-    pub fn delivered(&self, received: Received, response: &Response<Bytes>, took: Duration) {
+    /// Records a delivery, and returns its number.
+    pub fn delivered(&self, received: Received, response: &Response<Bytes>, took: Duration) -> u64 {
         let masking = &self.0.masking;
         let (parts, body) = received.request.into_parts();
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
@@ -221,7 +223,7 @@ impl Recorder {
             status: response.status().as_u16(),
             answer: cut(&masking.text(&String::from_utf8_lossy(response.body()))),
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            outcome: outcome(&answer).to_owned(),
+            outcome: outcome::outcome(&answer).to_owned(),
             reason: answer.reason,
             event_id: answer.event_id,
             log: log.unwrap_or_default(),
@@ -231,9 +233,10 @@ impl Recorder {
         });
         kept.touch(id);
         self.0.changes.send_replace(kept.change);
+        id
     }
 
-    /// Keeps a line that a function wrote, if it belongs to a delivery.
+    /// Records a log line of a function, if it belongs to a delivery.
     pub fn wrote(&self, line: &str) {
         let Ok(read) = serde_json::from_str::<Value>(line) else {
             return;
@@ -263,7 +266,7 @@ impl Recorder {
         }
     }
 
-    /// Keeps a message that the topic delivered to the queue.
+    /// Records a message that the topic delivered to the queue.
     pub fn published(&self, envelope: &str) {
         let Ok(read) = serde_json::from_str::<Value>(envelope) else {
             return;
@@ -281,7 +284,7 @@ impl Recorder {
         let mut kept = lock(&self.0.kept);
         kept.write(&Line::Message(message.clone()));
         kept.push_message(message);
-        // The event's deliveries may show it.
+        // The deliveries of the event may show the message.
         let ids: Vec<u64> = kept.deliveries_of(event_id).map(|delivery| delivery.id).collect();
         for id in ids {
             kept.open.insert(id, Open::New);
@@ -289,7 +292,7 @@ impl Recorder {
         self.0.changes.send_replace(kept.change);
     }
 
-    /// What is not yet known of as it will be, in its order: its number and its event's id.
+    /// The unsettled deliveries, in order.
     pub fn open(&self, which: Open) -> Vec<(u64, Option<String>)> {
         let kept = lock(&self.0.kept);
         let open = kept
@@ -297,16 +300,16 @@ impl Recorder {
             .iter()
             .rev()
             .filter(|(_, open)| which == Open::All || **open == which);
-        // Of very many the newest: the others follow when these are known.
+        // The newest of very many; the others follow when these are settled.
         let open = open.filter_map(|(id, _)| Some((*id, kept.delivery(*id)?.event_id.clone())));
         let mut open: Vec<_> = open.take(AT_ONCE).collect();
         open.reverse();
         open
     }
 
-    /// Says what the table has of a delivery's event; gives the delivery where that is the first that is said of it.
+    /// Sets what the table says about the event of a delivery. Returns the delivery the first time.
     ///
-    /// One that still waits in the outbox stays open. Nothing is forgotten that was known once.
+    /// A delivery whose event is in the outbox stays unsettled. What was known once is not forgotten.
     pub fn settle(&self, id: u64, stored: Option<Stored>) -> Option<Delivery> {
         let mut kept = lock(&self.0.kept);
         let waits = stored.as_ref().is_some_and(|stored| stored.state == "pending");
@@ -350,24 +353,25 @@ impl Recorder {
         Some(delivery)
     }
 
-    /// One delivery.
+    /// Returns the delivery `id`.
     pub fn delivery(&self, id: u64) -> Option<Delivery> {
         lock(&self.0.kept).delivery(id).cloned()
     }
 
-    /// The rows that changed after the change `after`, the newest first and at most `most`; and the last change.
+    /// Returns the rows that changed after the change `after`, the newest first and at most `most`, and the number of
+    /// the last change.
     pub fn rows(&self, after: u64, most: usize) -> (Vec<Value>, u64) {
         let kept = lock(&self.0.kept);
         let changed = kept.deliveries.iter().rev().filter(|delivery| delivery.changed > after);
         (changed.take(most).map(Delivery::row).collect(), kept.change)
     }
 
-    /// The deliveries of an event, the newest first.
+    /// Returns the deliveries of an event, the newest first.
     pub fn deliveries_of(&self, event_id: &str) -> Vec<Delivery> {
         lock(&self.0.kept).deliveries_of(event_id).cloned().collect()
     }
 
-    /// The messages of an event, the oldest first.
+    /// Returns the messages of an event, the oldest first.
     pub fn messages_of(&self, event_id: &str) -> Vec<Published> {
         let kept = lock(&self.0.kept);
         let messages = kept.messages.iter().filter(|message| message.event_id == event_id);
@@ -429,7 +433,7 @@ impl Kept {
         }
     }
 
-    /// A full disk costs the line, and not the delivery.
+    /// A full disk loses the line, and not the delivery.
     fn write(&mut self, line: &Line) {
         if let Some(file) = &mut self.file {
             let _ = write_line(file, line);
@@ -552,7 +556,7 @@ mod tests {
         );
         assert_eq!(kept.stored, Some(stored("published")));
         assert_eq!(second.messages_of("e1").len(), 1);
-        // The table was deleted meanwhile.
+        // The table was deleted in between.
         assert!(second.settle(1, None).is_none());
         assert_eq!(second.delivery(1).unwrap().stored, Some(stored("published")));
         deliver(&second, "{}");

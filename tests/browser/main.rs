@@ -158,7 +158,7 @@ async fn a_delivery_shows_what_came_without_its_secrets_and_what_became_of_it() 
         "local-pid",
         "\"orderNumber\"",
         "\"specversion\": \"1.0\"",
-        "A new event: verified, stored once, and normalized.",
+        "The event is new. It was verified, stored and normalized.",
         "It was published at ",
         "payload_sha256",
         "The message is the event above, byte for byte.",

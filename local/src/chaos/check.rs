@@ -1,4 +1,4 @@
-//! What became of each event: what the providers were told, what is stored, and what was published.
+//! Compares what the providers were answered with what is stored and what was published.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -11,49 +11,49 @@ use super::model::{Kind, Received, Sent, sha256};
 use crate::stack::Stack;
 use crate::{Error, NAME, gzip};
 
-/// Kept of what goes wrong; the rest is counted.
+/// The number of violations that are described; all are counted.
 const SHOWN: usize = 20;
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Events that were sent.
+    /// The events that were sent.
     pub events: usize,
-    /// Requests that were sent for them.
+    /// The requests that were sent for the events.
     pub deliveries: usize,
-    /// Answers by what they said.
+    /// The answers by what they said.
     pub answers: BTreeMap<String, usize>,
-    /// Faults by their kind.
+    /// The injected faults by their kind.
     pub faults: BTreeMap<String, usize>,
-    /// Events that were answered 200.
+    /// The events that were answered 200.
     pub acknowledged: usize,
-    /// Of them, no order events or not to be understood: kept and not published.
+    /// The events that were answered 200 and only stored: unsupported or quarantined.
     pub set_aside: usize,
-    /// Events that are kept in parts.
+    /// The events that are stored in parts.
     pub in_parts: usize,
-    /// Other bodies that came under the id of an event, and are kept beside it.
+    /// The conflicts: other bodies that came under the id of an event.
     pub conflicts: usize,
-    /// Events of which their provider gave up before it was answered 200.
+    /// The events that were not answered 200 before their provider gave up.
     pub given_up: usize,
-    /// Items of the table that are events.
+    /// The events in the table.
     pub stored: usize,
-    /// Events that were answered 200 and are not stored, or were never published.
+    /// The events that were answered 200, but are not stored or were never published.
     pub lost: usize,
-    /// Items that an event has beside its first.
+    /// The items that an event has in addition to its first.
     pub duplicated_items: usize,
-    /// Messages.
+    /// The messages that were received.
     pub messages: usize,
-    /// Events with more messages than one.
+    /// The events with more than one message.
     pub published_more_than_once: usize,
-    /// Events that redrive published.
+    /// The events that redrive published.
     pub redriven: usize,
-    /// From an event's receipt to its publication.
+    /// The longest time from the receipt of an event to its publication.
     pub longest_in_outbox: SignedDuration,
-    /// How long it took.
+    /// How long the run took.
     pub took: Duration,
-    /// What must not be, the first few.
+    /// Descriptions of the first violations.
     pub violations: Vec<String>,
-    /// All of them.
+    /// The number of all violations.
     pub violated: usize,
 }
 
@@ -107,15 +107,15 @@ struct Stored {
     is_in_parts: bool,
 }
 
-/// The table.
+/// What the table holds.
 #[derive(Default)]
 struct Table {
     events: HashMap<String, Stored>,
-    /// Other bodies that came under an event's id.
+    /// The conflicts: the id of the event, and the hash of the other body.
     conflicts: HashSet<(String, [u8; 32])>,
 }
 
-/// Compares what the providers were told, what is stored, and what was published.
+/// Compares what the providers were answered with what is stored and what was published.
 pub(super) async fn check(
     stack: &Stack,
     sent: &[Sent],
@@ -140,7 +140,7 @@ pub(super) async fn check(
         }
         if sent.event_ids.is_empty() {
             report.given_up += 1;
-            // It may have been kept all the same.
+            // The event may be stored all the same.
             conflicts.retain(|(_, body)| *body != sent.body);
             continue;
         }
@@ -184,7 +184,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// An event that was answered 200.
+/// Checks an event that was answered 200.
 fn check_event(sent: &Sent, event_id: &str, stored: Option<&Stored>, is_received: bool, report: &mut Report) {
     let Some(event) = stored else {
         report.lost += 1;
@@ -239,7 +239,7 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
                 let body = value(&item, "payload", &HashMap::new());
                 table.conflicts.insert((event_id, body));
             }
-            // The mark that a run of redrive leaves.
+            // The record that a run of redrive leaves.
             Some(("run", _)) if event_id == "redrive" => {}
             _ => report.violation(|| format!("{event_id} has an item {sort_key}")),
         }
@@ -261,7 +261,7 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
         let event_id = text(&item, "pk");
         let is_of_head =
             |(id, sha256, _): &&(String, String, Item)| id == event_id && sha256 == text(&item, "payload_sha256");
-        // One that is due is left to the sweep.
+        // A manifest that is due is left to the sweep.
         let now = Timestamp::now();
         if let Some((id, _, manifest)) = manifests.iter().find(is_of_head)
             && text(manifest, "next_attempt_at")
@@ -283,7 +283,7 @@ fn text<'a>(item: &'a Item, name: &str) -> &'a str {
         .map_or("", String::as_str)
 }
 
-/// The hash of a value that is kept compressed, in the item or in parts.
+/// The hash of a compressed value that is stored in the item or in parts.
 fn value(item: &Item, name: &str, parts: &HashMap<String, Vec<u8>>) -> [u8; 32] {
     let mut compressed = Vec::new();
     match (item.get(name), item.get(&format!("{name}_parts"))) {
@@ -295,6 +295,6 @@ fn value(item: &Item, name: &str, parts: &HashMap<String, Vec<u8>>) -> [u8; 32] 
         }
         _ => {}
     }
-    // A value that cannot be unpacked has another hash than the one that was sent: the check finds it.
+    // A value that cannot be unpacked has another hash than the sent one, which the check finds.
     sha256(&gzip::unpack(&compressed).unwrap_or_default())
 }

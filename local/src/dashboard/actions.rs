@@ -1,4 +1,5 @@
-//! What can be done from a page: send, send again, publish what waits, and faults. Each is a POST that [`super::guard`] has passed.
+//! The actions of the pages: send, send again, run redrive, and faults. Each is a POST that [`super::guard`] has
+//! admitted.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::net::server;
 use crate::project::settings::REDRIVE;
 use crate::providers::samples::Fixture;
 
-/// More runs than any outbox of this machine takes.
+/// The limit for runs of redrive; no local outbox needs more.
 const RUNS: usize = 100;
 
 /// `GET /try`.
@@ -125,7 +126,7 @@ pub(super) async fn again(State(view): State<Arc<View>>, Form(again): Form<Again
     }
 }
 
-/// Over HTTP, as whatever comes in.
+/// Sends a sample over HTTP, like any delivery.
 async fn deliver(view: &View, fixture: &Fixture) -> Response {
     let request = match fixture.to_request(&format!("http://{}", view.gateway)) {
         Ok(request) => request,
@@ -149,7 +150,7 @@ pub(super) struct Redrive {
     due: String,
 }
 
-/// `POST /do/redrive`: until there is nothing more to do.
+/// `POST /do/redrive`: runs redrive until there is nothing left to do.
 pub(super) async fn redrive(State(view): State<Arc<View>>, Form(redrive): Form<Redrive>) -> Response {
     if redrive.due == "now"
         && let Err(error) = view.clients.make_due(Timestamp::MAX).await

@@ -1,4 +1,4 @@
-//! The URLs to give to providers, through a tunnel.
+//! The page with the URLs for providers, through a tunnel.
 
 use std::sync::Arc;
 

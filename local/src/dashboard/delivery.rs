@@ -1,4 +1,4 @@
-//! One delivery: what came, what became of it, what was stored and what was published.
+//! The page of a delivery: the request, the answer, the stored item and the published message.
 
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ fn summary(delivery: &Delivery, event: Option<&Event>) -> Markup {
 }
 
 fn request(delivery: &Delivery, event: Option<&Event>) -> Markup {
-    // What could not be read is named by its place in the request.
+    // `warnings` names a field that could not be read by its place in the request.
     let said: Value = event
         .and_then(|event| serde_json::from_str(event.event.as_deref()?).ok())
         .unwrap_or_default();
@@ -230,7 +230,7 @@ fn published(messages: &[Published], event: Option<&Event>) -> Markup {
                 @let envelope: Value = serde_json::from_str(&message.envelope).unwrap_or_default();
                 (shown(&envelope["MessageAttributes"].to_string(), &Remarks::new()))
                 @match envelope["Message"].as_str() {
-                    // The same text as above, most often, and then it need not be read twice.
+                    // The message is usually the event above, which then is not shown twice.
                     Some(text) if event.is_some_and(|event| event.event.as_deref() == Some(text)) => {
                         p.hint { "The message is the event above, byte for byte." }
                     }
@@ -258,7 +258,7 @@ fn repeats(others: &[Delivery], this: u64) -> Markup {
     }
 }
 
-/// Where an order's page is.
+/// The path of the page of an order.
 pub(super) fn order_link(provider: &str, shop: &str, order: &str) -> String {
     let query = form_urlencoded::Serializer::new(String::new())
         .extend_pairs([("provider", provider), ("shop", shop), ("id", order)])

@@ -1,11 +1,12 @@
-//! What became of a delivery, in words, and what to do about it.
+//! Explains in sentences what happened to a delivery, and what to do about it.
 
 use crate::aws::stored_events::{Item, text};
 use crate::recorder::Delivery;
+use crate::recorder::outcome::meaning;
 
-/// What happened.
+/// What happened to a delivery, a sentence each.
 pub(super) fn story(delivery: &Delivery, head: Option<&Item>) -> Vec<String> {
-    let mut story = vec![beginning(delivery)];
+    let mut story = vec![meaning(&delivery.outcome, delivery.reason.as_deref())];
     if let Some(cause) = delivery.cause() {
         story.push(format!("The function says: {cause}."));
     }
@@ -14,44 +15,6 @@ pub(super) fn story(delivery: &Delivery, head: Option<&Item>) -> Vec<String> {
     }
     story.extend(head.and_then(standing));
     story
-}
-
-fn beginning(delivery: &Delivery) -> String {
-    match delivery.outcome.as_str() {
-        "accepted" => "A new event: verified, stored once, and normalized.",
-        "duplicate" => "The same event again. It is stored once, and nothing was published a second time.",
-        "unsupported" => {
-            "Authentic and kept, but no order event: a known event that has nothing to publish, or a ping."
-        }
-        "quarantined" => return quarantined(delivery.reason.as_deref()),
-        "refused" => {
-            "Refused: it could not be verified. Nothing of it was read or stored, and the provider is not told why."
-        }
-        "invalid" => "Refused before it was verified: the method or the size is not one that this route takes.",
-        "misconfigured" => "Our own configuration or secret is wrong. Nothing is stored; the provider sends again.",
-        "unavailable" => "Something that is needed was not there. Nothing was acknowledged; the provider sends again.",
-        "timed_out" => "The function was killed at its timeout. The provider sends again.",
-        "died" => "The function died, or answered nothing that can be used. The provider sends again.",
-        "no_route" => "No route leads anywhere from this path: the URL that the provider has is wrong.",
-        _ => "The answer is none that this view knows.",
-    }
-    .to_owned()
-}
-
-fn quarantined(reason: Option<&str>) -> String {
-    let why = match reason {
-        Some("not_json") => "the body is not JSON, or nested deeper, or of more parts, than can be handled",
-        Some("no_discriminator") => "the payload does not say which event it is",
-        Some("unknown_event") => "the payload names an order event that is not known",
-        Some("no_order_id") => "the payload names no order",
-        Some("conflict") => {
-            "the event is known already, with another body; the first one stays as it is, and this one is kept beside it"
-        }
-        Some("too_large") => "the body is gzip that unpacks to more than the body limit",
-        Some("mapping_failed") => "our own code panicked over it; the log says where",
-        _ => "it is not understood",
-    };
-    format!("Authentic, so it is kept as it came and answered 200, but not published: {why}.")
 }
 
 fn advice(delivery: &Delivery) -> Option<&'static str> {
@@ -80,7 +43,7 @@ fn advice(delivery: &Delivery) -> Option<&'static str> {
     }
 }
 
-/// Where the event stands now.
+/// The current state of the event.
 fn standing(head: &Item) -> Option<String> {
     let last = text(head, "last_error")
         .map(|error| format!(" SNS said: {error}."))

@@ -1,4 +1,4 @@
-//! Faults that can be turned on from a page. They come over the calls to AWS, and the functions know nothing of them.
+//! Faults that can be turned on from a page. They hit calls to AWS; the functions do not know about them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ pub(super) struct Offer {
     pub(super) effect: &'static str,
     service: Service,
     operation: &'static str,
-    /// How many calls it comes over.
+    /// The number of calls that it hits.
     times: usize,
     fault: Fault,
 }
@@ -75,7 +75,7 @@ impl Faults {
         }
     }
 
-    /// Turns one on; `None` where there is no such fault.
+    /// Turns a fault on; `None` if there is no such fault.
     pub(super) fn turn_on(&self, name: &str) -> Option<()> {
         let offer = OFFERS.iter().find(|offer| offer.name == name)?;
         let mut on = lock(&self.on);
@@ -86,12 +86,12 @@ impl Faults {
         Some(())
     }
 
-    /// Turns one off.
+    /// Turns a fault off.
     pub(super) fn turn_off(&self, name: &str) {
         lock(&self.on).remove(name);
     }
 
-    /// Those that are on: name and label. One that was for one call ends with it.
+    /// The names and labels of the faults that are on. A fault for one call ends with the call.
     pub(super) fn on(&self) -> Vec<Value> {
         let mut on = lock(&self.on);
         let offers = OFFERS.iter().filter(|offer| {

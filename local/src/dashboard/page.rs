@@ -1,4 +1,4 @@
-//! What every page has around it.
+//! The frame of all pages.
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -8,15 +8,15 @@ use maud::{DOCTYPE, Markup, html};
 use crate::Error;
 use crate::aws::stored_events::Conflict;
 
-/// A page of the view.
+/// A page of the dashboard.
 pub(super) struct Page {
-    /// What the browser calls it.
+    /// The title of the page.
     pub(super) title: String,
-    /// Which entry of the navigation it is.
+    /// The entry of the navigation.
     pub(super) at: &'static str,
-    /// Its scripts beside the one that all have.
+    /// The scripts of the page, in addition to the common one.
     pub(super) scripts: &'static [&'static str],
-    /// What is on it.
+    /// The content of the page.
     pub(super) content: Markup,
 }
 
@@ -78,7 +78,7 @@ pub(super) fn absent(what: &str) -> Response {
     (StatusCode::NOT_FOUND, page).into_response()
 }
 
-/// An error on a page.
+/// A page that shows an error.
 pub(super) fn failed(error: &Error) -> Response {
     let page = Page {
         title: "Failed".to_owned(),
@@ -89,12 +89,12 @@ pub(super) fn failed(error: &Error) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, page).into_response()
 }
 
-/// The coloured word for an outcome or a state.
+/// An outcome or a state as a coloured word.
 pub(super) fn word(word: &str) -> Markup {
     html! { span class={ "word " (word) } { (word.replace('_', " ")) } }
 }
 
-/// Other bodies that came under the ids of known events.
+/// A list of conflicts.
 pub(super) fn list_of_conflicts(conflicts: &[Conflict]) -> Markup {
     html! {
         @if !conflicts.is_empty() {
@@ -121,7 +121,7 @@ pub(super) fn list_of_conflicts(conflicts: &[Conflict]) -> Markup {
     }
 }
 
-/// A time to the millisecond, in UTC.
+/// A time in UTC with milliseconds.
 pub(super) fn time(at: Timestamp) -> String {
     format!("{at:.3}")
 }

@@ -1,7 +1,9 @@
 //! Lambda's Invoke API: `POST /2015-03-31/functions/{name}/invocations`, as the AWS CLI and every SDK call it.
 //!
-//! It stands beside SNS and SQS and not at the gateway: whoever makes the gateway reachable for a provider's webhooks
-//! does not give away what an operator may do.
+//! It is served with SNS and SQS and not by the gateway, so that a gateway that is reachable for a provider's webhooks
+//! does not expose an operator's tasks.
+//!
+//! Emulators such as that of SAM run functions in Docker; this one runs the built binaries.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,11 +22,11 @@ use crate::net::server::json;
 /// Longer than any function of the template runs.
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// The functions by their name. They are there once the stack has started.
+/// The functions by their name. Empty until the stack has started.
 #[derive(Debug, Clone, Default)]
 pub struct Functions(Arc<OnceLock<Vec<Arc<Function>>>>);
 
-/// The function that a request is to invoke, by its name or ARN; `None` for any other request.
+/// The name of the function that a request invokes, by its name or ARN; `None` for any other request.
 pub fn function_of(request: &Request<Bytes>) -> Option<String> {
     let name = request.uri().path().strip_prefix("/2015-03-31/functions/")?;
     let name = name.strip_suffix("/invocations")?;
@@ -34,7 +36,7 @@ pub fn function_of(request: &Request<Bytes>) -> Option<String> {
 
 impl Functions {
     pub(crate) fn set(&self, functions: Vec<Arc<Function>>) {
-        // They are set once, when the stack starts.
+        // The functions are set once, when the stack starts.
         let _ = self.0.set(functions);
     }
 
@@ -42,7 +44,7 @@ impl Functions {
         self.0.get().map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Invokes one and waits for what it returns. An error that it reports is an error here.
+    /// Invokes a function and returns its result. An error that the function reports is returned as an error.
     pub async fn invoke(&self, name: &str, payload: Bytes) -> Result<Value, Error> {
         let failed = |what: String| Error::Invoke {
             function: name.to_owned(),
@@ -57,7 +59,7 @@ impl Functions {
         }
     }
 
-    /// Answers as Lambda: what a function reports is an answer of 200 with a header that says so.
+    /// Answers like Lambda: an error that the function reports is an answer 200 with a header.
     pub(crate) async fn answer(&self, name: &str, request: Request<Bytes>) -> Response<Bytes> {
         let invocation_type = request.headers().get("x-amz-invocation-type");
         if invocation_type.is_some_and(|kind| kind != "RequestResponse") {
@@ -93,7 +95,7 @@ impl Functions {
         response
     }
 
-    /// On a task of its own: a function goes on when the one that asked goes away.
+    /// Runs on a task of its own: a function continues if its caller goes away.
     async fn run(&self, name: &str, payload: Bytes) -> Option<Invoked> {
         let function = Arc::clone(self.all().iter().find(|function| function.name() == name)?);
         let invoked = tokio::spawn(async move {
@@ -104,7 +106,7 @@ impl Functions {
     }
 }
 
-/// What is said of an invocation that returned nothing.
+/// Describes an invocation that did not return a result.
 fn fault(invoked: &Invoked) -> String {
     match invoked {
         Invoked::Reported(error) => {
@@ -126,7 +128,7 @@ fn refused(status: StatusCode, error_type: &'static str, message: &str) -> Respo
     response
 }
 
-/// Invokes a function of the stack whose SNS and SQS are at `url`.
+/// Invokes a function of the stack whose SNS and SQS endpoint is `url`.
 pub async fn invoke<T: DeserializeOwned>(url: &str, function: &str, payload: &Value) -> Result<T, Error> {
     let failed = |what: String| Error::Invoke {
         function: function.to_owned(),
