@@ -36,7 +36,7 @@ async fn what_is_answered_200_is_stored_once_and_published_through_faults_and_ki
     );
     assert!(report.events >= 200, "{}", said());
     assert!(
-        report.set_aside > 0 && report.in_parts > 0 && report.conflicts > 0,
+        report.not_published > 0 && report.in_parts > 0 && report.conflicts > 0,
         "the run has to meet each kind:\n{}",
         said()
     );

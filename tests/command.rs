@@ -474,7 +474,7 @@ async fn for_machines_a_delivery_is_a_line_of_json_and_nothing_else_is_on_standa
     let mut errors = BufReader::new(process.stderr.take().expect("its output")).lines();
     let mut url = String::new();
     while let Some(line) = errors.next_line().await.expect("a line") {
-        if let Some((_, page)) = line.split_once("in the browser: ") {
+        if let Some((_, page)) = line.split_once("Dashboard: ") {
             page.clone_into(&mut url);
         }
         if line.starts_with("Ctrl-C") {
@@ -539,13 +539,13 @@ async fn a_port_in_use_and_unknown_names_say_what_to_do() {
         (&["--port", &port][..], format!("port {port} cannot be used")),
         (
             &["up", "--port=0", "--dynamodb-port", &port],
-            "--dynamodb-port PORT takes another one".to_owned(),
+            "--dynamodb-port PORT selects another port".to_owned(),
         ),
         (
             &["send", "shopify", "order"],
-            "there are aboutyou, cartum, deeple, selldone, snipcart".to_owned(),
+            "known are aboutyou, cartum, deeple, selldone, snipcart".to_owned(),
         ),
-        (&["send", "deeple", "order"], "it has empty-object, ".to_owned()),
+        (&["send", "deeple", "order"], "only empty-object, ".to_owned()),
         (
             &["send", "deeple", "order-changed", "--url", "ftp://127.0.0.1"],
             "https:// or http://".to_owned(),

@@ -466,7 +466,7 @@ async fn an_event_that_kills_redrive_is_skipped_by_the_next_run() {
     let task = json!({"redrive": {}});
     for run in 1..=2 {
         let error = stack.invoke(REDRIVE, &task).await.unwrap_err();
-        assert!(error.to_string().contains("it died"), "run {run}: {error}");
+        assert!(error.to_string().contains("redrive: exited"), "run {run}: {error}");
         death.hit(run).await;
     }
     let answer = stack.ask(task.clone()).await;
@@ -649,7 +649,7 @@ async fn a_redrive_that_dies_has_published_nothing_that_the_next_would_lose() {
             .tap()
             .inject(Rule::new(Service::Sns, "PublishBatch").times(1), fault);
         let error = stack.invoke(REDRIVE, &json!({"redrive": {}})).await.unwrap_err();
-        assert!(error.to_string().contains("it died"), "{error}");
+        assert!(error.to_string().contains("redrive: exited"), "{error}");
         death.hit(1).await;
     }
     let answer = stack.ask(json!({"redrive": {}})).await;

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 pub use self::check::Report;
 use self::faults::{Counts, count, damages, faults, validation_faults};
 pub use self::model::Plan;
-use self::model::{CONFLICTS, Deliveries, Kind, MINUTE, Received, Retries, SHOPS, Sent, sha256};
+use self::model::{CONFLICTS, Deliveries, Drawn, Kind, MINUTE, Received, Retries, SHOPS, Sent, sha256};
 use crate::aws::queue::Message;
 use crate::net::client::Client;
 use crate::project::answer::Answer;
@@ -68,7 +68,7 @@ struct Sender {
 impl Sender {
     /// Sends the delivery number `index`, and sometimes another body for the same event after it.
     async fn send(&self, index: usize) -> Result<Vec<Sent>, Error> {
-        let (kind, shop, content) = self.deliveries.what(index);
+        let Drawn { kind, shop, content } = self.deliveries.delivery(index);
         let mut fixture = self.deliveries.fixture(kind, content)?;
         let number = index.to_string();
         let sent = self.send_until_answered(&number, kind, shop, &mut fixture).await?;
@@ -211,7 +211,7 @@ pub async fn run(
         wire.follow_nothing();
     }
     sending.store(false, Ordering::Relaxed);
-    let ended = |_| Error::Send("a part of the run ended before its time".to_owned());
+    let ended = |_| Error::Send("a task of the run ended early".to_owned());
     let mut redriven = meanwhile.await.map_err(ended)?;
     redriven += redrive_to_the_end(stack).await?;
     consumer.await.map_err(ended)??;

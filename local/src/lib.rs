@@ -1,4 +1,4 @@
-//! The whole system on one machine: `cargo local`, and the end-to-end tests, which use the same code.
+//! Runs the whole system on one machine, for `cargo local` and for the end-to-end tests.
 //!
 //! A [`stack::Stack`] is a gateway with the routes of `template.yaml`, the real function binaries as child processes on
 //! a Lambda Runtime API, DynamoDB, SNS and SQS as wire protocols in memory, and a stand-in for Snipcart's validation
@@ -37,7 +37,7 @@ pub const TOPIC_ARN: &str = "arn:aws:sns:us-east-1:000000000000:order-events";
 pub enum Error {
     /// A port cannot be taken.
     #[error(
-        "port {port} cannot be used ({source}). Is `cargo local` running already? {flag} PORT takes another one, {flag} 0 any free one."
+        "port {port} cannot be used ({source}). Is `cargo local` running already? {flag} PORT selects another port, {flag} 0 any free port."
     )]
     Port {
         /// The port.
@@ -48,7 +48,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// `template.yaml` cannot be served.
-    #[error("the routes come from the template: {0}")]
+    #[error("the template cannot be served: {0}")]
     Template(String),
     /// The functions do not build.
     #[error("{0}")]
@@ -71,7 +71,7 @@ pub enum Error {
     #[error("{0}")]
     Send(String),
     /// A run violated the guarantees of the system.
-    #[error("{count} times something happened that must not; --seed {seed} draws the same faults again")]
+    #[error("{count} invariant violations; --seed {seed} injects the same faults again")]
     Violated {
         /// The number of violations.
         count: usize,
@@ -79,7 +79,7 @@ pub enum Error {
         seed: u64,
     },
     /// The functions exceed a limit for size or memory.
-    #[error("what is deployed is over its bars: {0}")]
+    #[error("figures miss their bars: {0}")]
     Missed(String),
     /// A function failed.
     #[error("{function}: {what}")]

@@ -47,6 +47,15 @@ pub enum Open {
     All,
 }
 
+/// A delivery whose event is to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The number of the delivery.
+    pub id: u64,
+    /// The id of the event.
+    pub event_id: Option<String>,
+}
+
 /// A message that the topic has delivered to the queue.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Published {
@@ -80,7 +89,7 @@ pub struct Recorder(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     kept: Mutex<Kept>,
-    masking: Redactor,
+    redactor: Redactor,
     /// Identifies this run, so that a page that was opened in another run reloads.
     run: String,
     changes: watch::Sender<u64>,
@@ -119,10 +128,10 @@ enum Line {
 
 impl Recorder {
     /// Creates an empty recorder that masks the secrets of `redactor`.
-    pub fn new(masking: Redactor) -> Self {
+    pub fn new(redactor: Redactor) -> Self {
         Self(Arc::new(Inner {
             kept: Mutex::default(),
-            masking,
+            redactor,
             run: uuid::Uuid::new_v4().simple().to_string(),
             changes: watch::channel(0).0,
         }))
@@ -156,8 +165,8 @@ impl Recorder {
             kept.touch(id);
         }
         // Rewritten, so that the file holds only what is still recorded.
-        let beside = path.with_extension("new");
-        let mut file = std::io::BufWriter::new(File::create(&beside).map_err(failed)?);
+        let new = path.with_extension("new");
+        let mut file = std::io::BufWriter::new(File::create(&new).map_err(failed)?);
         for message in &kept.messages {
             write_line(&mut file, &Line::Message(message.clone())).map_err(failed)?;
         }
@@ -165,7 +174,7 @@ impl Recorder {
             write_line(&mut file, &Line::Delivery(Box::new(delivery.clone()))).map_err(failed)?;
         }
         kept.file = Some(file.into_inner().map_err(|error| failed(error.into_error()))?);
-        std::fs::rename(&beside, path).map_err(failed)
+        std::fs::rename(&new, path).map_err(failed)
     }
 
     /// The id of this run.
@@ -191,7 +200,7 @@ impl Recorder {
 
     /// Records a delivery, and returns its number.
     pub fn delivered(&self, received: Received, response: &Response<Bytes>, took: Duration) -> u64 {
-        let masking = &self.0.masking;
+        let redactor = &self.0.redactor;
         let (parts, body) = received.request.into_parts();
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let answer = Answer::read(response);
@@ -208,20 +217,20 @@ impl Recorder {
             id,
             at: received.at,
             method: parts.method.to_string(),
-            path: cut(&masking.text(parts.uri.path())),
+            path: cut(&redactor.text(parts.uri.path())),
             query: query
                 .take(PAIRS)
                 .map(|(name, value)| {
-                    let value = masking.named(&name, &value);
-                    (cut(&masking.text(&name)), cut(&value))
+                    let value = redactor.named(&name, &value);
+                    (cut(&redactor.text(&name)), cut(&value))
                 })
                 .collect(),
-            headers: headers(&parts.headers, masking),
-            body: Body::of(&body, masking),
+            headers: headers(&parts.headers, redactor),
+            body: Body::of(&body, redactor),
             provider: received.provider,
-            shop: received.shop.map(|shop| cut(&masking.text(&shop))),
+            shop: received.shop.map(|shop| cut(&redactor.text(&shop))),
             status: response.status().as_u16(),
-            answer: cut(&masking.text(&String::from_utf8_lossy(response.body()))),
+            answer: cut(&redactor.text(&String::from_utf8_lossy(response.body()))),
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             outcome: outcome::outcome(&answer).to_owned(),
             reason: answer.reason,
@@ -241,7 +250,7 @@ impl Recorder {
         let Ok(read) = serde_json::from_str::<Value>(line) else {
             return;
         };
-        let line = cut(&self.0.masking.text(line));
+        let line = cut(&self.0.redactor.text(line));
         let mut kept = lock(&self.0.kept);
         if let Some(invocation) = read["request_id"].as_str() {
             let Some(invocation) = kept.invocations.get_mut(invocation) else {
@@ -293,7 +302,7 @@ impl Recorder {
     }
 
     /// The unsettled deliveries, in order.
-    pub fn open(&self, which: Open) -> Vec<(u64, Option<String>)> {
+    pub fn open(&self, which: Open) -> Vec<Unsettled> {
         let kept = lock(&self.0.kept);
         let open = kept
             .open
@@ -301,7 +310,10 @@ impl Recorder {
             .rev()
             .filter(|(_, open)| which == Open::All || **open == which);
         // The newest of very many; the others follow when these are settled.
-        let open = open.filter_map(|(id, _)| Some((*id, kept.delivery(*id)?.event_id.clone())));
+        let open = open.filter_map(|(id, _)| {
+            let event_id = kept.delivery(*id)?.event_id.clone();
+            Some(Unsettled { id: *id, event_id })
+        });
         let mut open: Vec<_> = open.take(AT_ONCE).collect();
         open.reverse();
         open
@@ -487,10 +499,14 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_said_once_and_stays_open_while_it_waits() {
+    fn a_delivery_is_reported_once_and_stays_unsettled() {
         let recorder = recorder();
         deliver(&recorder, "{}");
-        assert_eq!(recorder.open(Open::New), [(1, Some("e1".to_owned()))]);
+        let unsettled = Unsettled {
+            id: 1,
+            event_id: Some("e1".to_owned()),
+        };
+        assert_eq!(recorder.open(Open::New), [unsettled]);
         assert!(recorder.settle(1, Some(stored("pending"))).is_some());
         assert!(recorder.open(Open::New).is_empty());
         assert_eq!(recorder.open(Open::All).len(), 1);
@@ -504,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_kept_and_never_a_secret() {
+    fn a_limited_number_is_recorded_without_secrets() {
         let recorder = recorder();
         for _ in 0..DELIVERIES + 3 {
             deliver(&recorder, "{}");
@@ -521,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_bodies_make_room() {
+    fn the_oldest_bodies_are_dropped() {
         let recorder = recorder();
         let large = "x".repeat(512 * 1024);
         let most = BODIES / large.len();
@@ -533,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_keeps_the_list_and_a_broken_line_costs_that_line() {
+    fn a_file_keeps_the_records_but_not_a_broken_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deliveries.jsonl");
         let first = recorder();
@@ -564,14 +580,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_table_knows_nothing_of_is_told_once_over_any_number_of_restarts() {
+    fn an_unknown_event_is_reported_once_over_restarts() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deliveries.jsonl");
         for run in 0..3_u64 {
             let recorder = recorder();
             recorder.keep_in(&file).unwrap();
-            for (id, _) in recorder.open(Open::All) {
-                assert!(recorder.settle(id, None).is_none(), "{id} is told again in run {run}");
+            for Unsettled { id, .. } in recorder.open(Open::All) {
+                assert!(
+                    recorder.settle(id, None).is_none(),
+                    "{id} is reported again in run {run}"
+                );
             }
             deliver(&recorder, "{}");
             assert!(recorder.settle(run + 1, None).is_some(), "a new number in run {run}");

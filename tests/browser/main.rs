@@ -50,7 +50,7 @@ async fn the_list_goes_on_by_itself_and_its_filters_are_in_the_url() {
     let stack = stack().await;
     browser.open(&stack.url()).await;
     browser
-        .until("document.body.innerText.includes('Nothing has come in yet')")
+        .until("document.body.innerText.includes('No deliveries yet')")
         .await;
     browser
         .until("document.getElementById('live').textContent === 'live'")
@@ -159,9 +159,9 @@ async fn a_delivery_shows_what_came_without_its_secrets_and_what_became_of_it() 
         "\"orderNumber\"",
         "\"specversion\": \"1.0\"",
         "The event is new. It was verified, stored and normalized.",
-        "It was published at ",
+        "The event was published at ",
         "payload_sha256",
-        "The message is the event above, byte for byte.",
+        "The message is identical to the event above.",
         "\"status\": \"accepted\"",
     ] {
         assert!(text.contains(shown), "{shown} is not in {text}");
@@ -186,11 +186,11 @@ async fn a_delivery_shows_what_came_without_its_secrets_and_what_became_of_it() 
     }
     open(4).await;
     browser
-        .until("document.body.innerText.includes('the payload names an order event that is not known')")
+        .until("document.body.innerText.includes('the payload names an unknown order event')")
         .await;
     open(5).await;
     browser
-        .until("document.body.innerText.includes('The function says: the signature is wrong.')")
+        .until("document.body.innerText.includes('The function logged: the signature is wrong.')")
         .await;
     browser
         .until("document.body.innerText.includes('Nothing is stored.')")
@@ -289,7 +289,7 @@ async fn samples_are_sent_from_the_page_and_an_outage_fills_the_outbox_until_red
         .await;
     browser.click("[data-due=now]").await;
     browser
-        .until("document.querySelector('.do output').textContent.includes('SNS takes nothing')")
+        .until("document.querySelector('.do output').textContent.includes('SNS is down')")
         .await;
     assert_eq!(
         browser.text("document.getElementById('pending').textContent").await,
@@ -333,7 +333,7 @@ async fn samples_are_sent_from_the_page_and_an_outage_fills_the_outbox_until_red
         .until("document.getElementById('pending').textContent === '1'")
         .await;
     browser.open(&stack.url()).await;
-    browser.until(&format!("{NEWEST}.includes('died')")).await;
+    browser.until(&format!("{NEWEST}.includes('crashed')")).await;
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ fn of_a_page(request: &Request<Bytes>) -> Option<Response<Bytes>> {
     is_of_a_page.then(|| {
         message(
             StatusCode::FORBIDDEN,
-            "the local stack's AWS endpoints answer to no web page",
+            "the AWS endpoints of the local stack do not answer web pages",
         )
     })
 }
@@ -221,13 +221,17 @@ impl Upstream {
             .path_and_query(path)
             .build();
         let Ok(uri) = uri else {
-            return message(StatusCode::BAD_REQUEST, "no such path");
+            return message(StatusCode::BAD_REQUEST, "invalid path");
         };
         *request.uri_mut() = uri;
         // A fault may change the body, and the body of the answer.
         request.headers_mut().remove(http::header::CONTENT_LENGTH);
-        let unreachable =
-            |error: &dyn std::error::Error| message(StatusCode::BAD_GATEWAY, &format!("behind the tap: {error}"));
+        let unreachable = |error: &dyn std::error::Error| {
+            message(
+                StatusCode::BAD_GATEWAY,
+                &format!("the emulator does not answer: {error}"),
+            )
+        };
         match self.client.request(request).await {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();

@@ -143,7 +143,7 @@ impl Message {
             return Err(odd("is not in SNS's envelope"));
         };
         Ok(Self {
-            event: serde_json::from_str(&text).map_err(|_| odd("holds no JSON event"))?,
+            event: serde_json::from_str(&text).map_err(|_| odd("does not hold a JSON event"))?,
             text,
             attributes: envelope["MessageAttributes"].take(),
             receipt: message.receipt_handle.ok_or_else(|| odd("has no receipt handle"))?,
@@ -154,7 +154,7 @@ impl Message {
 fn unread(error: impl std::error::Error) -> Error {
     let cause = DisplayErrorContext(error);
     Error::Send(format!(
-        "the queue cannot be read: {cause}. --sns-port has to be what `cargo local` printed"
+        "the queue cannot be read: {cause}. --sns-port has to be the port that `cargo local` printed"
     ))
 }
 

@@ -99,7 +99,7 @@ impl SnsSqs {
             Ok(operation) => dispatch_operation(&*self.sns, operation, body).await,
             Err(error) => Err(error),
         };
-        whole(outcome.unwrap_or_else(|error| error_to_response(&error, "local"))).await
+        complete(outcome.unwrap_or_else(|error| error_to_response(&error, "local"))).await
     }
 
     /// Carries out a request to SQS.
@@ -109,7 +109,7 @@ impl SnsSqs {
             Ok(operation) => dispatch_operation(&*self.sqs, operation, body).await,
             Err(error) => Err(error),
         };
-        let response = whole(outcome.unwrap_or_else(|error| error_to_response(&error, "local"))).await;
+        let response = complete(outcome.unwrap_or_else(|error| error_to_response(&error, "local"))).await;
         response.map(|body| self.large.put_back(body))
     }
 }
@@ -128,11 +128,14 @@ fn published(params: &[(String, String)]) -> usize {
         .sum()
 }
 
-async fn whole<B: http_body::Body<Data = Bytes>>(response: Response<B>) -> Response<Bytes> {
+async fn complete<B: http_body::Body<Data = Bytes>>(response: Response<B>) -> Response<Bytes> {
     let (parts, body) = response.into_parts();
     match body.collect().await {
         Ok(body) => Response::from_parts(parts, body.to_bytes()),
-        Err(_) => crate::net::server::message(StatusCode::INTERNAL_SERVER_ERROR, "the endpoint's answer broke off"),
+        Err(_) => crate::net::server::message(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer of the emulator is incomplete",
+        ),
     }
 }
 

@@ -98,7 +98,7 @@ pub async fn conflicts(
         keys.extend(of_order(client, key).await?.iter().filter_map(key_of));
     }
     let mut conflicts = Vec::new();
-    for (event_id, sort_key) in keys {
+    for Key { event_id, sort_key } in keys {
         let Some(item) = item(client, &event_id, &sort_key).await? else {
             continue;
         };
@@ -114,8 +114,18 @@ pub async fn conflicts(
     Ok(conflicts)
 }
 
-fn key_of(item: &Item) -> Option<(String, String)> {
-    Some((text(item, "pk")?.to_owned(), text(item, "sk")?.to_owned()))
+/// The key of an item.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    event_id: String,
+    sort_key: String,
+}
+
+fn key_of(item: &Item) -> Option<Key> {
+    Some(Key {
+        event_id: text(item, "pk")?.to_owned(),
+        sort_key: text(item, "sk")?.to_owned(),
+    })
 }
 
 async fn of_order(client: &Client, order_key: String) -> Result<Vec<Item>, Error> {
@@ -214,7 +224,7 @@ async fn value(client: &Client, head: &Item, name: &str) -> Result<Option<Vec<u8
         return Ok(None);
     }
     let value = gzip::unpack(&compressed);
-    let value = value.map_err(|error| Error::Start(format!("the stored {name} is damaged: {error}")))?;
+    let value = value.map_err(|error| Error::Start(format!("the stored {name} is corrupt: {error}")))?;
     Ok(Some(value))
 }
 

@@ -189,7 +189,7 @@ fn typed(body: String, content_type: &'static str) -> Response<Bytes> {
 ///
 /// The file holds the system's root certificates too, because a function on Lambda reads them all.
 fn authority(folder: &Path) -> Result<(TlsAcceptor, PathBuf), Error> {
-    let fault = |what: &dyn std::fmt::Display| Error::Start(format!("the certificates for TLS: {what}"));
+    let fault = |what: &dyn std::fmt::Display| Error::Start(format!("the certificates for TLS cannot be made: {what}"));
     let failed = |error: rcgen::Error| fault(&error);
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

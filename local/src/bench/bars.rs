@@ -74,7 +74,7 @@ pub fn all(plain: &Table, tls: &Table, others: Others) -> Vec<Bar> {
     for peer in PEERS {
         let times = ratio(plain, peer, COMPARED, |figures| figures.cpu);
         bars.push(judge(
-            format!("CPU of a warm event, against {peer}"),
+            format!("CPU of a warm event, compared with {peer}"),
             "5 times less",
             times,
             |times| times >= 5.0,
@@ -97,7 +97,7 @@ pub fn all(plain: &Table, tls: &Table, others: Others) -> Vec<Bar> {
         |figures| Some(figures.init),
     );
     bars.push(judge(
-        "start without warming (to the first call), against the bare function's `/next`".to_owned(),
+        "start without warming (to the first call), compared with `/next` of hello".to_owned(),
         "within 3 times",
         start,
         |times| times <= 3.0,

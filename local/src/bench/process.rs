@@ -69,12 +69,12 @@ impl Target {
             [] => (self.program.clone(), self.arguments.clone()),
             [tracer, flags @ ..] => {
                 let program = self.program.display().to_string();
-                let whole = flags
+                let arguments = flags
                     .iter()
                     .cloned()
                     .chain([program])
                     .chain(self.arguments.iter().cloned());
-                (PathBuf::from(tracer), whole.collect())
+                (PathBuf::from(tracer), arguments.collect())
             }
         };
         let recipe = Recipe {
@@ -103,7 +103,7 @@ impl Target {
         })?;
         tokio::select! {
             Ok(Ok(())) = timeout(PATIENCE, ready) => {}
-            _ = child.wait() => return Err(fault(&self.name, "ended before it asked for an event".to_owned())),
+            _ = child.wait() => return Err(fault(&self.name, "exited before it asked for an event".to_owned())),
             else => return Err(fault(&self.name, format!("did not ask for an event within {PATIENCE:?}"))),
         }
         let ready = Instant::now();
@@ -135,7 +135,7 @@ impl Process {
         });
         let outcome = tokio::select! {
             outcome = timeout(PATIENCE, outcome) => outcome,
-            _ = self.child.wait() => return Err(fault(&self.name, "died over an event".to_owned())),
+            _ = self.child.wait() => return Err(fault(&self.name, "exited while it handled an event".to_owned())),
         };
         let ended = Instant::now();
         match outcome {
@@ -181,7 +181,7 @@ impl Process {
         drop(api);
         match timeout(PATIENCE, child.wait_with_output()).await {
             Ok(Ok(output)) => Ok(String::from_utf8_lossy(&output.stderr).into_owned()),
-            _ => Err(fault(&name, "did not end".to_owned())),
+            _ => Err(fault(&name, "did not exit".to_owned())),
         }
     }
 }

@@ -39,8 +39,8 @@ pub fn build(root: &Path) -> Result<PathBuf, Error> {
             .status();
         if !built.is_ok_and(|status| status.success()) {
             return Err(Error::Build(format!(
-                "{function} does not build: it is said above why. cargo-lambda does it (pip install cargo-lambda ziglang); \
-                 what is built already is given by --binaries."
+                "{function} does not build; the output above says why. It needs cargo-lambda (pip install cargo-lambda ziglang). \
+                 --binaries selects binaries that are built already."
             )));
         }
     }
@@ -92,7 +92,7 @@ pub fn all(
     let compared = signed(order(catalogue, COMPARED)?)?;
     for name in [FLOOR].into_iter().chain(functions()).filter(|name| wanted(name)) {
         let Some(program) = binary(binaries, name) else {
-            skipped.push(format!("{name}: there is no binary of it in {}", binaries.display()));
+            skipped.push(format!("{name}: no binary in {}", binaries.display()));
             continue;
         };
         let (event, expected) = match name {
@@ -115,7 +115,7 @@ pub fn all(
         match peer(root, name, &compared) {
             Some(target) => targets.push(target),
             None => skipped.push(format!(
-                "{name}: not installed; tests/peers/install puts it into target/peers"
+                "{name}: not installed; tests/peers/install installs it in target/peers"
             )),
         }
     }

@@ -28,7 +28,7 @@ pub struct Report {
     /// The events that were answered 200.
     pub acknowledged: usize,
     /// The events that were answered 200 and only stored: unsupported or quarantined.
-    pub set_aside: usize,
+    pub not_published: usize,
     /// The events that are stored in parts.
     pub in_parts: usize,
     /// The conflicts: other bodies that came under the id of an event.
@@ -80,10 +80,10 @@ impl fmt::Display for Report {
             row(&format!("- {fault}"), count)?;
         }
         row("events answered 200", &self.acknowledged)?;
-        row("- no order events, or not understood", &self.set_aside)?;
-        row("- another body for a known event, kept beside it", &self.conflicts)?;
-        row("- kept in parts", &self.in_parts)?;
-        row("events their provider gave up", &self.given_up)?;
+        row("- unsupported or quarantined", &self.not_published)?;
+        row("- conflicts", &self.conflicts)?;
+        row("- stored in parts", &self.in_parts)?;
+        row("events given up by their provider", &self.given_up)?;
         row("events stored", &self.stored)?;
         row("published by redrive", &self.redriven)?;
         row("messages", &self.messages)?;
@@ -154,7 +154,7 @@ pub(super) async fn check(
                 report.conflicts += 1;
                 if !conflicts.remove(&(event_id.clone(), sent.body)) {
                     report.lost += 1;
-                    report.violation(|| format!("{event_id} came with another body, which is not kept"));
+                    report.violation(|| format!("{event_id} came with another body, which is not stored"));
                 }
             } else {
                 check_event(sent, event_id, events.get(event_id), is_received, report);
@@ -166,17 +166,17 @@ pub(super) async fn check(
             report.violation(|| format!("{event_id} is {} in the end", event.state));
         }
         if items_of.contains_key(&(event.shop.as_str(), event.payload)) {
-            report.violation(|| format!("{event_id} is stored with a body that nobody sent"));
+            report.violation(|| format!("{event_id} is stored with a body that was not sent"));
         }
     }
     for (event_id, _) in &conflicts {
-        report.violation(|| format!("{event_id} has another body beside it that nobody sent"));
+        report.violation(|| format!("{event_id} has a conflict with a body that was not sent"));
     }
     for (event_id, received) in received {
         match events.get(event_id) {
-            None => report.violation(|| format!("{event_id} is published and not stored")),
+            None => report.violation(|| format!("{event_id} is published but not stored")),
             Some(event) if received.texts.iter().any(|text| *text != event.event) => {
-                report.violation(|| format!("{event_id} was published otherwise than it is stored"));
+                report.violation(|| format!("{event_id} was published with other content than is stored"));
             }
             Some(_) => {}
         }
@@ -188,34 +188,34 @@ pub(super) async fn check(
 fn check_event(sent: &Sent, event_id: &str, stored: Option<&Stored>, is_received: bool, report: &mut Report) {
     let Some(event) = stored else {
         report.lost += 1;
-        report.violation(|| format!("{event_id} was answered 200 and is not stored"));
+        report.violation(|| format!("{event_id} was answered 200 but is not stored"));
         return;
     };
     if event.payload != sent.body {
-        report.violation(|| format!("{event_id} is stored with another body than it was sent with"));
+        report.violation(|| format!("{event_id} is stored with another body than was sent"));
     }
     if event.shop != sent.shop {
         report.violation(|| format!("{event_id} is stored under another shop than it was sent to"));
     }
     if sent.kind == Kind::Large && !event.is_in_parts {
-        report.violation(|| format!("{event_id} is large and not kept in parts"));
+        report.violation(|| format!("{event_id} is large but not stored in parts"));
     }
     if sent.kind == Kind::Other {
-        report.set_aside += 1;
+        report.not_published += 1;
         if is_received {
-            report.violation(|| format!("{event_id} is no order event and was published"));
+            report.violation(|| format!("{event_id} is not an order event but was published"));
         }
         if sent.outcomes.iter().any(|outcome| *outcome != event.state) {
-            report.violation(|| format!("{event_id} was answered {:?} and is {}", sent.outcomes, event.state));
+            report.violation(|| format!("{event_id} was answered {:?} but is {}", sent.outcomes, event.state));
         }
         return;
     }
     if !is_received {
         report.lost += 1;
-        report.violation(|| format!("{event_id} was answered 200 and never published"));
+        report.violation(|| format!("{event_id} was answered 200 but never published"));
     }
     if event.state != "published" {
-        report.violation(|| format!("{event_id} is an order event and {}", event.state));
+        report.violation(|| format!("{event_id} is an order event but {}", event.state));
     }
 }
 
@@ -241,7 +241,7 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
             }
             // The record that a run of redrive leaves.
             Some(("run", _)) if event_id == "redrive" => {}
-            _ => report.violation(|| format!("{event_id} has an item {sort_key}")),
+            _ => report.violation(|| format!("{event_id} has an unexpected item {sort_key}")),
         }
     }
     for item in heads {
@@ -268,7 +268,7 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
                 .parse::<Timestamp>()
                 .is_ok_and(|due| due > now)
         {
-            report.violation(|| format!("{id} is stored and still has an open manifest"));
+            report.violation(|| format!("{id} is stored but still has an open manifest"));
         }
         table.events.insert(event_id.to_owned(), event);
     }

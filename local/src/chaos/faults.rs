@@ -50,7 +50,7 @@ pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<F
             return Some(Fault::DOWN);
         }
         if call.service == Service::Sns && is_poisoned(call, plan.seed, &mut lock(&poisoned)) {
-            count(&injected, "one message refused");
+            count(&injected, "one message rejected");
             return Some(Fault::Answer {
                 status: 403,
                 code: "AuthorizationError",

@@ -91,6 +91,14 @@ pub(super) struct Sent {
     pub(super) outcomes: BTreeSet<String>,
 }
 
+/// A delivery of a run.
+pub(super) struct Drawn {
+    pub(super) kind: Kind,
+    pub(super) shop: &'static str,
+    /// The number that the content follows from.
+    pub(super) content: usize,
+}
+
 /// All deliveries of a run. They follow from the seed and the number of each delivery.
 pub(super) struct Deliveries {
     pub(super) orders: Orders,
@@ -98,8 +106,8 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    /// The delivery number `index`: what it is, its shop, and the number that its content follows from.
-    pub(super) fn what(&self, index: usize) -> (Kind, &'static str, usize) {
+    /// The delivery number `index`.
+    pub(super) fn delivery(&self, index: usize) -> Drawn {
         let is_twin = |index: usize| index > 0 && chance(TWINS, self.seed, &["twin", &index.to_string()]);
         let of_its_own = |index: usize| {
             let number = index.to_string();
@@ -114,10 +122,18 @@ impl Deliveries {
         };
         if is_twin(index) && !is_twin(index - 1) {
             let (kind, shop) = of_its_own(index - 1);
-            return (kind, SHOPS[1 - shop], index - 1);
+            return Drawn {
+                kind,
+                shop: SHOPS[1 - shop],
+                content: index - 1,
+            };
         }
         let (kind, shop) = of_its_own(index);
-        (kind, SHOPS[shop], index)
+        Drawn {
+            kind,
+            shop: SHOPS[shop],
+            content: index,
+        }
     }
 
     pub(super) fn fixture(&self, kind: Kind, index: usize) -> Result<Fixture, Error> {

@@ -65,6 +65,6 @@ pub(super) fn catalogue() -> Result<Catalogue, Error> {
 pub(super) fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if rate > 0.0 && rate <= 10_000.0 => Ok(rate),
-        _ => Err("it has to be a number over 0, at most 10000".to_owned()),
+        _ => Err("it must be a number over 0 and at most 10000".to_owned()),
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn function(stack: &str) -> Result<String, Error> {
     .await?;
     match String::from_utf8_lossy(&said).trim() {
         "" | "None" => Err(failed(format!(
-            "the stack {stack} has no output {OUTPUT}: is it one of template.yaml?"
+            "the stack {stack} has no output {OUTPUT}; is it deployed from template.yaml?"
         ))),
         function => Ok(function.to_owned()),
     }
@@ -65,7 +65,7 @@ pub(crate) async fn invoke<T: DeserializeOwned>(function: &str, payload: &Value)
         what,
     };
     if fault == "None" {
-        return serde_json::from_str(answer).map_err(|error| answered(format!("its answer cannot be read: {error}")));
+        return serde_json::from_str(answer).map_err(|error| answered(format!("the answer is not readable: {error}")));
     }
     let error: Value = serde_json::from_str(answer).unwrap_or_default();
     let message = error["errorMessage"].as_str();
@@ -95,7 +95,7 @@ async fn aws(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
         .spawn()
         .map_err(|error| {
             failed(format!(
-                "--stack needs the AWS CLI, which cannot be run ({error}); https://docs.aws.amazon.com/cli/ says how to install it"
+                "--stack needs the AWS CLI, which cannot be run ({error}); see https://docs.aws.amazon.com/cli/ to install it"
             ))
         })?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -105,7 +105,7 @@ async fn aws(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
     let output = child
         .wait_with_output()
         .await
-        .map_err(|error| failed(format!("the AWS CLI broke off: {error}")))?;
+        .map_err(|error| failed(format!("the AWS CLI was interrupted: {error}")))?;
     if output.status.success() {
         Ok(output.stdout)
     } else {

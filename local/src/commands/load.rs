@@ -128,7 +128,7 @@ pub(crate) async fn load(options: Load) -> Result<(), Error> {
     if !report.kept_up() {
         eprintln!(
             "This machine did not keep up: {:.1} of {} deliveries a second were answered, and {} were sent over 10 ms late, {:.0} ms at most. \
-             The times above say how long the queue grew, not how long a delivery takes. A lower --rate shows that.",
+             The times above include the wait in a growing queue. Use a lower --rate to measure a delivery.",
             report.reached(),
             options.rate,
             report.late,
@@ -165,7 +165,7 @@ pub(crate) async fn backlog(options: Backlog) -> Result<(), Error> {
             shown.set_message("filling");
             shown.set_position(events as u64);
         }
-        Progress::Waits => shown.set_message("due soon"),
+        Progress::Waits => shown.set_message("waiting"),
         Progress::Drained(events) => {
             shown.set_message("draining");
             shown.set_position(events as u64);
@@ -186,7 +186,7 @@ pub(crate) async fn backlog(options: Backlog) -> Result<(), Error> {
     match (report.lost(), report.waiting) {
         (0, 0) => Ok(()),
         (lost, waiting) => Err(Error::Send(format!(
-            "{lost} events did not arrive, and {waiting} are in the outbox still"
+            "{lost} events did not arrive, and {waiting} are still in the outbox"
         ))),
     }
 }

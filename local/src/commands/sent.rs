@@ -27,7 +27,7 @@ const NAMES: usize = 3;
 /// A longer text is not printed in full: nobody reads it on a terminal.
 const LONGEST: usize = 64 * 1024;
 
-/// An event that was sent, and what is known about it.
+/// An event that was sent: the answer, and what the local stack has of it.
 pub(super) struct Sent {
     request: String,
     answer: Answer,

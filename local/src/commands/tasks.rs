@@ -209,7 +209,7 @@ pub(crate) async fn get(get: Get) -> Result<(), Error> {
         _ => {
             return Err(Error::Invoke {
                 function: "get".to_owned(),
-                what: "it takes an event's id, or a provider, a shop and an order".to_owned(),
+                what: "expected the id of an event, or a provider, a shop and an order".to_owned(),
             });
         }
     };
@@ -332,7 +332,7 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
         _ => {
             return Err(Error::Invoke {
                 function: "erase".to_owned(),
-                what: "it takes an event's id; a provider, a shop and an order; or a provider, a shop and --email"
+                what: "expected the id of an event; a provider, a shop and an order; or a provider, a shop and --email"
                     .to_owned(),
             });
         }
@@ -345,7 +345,7 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
         print(&task.once().await?);
     }
     if !erase.yes {
-        eprintln!("Nothing is erased yet: --yes erases it.");
+        eprintln!("Nothing is erased yet; --yes erases it.");
     }
     Ok(())
 }

@@ -261,7 +261,7 @@ fn description(
 ) -> Result<String, Error> {
     let (url, endpoints) = (stack.url(), stack.endpoints());
     let (dynamodb, messages) = (endpoints.dynamodb_url(), endpoints.messages_url());
-    let mut text = format!("\nDeliveries, live, in the browser: {url}/\n\nRoutes\n");
+    let mut text = format!("\nDashboard: {url}/\n\nRoutes\n");
     let routes = functions.iter().flat_map(|function| &function.routes);
     // A route with a greedy parameter adds nothing here.
     for route in routes.filter(|route| !route.path.ends_with("+}")) {
@@ -270,7 +270,7 @@ fn description(
     let _ = write!(
         text,
         "
-AWS endpoints (table and topic {NAME}, the queue {NAME} that is subscribed to the topic, and the functions to invoke)
+AWS endpoints (the table, the topic and the subscribed queue {NAME}, and Lambda)
   export AWS_ENDPOINT_URL_DYNAMODB={dynamodb}
   export AWS_ENDPOINT_URL_SNS={messages}
   export AWS_ENDPOINT_URL_SQS={messages}
@@ -279,23 +279,23 @@ AWS endpoints (table and topic {NAME}, the queue {NAME} that is subscribed to th
   topic {TOPIC_ARN}
   queue {queue}
 
-Snipcart's validation call is answered at {snipcart}
+Snipcart's validation call: {snipcart}
 ",
         queue = stack.queue().url(),
         snipcart = stack.snipcart().api_url(),
     );
     if let Some(url) = stack.tunnel_url() {
-        let _ = writeln!(text, "\nFor a tunnel, the routes and nothing else: {url}");
+        let _ = writeln!(text, "\nFor a tunnel (the routes without the dashboard): {url}");
     }
     if let Some(file) = secrets {
         let _ = writeln!(
             text,
-            "\nThe secrets are those of {}; a provider that is not in it takes nothing.\nCtrl-C stops it.",
+            "\nThe secrets are those of {}; deliveries of other providers are refused.\nCtrl-C stops the stack.",
             file.display()
         );
         return Ok(text);
     }
-    text.push_str("\nOne request of each provider, signed now\n");
+    text.push_str("\nA newly signed request of each provider\n");
     for function in functions.iter().filter(|function| !function.routes.is_empty()) {
         if let Some(fixture) = catalogue.plainest(&function.name)? {
             let _ = writeln!(text, "  {}", curl(fixture, &url, requests)?);
@@ -303,7 +303,7 @@ Snipcart's validation call is answered at {snipcart}
     }
     let _ = write!(
         text,
-        "\nOr, in another terminal: cargo local send snipcart order-completed; cargo local list; cargo local redrive\nCtrl-C stops it.\n"
+        "\nIn another terminal: cargo local send snipcart order-completed; cargo local list; cargo local redrive\nCtrl-C stops the stack.\n"
     );
     Ok(text)
 }
@@ -319,7 +319,7 @@ fn requests(binaries: &Binaries, functions: &[template::Function]) -> Result<Pat
         .map(|folder| folder.join("requests"))
         .unwrap_or_default();
     std::fs::create_dir_all(&folder)
-        .map_err(|error| Error::Start(format!("{} cannot be made: {error}", folder.display())))?;
+        .map_err(|error| Error::Start(format!("{} cannot be created: {error}", folder.display())))?;
     Ok(folder)
 }
 

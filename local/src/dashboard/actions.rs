@@ -31,11 +31,11 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
         div.try {
             section {
                 h2 { "Send a sample" }
-                p.hint { "Signed at this moment, with this stack's secrets, through the gateway as its provider sends it." }
+                p.hint { "Samples are signed now, with the secrets of this stack, and sent through the gateway like their provider would." }
                 @if view.secrets == Secrets::Given {
-                    p.hint { "Snipcart's own request tokens are made by Snipcart alone: with a real key its samples are refused." }
+                    p.hint { "Only Snipcart can create its request tokens: with a real key, its samples are refused." }
                 }
-                label.check { input #fresh type="checkbox" checked; " each a new order (else the second is a duplicate)" }
+                label.check { input #fresh type="checkbox" checked; " a new order each time (otherwise the second is a duplicate)" }
                 @for provider in signer.providers() {
                     @let shops = signer.shops(provider);
                     @let (plain, awkward) = signer.events(provider);
@@ -47,7 +47,7 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
                         }
                         @for event in &plain { button type="button" data-event=(event) { (event) } }
                         details {
-                            summary { "awkward ones (" (awkward.len()) ")" }
+                            summary { "not published (" (awkward.len()) ")" }
                             @for event in &awkward { button type="button" data-event=(event) { (event) } }
                         }
                     }
@@ -57,15 +57,15 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
                 h2 { "Sent" }
                 ol #sent.sent { li.hint { "What you send is listed here." } }
                 h2 { "Outbox" }
-                p.outbox { b #waiting { "–" } " waiting to be published" }
-                canvas #outbox width="300" height="48" role="img" aria-label="How many events waited over the last two minutes" {}
+                p.outbox { b #waiting { "–" } " events in the outbox" }
+                canvas #outbox width="300" height="48" role="img" aria-label="Events in the outbox over the last two minutes" {}
                 p.do {
-                    button type="button" data-do="/do/redrive" data-due="now" { "Publish what waits" }
-                    button type="button" data-do="/do/redrive" data-due="later" title="What is not due yet is left: the first try is after 30 s" { "Run redrive" }
+                    button type="button" data-do="/do/redrive" data-due="now" { "Publish all now" }
+                    button type="button" data-do="/do/redrive" data-due="later" title="Publishes only events that are due; an event is due after 30 s" { "Run redrive" }
                     output {}
                 }
                 h2 { "Faults" }
-                p.hint { "They come over the functions' calls to AWS. This page sees past them." }
+                p.hint { "Faults hit the functions' calls to AWS. This page bypasses them." }
                 ul.offers {
                     @for offer in &OFFERS {
                         li {
@@ -121,7 +121,7 @@ pub(super) async fn again(State(view): State<Arc<View>>, Form(again): Form<Again
         Some(Err(error)) => wrong(&error),
         None => said(
             StatusCode::NOT_FOUND,
-            &json!({"error": "this delivery is not kept whole"}),
+            &json!({"error": "the delivery is not recorded completely"}),
         ),
     }
 }

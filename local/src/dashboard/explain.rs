@@ -8,7 +8,7 @@ use crate::recorder::outcome::meaning;
 pub(super) fn story(delivery: &Delivery, head: Option<&Item>) -> Vec<String> {
     let mut story = vec![meaning(&delivery.outcome, delivery.reason.as_deref())];
     if let Some(cause) = delivery.cause() {
-        story.push(format!("The function says: {cause}."));
+        story.push(format!("The function logged: {cause}."));
     }
     if let Some(advice) = advice(delivery) {
         story.push(advice.to_owned());
@@ -21,24 +21,24 @@ fn advice(delivery: &Delivery) -> Option<&'static str> {
     let cause = delivery.cause().unwrap_or_default();
     match delivery.outcome.as_str() {
         "quarantined" if delivery.reason.as_deref() != Some("conflict") => {
-            Some("After a change of the provider's folder, `cargo local reprocess` reads it anew.")
+            Some("Once the mapping is fixed, `cargo local reprocess` reads the delivery again.")
         }
         "refused" if cause.contains("shop is not configured") => {
-            Some("The shop in the URL has to be one of the provider's secret.")
+            Some("The provider's secret must contain the shop of the URL.")
         }
-        "refused" if cause.contains("timestamp") => {
-            Some("The sender's clock, or a repeat that carries its first timestamp: see TIMESTAMP_MAX_AGE_SECONDS.")
-        }
-        "refused" if cause.contains("signature") => Some(
-            "The secret is another one than the provider signs with, or the body was changed on its way, as by a proxy.",
+        "refused" if cause.contains("timestamp") => Some(
+            "The clock of the sender is wrong, or a repeat carries the first timestamp: see TIMESTAMP_MAX_AGE_SECONDS.",
         ),
+        "refused" if cause.contains("signature") => {
+            Some("The provider signs with another secret, or the body was changed on its way, for example by a proxy.")
+        }
         "refused" if cause.contains("token") => {
-            Some("The URL that the provider has ends with ?token= and the token of the secret; Connect shows it.")
+            Some("The URL at the provider must end with ?token= and the token of the secret; see Connect.")
         }
-        "misconfigured" if cause.contains("names no shop") => Some(
-            "Where `--secrets FILE` is given, the file has to name the provider with a shop; Connect shows which it has.",
-        ),
-        "no_route" => Some("Routes are /webhooks/PROVIDER/SHOP; Connect shows them."),
+        "misconfigured" if cause.contains("names no shop") => {
+            Some("The file of `--secrets FILE` must contain the provider with a shop; Connect shows which it contains.")
+        }
+        "no_route" => Some("Routes have the form /webhooks/PROVIDER/SHOP; Connect lists them."),
         _ => None,
     }
 }
@@ -53,19 +53,19 @@ fn standing(head: &Item) -> Option<String> {
             let at = text(head, "published_at")
                 .map(|at| format!(" at {at}"))
                 .unwrap_or_default();
-            Some(format!("It was published{at}."))
+            Some(format!("The event was published{at}."))
         }
         "pending" => {
             let next = text(head, "next_attempt_at").unwrap_or("the next run");
             Some(format!(
-                "It waits in the outbox; redrive publishes it, not before {next}.{last}"
+                "The event is in the outbox; redrive publishes it at {next} or later.{last}"
             ))
         }
         "failed" => Some(format!(
-            "SNS refuses the message for good.{last} `cargo local requeue` gives it another try."
+            "SNS rejects the message permanently.{last} `cargo local requeue` retries it."
         )),
-        "superseded" => Some("It was read anew since, and is stored under another id.".to_owned()),
-        "erased" => Some("Its content has been erased on request.".to_owned()),
+        "superseded" => Some("The delivery was read again, and its event is stored under another id.".to_owned()),
+        "erased" => Some("The content was erased on request.".to_owned()),
         _ => None,
     }
 }

@@ -25,7 +25,7 @@ pub(super) const OFFERS: [Offer; 4] = [
     Offer {
         name: "sns-down",
         label: "SNS down",
-        effect: "Events are stored and answered 200; they wait in the outbox.",
+        effect: "Events are stored, answered 200, and stay in the outbox.",
         service: Service::Sns,
         operation: "",
         times: usize::MAX,
@@ -34,7 +34,7 @@ pub(super) const OFFERS: [Offer; 4] = [
     Offer {
         name: "dynamodb-throttled",
         label: "DynamoDB throttled",
-        effect: "Nothing can be stored: 503, and the provider sends again.",
+        effect: "Nothing can be stored. The answer is 503, and the provider retries.",
         service: Service::DynamoDb,
         operation: "",
         times: usize::MAX,
@@ -43,7 +43,7 @@ pub(super) const OFFERS: [Offer; 4] = [
     Offer {
         name: "kill-before-store",
         label: "Kill before it stores",
-        effect: "Once: the function dies with the delivery in its hands. 500, and the provider sends again.",
+        effect: "Once: the function is killed before the delivery is stored. The answer is 500, and the provider retries.",
         service: Service::DynamoDb,
         operation: "PutItem",
         times: 1,
@@ -52,7 +52,7 @@ pub(super) const OFFERS: [Offer; 4] = [
     Offer {
         name: "kill-before-publish",
         label: "Kill before it publishes",
-        effect: "Once: the event is stored and the function dies. The provider's next try, or redrive, publishes it.",
+        effect: "Once: the event is stored, and the function is killed. The provider's retry or redrive publishes it.",
         service: Service::Sns,
         operation: "Publish",
         times: 1,

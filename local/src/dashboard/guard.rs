@@ -45,7 +45,7 @@ impl IntoResponse for Refusal {
             Self::NotHere => message(StatusCode::NOT_FOUND, "Not Found"),
             Self::AnotherOrigin => message(
                 StatusCode::FORBIDDEN,
-                "only a page of this view may ask for this, and say so in its Origin header",
+                "only a page of the dashboard may send this request, with its Origin header",
             ),
         };
         answer.map(Into::into)

@@ -34,9 +34,9 @@ impl Remark {
 
     fn title(self) -> &'static str {
         match self {
-            Self::Assumed => "assumed: the provider does not say it",
-            Self::Warned => "not understood: null in the event, and kept in unmapped",
-            Self::Unmapped => "unmapped: as it came, it has no other place in the event",
+            Self::Assumed => "assumed: the provider did not state it",
+            Self::Warned => "warning: not readable, so null in the event and kept in unmapped",
+            Self::Unmapped => "unmapped: kept as it came, without another place in the event",
         }
     }
 }

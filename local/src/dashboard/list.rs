@@ -31,7 +31,7 @@ const OUTCOMES: [&str; 11] = [
     "misconfigured",
     "unavailable",
     "timed_out",
-    "died",
+    "crashed",
     "no_route",
 ];
 
@@ -69,13 +69,13 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
             }
             div #space.space role="rowgroup" {}
             div #none.empty hidden {
-                p #why { "Nothing has come in yet." }
+                p #why { "No deliveries yet." }
                 p { "Send a sample from " a href="/try" { "Try" } ", or " code { "cargo local send snipcart order-completed" } "." }
             }
         }
         footer.keys { kbd { "j" } kbd { "k" } " move " kbd { "Enter" } " open " kbd { "/" } " order " kbd { "Esc" } " clear " kbd { "g" } " newest" }
         script #rows type="application/json" { (PreEscaped(rows)) }
-        noscript { p.empty { "The list needs JavaScript, this page's own." } }
+        noscript { p.empty { "The list needs JavaScript." } }
     };
     Page {
         title: "Deliveries".to_owned(),
@@ -118,7 +118,7 @@ struct Hearing {
     after: Option<u64>,
 }
 
-/// `GET /live`: events `rows` with changed rows, `status` with counts and faults, and `anew` if the page has to reload.
+/// `GET /live`: events `rows` with changed rows, `status` with counts and faults, and `reload` if the page has to reload.
 pub(super) async fn live(State(view): State<Arc<View>>, Query(asked): Query<After>, headers: HeaderMap) -> Response {
     let mut hearing = Hearing {
         changes: view.recorder.changes(),
@@ -146,7 +146,7 @@ fn events(hearing: Hearing) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(Some(hearing), |hearing| async move {
         let mut hearing = hearing?;
         let Some(after) = hearing.after else {
-            return Some((Ok(Event::default().event("anew").data("")), None));
+            return Some((Ok(Event::default().event("reload").data("")), None));
         };
         let event = tokio::select! {
             biased;

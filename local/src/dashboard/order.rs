@@ -84,7 +84,7 @@ pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Aske
         conflicts,
     } = match find(&view, &asked).await {
         Ok(found) if found.steps.is_empty() && found.without_event.is_empty() && found.conflicts.is_empty() => {
-            return absent("The table has no event of this order.");
+            return absent("There are no events of this order.");
         }
         Ok(found) => found,
         Err(error) => return failed(&error),
@@ -245,7 +245,7 @@ fn event(step: &Step) -> Markup {
                         @if index > 0 { ", " }
                         a href={ "/deliveries/" (delivery.id) } { "delivery " (delivery.id) } " " (delivery.outcome)
                     }
-                    @if step.deliveries.is_empty() { "its delivery is no longer kept" }
+                    @if step.deliveries.is_empty() { "its delivery is no longer recorded" }
                 }
             }
         }

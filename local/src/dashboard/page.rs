@@ -51,12 +51,12 @@ impl IntoResponse for Page {
                                 a href=(href) aria-current=[(at == self.at).then_some("page")] { (name) }
                             }
                         }
-                        div.work title="Events in the table that somebody still has to do something about" {
+                        div.work title="Stored events that need attention" {
                             a href="/try" { b #pending { "–" } " pending" }
                             span { b #failed { "–" } " failed" }
                             span { b #quarantined { "–" } " quarantined" }
                         }
-                        span #live.live title="Whether this page hears of each delivery" { "…" }
+                        span #live.live title="Whether this page receives new deliveries" { "…" }
                     }
                     div #faults.faults hidden {}
                     main { (self.content) }
@@ -70,10 +70,10 @@ impl IntoResponse for Page {
 /// A page that says why there is nothing to show.
 pub(super) fn absent(what: &str) -> Response {
     let page = Page {
-        title: "Not here".to_owned(),
+        title: "Not found".to_owned(),
         at: "",
         scripts: &[],
-        content: html! { section.empty { h1 { "Not here" } p { (what) } p { a href="/" { "All deliveries" } } } },
+        content: html! { section.empty { h1 { "Not found" } p { (what) } p { a href="/" { "All deliveries" } } } },
     };
     (StatusCode::NOT_FOUND, page).into_response()
 }
@@ -84,7 +84,7 @@ pub(super) fn failed(error: &Error) -> Response {
         title: "Failed".to_owned(),
         at: "",
         scripts: &[],
-        content: html! { section.empty { h1 { "This does not work" } p { (error) } } },
+        content: html! { section.empty { h1 { "Error" } p { (error) } } },
     };
     (StatusCode::INTERNAL_SERVER_ERROR, page).into_response()
 }
@@ -99,7 +99,7 @@ pub(super) fn list_of_conflicts(conflicts: &[Conflict]) -> Markup {
     html! {
         @if !conflicts.is_empty() {
             details.conflicts open {
-                summary { "Conflicts (" (conflicts.len()) "): other bodies under the id of a known event" }
+                summary { "Conflicts (" (conflicts.len()) "): other bodies with the id of a stored event" }
                 ul {
                     @for conflict in conflicts {
                         li {

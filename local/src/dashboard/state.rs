@@ -13,7 +13,7 @@ use crate::aws::stored_events::{self, WORK};
 use crate::lambda::invoke_api::Functions;
 use crate::net::client::Client;
 use crate::recorder::log::Log;
-use crate::recorder::{Open, Recorder};
+use crate::recorder::{Open, Recorder, Unsettled};
 
 /// Changes within this time are shown together.
 pub(super) const TOGETHER: Duration = Duration::from_millis(40);
@@ -45,14 +45,14 @@ pub(super) struct State {
 impl State {
     pub(super) async fn look(&self, log: &Log, open: Open) {
         let open = self.recorder.open(open);
-        let mut event_ids: Vec<String> = open.iter().filter_map(|(_, event_id)| event_id.clone()).collect();
+        let mut event_ids: Vec<String> = open.iter().filter_map(|delivery| delivery.event_id.clone()).collect();
         event_ids.sort_unstable();
         event_ids.dedup();
         // If the table cannot be read, the next tick tries again.
         let Ok(stored) = stored_events::summaries(&self.clients.dynamodb, &event_ids).await else {
             return;
         };
-        for (id, event_id) in open {
+        for Unsettled { id, event_id } in open {
             let stored = event_id.and_then(|event_id| stored.get(&event_id).cloned());
             if let Some(delivery) = self.recorder.settle(id, stored) {
                 log.delivery(&delivery);

@@ -211,14 +211,14 @@ impl Function {
                 Err(_) => {
                     environment.handle.clone().kill().await;
                     self.log.notice(&format!(
-                        "{name} was killed: it had not answered after {:?}, its timeout. What it waited for is in its last lines above.",
+                        "{name} was killed at its timeout of {:?}. Its last log lines are above.",
                         self.recipe.timeout
                     ));
                     Invoked::TimedOut
                 }
             },
             exit = handle.exit() => {
-                self.log.notice(&format!("{name} {exit} while it handled an event; its last lines are above. The next event starts it again."));
+                self.log.notice(&format!("{name} {exit} while it handled an event. Its last log lines are above; the next event starts it again."));
                 Invoked::Failed
             }
         }
@@ -279,7 +279,7 @@ impl Environment {
         tokio::select! {
             Ok(()) = ready => Ok(environment),
             exit = ended.exit() => Err(fault(format!(
-                "{exit} before it asked for an event; its last lines are above. Its settings come from the local stack: run it again after a fix."
+                "{exit} before it asked for an event. Its last log lines are above."
             ))),
             () = tokio::time::sleep(START_LIMIT) => Err(fault(format!(
                 "did not ask for an event within {START_LIMIT:?}, Lambda's limit for a start, and was killed."
@@ -340,8 +340,8 @@ async fn watch_over(mut child: Child, kill: &Notify) -> String {
         }
     };
     match status {
-        Ok(status) => format!("died ({status})"),
-        Err(error) => format!("was lost ({error})"),
+        Ok(status) => format!("exited ({status})"),
+        Err(error) => format!("cannot be watched ({error})"),
     }
 }
 

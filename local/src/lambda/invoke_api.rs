@@ -53,7 +53,7 @@ impl Functions {
         match self.run(name, payload).await {
             None => Err(failed("there is no such function".to_owned())),
             Some(Invoked::Returned(answer)) => {
-                serde_json::from_slice(&answer).map_err(|error| failed(format!("it returned no JSON: {error}")))
+                serde_json::from_slice(&answer).map_err(|error| failed(format!("the result is not JSON: {error}")))
             }
             Some(invoked) => Err(failed(fault(&invoked))),
         }
@@ -66,7 +66,7 @@ impl Functions {
             return refused(
                 StatusCode::BAD_REQUEST,
                 "InvalidParameterValueException",
-                "the local stack knows the invocation type RequestResponse only",
+                "the local stack supports only the invocation type RequestResponse",
             );
         }
         let body = match request.into_body() {
@@ -114,9 +114,9 @@ fn fault(invoked: &Invoked) -> String {
             let message = said["errorMessage"].as_str().map(str::to_owned);
             message.unwrap_or_else(|| String::from_utf8_lossy(error).into_owned())
         }
-        Invoked::TimedOut => "it was killed at its timeout".to_owned(),
+        Invoked::TimedOut => "killed at its timeout".to_owned(),
         Invoked::Failed | Invoked::Returned(_) => {
-            "it died, or could not be started; the stack's log says why".to_owned()
+            "exited or could not be started; the log of the stack says why".to_owned()
         }
     }
 }
@@ -138,7 +138,7 @@ pub async fn invoke<T: DeserializeOwned>(url: &str, function: &str, payload: &Va
         .body(payload.to_string().into())
         .map_err(|error| failed(error.to_string()))?;
     let answer = Client::new(url)?.send_within(PATIENCE, request).await?;
-    let no_answer = |error| failed(format!("its answer cannot be read: {error}"));
+    let no_answer = |error| failed(format!("the answer is not readable: {error}"));
     if answer.status() == StatusCode::OK && !answer.headers().contains_key("x-amz-function-error") {
         return serde_json::from_slice(answer.body()).map_err(no_answer);
     }

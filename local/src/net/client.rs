@@ -34,14 +34,14 @@ impl Client {
             Some("https") => {
                 let connector = HttpsConnectorBuilder::new()
                     .with_native_roots()
-                    .map_err(|error| Error::Send(format!("the system's certificates cannot be read: {error}")))?
+                    .map_err(|error| Error::Send(format!("the certificates of the system cannot be read: {error}")))?
                     .https_only()
                     .enable_http1()
                     .build();
                 Ok(Self::Tls(builder.build(connector)))
             }
             _ => Err(Error::Send(format!(
-                "{url} is no URL: it has to begin with https:// or http://"
+                "{url} is not a URL: it must begin with https:// or http://"
             ))),
         }
     }
@@ -63,7 +63,7 @@ impl Client {
             let body = body
                 .collect()
                 .await
-                .map_err(|error| Error::Send(format!("the answer of {to} broke off: {error}")))?;
+                .map_err(|error| Error::Send(format!("the answer of {to} is incomplete: {error}")))?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         });
         sent.await

@@ -132,7 +132,7 @@ impl Drop for Server {
 
 /// Makes hyper close the connection.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer is given")]
+#[error("no response")]
 struct NoAnswer;
 
 async fn connection<H, F, B>(

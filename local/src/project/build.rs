@@ -77,7 +77,7 @@ impl Binaries {
             .map_err(|error| Error::Build(format!("cargo cannot be run to build the functions: {error}")))?;
         if !built.status.success() {
             return Err(Error::Build(
-                "the functions do not build: the compiler says above where. Run it again after a fix.".to_owned(),
+                "the functions do not build; the errors are above".to_owned(),
             ));
         }
         Ok(Self(executables(&built.stdout)))
@@ -88,7 +88,7 @@ impl Binaries {
         self.0.get(name).map(PathBuf::as_path).ok_or_else(|| {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
             Error::Build(format!(
-                "template.yaml names the function {name}, but the workspace builds no such binary, only {}",
+                "template.yaml names the function {name}, but the workspace builds only {}",
                 known.join(", ")
             ))
         })

@@ -73,8 +73,8 @@ pub fn secrets_in(file: &Path, functions: &[&str]) -> Result<BTreeMap<String, Va
     let wrong = |what: &str| Error::Start(format!("--secrets {}: {what}", file.display()));
     let text = std::fs::read(file).map_err(|error| wrong(&error.to_string()))?;
     // The message of a parser may hold a part of a secret.
-    let given: BTreeMap<String, Value> = serde_json::from_slice(&text)
-        .map_err(|error| wrong(&format!("it is not a JSON object (line {})", error.line())))?;
+    let given: BTreeMap<String, Value> =
+        serde_json::from_slice(&text).map_err(|error| wrong(&format!("not a JSON object (line {})", error.line())))?;
     let mut secrets = secrets(functions.iter().copied());
     let known: Vec<String> = secrets.keys().cloned().collect();
     for secret in secrets.values_mut() {
@@ -83,7 +83,7 @@ pub fn secrets_in(file: &Path, functions: &[&str]) -> Result<BTreeMap<String, Va
     for (provider, secret) in given {
         let Some(place) = secrets.get_mut(&provider) else {
             return Err(wrong(&format!(
-                "there is no provider {provider}; there are {}",
+                "unknown provider {provider}; known are {}",
                 known.join(", ")
             )));
         };
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_the_file_does_not_name_has_no_secret_left() {
+    fn a_provider_missing_from_the_file_has_no_shop() {
         let secrets = read(r#"{"selldone": {"shops": {"a": {"tokens": ["a-long-random-token-1"]}}}}"#).unwrap();
         assert_eq!(secrets["selldone"]["shops"]["a"]["tokens"][0], "a-long-random-token-1");
         assert_eq!(secrets["cartum"], json!({"shops": {}}));
@@ -140,15 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_says_what_to_do_and_nothing_of_a_secret() {
-        for (text, told) in [
-            (r#"["hidden"]"#, "is not a JSON object"),
-            (r#"{"selldone": hidden}"#, "is not a JSON object (line 1)"),
-            (r#"{"shopify": {"shops": {}}}"#, "there are cartum, selldone"),
+    fn an_error_of_the_file_reveals_no_secret() {
+        for (text, expected) in [
+            (r#"["hidden"]"#, "not a JSON object"),
+            (r#"{"selldone": hidden}"#, "not a JSON object (line 1)"),
+            (r#"{"shopify": {"shops": {}}}"#, "known are cartum, selldone"),
             (r#"{"selldone": {"tokens": ["hidden"]}}"#, "selldone needs {\"shops\""),
         ] {
             let error = read(text).unwrap_err();
-            assert!(error.contains(told) && !error.contains("hidden"), "{error}");
+            assert!(error.contains(expected) && !error.contains("hidden"), "{error}");
         }
     }
 }

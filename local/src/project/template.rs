@@ -163,7 +163,7 @@ fn schedules(id: &str, events: &Yaml) -> Result<Vec<Schedule>, String> {
         let expression = expression.as_str().unwrap_or_default();
         schedules.push(Schedule {
             every: rate(expression).ok_or_else(|| {
-                format!("the local stack does not know the schedule {expression:?} of {id}: it knows rate(...)")
+                format!("the local stack does not support the schedule {expression:?} of {id}, only rate(...)")
             })?,
             payload: event["Input"].as_str().unwrap_or("{}").to_owned(),
         });

@@ -65,13 +65,13 @@ impl Catalogue {
         let Some(events) = self.names.get(provider) else {
             let known: Vec<&str> = self.names.keys().map(String::as_str).collect();
             return Err(Error::Fixture(format!(
-                "there is no provider {provider}; there are {}",
+                "unknown provider {provider}; known are {}",
                 known.join(", ")
             )));
         };
         if !events.iter().any(|event| event == name) {
             return Err(Error::Fixture(format!(
-                "{provider} has no event {name}; it has {}",
+                "{provider} has no event {name}, only {}",
                 events.join(", ")
             )));
         }
@@ -259,6 +259,6 @@ impl Fixture {
         }
         request
             .body(self.body()?.into())
-            .map_err(|error| Error::Fixture(format!("{} is no HTTP request: {error}", self.name)))
+            .map_err(|error| Error::Fixture(format!("{} is not a valid HTTP request: {error}", self.name)))
     }
 }

@@ -123,7 +123,7 @@ impl State {
             Behaviour::Hang => std::future::pending().await,
             Behaviour::Status(status) => message(
                 StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                "as the test wants it",
+                "as configured",
             ),
             Behaviour::Redirect => {
                 let mut response = message(StatusCode::FOUND, "elsewhere");
@@ -142,12 +142,12 @@ impl State {
                 let is_genuine = |token: &&str| request.method() == Method::GET && token.starts_with(GENUINE);
                 match token.filter(is_genuine) {
                     _ if !is_sent(SNIPCART_KEY) && !is_sent(SNIPCART_TEST_KEY) => {
-                        message(StatusCode::UNAUTHORIZED, "the key is wrong")
+                        message(StatusCode::UNAUTHORIZED, "wrong key")
                     }
                     Some(token) if is_sent(SNIPCART_KEY) && self.validates(token, behaviour) => {
                         json(StatusCode::OK, &json!({ "token": token }))
                     }
-                    _ => message(StatusCode::NOT_FOUND, "there is no such token"),
+                    _ => message(StatusCode::NOT_FOUND, "unknown token"),
                 }
             }
         })

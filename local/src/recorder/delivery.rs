@@ -41,7 +41,7 @@ pub enum Body {
 }
 
 impl Body {
-    pub(super) fn of(body: &[u8], masking: &Redactor) -> Self {
+    pub(super) fn of(body: &[u8], redactor: &Redactor) -> Self {
         let bytes = body.len();
         let kept = &body[..bytes.min(BODY)];
         let text = match std::str::from_utf8(kept) {
@@ -52,7 +52,7 @@ impl Body {
             }
             Err(_) => return Self::Binary { bytes },
         };
-        let masked = masking.text(text);
+        let masked = redactor.text(text);
         if masked.len() == bytes && masked.as_bytes() == body {
             Self::Whole { text: masked }
         } else {
@@ -164,9 +164,9 @@ impl Delivery {
     }
 }
 
-pub(super) fn headers(headers: &HeaderMap, masking: &Redactor) -> Vec<(String, String)> {
+pub(super) fn headers(headers: &HeaderMap, redactor: &Redactor) -> Vec<(String, String)> {
     let headers = headers.iter().map(|(name, value)| {
-        let value = masking.named(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
+        let value = redactor.named(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
         (name.to_string(), cut(&value))
     });
     headers.collect()
@@ -185,16 +185,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_kept_whole_or_its_beginning_and_never_with_a_secret() {
-        let masking = Redactor::new(&[json!({"shops": {"main": {"tokens": ["a-long-random-token"]}}})]);
-        let whole = Body::of("{\"é\":1}".as_bytes(), &masking);
+    fn a_body_is_cut_and_masked() {
+        let redactor = Redactor::new(&[json!({"shops": {"main": {"tokens": ["a-long-random-token"]}}})]);
+        let complete = Body::of("{\"é\":1}".as_bytes(), &redactor);
         assert_eq!(
-            whole,
+            complete,
             Body::Whole {
                 text: "{\"é\":1}".to_owned()
             }
         );
-        let secret = Body::of(b"x a-long-random-token", &masking);
+        let secret = Body::of(b"x a-long-random-token", &redactor);
         assert_eq!(
             secret,
             Body::Changed {
@@ -202,10 +202,10 @@ mod tests {
                 bytes: 21
             }
         );
-        assert_eq!(Body::of(b"\xff", &masking), Body::Binary { bytes: 1 });
+        assert_eq!(Body::of(b"\xff", &redactor), Body::Binary { bytes: 1 });
         // The cut is within a character.
         let large = format!("x{}", "é".repeat(BODY));
-        let Body::Changed { text, bytes } = Body::of(large.as_bytes(), &masking) else {
+        let Body::Changed { text, bytes } = Body::of(large.as_bytes(), &redactor) else {
             panic!("it is too long");
         };
         assert_eq!((text.len(), bytes), (BODY - 1, large.len()));

@@ -11,7 +11,7 @@ pub fn outcome(answer: &Answer) -> &str {
         (_, Some(problem @ ("misconfigured" | "unavailable")), _) => problem,
         (_, None, 404) => "no_route",
         (_, None, 503) => "timed_out",
-        _ => "died",
+        _ => "crashed",
     }
 }
 
@@ -29,7 +29,7 @@ pub fn meaning(outcome: &str, reason: Option<&str>) -> String {
         }
         "unavailable" => "A service that the function needs is unavailable. Nothing was stored; the provider retries.",
         "timed_out" => "The function exceeded its timeout and was killed. The provider retries.",
-        "died" => "The function crashed or returned no usable answer. The provider retries.",
+        "crashed" => "The function crashed or returned no usable answer. The provider retries.",
         "no_route" => "No route matches the path, so the URL that the provider uses is wrong.",
         _ => "Unknown answer.",
     }
@@ -89,7 +89,7 @@ mod tests {
                 "unavailable",
             ),
             (503, r#"{"message":"Service Unavailable"}"#, "timed_out"),
-            (500, r#"{"message":"Internal Server Error"}"#, "died"),
+            (500, r#"{"message":"Internal Server Error"}"#, "crashed"),
             (404, r#"{"message":"Not Found"}"#, "no_route"),
         ] {
             let mut response = Response::new(Bytes::from_static(body.as_bytes()));

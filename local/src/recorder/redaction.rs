@@ -36,13 +36,13 @@ pub struct Redactor {
 impl Redactor {
     /// Creates a redactor for the secrets of all functions, each as it would be in Secrets Manager.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut masking = Self::default();
+        let mut redactor = Self::default();
         for secret in secrets {
-            masking.learn("", secret);
+            redactor.learn("", secret);
         }
         // The longest first, because one may be a part of another.
-        masking.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        masking
+        redactor.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        redactor
     }
 
     fn learn(&mut self, name: &str, value: &Value) {
@@ -87,12 +87,12 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_proves_a_delivery_is_masked_wherever_it_stands() {
+    fn secrets_are_masked_everywhere() {
         let secrets = [
             json!({"shops": {"main": {"tokens": ["a-long-random-token"], "client_secrets": ["a-client-secret"], "signature_header": "X-Proof"}}}),
             json!({"shops": {"main": {"pid": "project-1", "secrets": ["a-shared-secret"]}}}),
         ];
-        let masking = Redactor::new(&secrets);
+        let redactor = Redactor::new(&secrets);
         for (name, value, expected) in [
             ("Authorization", "Basic dXNlcjpwYXNz", "Basic ••••••"),
             ("authorization", "a b c", MASK),
@@ -106,10 +106,10 @@ mod tests {
             ("user-agent", "shop/1 a-client-secret!", "shop/1 ••••••!"),
             ("event", "order_created", "order_created"),
         ] {
-            assert_eq!(masking.named(name, value), expected, "{name}");
+            assert_eq!(redactor.named(name, value), expected, "{name}");
         }
         assert_eq!(
-            masking.text("/webhooks/a-long-random-token?x=a-shared-secret"),
+            redactor.text("/webhooks/a-long-random-token?x=a-shared-secret"),
             "/webhooks/••••••?x=••••••"
         );
     }

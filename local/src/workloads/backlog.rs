@@ -125,7 +125,7 @@ impl fmt::Display for Report {
         row("memory at 10 %", &mib(self.memory[0]))?;
         row("memory at 50 %", &mib(self.memory[1]))?;
         row("memory at 100 %", &mib(self.memory[2]))?;
-        row("memory at most", &mib(self.peak))?;
+        row("peak memory", &mib(self.peak))?;
         row("events that arrived more than once", &self.arrived_more_than_once)?;
         row("**lost**", &format!("**{}**", self.lost()))
     }
@@ -183,7 +183,7 @@ pub async fn run(
     let drained = drain(stack, &mut report).await;
     draining.store(false, Ordering::Relaxed);
     stack.tap().follow_nothing();
-    let ended = |_| Error::Send("a part of the run ended before its time".to_owned());
+    let ended = |_| Error::Send("a task of the run ended early".to_owned());
     let watched = watcher.await.map_err(ended)?;
     (report.memory, report.peak) = (watched.at_tenths, watched.peak);
     consumer.await.map_err(ended)??;
@@ -243,7 +243,7 @@ async fn drain(stack: &Stack, report: &mut Report) -> Result<(), Error> {
         report.drained_in = begun.elapsed();
         // A busy machine may answer too late now and then, as AWS may.
         if let Some(outage) = answer["outage"].as_str().filter(|_| published == 0) {
-            return Err(Error::Send(format!("redrive met an outage: {outage}")));
+            return Err(Error::Send(format!("redrive stopped at an outage: {outage}")));
         }
         if answer["done"] == true {
             return Ok(());
