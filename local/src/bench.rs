@@ -1,7 +1,7 @@
-//! The bench: what a cold start, an event and a binary cost, measured beside what others would have written.
+//! The bench: the costs of a cold start, an event and a binary, compared with implementations in other languages.
 //!
-//! Everything is measured in one run and in turns, so that a busy machine is busy for all. The AWS endpoints answer at once
-//! and always the same: what is left is what the function itself takes. Times are medians.
+//! All targets are measured in one run and in turns, so that a busy machine is busy for all. The AWS endpoints answer
+//! at once and always the same, so that the time of the function itself remains. Times are medians.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,17 +25,17 @@ use report::{Figures, Table};
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How often each process is started.
+    /// How often each target is started.
     pub runs: usize,
-    /// How many warm events each start is given.
+    /// The number of warm events for each start.
     pub events: usize,
 }
 
-/// Starts each target in turn, over and over, and sums up; over TLS where `tls` is a folder for its certificates.
+/// Starts each target in turn, again and again, and sums up. With `tls`, a folder for certificates, calls use TLS.
 pub async fn measure(targets: &[Target], plan: Plan, tls: Option<&Path>, tick: &dyn Fn()) -> Result<Table, Error> {
     let aws = Aws::start(tls).await?;
     let mut samples: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
-    // The first start of each reads its files from the disk, and is not counted.
+    // The first start of each target reads its files from the disk, and does not count.
     for round in 0..=plan.runs {
         for (target, samples) in targets.iter().zip(&mut samples) {
             let sample = once(target, &aws, plan.events).await?;
@@ -49,7 +49,7 @@ pub async fn measure(targets: &[Target], plan: Plan, tls: Option<&Path>, tick: &
     Ok(targets.iter().map(|target| target.name.clone()).zip(figures).collect())
 }
 
-/// One start.
+/// The figures of one start.
 #[derive(Debug, Default)]
 pub(crate) struct Sample {
     /// From the start to the first call to a service.
@@ -60,15 +60,15 @@ pub(crate) struct Sample {
     first: Duration,
     /// From the start to the first answer.
     start_to_answer: Duration,
-    /// The events after it.
+    /// The times of the later events.
     warm: Vec<Duration>,
-    /// The processor time of one of them.
+    /// The processor time of a later event.
     cpu: Option<Duration>,
-    /// The processor time of the start, the first answer included.
+    /// The processor time of the start, including the first answer.
     cpu_of_start: Option<Duration>,
-    /// In KiB.
+    /// The peak memory in KiB.
     peak_memory: Option<u64>,
-    /// Calls to services for each of the events after the first, on the average.
+    /// The mean number of calls to services for each later event.
     calls: f64,
 }
 
@@ -85,7 +85,7 @@ async fn once(target: &Target, aws: &Aws, events: usize) -> Result<Sample, Error
         cpu_of_start: process.cpu(),
         ..Sample::default()
     };
-    // A few to grow into: a compiler at run time, and lists that take their size.
+    // The first events warm up compilers at run time and buffers.
     for _ in 0..events / 10 {
         process.invoke(&target.event).await?;
     }
@@ -106,7 +106,7 @@ async fn once(target: &Target, aws: &Aws, events: usize) -> Result<Sample, Error
     Ok(sample)
 }
 
-/// How long one event takes and what it leaves: for bodies and crowds of one size.
+/// The times of `count` events.
 async fn several(process: &mut process::Process, event: &Bytes, count: usize) -> Result<Vec<Duration>, Error> {
     let mut times = Vec::new();
     for _ in 0..count {

@@ -1,7 +1,9 @@
-//! `cargo local chaos`: orders through random faults, and then a count of what became of each.
+//! `cargo local chaos`: sends orders through random faults, and then checks that each event is stored once and
+//! published.
 //!
-//! Every fault is drawn from the seed, the event that a call is for, and how many calls of its kind the event has had:
-//! the same seed brings the same faults over the same calls, however the calls of different events interleave.
+//! Each fault is drawn from the seed, the event that a call is for, and the number of earlier calls of that kind for
+//! the event. The same seed therefore injects the same faults into the same calls, however the calls of different
+//! events interleave.
 
 mod check;
 mod faults;
@@ -20,7 +22,7 @@ use tokio::task::JoinSet;
 pub use self::check::Report;
 use self::faults::{Counts, count, damages, faults, validation_faults};
 pub use self::model::Plan;
-use self::model::{CONFLICTS, Deliveries, Kind, MINUTE, Received, Retries, SHOPS, Sent, sha256};
+use self::model::{CONFLICTS, Deliveries, Drawn, Kind, MINUTE, Received, Retries, SHOPS, Sent, sha256};
 use crate::aws::queue::Message;
 use crate::net::client::Client;
 use crate::project::answer::Answer;
@@ -33,10 +35,11 @@ use crate::providers::snipcart;
 use crate::stack::{Config, Stack};
 use crate::{Error, lock};
 
-/// Events on their way at once: enough to keep two cores busy, and few enough that calls do not wait for each other.
+/// The number of events under way at once: enough to keep two cores busy, and so few that calls do not wait for each
+/// other.
 const SENDERS: usize = 16;
 
-/// Write units that DynamoDB lets one partition key take a second.
+/// The write units that DynamoDB accepts for a partition key in a second.
 const UNITS_OF_A_PARTITION: u32 = 1_000;
 
 /// Gives every provider its second shop, and lets connections be damaged.
@@ -53,7 +56,7 @@ pub fn configure(config: &mut Config) {
     }
 }
 
-/// A provider.
+/// A provider that sends events.
 struct Sender {
     client: Client,
     url: String,
@@ -63,9 +66,9 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends the delivery number `index`, and where it is to be, another body for the same event after it.
+    /// Sends the delivery number `index`, and sometimes another body for the same event after it.
     async fn send(&self, index: usize) -> Result<Vec<Sent>, Error> {
-        let (kind, shop, content) = self.deliveries.what(index);
+        let Drawn { kind, shop, content } = self.deliveries.delivery(index);
         let mut fixture = self.deliveries.fixture(kind, content)?;
         let number = index.to_string();
         let sent = self.send_until_answered(&number, kind, shop, &mut fixture).await?;
@@ -80,7 +83,7 @@ impl Sender {
         Ok(all)
     }
 
-    /// Sends an event until it is answered 200, or as often as its provider does.
+    /// Sends an event until it is answered 200, or as often as its provider would.
     async fn send_until_answered(
         &self,
         number: &str,
@@ -121,7 +124,7 @@ impl Sender {
             };
             sent.event_ids.insert(event_id);
             sent.outcomes.insert(outcome);
-            // On its way to the provider the answer may be lost too, and some send again what was answered.
+            // The answer may be lost on its way to the provider, and some providers repeat what was answered.
             if !chance(200, self.deliveries.seed, &["unheard", number, &attempt]) {
                 return Ok(sent);
             }
@@ -143,7 +146,7 @@ fn receive(received: &Mutex<HashMap<String, Received>>, messages: &[Message]) {
     }
 }
 
-/// Sends the events, lets redrive come to its end, and counts. `progress` is told of each event that has been sent.
+/// Sends the events, runs redrive until nothing is left, and checks the result. `progress` is called after each event.
 pub async fn run(
     stack: &Arc<Stack>,
     catalogue: &Catalogue,
@@ -208,7 +211,7 @@ pub async fn run(
         wire.follow_nothing();
     }
     sending.store(false, Ordering::Relaxed);
-    let ended = |_| Error::Send("a part of the run ended before its time".to_owned());
+    let ended = |_| Error::Send("a task of the run ended early".to_owned());
     let mut redriven = meanwhile.await.map_err(ended)?;
     redriven += redrive_to_the_end(stack).await?;
     consumer.await.map_err(ended)??;
@@ -228,12 +231,13 @@ pub async fn run(
     Ok(report)
 }
 
-/// Again and again, on events that have waited for a third of the time that a delivery has to publish them.
+/// Runs redrive again and again, on events that have waited for a third of the time that a delivery has to publish
+/// them.
 async fn redrive_meanwhile(stack: Arc<Stack>, sending: Arc<AtomicBool>) -> usize {
     let mut redriven = 0;
     while sending.load(Ordering::Relaxed) {
         tokio::time::sleep(MINUTE * 60).await;
-        // Both may meet a fault; the next run goes on.
+        // Both calls may meet a fault; the next run continues.
         let until = Timestamp::now() + SignedDuration::from_secs(20);
         let _ = stack.clients().make_due(until).await;
         if let Ok(answer) = stack.invoke(REDRIVE, &json!({"redrive": {}})).await {
@@ -249,7 +253,7 @@ async fn redrive_to_the_end(stack: &Stack) -> Result<usize, Error> {
         let due = stack.clients().make_due(Timestamp::MAX).await?;
         let answer = stack.invoke(REDRIVE, &json!({"redrive": {}})).await?;
         redriven += published(&answer);
-        // What redrive cannot publish now it never will: the check says so.
+        // Redrive will never publish what it cannot publish now, and the check reports it.
         if due == 0 || answer["done"] == true && published(&answer) == 0 {
             return Ok(redriven);
         }

@@ -7,6 +7,7 @@ mod chaos;
 mod load;
 mod samples;
 mod send;
+mod sent;
 mod tasks;
 mod up;
 
@@ -16,25 +17,34 @@ use local::Error;
 const EXAMPLES: &str = "\
 Examples:
   cargo local                                   start everything; Ctrl-C stops it
-  cargo local --port 9100 --dynamodb-port 0     the same on other ports (0: any free one)
+  cargo local --port 9100 --dynamodb-port 0     use other ports (0: any free port)
   cargo local --data .local                     keep the table and the list over restarts
-  cargo local --secrets FILE --tunnel-port 9002 take real webhooks through a tunnel to port 9002
-  cargo local --json | jq -r .outcome           each delivery a line of JSON
-  cargo local list                              all providers and events
-  cargo local send snipcart order-completed     send an event, see what becomes of it
+  cargo local --secrets FILE --tunnel-port 9002 receive real webhooks through a tunnel to port 9002
+  cargo local --json | jq -r .outcome           print each delivery as a line of JSON
+  cargo local list                              list all providers and events
+  cargo local send snipcart order-completed     send an event and sum up what happened
   cargo local send cartum order-created --count 200 --rate 20 --fresh
   cargo local send selldone checkout-order --url https://API.execute-api.REGION.amazonaws.com --token TOKEN
-  cargo local redrive                           publish what is due now, and not in a minute
-  cargo local get snipcart main ORDER           all events of an order, whole
+  cargo local redrive                           publish the due events without waiting for the schedule
+  cargo local get snipcart main ORDER           show all events of an order in full
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
   cargo local compare cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local erase cartum main --email j.doe@example.com --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
-  cargo local requeue --stack order-webhooks    the same tasks on a deployed stack, by the AWS CLI
-  cargo local chaos --events 20000 --seed 1     are none lost, and none twice?
+  cargo local requeue --stack order-webhooks    run the tasks on a deployed stack, with the AWS CLI
+  cargo local chaos --events 20000 --seed 1     check exactly-once storage under faults
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
 
+const SENDS: &str = "\
+Examples:
+  cargo local send snipcart order-completed             print a summary
+  cargo local send snipcart order-completed --verbose   add the answer, the stored item and the published event
+  cargo local send snipcart order-completed --json | jq -r .item.state
+  cargo local send cartum order-created --count 200 --rate 20 --fresh
+  cargo local send selldone checkout-order --token wrong
+  cargo local send selldone checkout-order --url https://API.execute-api.REGION.amazonaws.com --token TOKEN";
+
 const MEASURES: &str = "\
-Examples, with optimised binaries (cargo local-optimized is the same command as cargo local):
+Examples, with optimized binaries (cargo local-optimized is the same command as cargo local):
   cargo local-optimized bench --runs 20
   cargo local-optimized load --rate 50 --seconds 60
   cargo local-optimized load --rate 20 --provider snipcart --json
@@ -42,7 +52,7 @@ Examples, with optimised binaries (cargo local-optimized is the same command as 
   cargo local-optimized backlog --events 2000 --dynamodb-ms 5 --sns-ms 20";
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo local", bin_name = "cargo local", about = "The whole system on this machine: no Docker, no AWS account.", after_help = EXAMPLES)]
+#[command(name = "cargo local", bin_name = "cargo local", about = "Run the whole system on this machine, without Docker or an AWS account.", after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -56,49 +66,49 @@ enum Command {
     /// Build the functions and start everything (the default)
     #[command(after_help = EXAMPLES)]
     Up(up::Options),
-    /// Send an event, freshly signed, and print the answer and what became of it
-    #[command(after_help = EXAMPLES)]
+    /// Send a newly signed event, and sum up the answer, the stored event and the message
+    #[command(after_help = SENDS)]
     Send(send::Options),
-    /// Print an event, freshly signed, for `sam local invoke -e -`
+    /// Print a newly signed event, for `sam local invoke -e -`
     #[command(after_help = EXAMPLES)]
     Event(samples::Event),
-    /// List all providers and events
+    /// List list all providers and events
     List,
-    /// Publish what waits in the outbox and is due
+    /// Publish the events of the outbox that are due
     Redrive(tasks::Place),
-    /// Show events whole: one by its id, or all of an order
+    /// Show stored events in full: one by its id, or all of an order
     #[command(visible_alias = "show")]
     Get(tasks::Get),
     /// Publish stored events again
     Replay(tasks::Replay),
-    /// Give failed events another try
+    /// Retry failed events
     Requeue(tasks::Requeue),
-    /// Read deliveries again that were not understood
+    /// Read quarantined or unsupported deliveries again
     Reprocess(tasks::Reprocess),
     /// Close a quarantined delivery that no mapping will ever understand
     Dismiss(tasks::Dismiss),
-    /// Take a dismissal back
+    /// Undo a dismissal
     Undismiss(tasks::Dismiss),
-    /// Publish another body that came under a known event's id, as an event of its own
+    /// Publish a conflict, which is another body for a stored event, as its own event
     PublishConflict(tasks::PublishConflict),
-    /// Erase what is stored of an event, an order or a customer
+    /// Erase the stored data of an event, an order or a customer
     Erase(tasks::Erase),
-    /// Show what today's mapping would change in stored events; nothing is written or published
+    /// Show what the current mapping would change in stored events; nothing is written or published
     #[command(after_help = EXAMPLES)]
     Compare(tasks::Compare),
     /// List parts of large deliveries that no event refers to
     Audit(tasks::Audit),
-    /// Apply the functions' retention to events that are stored already
+    /// Apply the configured retention to events that are already stored
     Retain(tasks::Retain),
-    /// Send events through random faults and kills in a stack of its own, and count what became of them
+    /// Check exactly-once storage under random faults and kills, in a separate stack
     Chaos(chaos::Options),
-    /// Send new orders at a steady rate in a stack of its own, and say how long each took
+    /// Send new orders at a steady rate in a separate stack, and measure their times
     #[command(after_help = MEASURES)]
     Load(load::Load),
-    /// Fill the outbox of a stack of its own, empty it, and say how long that took and in how much memory
+    /// Fill and empty the outbox of a separate stack, and measure time and memory
     #[command(after_help = MEASURES)]
     Backlog(load::Backlog),
-    /// Measure start, events, memory and size of the functions as deployed, beside peers
+    /// Measure start, events, memory and size of the functions as deployed, compared with other languages
     #[command(after_help = MEASURES)]
     Bench(bench::Options),
 }

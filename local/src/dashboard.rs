@@ -1,7 +1,8 @@
-//! The live view: what comes in and what becomes of it, in a browser on this machine.
+//! The dashboard: shows deliveries and what happened to them, in a browser on this machine.
 //!
-//! All that comes from a delivery is untrusted. It reaches a page escaped by the templates, or as JSON that a script writes as
-//! text; and a content security policy lets no script run but the view's own. Who may ask is decided in `guard.rs`.
+//! Everything that comes from a delivery is untrusted. It reaches a page escaped by the templates, or as JSON that a
+//! script inserts as text; and a content security policy allows only the dashboard's own scripts. `guard.rs` decides
+//! which requests are answered.
 
 mod actions;
 mod connect;
@@ -47,41 +48,42 @@ use signer::Signer;
 pub use state::Secrets;
 use state::{State, TOGETHER};
 
-/// What waits to be published is looked after so often.
+/// The interval at which unsettled deliveries are looked up.
 const TICK: Duration = Duration::from_millis(500);
-/// What a page may load and do: its own style and script, and to ask its own server. No text becomes markup in a script either.
+/// What a page may load: its own styles and scripts, and data of its own server. Scripts cannot turn text into markup
+/// either.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
     frame-ancestors 'none'; base-uri 'none'; form-action 'self'; trusted-types 'none'; require-trusted-types-for 'script'";
 
-/// What a view needs to know.
+/// The configuration of the dashboard.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What it shows.
+    /// The recorder of the deliveries.
     pub recorder: Recorder,
-    /// What it can send.
+    /// The samples that can be sent.
     pub catalogue: Catalogue,
     /// Whose secrets the stack has.
     pub secrets: Secrets,
 }
 
-/// The stack that a view is of.
+/// The stack that the dashboard belongs to.
 #[derive(Debug)]
 pub struct Stack {
-    /// Its functions.
+    /// The functions.
     pub functions: Functions,
-    /// Clients for it, past the tap.
+    /// Clients that bypass the fault injector.
     pub clients: Clients,
-    /// Its tap.
+    /// The fault injector.
     pub tap: FaultInjector,
-    /// Its secrets by function.
+    /// The secrets by function.
     pub secrets: BTreeMap<String, Value>,
-    /// Where its gateway is.
+    /// The address of the gateway.
     pub gateway: SocketAddr,
-    /// Where only its routes are, if that is served.
+    /// The address that serves only the routes, if there is one.
     pub tunnel: Option<SocketAddr>,
 }
 
-/// The view. Clones are the same one.
+/// The dashboard. Clones share their state.
 #[derive(Debug, Clone)]
 pub struct Dashboard {
     state: Arc<State>,
@@ -89,7 +91,7 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// A view of `stack`.
+    /// Creates the dashboard of `stack`.
     pub fn new(config: Config, stack: Stack) -> Result<Self, Error> {
         let state = Arc::new(State {
             recorder: config.recorder,
@@ -121,7 +123,7 @@ impl Dashboard {
         Ok(Self { state, router })
     }
 
-    /// Whether a request that no route leads to is the view's: all but what looks like a webhook that went astray.
+    /// Whether a request without a route is for the dashboard: all except those that look like misdirected webhooks.
     pub fn is_for(request: &Request<Bytes>) -> bool {
         let path = request.uri().path();
         let reads = [Method::GET, Method::HEAD].contains(request.method());
@@ -141,7 +143,8 @@ impl Dashboard {
         for (name, value) in [
             (header::CONTENT_SECURITY_POLICY, POLICY),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            // No other site learns what was looked at; not "no-referrer", under which a browser hides its origin from us too.
+            // Other sites do not learn which page was open. Not "no-referrer", which would hide the origin from the
+            // dashboard too.
             (header::REFERRER_POLICY, "same-origin"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
             (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
@@ -154,7 +157,7 @@ impl Dashboard {
         response
     }
 
-    /// Asks the table what became of what came in, as long as this is polled, and says it to `log` and to the pages.
+    /// As long as this is polled, looks up the events of deliveries and reports them to `log` and to the pages.
     pub async fn follow(self, log: Log) {
         let state = &self.state;
         let mut changes = state.recorder.changes();
@@ -175,7 +178,7 @@ impl Dashboard {
     }
 }
 
-/// Style, scripts and the icon, which are in the binary.
+/// Styles, scripts and the icon, which are compiled in.
 async fn asset(Path(name): Path<String>) -> Response {
     let (kind, text) = match name.as_str() {
         "dashboard.css" => (
@@ -205,7 +208,7 @@ async fn asset(Path(name): Path<String>) -> Response {
         "icon.svg" => ("image/svg+xml", include_str!("dashboard/assets/icon.svg")),
         _ => return not_found().await,
     };
-    // Asked for again each time: the next `cargo local` may have another.
+    // The browser revalidates them, because the next `cargo local` may have others.
     (
         [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")],
         text,
@@ -213,7 +216,7 @@ async fn asset(Path(name): Path<String>) -> Response {
         .into_response()
 }
 
-/// As the gateway says it.
+/// The gateway's own answer to an unknown path.
 async fn not_found() -> Response {
     message(StatusCode::NOT_FOUND, "Not Found").map(Body::from)
 }

@@ -1,8 +1,9 @@
-//! The whole system on one machine: `cargo local`, and the end-to-end tests, which use the same code.
+//! Runs the whole system on one machine, for `cargo local` and for the end-to-end tests.
 //!
-//! A [`stack::Stack`] is a gateway with `template.yaml`'s routes, the real function binaries as child processes on a Lambda
-//! Runtime API, DynamoDB, SNS and SQS as wire protocols in memory, and a stand-in for Snipcart's validation call. Everything is
-//! on 127.0.0.1. It shares no code with the functions: what passes between them is what passes on AWS.
+//! A [`stack::Stack`] is a gateway with the routes of `template.yaml`, the real function binaries as child processes on
+//! a Lambda Runtime API, DynamoDB, SNS and SQS as wire protocols in memory, and a stand-in for Snipcart's validation
+//! call. Everything listens on 127.0.0.1. The stack shares no code with the functions: they exchange what they would
+//! exchange on AWS.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,34 +20,35 @@ pub mod providers;
 pub mod recorder;
 pub mod stack;
 pub mod stats;
+pub mod terminal;
 pub mod workloads;
 
-/// The local stack's region.
+/// The region of the local stack.
 pub const REGION: &str = "us-east-1";
-/// The local stack's account.
+/// The account of the local stack.
 pub const ACCOUNT: &str = "000000000000";
-/// What table, topic and queue are called.
+/// The name of the table, the topic and the queue.
 pub const NAME: &str = "order-events";
-/// The topic's ARN.
+/// The ARN of the topic.
 pub const TOPIC_ARN: &str = "arn:aws:sns:us-east-1:000000000000:order-events";
 
-/// What keeps the stack from starting, or a command from doing its work. Each message says what to do.
+/// Why the stack does not start, or why a command fails. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port cannot be taken.
     #[error(
-        "port {port} cannot be used ({source}). Is `cargo local` running already? {flag} PORT takes another one, {flag} 0 any free one."
+        "port {port} cannot be used ({source}). Is `cargo local` running already? {flag} PORT selects another port, {flag} 0 any free port."
     )]
     Port {
         /// The port.
         port: u16,
-        /// The flag that names another.
+        /// The flag that selects another port.
         flag: &'static str,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// `template.yaml` cannot be served.
-    #[error("the routes come from the template: {0}")]
+    #[error("the template cannot be served: {0}")]
     Template(String),
     /// The functions do not build.
     #[error("{0}")]
@@ -54,37 +56,37 @@ pub enum Error {
     /// A function does not start.
     #[error("{name} {what}")]
     Function {
-        /// The function.
+        /// The name of the function.
         name: String,
         /// What happened, and what to do.
         what: String,
     },
-    /// An endpoint does not start, or does not take its table, topic or queue.
+    /// An endpoint does not start, or its table, topic or queue cannot be created.
     #[error("the local stack does not start: {0}")]
     Start(String),
-    /// An event of `events/` is not there or cannot be used.
+    /// An event of `events/` is missing or unusable.
     #[error("{0}")]
     Fixture(String),
-    /// A request got no answer.
+    /// A request was not answered.
     #[error("{0}")]
     Send(String),
-    /// Something became of events that must not.
-    #[error("{count} times something happened that must not; --seed {seed} draws the same faults again")]
+    /// A run violated the guarantees of the system.
+    #[error("{count} invariant violations; --seed {seed} injects the same faults again")]
     Violated {
-        /// How often.
+        /// The number of violations.
         count: usize,
-        /// The run's seed.
+        /// The seed of the run.
         seed: u64,
     },
-    /// The functions are too large, or take too much memory.
-    #[error("what is deployed is over its bars: {0}")]
+    /// The functions exceed a limit for size or memory.
+    #[error("figures miss their bars: {0}")]
     Missed(String),
-    /// A function did not do what it was invoked for.
+    /// A function failed.
     #[error("{function}: {what}")]
     Invoke {
-        /// The function.
+        /// The name of the function.
         function: String,
-        /// What it says, or what became of it.
+        /// The error of the function, or how it ended.
         what: String,
     },
 }
@@ -95,7 +97,7 @@ impl Error {
     }
 }
 
-/// A poisoned lock is used all the same: what it guards is whole after every step.
+/// A poisoned lock is still used: each step leaves the guarded value consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

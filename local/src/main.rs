@@ -1,5 +1,5 @@
-//! `cargo local`: the whole system on this machine, and events to send to it.
-#![allow(clippy::print_stdout, reason = "a command talks on standard output")]
+//! `cargo local`: runs the system on this machine, and sends events to it.
+#![allow(clippy::print_stdout, reason = "a command writes to standard output")]
 
 mod commands;
 

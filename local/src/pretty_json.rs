@@ -1,45 +1,46 @@
-//! JSON on many lines, its fields in the order in which they came and its numbers as they were written.
+//! Indents JSON. Fields stay in the order in which they came, and numbers as they were written.
 //!
-//! Each line knows the pointer (RFC 6901) of the value on it, so that a remark about a field can be shown beside it.
+//! Each line knows the pointer (RFC 6901) of its value, so that a remark about a field can be shown with it;
+//! serde_json's pretty printer does not, and sorts the fields.
 
 use serde_json::value::RawValue;
 
 /// A line of indented JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// How deep it is indented.
+    /// The depth of the indentation.
     pub depth: usize,
-    /// The pointer of the value that begins, or ends, on it.
+    /// The pointer of the value that begins or ends on the line.
     pub pointer: String,
-    /// The field's name, quoted and with its escapes.
+    /// The name of the field, quoted and escaped.
     pub name: Option<String>,
     /// The value, or the bracket that begins or ends it.
     pub value: String,
-    /// What the value is.
+    /// The kind of the value.
     pub kind: Kind,
     /// Whether a comma follows.
     pub comma: bool,
 }
 
-/// What stands on a line.
+/// The kind of a value on a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A quoted text.
+    /// A string.
     Text,
     /// A number.
     Number,
     /// `true`, `false` or `null`.
     Word,
-    /// A bracket, or an empty pair of them.
+    /// A bracket, or a pair of brackets without content.
     Bracket,
 }
 
-/// As deep as a JSON reader goes.
+/// The limit for nesting, which is that of serde_json.
 const DEPTH: usize = 127;
 
-/// The lines of `json`; `None` where it is not JSON, or nested too deeply.
+/// The lines of `json`; `None` if it is not JSON or is nested too deeply.
 pub fn lines(json: &str) -> Option<Vec<Line>> {
-    // Whatever passes here is well-formed. A `Value` would take some names for its own.
+    // Only well-formed JSON passes. A `Value` would interpret some names itself.
     serde_json::from_str::<&RawValue>(json).ok()?;
     let mut scanner = Scanner {
         rest: json,
@@ -50,7 +51,7 @@ pub fn lines(json: &str) -> Option<Vec<Line>> {
     (!scanner.is_too_deep).then_some(scanner.lines)
 }
 
-/// The same as one text.
+/// `json` as one indented text.
 pub fn indented(json: &str) -> Option<String> {
     let lines: Vec<String> = lines(json)?.iter().map(ToString::to_string).collect();
     Some(lines.join("\n"))
@@ -133,7 +134,7 @@ impl Scanner<'_> {
         self.push(depth, pointer, None, close.to_string(), Kind::Bracket);
     }
 
-    /// The next character that is no space.
+    /// The next character that is not a space.
     fn peek(&mut self) -> Option<char> {
         self.rest = self.rest.trim_start();
         self.rest.chars().next()
@@ -145,7 +146,7 @@ impl Scanner<'_> {
         self.rest = characters.as_str();
     }
 
-    /// A quoted text, as it is written.
+    /// A string as it is written.
     fn text(&mut self) -> String {
         self.peek();
         let mut escaped = false;

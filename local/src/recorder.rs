@@ -1,7 +1,8 @@
-//! What came in and what became of it: the last deliveries, in memory and within bounds, without their secrets.
+//! Records the last deliveries and what happened to them: in memory, within limits, and without secrets.
 
 mod delivery;
 pub mod log;
+pub mod outcome;
 pub mod redaction;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,50 +21,60 @@ use crate::project::answer::Answer;
 use crate::recorder::redaction::Redactor;
 use crate::{Error, lock};
 pub use delivery::{Body, Delivery, Stored};
-use delivery::{cut, headers, outcome};
+use delivery::{cut, headers};
 
-/// How many deliveries are kept.
+/// The number of recorded deliveries.
 const DELIVERIES: usize = 10_000;
-/// How many bytes their bodies may have together; then the oldest lose theirs.
+/// The limit for the bytes of their bodies together. Over it, the oldest deliveries lose theirs.
 const BODIES: usize = 128 * 1024 * 1024;
-/// How many messages are kept, and how many bytes of them.
+/// The limits for the number of recorded messages and for their bytes.
 const MESSAGES: usize = 20_000;
 const MESSAGE_BYTES: usize = 128 * 1024 * 1024;
-/// How many headers, parameters and lines of log a delivery is kept with: a person reads no more, and anyone may send them.
+/// The limit for the headers, the parameters and the log lines of a delivery: a person does not read more, and anyone
+/// may send them.
 const PAIRS: usize = 100;
-/// How many invocations may be under way, or have just ended, with lines of theirs still to come.
+/// The limit for invocations that are under way, or have ended and may still log.
 const INVOCATIONS: usize = 2_000;
-/// How many deliveries are looked up at once.
+/// The number of deliveries that are looked up together.
 const AT_ONCE: usize = 2_000;
 
-/// What is not yet known of as it will be.
+/// Which deliveries are unsettled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
-    /// What nobody has looked at since something happened to it.
+    /// Deliveries that changed since they were last looked up.
     New,
-    /// That, and what waits in the outbox.
+    /// These, and deliveries whose events are in the outbox.
     All,
+}
+
+/// A delivery whose event is to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The number of the delivery.
+    pub id: u64,
+    /// The id of the event.
+    pub event_id: Option<String>,
 }
 
 /// A message that the topic has delivered to the queue.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Published {
-    /// When.
+    /// When the queue received it.
     pub at: Timestamp,
-    /// The event's id.
+    /// The id of the event.
     pub event_id: String,
-    /// SNS's envelope, as the queue has it.
+    /// SNS's envelope, as the queue holds it.
     pub envelope: String,
 }
 
-/// A request as it came, and whose it is.
+/// A request, and the route that it took.
 #[derive(Debug)]
 pub struct Received {
-    /// When it came.
+    /// When the request arrived.
     pub at: Timestamp,
-    /// The invocation that it led to.
+    /// The id of the invocation.
     pub invocation: String,
-    /// The provider whose route it is.
+    /// The provider of the route.
     pub provider: Option<String>,
     /// The shop in the path.
     pub shop: Option<String>,
@@ -71,15 +82,15 @@ pub struct Received {
     pub request: Request<Bytes>,
 }
 
-/// Keeps them. Clones share what is kept.
+/// The recorder. Clones share their records.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     kept: Mutex<Kept>,
-    masking: Redactor,
-    /// Names this run: a page that was opened in another one begins anew.
+    redactor: Redactor,
+    /// Identifies this run, so that a page that was opened in another run reloads.
     run: String,
     changes: watch::Sender<u64>,
 }
@@ -90,11 +101,11 @@ struct Kept {
     last: u64,
     change: u64,
     body_bytes: usize,
-    /// What is not yet known of as it will be.
+    /// The unsettled deliveries.
     open: BTreeMap<u64, Open>,
     invocations: HashMap<String, Invocation>,
     order: VecDeque<String>,
-    /// Lines that name an event and no invocation.
+    /// Log lines that name an event but no invocation.
     loose: VecDeque<(Timestamp, String, String)>,
     messages: VecDeque<Published>,
     message_bytes: usize,
@@ -107,7 +118,7 @@ struct Invocation {
     lines: Vec<String>,
 }
 
-/// A line of the file that the list is kept in.
+/// A line of the file that keeps the records.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
@@ -116,17 +127,17 @@ enum Line {
 }
 
 impl Recorder {
-    /// An empty one, which masks what `masking` knows.
-    pub fn new(masking: Redactor) -> Self {
+    /// Creates an empty recorder that masks the secrets of `redactor`.
+    pub fn new(redactor: Redactor) -> Self {
         Self(Arc::new(Inner {
             kept: Mutex::default(),
-            masking,
+            redactor,
             run: uuid::Uuid::new_v4().simple().to_string(),
             changes: watch::channel(0).0,
         }))
     }
 
-    /// Takes up what the file `path` holds, and keeps in it from now on what comes. A line that cannot be read is left out.
+    /// Loads the records of the file `path`, and appends new ones to it. Lines that cannot be read are dropped.
     pub fn keep_in(&self, path: &std::path::Path) -> Result<(), Error> {
         let failed = |error: std::io::Error| Error::Start(format!("{}: {error}", path.display()));
         let text = match std::fs::read(path) {
@@ -135,7 +146,7 @@ impl Recorder {
             Err(error) => return Err(failed(error)),
         };
         let mut kept = lock(&self.0.kept);
-        // By their numbers, whatever order they were written in.
+        // In the order of their numbers, not of the lines.
         let mut deliveries = BTreeMap::new();
         let lines = text.split(|byte| *byte == b'\n');
         for line in lines.filter_map(|line| serde_json::from_slice(line).ok()) {
@@ -153,9 +164,9 @@ impl Recorder {
             kept.push(*delivery);
             kept.touch(id);
         }
-        // Written anew, so that it does not grow over what is kept.
-        let beside = path.with_extension("new");
-        let mut file = std::io::BufWriter::new(File::create(&beside).map_err(failed)?);
+        // Rewritten, so that the file holds only what is still recorded.
+        let new = path.with_extension("new");
+        let mut file = std::io::BufWriter::new(File::create(&new).map_err(failed)?);
         for message in &kept.messages {
             write_line(&mut file, &Line::Message(message.clone())).map_err(failed)?;
         }
@@ -163,20 +174,20 @@ impl Recorder {
             write_line(&mut file, &Line::Delivery(Box::new(delivery.clone()))).map_err(failed)?;
         }
         kept.file = Some(file.into_inner().map_err(|error| failed(error.into_error()))?);
-        std::fs::rename(&beside, path).map_err(failed)
+        std::fs::rename(&new, path).map_err(failed)
     }
 
-    /// Names this run.
+    /// The id of this run.
     pub fn run(&self) -> &str {
         &self.0.run
     }
 
-    /// Told of each change.
+    /// Notifies of each change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
 
-    /// Lines of this invocation are kept from now on.
+    /// Records the log lines of this invocation from now on.
     pub fn expect(&self, invocation: &str) {
         let mut kept = lock(&self.0.kept);
         kept.invocations.insert(invocation.to_owned(), Invocation::default());
@@ -187,9 +198,9 @@ impl Recorder {
         }
     }
 
-    /// Keeps a delivery.
-    pub fn delivered(&self, received: Received, response: &Response<Bytes>, took: Duration) {
-        let masking = &self.0.masking;
+    /// Records a delivery, and returns its number.
+    pub fn delivered(&self, received: Received, response: &Response<Bytes>, took: Duration) -> u64 {
+        let redactor = &self.0.redactor;
         let (parts, body) = received.request.into_parts();
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let answer = Answer::read(response);
@@ -206,22 +217,22 @@ impl Recorder {
             id,
             at: received.at,
             method: parts.method.to_string(),
-            path: cut(&masking.text(parts.uri.path())),
+            path: cut(&redactor.text(parts.uri.path())),
             query: query
                 .take(PAIRS)
                 .map(|(name, value)| {
-                    let value = masking.named(&name, &value);
-                    (cut(&masking.text(&name)), cut(&value))
+                    let value = redactor.named(&name, &value);
+                    (cut(&redactor.text(&name)), cut(&value))
                 })
                 .collect(),
-            headers: headers(&parts.headers, masking),
-            body: Body::of(&body, masking),
+            headers: headers(&parts.headers, redactor),
+            body: Body::of(&body, redactor),
             provider: received.provider,
-            shop: received.shop.map(|shop| cut(&masking.text(&shop))),
+            shop: received.shop.map(|shop| cut(&redactor.text(&shop))),
             status: response.status().as_u16(),
-            answer: cut(&masking.text(&String::from_utf8_lossy(response.body()))),
+            answer: cut(&redactor.text(&String::from_utf8_lossy(response.body()))),
             micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            outcome: outcome(&answer).to_owned(),
+            outcome: outcome::outcome(&answer).to_owned(),
             reason: answer.reason,
             event_id: answer.event_id,
             log: log.unwrap_or_default(),
@@ -231,14 +242,15 @@ impl Recorder {
         });
         kept.touch(id);
         self.0.changes.send_replace(kept.change);
+        id
     }
 
-    /// Keeps a line that a function wrote, if it belongs to a delivery.
+    /// Records a log line of a function, if it belongs to a delivery.
     pub fn wrote(&self, line: &str) {
         let Ok(read) = serde_json::from_str::<Value>(line) else {
             return;
         };
-        let line = cut(&self.0.masking.text(line));
+        let line = cut(&self.0.redactor.text(line));
         let mut kept = lock(&self.0.kept);
         if let Some(invocation) = read["request_id"].as_str() {
             let Some(invocation) = kept.invocations.get_mut(invocation) else {
@@ -263,7 +275,7 @@ impl Recorder {
         }
     }
 
-    /// Keeps a message that the topic delivered to the queue.
+    /// Records a message that the topic delivered to the queue.
     pub fn published(&self, envelope: &str) {
         let Ok(read) = serde_json::from_str::<Value>(envelope) else {
             return;
@@ -281,7 +293,7 @@ impl Recorder {
         let mut kept = lock(&self.0.kept);
         kept.write(&Line::Message(message.clone()));
         kept.push_message(message);
-        // The event's deliveries may show it.
+        // The deliveries of the event may show the message.
         let ids: Vec<u64> = kept.deliveries_of(event_id).map(|delivery| delivery.id).collect();
         for id in ids {
             kept.open.insert(id, Open::New);
@@ -289,24 +301,27 @@ impl Recorder {
         self.0.changes.send_replace(kept.change);
     }
 
-    /// What is not yet known of as it will be, in its order: its number and its event's id.
-    pub fn open(&self, which: Open) -> Vec<(u64, Option<String>)> {
+    /// The unsettled deliveries, in order.
+    pub fn open(&self, which: Open) -> Vec<Unsettled> {
         let kept = lock(&self.0.kept);
         let open = kept
             .open
             .iter()
             .rev()
             .filter(|(_, open)| which == Open::All || **open == which);
-        // Of very many the newest: the others follow when these are known.
-        let open = open.filter_map(|(id, _)| Some((*id, kept.delivery(*id)?.event_id.clone())));
+        // The newest of very many; the others follow when these are settled.
+        let open = open.filter_map(|(id, _)| {
+            let event_id = kept.delivery(*id)?.event_id.clone();
+            Some(Unsettled { id: *id, event_id })
+        });
         let mut open: Vec<_> = open.take(AT_ONCE).collect();
         open.reverse();
         open
     }
 
-    /// Says what the table has of a delivery's event; gives the delivery where that is the first that is said of it.
+    /// Sets what the table says about the event of a delivery. Returns the delivery the first time.
     ///
-    /// One that still waits in the outbox stays open. Nothing is forgotten that was known once.
+    /// A delivery whose event is in the outbox stays unsettled. What was known once is not forgotten.
     pub fn settle(&self, id: u64, stored: Option<Stored>) -> Option<Delivery> {
         let mut kept = lock(&self.0.kept);
         let waits = stored.as_ref().is_some_and(|stored| stored.state == "pending");
@@ -350,24 +365,25 @@ impl Recorder {
         Some(delivery)
     }
 
-    /// One delivery.
+    /// Returns the delivery `id`.
     pub fn delivery(&self, id: u64) -> Option<Delivery> {
         lock(&self.0.kept).delivery(id).cloned()
     }
 
-    /// The rows that changed after the change `after`, the newest first and at most `most`; and the last change.
+    /// Returns the rows that changed after the change `after`, the newest first and at most `most`, and the number of
+    /// the last change.
     pub fn rows(&self, after: u64, most: usize) -> (Vec<Value>, u64) {
         let kept = lock(&self.0.kept);
         let changed = kept.deliveries.iter().rev().filter(|delivery| delivery.changed > after);
         (changed.take(most).map(Delivery::row).collect(), kept.change)
     }
 
-    /// The deliveries of an event, the newest first.
+    /// Returns the deliveries of an event, the newest first.
     pub fn deliveries_of(&self, event_id: &str) -> Vec<Delivery> {
         lock(&self.0.kept).deliveries_of(event_id).cloned().collect()
     }
 
-    /// The messages of an event, the oldest first.
+    /// Returns the messages of an event, the oldest first.
     pub fn messages_of(&self, event_id: &str) -> Vec<Published> {
         let kept = lock(&self.0.kept);
         let messages = kept.messages.iter().filter(|message| message.event_id == event_id);
@@ -429,7 +445,7 @@ impl Kept {
         }
     }
 
-    /// A full disk costs the line, and not the delivery.
+    /// A full disk loses the line, and not the delivery.
     fn write(&mut self, line: &Line) {
         if let Some(file) = &mut self.file {
             let _ = write_line(file, line);
@@ -483,10 +499,14 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_said_once_and_stays_open_while_it_waits() {
+    fn a_delivery_is_reported_once_and_stays_unsettled() {
         let recorder = recorder();
         deliver(&recorder, "{}");
-        assert_eq!(recorder.open(Open::New), [(1, Some("e1".to_owned()))]);
+        let unsettled = Unsettled {
+            id: 1,
+            event_id: Some("e1".to_owned()),
+        };
+        assert_eq!(recorder.open(Open::New), [unsettled]);
         assert!(recorder.settle(1, Some(stored("pending"))).is_some());
         assert!(recorder.open(Open::New).is_empty());
         assert_eq!(recorder.open(Open::All).len(), 1);
@@ -500,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_kept_and_never_a_secret() {
+    fn a_limited_number_is_recorded_without_secrets() {
         let recorder = recorder();
         for _ in 0..DELIVERIES + 3 {
             deliver(&recorder, "{}");
@@ -517,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_bodies_make_room() {
+    fn the_oldest_bodies_are_dropped() {
         let recorder = recorder();
         let large = "x".repeat(512 * 1024);
         let most = BODIES / large.len();
@@ -529,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_keeps_the_list_and_a_broken_line_costs_that_line() {
+    fn a_file_keeps_the_records_but_not_a_broken_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deliveries.jsonl");
         let first = recorder();
@@ -552,7 +572,7 @@ mod tests {
         );
         assert_eq!(kept.stored, Some(stored("published")));
         assert_eq!(second.messages_of("e1").len(), 1);
-        // The table was deleted meanwhile.
+        // The table was deleted in between.
         assert!(second.settle(1, None).is_none());
         assert_eq!(second.delivery(1).unwrap().stored, Some(stored("published")));
         deliver(&second, "{}");
@@ -560,14 +580,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_table_knows_nothing_of_is_told_once_over_any_number_of_restarts() {
+    fn an_unknown_event_is_reported_once_over_restarts() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deliveries.jsonl");
         for run in 0..3_u64 {
             let recorder = recorder();
             recorder.keep_in(&file).unwrap();
-            for (id, _) in recorder.open(Open::All) {
-                assert!(recorder.settle(id, None).is_none(), "{id} is told again in run {run}");
+            for Unsettled { id, .. } in recorder.open(Open::All) {
+                assert!(
+                    recorder.settle(id, None).is_none(),
+                    "{id} is reported again in run {run}"
+                );
             }
             deliver(&recorder, "{}");
             assert!(recorder.settle(run + 1, None).is_some(), "a new number in run {run}");

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 mod gateway;
 mod gateway_event;
 
+pub use self::gateway::DELIVERY;
 use self::gateway::Gateway;
 use crate::Error;
 use crate::aws::clients::Clients;
@@ -30,54 +31,54 @@ use crate::project::{table, template};
 use crate::providers::snipcart::Snipcart;
 use crate::recorder::log::Log;
 
-/// The ports; 0 is any free one.
+/// The ports of the stack; 0 binds any free port.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ports {
-    /// The gateway.
+    /// The port of the gateway.
     pub gateway: u16,
-    /// DynamoDB.
+    /// The port of DynamoDB.
     pub dynamodb: u16,
-    /// SNS and SQS.
+    /// The port of SNS, SQS and Lambda.
     pub messages: u16,
-    /// The stand-in for Snipcart.
+    /// The port of the stand-in for Snipcart.
     pub snipcart: u16,
-    /// The gateway once more, without the live view.
+    /// A second port of the gateway, which does not serve the dashboard.
     pub tunnel: Option<u16>,
 }
 
-/// How a stack is to be.
+/// The configuration of a stack.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Its ports.
+    /// The ports.
     pub ports: Ports,
-    /// Its functions and their routes.
+    /// The functions and their routes.
     pub functions: Vec<template::Function>,
-    /// The functions' binaries.
+    /// The binaries of the functions.
     pub binaries: Binaries,
-    /// Environment variables of every function, over the development settings.
+    /// Environment variables of every function, in addition to the development settings.
     pub variables: BTreeMap<String, String>,
-    /// Secrets by provider, in place of the development settings'.
+    /// Secrets by provider, which replace the development secrets.
     pub secrets: BTreeMap<String, Value>,
-    /// The functions' timeout, in place of the template's.
+    /// The timeout of every function, instead of that of the template.
     pub timeout: Option<Duration>,
-    /// How far the clock of API Gateway and Lambda is ahead of the functions': a wrong clock on their machine.
+    /// How far the clock of API Gateway and Lambda is ahead of the functions' clock.
     pub clock_ahead: SignedDuration,
-    /// The most environments of one function.
+    /// The limit for the environments of one function.
     pub environments: usize,
-    /// Host and port of an emulator of AWS in place of the built-in ones.
+    /// The host and port of an AWS emulator to use instead of the built-in ones.
     pub aws: Option<String>,
-    /// The file of the table, which outlives the stack; else it is in memory.
+    /// The file of the table, which outlives the stack; without it the table is in memory.
     pub table: Option<PathBuf>,
     /// Whether the functions make their calls through proxies, whose connections can be damaged.
     pub wires: bool,
-    /// The live view, if there is to be one.
+    /// The configuration of the dashboard, if it is served.
     pub dashboard: Option<dashboard::Config>,
-    /// Where it says what happens.
+    /// The log.
     pub log: Log,
 }
 
 impl Config {
-    /// On free ports, with the development settings.
+    /// Creates a configuration with free ports and the development settings.
     pub fn new(functions: Vec<template::Function>, binaries: Binaries, log: Log) -> Self {
         Self {
             ports: Ports::default(),
@@ -97,19 +98,19 @@ impl Config {
     }
 }
 
-/// The proxies between the functions and what they call.
+/// The proxies between the functions and the services that they call.
 #[derive(Debug)]
 pub struct Wires {
-    /// Before DynamoDB.
+    /// The proxy before DynamoDB.
     pub dynamodb: Wire,
-    /// Before SNS and SQS.
+    /// The proxy before SNS and SQS.
     pub messages: Wire,
-    /// Before the stand-in for Snipcart.
+    /// The proxy before the stand-in for Snipcart.
     pub snipcart: Wire,
 }
 
 impl Wires {
-    /// Puts a proxy before each server, and its URL in the place of the server's, if they are `wanted`.
+    /// If `wanted`, starts a proxy before each server, and replaces the URLs of the servers.
     async fn before(urls: &mut Urls, snipcart: &Snipcart, wanted: bool) -> Result<Option<Self>, Error> {
         if !wanted {
             return Ok(None);
@@ -139,16 +140,16 @@ pub struct Stack {
     tap: FaultInjector,
     clients: Clients,
     log: Log,
-    /// The gateway once more, for a tunnel: the routes and nothing else.
+    /// The gateway without the dashboard, for a tunnel.
     tunnel: Option<Server>,
-    /// Goes on for as long as this does.
+    /// Follows the deliveries as long as the stack runs.
     _following: JoinSet<()>,
 }
 
 impl Stack {
-    /// Starts it.
+    /// Starts a stack.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        // All ports first: one that is in use ends the start before anything else has begun.
+        // All ports first, so that a port in use ends the start before anything else has begun.
         let gateway = Port::take(config.ports.gateway, "--port").await?;
         let dynamodb = Port::take(config.ports.dynamodb, "--dynamodb-port").await?;
         let messages = Port::take(config.ports.messages, "--sns-port").await?;
@@ -252,48 +253,49 @@ impl Stack {
         })
     }
 
-    /// Starts one environment of each function, so that one that cannot start says so now and not at the first event.
+    /// Starts one environment of each function, so that a function that cannot start is reported now and not at the
+    /// first event.
     pub async fn warm(&self) {
         for function in self.functions.all() {
             function.warm().await;
         }
     }
 
-    /// Invokes a function, as Lambda does when it is asked to.
+    /// Invokes a function like Lambda does.
     pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Error> {
         self.functions.invoke(function, payload.to_string().into()).await
     }
 
-    /// Invokes a function with bytes that need not be a document that can be made here.
+    /// Invokes a function with any bytes.
     pub async fn invoke_with(&self, function: &str, payload: Bytes) -> Result<Value, Error> {
         self.functions.invoke(function, payload).await
     }
 
-    /// Invokes what is to be invoked regularly, for as long as this is polled.
+    /// Runs the schedules as long as this is polled.
     pub async fn run_schedules(&self) {
         let schedules = self.scheduled.iter().flat_map(|function| {
             let schedules = function.schedules.iter();
             schedules.map(|schedule| self.run_schedule(&function.name, schedule))
         });
         futures_util::future::join_all(schedules).await;
-        // A stack without schedules has nothing to do here, and is not at its end.
+        // Without schedules there is nothing to do, but the stack has not ended.
         std::future::pending::<()>().await;
     }
 
     async fn run_schedule(&self, function: &str, schedule: &template::Schedule) {
         loop {
             tokio::time::sleep(schedule.every).await;
-            // What went wrong has been said by the function, or by the environment that it ran in.
+            // The function, or its environment, has logged a failure.
             let _ = self.functions.invoke(function, schedule.payload.clone().into()).await;
         }
     }
 
-    /// The gateway's URL.
+    /// The URL of the gateway.
     pub fn url(&self) -> String {
         self.gateway.url()
     }
 
-    /// The URL that only the routes are served at, if there is one.
+    /// The URL that serves only the routes, if there is one.
     pub fn tunnel_url(&self) -> Option<String> {
         self.tunnel.as_ref().map(Server::url)
     }
@@ -313,12 +315,12 @@ impl Stack {
         self.wires.as_ref()
     }
 
-    /// The tap on the AWS endpoints.
+    /// The fault injector of the AWS endpoints.
     pub fn tap(&self) -> &FaultInjector {
         &self.tap
     }
 
-    /// Clients for table, topic and queue.
+    /// The clients for the table, the topic and the queue.
     pub fn clients(&self) -> &Clients {
         &self.clients
     }
@@ -328,17 +330,17 @@ impl Stack {
         Queue::new(self.clients.sqs.clone(), &self.endpoints.messages_url())
     }
 
-    /// The functions' processes.
+    /// The execution environments of the functions.
     pub fn environments(&self) -> &Environments {
         &self.environments
     }
 
-    /// What it has said so far, if its log is in memory.
+    /// The log so far, if it is in memory.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
     }
 
-    /// Ends it, and returns when no process of it is left.
+    /// Ends the stack, and returns once all its processes are gone.
     pub async fn shutdown(self) {
         self.gateway.stop().await;
         if let Some(tunnel) = self.tunnel {

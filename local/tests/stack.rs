@@ -30,7 +30,10 @@ fn config(path: &str) -> Config {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_cannot_start_is_answered_500_and_says_why() {
     for (path, why) in [
-        ("/bin/false", "hook died (exit status: 1) before it asked for an event"),
+        (
+            "/bin/false",
+            "hook exited (exit status: 1) before it asked for an event",
+        ),
         ("/no/such/binary", "hook cannot be started from /no/such/binary"),
     ] {
         let stack = Stack::start(config(path)).await.unwrap();
@@ -53,7 +56,10 @@ async fn a_port_in_use_is_named_with_the_flag_for_another() {
     config.ports.gateway = first.url().rsplit(':').next().unwrap().parse().unwrap();
     let error = Stack::start(config).await.unwrap_err();
     assert!(matches!(error, Error::Port { flag: "--port", .. }), "{error}");
-    assert!(error.to_string().contains("--port PORT takes another one"), "{error}");
+    assert!(
+        error.to_string().contains("--port PORT selects another port"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

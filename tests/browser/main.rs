@@ -49,7 +49,7 @@ async fn the_list_updates_itself_and_its_filters_are_in_the_url() {
     let stack = stack().await;
     browser.open(&stack.url()).await;
     browser
-        .until("document.body.innerText.includes('Nothing has come in yet')")
+        .until("document.body.innerText.includes('No deliveries yet')")
         .await;
     browser
         .until("document.getElementById('live').textContent === 'live'")
@@ -157,10 +157,10 @@ async fn a_delivery_is_shown_without_its_secrets() {
         "local-pid",
         "\"orderNumber\"",
         "\"specversion\": \"1.0\"",
-        "A new event: verified, stored once, and normalized.",
-        "It was published at ",
+        "The event is new. It was verified, stored and normalized.",
+        "The event was published at ",
         "payload_sha256",
-        "The message is the event above, byte for byte.",
+        "The message is identical to the event above.",
         "\"status\": \"accepted\"",
     ] {
         assert!(text.contains(shown), "{shown} is not in {text}");
@@ -185,11 +185,11 @@ async fn a_delivery_is_shown_without_its_secrets() {
     }
     open(4).await;
     browser
-        .until("document.body.innerText.includes('the payload names an order event that is not known')")
+        .until("document.body.innerText.includes('the payload names an unknown order event')")
         .await;
     open(5).await;
     browser
-        .until("document.body.innerText.includes('The function says: the signature is wrong.')")
+        .until("document.body.innerText.includes('The function logged: the signature is wrong.')")
         .await;
     browser
         .until("document.body.innerText.includes('Nothing is stored.')")
@@ -288,7 +288,7 @@ async fn the_page_sends_samples_and_injects_faults() {
         .await;
     browser.click("[data-due=now]").await;
     browser
-        .until("document.querySelector('.do output').textContent.includes('SNS takes nothing')")
+        .until("document.querySelector('.do output').textContent.includes('SNS is down')")
         .await;
     assert_eq!(
         browser.text("document.getElementById('pending').textContent").await,
@@ -332,7 +332,7 @@ async fn the_page_sends_samples_and_injects_faults() {
         .until("document.getElementById('pending').textContent === '1'")
         .await;
     browser.open(&stack.url()).await;
-    browser.until(&format!("{NEWEST}.includes('died')")).await;
+    browser.until(&format!("{NEWEST}.includes('crashed')")).await;
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ struct Up {
     printed: String,
     /// The lines after that, one for each delivery.
     said: mpsc::UnboundedReceiver<String>,
+    /// The addresses that it wrote to `--endpoints-file`.
+    endpoints: Value,
 }
 
 impl Up {
@@ -31,6 +33,8 @@ impl Up {
     }
 
     async fn with(flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("endpoints.json");
         let mut process = local_command()
             .args([
                 "up",
@@ -39,6 +43,8 @@ impl Up {
                 "--sns-port=0",
                 "--snipcart-port=0",
             ])
+            .arg("--endpoints-file")
+            .arg(&file)
             .args(flags)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -59,20 +65,23 @@ impl Up {
                 let _ = sender.send(line);
             }
         });
-        Self { process, printed, said }
+        let endpoints = fs::read(&file).expect("it is written before the text ends");
+        Self {
+            process,
+            printed,
+            said,
+            endpoints: serde_json::from_slice(&endpoints).expect("JSON"),
+        }
     }
 
     fn id(&self) -> u32 {
         self.process.id().expect("the command runs")
     }
 
-    /// The port in the line that contains `text`.
-    fn port(&self, text: &str) -> &str {
-        let line = self.printed.lines().find(|line| line.contains(text)).expect("the line");
-        let (_, rest) = line.split_once("127.0.0.1:").expect("an address");
-        rest.split(|character: char| !character.is_ascii_digit())
-            .next()
-            .expect("a port")
+    /// The port of one of the addresses.
+    fn port(&self, name: &str) -> &str {
+        let url = self.endpoints[name].as_str().expect("an address");
+        url.rsplit(':').next().expect("a port")
     }
 
     /// Runs `cargo local send` against the stack.
@@ -80,9 +89,9 @@ impl Up {
         let output = local_command()
             .arg("send")
             .args(arguments)
-            .args(["--port", self.port("/webhooks/selldone/{shop}")])
-            .args(["--dynamodb-port", self.port("AWS_ENDPOINT_URL_DYNAMODB")])
-            .args(["--sns-port", self.port("AWS_ENDPOINT_URL_SNS")])
+            .args(["--port", self.port("gateway")])
+            .args(["--dynamodb-port", self.port("dynamodb")])
+            .args(["--sns-port", self.port("sns")])
             .output()
             .await
             .expect("the command runs");
@@ -94,7 +103,7 @@ impl Up {
     async fn ask(&self, arguments: &[&str]) -> Value {
         let output = local_command()
             .args(arguments)
-            .args(["--sns-port", self.port("AWS_ENDPOINT_URL_SNS")])
+            .args(["--sns-port", self.port("sns")])
             .output()
             .await
             .expect("the command runs");
@@ -151,7 +160,7 @@ async fn until_gone(processes: &[u32]) {
 }
 
 #[tokio::test]
-async fn up_prints_the_addresses_and_send_shows_an_event() {
+async fn up_prints_the_addresses_and_send_counts_the_answers() {
     let up = Up::start().await;
     for line in [
         "ANY http://127.0.0.1:",
@@ -165,20 +174,6 @@ async fn up_prints_the_addresses_and_send_shows_an_event() {
         assert!(up.printed.contains(line), "{line} is not in:\n{}", up.printed);
     }
 
-    let sent = up.send(&["snipcart", "order-completed"]).await;
-    for line in [
-        "200 OK in ",
-        r#""status":"accepted""#,
-        "state            published",
-        "\n  \"type\": \"order.created\",\n",
-    ] {
-        assert!(sent.contains(line), "{line} is not in:\n{sent}");
-    }
-    let again = up.send(&["snipcart", "order-completed"]).await;
-    assert!(again.contains("Nothing was published now"), "{again}");
-    let unsupported = up.send(&["snipcart", "taxes-calculate"]).await;
-    assert!(unsupported.contains("no order event"), "{unsupported}");
-
     let same = up.send(&["cartum", "order-created", "--count", "20"]).await;
     assert!(
         same.contains(" 1  200 accepted") && same.contains("19  200 duplicate"),
@@ -191,10 +186,104 @@ async fn up_prints_the_addresses_and_send_shows_an_event() {
         fresh.contains("20 sent in ") && fresh.contains("20  200 accepted"),
         "{fresh}"
     );
-    let refused = up.send(&["selldone", "checkout-order", "--token", "wrong"]).await;
-    assert!(
-        refused.contains("401") && refused.contains("Nothing was stored"),
-        "{refused}"
+    let report = up.send(&["cartum", "order-created", "--count", "2", "--json"]).await;
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(
+        (&report["sent"], &report["answers"]["200 duplicate"]),
+        (&2.into(), &2.into())
+    );
+}
+
+#[tokio::test]
+async fn send_sums_up_what_became_of_an_event() {
+    let up = Up::start().await;
+    for (arguments, expected) in [
+        (
+            &["snipcart", "order-completed"][..],
+            &[
+                "PUT http://127.0.0.1:",
+                "200 accepted in ",
+                "The event is new.",
+                "  type       order.created\n",
+                "  state      published\n",
+                " bytes, taken from the queue\n",
+                "/deliveries/1\n",
+            ][..],
+        ),
+        (
+            &["snipcart", "order-completed"],
+            &[
+                "200 duplicate in ",
+                "published; the message is no longer in the queue",
+                "/deliveries/2\n",
+            ],
+        ),
+        (
+            &["snipcart", "unknown-event"],
+            &[
+                "200 quarantined (unknown_event) in ",
+                "not published",
+                "state      quarantined",
+            ],
+        ),
+        (
+            &["snipcart", "taxes-calculate"],
+            &["200 unsupported in ", "not an order event", "state      unsupported"],
+        ),
+        (
+            &["selldone", "checkout-order", "--token", "wrong"],
+            &["401 refused in ", "Nothing was stored", "/deliveries/5\n"],
+        ),
+    ] {
+        let sent = up.send(arguments).await;
+        for part in expected {
+            assert!(sent.contains(part), "{part} is not in:\n{sent}");
+        }
+        assert!(!sent.contains('\u{1b}'), "colours without a terminal: {sent:?}");
+        assert!(!sent.contains("Stored item") && !sent.contains("token="), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn send_shows_the_items_in_full_if_asked() {
+    let up = Up::start().await;
+    let sent = up.send(&["selldone", "checkout-order", "--verbose"]).await;
+    for part in [
+        "200 accepted in ",
+        "\nAnswer\n{\n  \"status\": \"accepted\",\n",
+        "\nStored item\n",
+        "  state            published\n",
+        "\nPublished event (taken from the queue)\n{\n",
+        "\n  \"type\": \"order.created\",\n",
+    ] {
+        assert!(sent.contains(part), "{part} is not in:\n{sent}");
+    }
+}
+
+#[tokio::test]
+async fn send_prints_one_json_document_for_programs() {
+    let up = Up::start().await;
+    let sent = up.send(&["selldone", "checkout-order", "--json"]).await;
+    let sent: Value = serde_json::from_str(&sent).expect("JSON");
+    assert_eq!((&sent["status"], &sent["outcome"]), (&200.into(), &"accepted".into()));
+    assert_eq!(sent["answer"]["event_id"], sent["event"]["id"]);
+    assert_eq!(sent["message"]["event"]["id"], sent["event"]["id"]);
+    assert_eq!(sent["item"]["state"], "published");
+    assert!(sent["item"]["payload"].as_str().expect("text").starts_with('{'));
+    assert!(sent["page"].as_str().expect("a link").ends_with("/deliveries/1"));
+
+    let refused = up
+        .send(&["selldone", "checkout-order", "--token=wrong", "--json"])
+        .await;
+    let refused: Value = serde_json::from_str(&refused).expect("JSON");
+    assert_eq!(
+        (
+            &refused["status"],
+            &refused["outcome"],
+            &refused["item"],
+            &refused["message"]
+        ),
+        (&401.into(), &"refused".into(), &Value::Null, &Value::Null)
     );
 }
 
@@ -274,7 +363,7 @@ async fn the_tasks_of_an_operator_print_their_answers() {
     assert_eq!(up.ask(&["get", event_id]).await["events"][0]["event"], Value::Null);
 
     let output = local_command()
-        .args(["get", "no-id", "--sns-port", up.port("AWS_ENDPOINT_URL_SNS")])
+        .args(["get", "no-id", "--sns-port", up.port("sns")])
         .output()
         .await
         .expect("the command runs");
@@ -287,8 +376,8 @@ async fn the_tasks_of_an_operator_print_their_answers() {
 
 #[tokio::test]
 async fn each_delivery_is_one_line_and_a_data_folder_persists() {
-    let folder = std::env::temp_dir().join(format!("order-webhooks-{}", uuid()));
-    let data = format!("--data={}", folder.display());
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = format!("--data={}", folder.path().display());
     let mut up = Up::with(&[&data]).await;
     up.send(&["selldone", "checkout-order"]).await;
     let line = up.says().await;
@@ -321,12 +410,8 @@ async fn each_delivery_is_one_line_and_a_data_folder_persists() {
     // The table and the deliveries are kept: the same event is a duplicate.
     let up = Up::with(&[&data]).await;
     let again = up.send(&["selldone", "checkout-order"]).await;
-    assert!(again.contains(r#""status":"duplicate""#), "{again}");
-    let rows = get(&format!(
-        "http://127.0.0.1:{}/deliveries.json",
-        up.port("/webhooks/selldone/{shop}")
-    ))
-    .await;
+    assert!(again.contains("200 duplicate"), "{again}");
+    let rows = get(&format!("http://127.0.0.1:{}/deliveries.json", up.port("gateway"))).await;
     let outcomes: Vec<&str> = rows["rows"]
         .as_array()
         .expect("rows")
@@ -335,21 +420,20 @@ async fn each_delivery_is_one_line_and_a_data_folder_persists() {
         .collect();
     assert_eq!(outcomes, ["duplicate", "refused", "accepted"]);
     up.end().await;
-    fs::remove_dir_all(&folder).expect("the file exists");
 }
 
 #[tokio::test]
 async fn real_secrets_and_a_port_for_a_tunnel_can_be_set() {
-    let file = std::env::temp_dir().join(format!("order-webhooks-{}.json", uuid()));
+    let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(
         &file,
         r#"{"selldone": {"shops": {"mine": {"tokens": ["a-real-token-of-20-characters"]}}}}"#,
     )
     .expect("the file is written");
-    let secrets = format!("--secrets={}", file.display());
+    let secrets = format!("--secrets={}", file.path().display());
     let mut up = Up::with(&[&secrets, "--tunnel-port=0"]).await;
     assert!(!up.printed.contains("a-real-token"), "{}", up.printed);
-    let gateway = up.port("/webhooks/selldone/{shop}").to_owned();
+    let gateway = up.port("gateway").to_owned();
     up.send(&["selldone", "checkout-order"]).await;
     assert!(up.says().await.contains("the shop is not configured"));
     up.send(&["cartum", "order-created"]).await;
@@ -364,14 +448,13 @@ async fn real_secrets_and_a_port_for_a_tunnel_can_be_set() {
         delivery.1
     );
 
-    let tunnel = up.port("For a tunnel").to_owned();
+    let tunnel = up.port("tunnel").to_owned();
     assert_ne!(tunnel, gateway);
     let (status, text) = get_text(&format!("http://127.0.0.1:{tunnel}/")).await;
     assert_eq!((status, text.as_str()), (404, r#"{"message":"Not Found"}"#));
     let (status, _) = get_text(&format!("http://127.0.0.1:{tunnel}/webhooks/selldone/mine")).await;
     assert_eq!(status, 405, "a route");
     up.end().await;
-    fs::remove_file(&file).expect("the file exists");
 }
 
 #[tokio::test]
@@ -392,7 +475,7 @@ async fn json_output_has_one_line_for_each_delivery() {
     let mut errors = BufReader::new(process.stderr.take().expect("the output")).lines();
     let mut url = String::new();
     while let Some(line) = errors.next_line().await.expect("a line") {
-        if let Some((_, page)) = line.split_once("in the browser: ") {
+        if let Some((_, page)) = line.split_once("Dashboard: ") {
             page.clone_into(&mut url);
         }
         if line.starts_with("Ctrl-C") {
@@ -408,11 +491,6 @@ async fn json_output_has_one_line_for_each_delivery() {
         (&said["outcome"], &said["provider"], &said["status"]),
         (&"invalid".into(), &"snipcart".into(), &405.into())
     );
-}
-
-fn uuid() -> String {
-    let now = jiff::Timestamp::now().as_nanosecond();
-    format!("{}-{now}", std::process::id())
 }
 
 async fn get_text(url: &str) -> (u16, String) {
@@ -468,13 +546,13 @@ async fn errors_about_ports_and_names_suggest_a_remedy() {
         (&["--port", &port][..], format!("port {port} cannot be used")),
         (
             &["up", "--port=0", "--dynamodb-port", &port],
-            "--dynamodb-port PORT takes another one".to_owned(),
+            "--dynamodb-port PORT selects another port".to_owned(),
         ),
         (
             &["send", "shopify", "order"],
-            format!("there are {}", providers.join(", ")),
+            format!("known are {}", providers.join(", ")),
         ),
-        (&["send", "deeple", "order"], "it has empty-object, ".to_owned()),
+        (&["send", "deeple", "order"], "only empty-object, ".to_owned()),
         (
             &["send", "deeple", "order-changed", "--url", "ftp://127.0.0.1"],
             "https:// or http://".to_owned(),
@@ -519,7 +597,7 @@ async fn list_names_every_event_and_event_prints_one() {
 async fn the_bench_runs_a_function_over_tls_too() {
     let command = local_command();
     let binaries = Path::new(command.as_std().get_program()).parent().expect("the folder");
-    let report = std::env::temp_dir().join(format!("order-webhooks-{}.json", uuid()));
+    let report = tempfile::NamedTempFile::new().expect("a file");
     let bench = run(&[
         "bench",
         "--only=snipcart",
@@ -527,12 +605,11 @@ async fn the_bench_runs_a_function_over_tls_too() {
         "--runs=1",
         "--events=10",
         &format!("--binaries={}", binaries.display()),
-        &format!("--json={}", report.display()),
+        &format!("--json={}", report.path().display()),
     ])
     .await;
     assert!(bench.status.success(), "{}", String::from_utf8_lossy(&bench.stderr));
     let measured: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
-    fs::remove_file(&report).unwrap();
     for endpoints in ["plain", "tls"] {
         let calls = &measured[endpoints]["snipcart"]["calls_per_event"];
         assert_eq!(calls, 4.0, "{endpoints}: the validation, and three of the AWS SDK");

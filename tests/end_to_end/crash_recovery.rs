@@ -184,7 +184,7 @@ async fn an_invalid_event_does_not_end_the_function() {
     ] {
         // API Gateway answers an error with 500.
         match stack.invoke("cartum", &event).await {
-            Err(error) => assert!(!error.to_string().contains("died"), "{what}: {error}"),
+            Err(error) => assert!(!error.to_string().contains("exited"), "{what}: {error}"),
             Ok(answer) => assert!(!is_error && answer["statusCode"].is_number(), "{what}: {answer}"),
         }
         stack.send(&sound).await.event_id("duplicate");

@@ -337,7 +337,7 @@ async fn a_killed_redrive_loses_no_event() {
             .tap()
             .inject(Rule::new(Service::Sns, "PublishBatch").times(1), fault);
         let error = stack.invoke(REDRIVE, &json!({"redrive": {}})).await.unwrap_err();
-        assert!(error.to_string().contains("it died"), "{error}");
+        assert!(error.to_string().contains("redrive: exited"), "{error}");
         kill.hit(1).await;
     }
     let answer = stack.ask(json!({"redrive": {}})).await;

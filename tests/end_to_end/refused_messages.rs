@@ -251,7 +251,7 @@ async fn an_event_that_kills_redrive_is_skipped_by_the_next_run() {
     let task = json!({"redrive": {}});
     for run in 1..=2 {
         let error = stack.invoke(REDRIVE, &task).await.unwrap_err();
-        assert!(error.to_string().contains("it died"), "run {run}: {error}");
+        assert!(error.to_string().contains("redrive: exited"), "run {run}: {error}");
         kill.hit(run).await;
     }
     let answer = stack.ask(task.clone()).await;

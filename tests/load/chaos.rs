@@ -36,7 +36,7 @@ async fn acknowledged_orders_are_stored_once_and_published() {
     );
     assert!(report.events >= 200, "{}", details());
     assert!(
-        report.set_aside > 0 && report.in_parts > 0 && report.conflicts > 0,
+        report.not_published > 0 && report.in_parts > 0 && report.conflicts > 0,
         "not every kind of event occurred:\n{}",
         details()
     );

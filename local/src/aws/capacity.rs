@@ -1,15 +1,16 @@
-//! The write capacity of DynamoDB's partitions. A partition key takes so many units a second, one for each KiB of an item that is
-//! written, and two in a transaction; what goes beyond is throttled. Table keys only: what an index takes is not known from a call.
+//! The write capacity of DynamoDB's partitions. A partition key accepts a number of units a second: a write takes one
+//! unit for each KiB of the item, and two in a transaction. More is throttled. Only the keys of the table count,
+//! because a call does not say what the indexes take.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use serde_json::Value;
 
-/// The write units that a call takes, by partition key.
+/// Returns the write units that a call takes, by partition key.
 ///
-/// A call says how large the item is that it puts. Of an item that it updates or deletes it says less, so those count as what the
-/// call says, one unit at least.
+/// A call that puts an item holds all of it. A call that updates or deletes an item holds less, so it takes the units
+/// of what it holds, and at least one.
 pub(crate) fn write_units(operation: &str, body: &[u8]) -> Vec<(String, u32)> {
     let Ok(call) = serde_json::from_slice::<Value>(body) else {
         return Vec::new();
@@ -37,7 +38,7 @@ pub(crate) fn write_units(operation: &str, body: &[u8]) -> Vec<(String, u32)> {
     }
 }
 
-/// The bytes of an item: its attributes' names and values.
+/// The size of an item in bytes: the names and values of its attributes.
 fn item_size(item: &Value) -> usize {
     let attributes = item.as_object().into_iter().flatten();
     attributes.map(|(name, value)| name.len() + value_size(value)).sum()
@@ -53,7 +54,7 @@ fn value_size(value: &Value) -> usize {
     };
     match kind.as_str() {
         "S" | "N" => value.as_str().map_or(0, str::len),
-        // As base64.
+        // Base64.
         "B" => value.as_str().map_or(0, |text| text.len() / 4 * 3),
         "SS" | "NS" => texts(|length| length),
         "BS" => texts(|length| length / 4 * 3),
@@ -70,7 +71,7 @@ fn value_size(value: &Value) -> usize {
     }
 }
 
-/// What is left of each partition key's units: never more than a second's.
+/// The units that each partition key has left, which are never more than those of one second.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     units: f64,
@@ -78,7 +79,7 @@ pub(crate) struct Capacity {
 }
 
 impl Capacity {
-    /// So many units a second for each key.
+    /// Gives each key this many units a second.
     pub(crate) fn new(units: u32) -> Self {
         Self {
             units: units.into(),
@@ -86,8 +87,8 @@ impl Capacity {
         }
     }
 
-    /// Takes what a call needs; all or nothing. False where a key has not enough left. What is larger than a second's units waits
-    /// for all of them.
+    /// Takes the units of a call, all or none. Returns false if a key has too few left. A write of more units than
+    /// those of one second waits until the key has all of them.
     pub(crate) fn take(&mut self, writes: &[(String, u32)], now: Instant) -> bool {
         let left = |key: &String| {
             let (left, at) = self.left.get(key).copied().unwrap_or((self.units, now));
@@ -123,7 +124,7 @@ mod tests {
     fn a_write_takes_a_unit_for_each_kib_of_its_item() {
         let item = |letters: usize| json!({"Item": {"pk": {"S": "a"}, "data": {"B": "x".repeat(letters)}}});
         assert_eq!(units("PutItem", &item(4)), [("a".to_owned(), 1)]);
-        // Names and the key count: 2 + 1 + 4 bytes.
+        // The names and the key count too: 2 + 1 + 4 bytes.
         assert_eq!(units("PutItem", &item(1_356)), [("a".to_owned(), 1)]);
         assert_eq!(units("PutItem", &item(1_360)), [("a".to_owned(), 2)]);
         assert_eq!(units("PutItem", &item(466_668)), [("a".to_owned(), 342)]);
@@ -155,7 +156,7 @@ mod tests {
         assert!(!capacity.take(&write("a", 400), begun));
         assert!(capacity.take(&write("b", 400), begun), "another key has its own");
         assert!(capacity.take(&write("a", 400), begun + Duration::from_millis(101)));
-        // Larger than a second's: once all is back.
+        // A write of more than a second's units.
         assert!(!capacity.take(&write("b", 1_200), begun + Duration::from_millis(300)));
         assert!(capacity.take(&write("b", 1_200), begun + Duration::from_secs(5)));
         assert!(!capacity.take(&write("b", 1), begun + Duration::from_secs(5)));

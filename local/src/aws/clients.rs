@@ -1,4 +1,4 @@
-//! Table, topic and queue, as `template.yaml` has them, and the clients for them.
+//! The AWS clients for the local stack.
 
 use aws_credential_types::Credentials;
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -11,16 +11,16 @@ use crate::{ACCOUNT, Error, NAME, REGION};
 /// The AWS clients for a local stack.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// For the table.
+    /// The client for the table.
     pub dynamodb: aws_sdk_dynamodb::Client,
-    /// For the topic.
+    /// The client for the topic.
     pub sns: aws_sdk_sns::Client,
-    /// For the queue.
+    /// The client for the queue.
     pub sqs: aws_sdk_sqs::Client,
 }
 
 impl Clients {
-    /// Clients for the endpoints at these URLs.
+    /// Creates clients for the endpoints at these URLs.
     pub fn new(dynamodb_url: &str, messages_url: &str) -> Self {
         let http = aws_smithy_http_client::Builder::new().build_http();
         let credentials = Credentials::new(AWS_KEY, AWS_KEY, None, None, "local");
@@ -55,11 +55,11 @@ impl Clients {
         }
     }
 
-    /// Creates the table with its indexes, the topic, the queue, and the subscription, which delivers in SNS's envelope.
+    /// Creates `table`, the topic, the queue, and the subscription, which delivers in SNS's envelope.
     pub async fn create(&self, table: &Table) -> Result<(), Error> {
         table::create(&self.dynamodb, table).await?;
         self.sns.create_topic().name(NAME).send().await.map_err(refused)?;
-        // As long as a consumer needs; `cargo local send` makes what is not its own visible again.
+        // As long as a consumer needs. `cargo local send` makes other messages visible again.
         self.sqs
             .create_queue()
             .queue_name(NAME)

@@ -1,5 +1,5 @@
-//! The AWS endpoints: DynamoDB on one port, SNS and SQS on another, each behind the tap; and beside SNS and SQS the functions, to
-//! invoke them.
+//! The AWS endpoints: DynamoDB on one port; SNS, SQS and Lambda's Invoke API on another. Every call to DynamoDB, SNS
+//! and SQS passes the fault injector.
 
 use std::path::PathBuf;
 
@@ -20,10 +20,10 @@ use crate::lambda::invoke_api::{self, Functions};
 use crate::net::server::{Answer, Port, Server, message};
 use crate::recorder::Recorder;
 
-/// More than any AWS request: DynamoDB's own limit is 16 MB.
+/// More than any AWS request has: DynamoDB's own limit is 16 MB.
 const LIMIT: usize = 20 * 1024 * 1024;
 
-/// The served endpoints. Dropping them ends them, with all that they hold.
+/// The served endpoints. Dropping them ends them and discards their data.
 #[derive(Debug)]
 pub struct Endpoints {
     dynamodb: Server,
@@ -32,21 +32,21 @@ pub struct Endpoints {
     behind: Authority,
 }
 
-/// What the endpoints hold, and who sees it.
+/// What the endpoints serve.
 #[derive(Debug, Clone, Default)]
 pub struct Holding {
-    /// Host and port of another emulator of AWS: calls go through the tap to that, and nothing is emulated here.
+    /// The host and port of another AWS emulator, to which all calls are forwarded; nothing is emulated here then.
     pub aws: Option<String>,
-    /// The file of the table, which outlives the stack; else it is in memory.
+    /// The file of the table, which outlives the stack; without it the table is in memory.
     pub table: Option<PathBuf>,
-    /// Where the messages are kept that the topic delivers.
+    /// Records the messages that the topic delivers.
     pub recorder: Option<Recorder>,
 }
 
 impl Endpoints {
-    /// Serves DynamoDB, empty or as its file has it, and SNS and SQS without topic or queue.
+    /// Serves DynamoDB with the table of `holding`, and SNS and SQS without a topic or queue.
     ///
-    /// The functions are those of `functions` once they are there: they need the endpoints' URLs.
+    /// `functions` is filled later, because the functions need the URLs of the endpoints.
     pub async fn start(
         dynamodb: Port,
         messages: Port,
@@ -113,12 +113,12 @@ impl Endpoints {
         })
     }
 
-    /// Where the table is behind the tap: no fault is met there, and no call counted.
+    /// The URL of the table behind the fault injector: calls to it meet no faults and are not counted.
     pub fn table_url(&self) -> String {
         format!("http://{}", self.behind)
     }
 
-    /// DynamoDB's URL.
+    /// The URL of DynamoDB.
     pub fn dynamodb_url(&self) -> String {
         self.dynamodb.url()
     }
@@ -137,7 +137,7 @@ impl Drop for Endpoints {
     }
 }
 
-/// A page in the developer's browser must not do what an operator may, and a browser says that it is one. No SDK does.
+/// Refuses the request of a web page, which must not do what an operator may. Browsers send these headers; no SDK does.
 fn of_a_page(request: &Request<Bytes>) -> Option<Response<Bytes>> {
     let is_of_a_page = ["origin", "sec-fetch-site"]
         .iter()
@@ -145,12 +145,12 @@ fn of_a_page(request: &Request<Bytes>) -> Option<Response<Bytes>> {
     is_of_a_page.then(|| {
         message(
             StatusCode::FORBIDDEN,
-            "the local stack's AWS endpoints answer to no web page",
+            "the AWS endpoints of the local stack do not answer web pages",
         )
     })
 }
 
-/// A DynamoDB, and where it is: it can only be reached over HTTP.
+/// Starts a DynamoDB, and returns its address: the emulator can only be reached over HTTP.
 async fn database(table: Option<PathBuf>) -> Result<(JoinHandle<()>, String), Error> {
     let database = match &table {
         None => dynoxide::Database::memory(),
@@ -184,10 +184,10 @@ async fn pass_message(
     .await
 }
 
-/// The caller is known by its session token, which is the environment's id.
+/// The session token names the caller: it is the id of the environment.
 fn call(service: Service, operation: String, headers: &HeaderMap, body: &Bytes) -> Call {
     let header = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
-    // Such as `attempt=1; max=3`.
+    // For example `attempt=1; max=3`.
     let attempt = header("amz-sdk-request");
     let attempt = attempt.iter().flat_map(|request| request.split("; "));
     let attempt = attempt.filter_map(|part| part.strip_prefix("attempt=")?.parse::<u32>().ok());
@@ -200,7 +200,7 @@ fn call(service: Service, operation: String, headers: &HeaderMap, body: &Bytes) 
     }
 }
 
-/// What is behind the tap and can only be reached over HTTP.
+/// The emulator behind the fault injector.
 #[derive(Debug, Clone)]
 struct Upstream {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -221,13 +221,17 @@ impl Upstream {
             .path_and_query(path)
             .build();
         let Ok(uri) = uri else {
-            return message(StatusCode::BAD_REQUEST, "no such path");
+            return message(StatusCode::BAD_REQUEST, "invalid path");
         };
         *request.uri_mut() = uri;
-        // The tap may change the body, and the answer's.
+        // A fault may change the body, and the body of the answer.
         request.headers_mut().remove(http::header::CONTENT_LENGTH);
-        let unreachable =
-            |error: &dyn std::error::Error| message(StatusCode::BAD_GATEWAY, &format!("behind the tap: {error}"));
+        let unreachable = |error: &dyn std::error::Error| {
+            message(
+                StatusCode::BAD_GATEWAY,
+                &format!("the emulator does not answer: {error}"),
+            )
+        };
         match self.client.request(request).await {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();

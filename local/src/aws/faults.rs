@@ -1,6 +1,9 @@
-//! A tap on the AWS endpoints: every call passes it, and a test can count calls, and make some of them go wrong.
+//! Injects faults into calls to AWS: every call passes the injector, which counts it and lets it pass or fail.
 //!
-//! It is the only switch for faults. The functions know nothing of it: they are made to fail from outside, as on AWS.
+//! It is the only switch for faults. The functions do not know about it: they are made to fail from outside, as on AWS.
+//!
+//! A general fault proxy works on connections. These faults are chosen by operation, item and caller, and kill the
+//! process that made the call, which a proxy cannot do.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,66 +23,66 @@ use crate::lambda::environment::Environments;
 use crate::lock;
 use crate::net::server::Answer;
 
-/// A call that passes the tap.
+/// A call to an AWS service.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// To which service.
+    /// The service that is called.
     pub service: Service,
-    /// The operation's name, such as `PutItem`.
+    /// The name of the operation, such as `PutItem`.
     pub operation: String,
-    /// The execution environment that makes it, if a function does.
+    /// The id of the execution environment that makes the call, if a function makes it.
     pub caller: Option<String>,
-    /// Whether the SDK tries it again by itself, because an earlier attempt was not answered, or with a fault.
+    /// Whether the SDK repeats the call because an earlier attempt failed or was not answered.
     pub is_retry: bool,
-    /// The request's body.
+    /// The body of the request.
     pub body: Bytes,
 }
 
-/// What becomes of a call.
+/// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not carried out and answered with this error.
+    /// The call is not carried out, and is answered with this error.
     Answer {
         /// The HTTP status.
         status: u16,
-        /// AWS's name for the error.
+        /// The AWS code of the error.
         code: &'static str,
     },
-    /// Of the messages that it publishes, those that hold the rule's text are refused with this error, each by itself.
+    /// SNS rejects each published message that holds the text of the rule with this error, and accepts the others.
     Refuse {
-        /// AWS's name for the error.
+        /// The AWS code of the error.
         code: &'static str,
     },
-    /// It is not carried out and never answered.
+    /// The call is not carried out, and is never answered.
     Hang,
-    /// It is carried out after this time.
+    /// The call is carried out after this time.
     Slow(Duration),
-    /// It is not carried out, and the connection closes.
+    /// The call is not carried out, and the connection is closed.
     Reset,
-    /// It waits until the [`Injection`] is dropped, and is then carried out.
+    /// The call is carried out once the [`Injection`] is dropped.
     Hold,
-    /// It is carried out, but the answer is lost: the connection closes.
+    /// The call is carried out, and the connection is closed before the answer.
     LoseAnswer,
-    /// It is not carried out, and the process that made it is killed.
+    /// The call is not carried out, and the process that made it is killed.
     KillBefore,
-    /// It is carried out, and the process that made it is killed before it sees the answer.
+    /// The call is carried out, and the process that made it is killed before it sees the answer.
     KillAfter,
 }
 
 impl Fault {
-    /// The service is not there for anyone.
+    /// The service is down for everyone.
     pub const DOWN: Self = Self::Answer {
         status: 503,
         code: "ServiceUnavailable",
     };
-    /// The service refuses for now.
+    /// The service throttles the call.
     pub const THROTTLED: Self = Self::Answer {
         status: 400,
         code: "ThrottlingException",
     };
 }
 
-/// Which calls a fault is for.
+/// The calls that a fault applies to.
 #[derive(Debug)]
 pub struct Rule {
     service: Service,
@@ -89,7 +92,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Every call of one operation.
+    /// Matches every call of one operation.
     pub fn new(service: Service, operation: &'static str) -> Self {
         Self {
             service,
@@ -99,19 +102,19 @@ impl Rule {
         }
     }
 
-    /// Every call to a service.
+    /// Matches every call to a service.
     pub fn all(service: Service) -> Self {
         Self::new(service, "")
     }
 
-    /// The first `times` of them only.
+    /// Matches only the first `times` of the calls.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.times = times;
         self
     }
 
-    /// Those only whose body holds `text`.
+    /// Matches only calls whose body holds `text`.
     #[must_use]
     pub fn holding(mut self, text: impl Into<String>) -> Self {
         self.holding = text.into();
@@ -126,7 +129,7 @@ impl Rule {
     }
 }
 
-/// A fault in force; dropping it ends it.
+/// A fault in force. Dropping this ends the fault.
 #[derive(Debug)]
 #[must_use = "the fault ends when this is dropped"]
 pub struct Injection {
@@ -136,15 +139,15 @@ pub struct Injection {
 }
 
 impl Injection {
-    /// How many calls it has come over.
+    /// The number of calls that the fault has hit.
     pub fn hits(&self) -> usize {
         *self.hits.borrow()
     }
 
-    /// Waits until the fault has come over `count` calls. A kill counts when the process is gone.
+    /// Waits until the fault has hit `count` calls. A kill counts once the process is gone.
     pub async fn hit(&self, count: usize) {
         let mut hits = self.hits.clone();
-        // The sender lives as long as this does.
+        // The sender lives as long as the fault.
         let _ = hits.wait_for(|hits| *hits >= count).await;
     }
 }
@@ -161,11 +164,11 @@ struct InForce {
     rule: Rule,
     fault: Fault,
     hits: Arc<watch::Sender<usize>>,
-    /// Dropped with the fault, which lets held calls go on.
+    /// Dropped with the fault, which lets held calls continue.
     released: watch::Sender<()>,
 }
 
-/// A limit on write capacity in force; dropping it ends it.
+/// A limit on write capacity in force. Dropping this ends the limit.
 #[derive(Debug)]
 #[must_use = "the limit ends when this is dropped"]
 pub struct WriteLimit {
@@ -174,7 +177,7 @@ pub struct WriteLimit {
 }
 
 impl WriteLimit {
-    /// How many calls it has throttled.
+    /// The number of calls that the limit has throttled.
     pub fn throttled(&self) -> usize {
         self.throttled.load(Ordering::Relaxed)
     }
@@ -186,7 +189,7 @@ impl Drop for WriteLimit {
     }
 }
 
-/// Decides over every call that no rule is for.
+/// Decides about every call that no rule matches.
 type Plan = Arc<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
 
 #[derive(Debug)]
@@ -195,7 +198,7 @@ struct LimitInForce {
     throttled: Arc<AtomicUsize>,
 }
 
-/// The tap.
+/// The fault injector. Clones share its rules and counts.
 #[derive(Clone)]
 pub struct FaultInjector {
     environments: Environments,
@@ -206,7 +209,7 @@ pub struct FaultInjector {
 }
 
 impl FaultInjector {
-    /// A tap that lets everything pass.
+    /// Creates an injector that lets every call pass.
     pub fn new(environments: Environments) -> Self {
         Self {
             environments,
@@ -217,7 +220,7 @@ impl FaultInjector {
         }
     }
 
-    /// Puts a fault in force for the calls of `rule`. Of several that match, the oldest counts.
+    /// Applies `fault` to the calls that match `rule`. If several rules match, the oldest one applies.
     pub fn inject(&self, rule: Rule, fault: Fault) -> Injection {
         let (hits, receiver) = watch::channel(0);
         let mut faults = lock(&self.faults);
@@ -237,8 +240,8 @@ impl FaultInjector {
         }
     }
 
-    /// Lets each partition key of the table take `units` write units of the functions' calls a second, and throttles what goes
-    /// beyond. DynamoDB lets it take 1,000. There is one such limit at a time.
+    /// Lets each partition key of the table accept `units` write units a second from the functions, and throttles more.
+    /// DynamoDB accepts 1,000. There is one such limit at a time.
     pub fn limit_writes(&self, units: u32) -> WriteLimit {
         let throttled = Arc::new(AtomicUsize::new(0));
         *lock(&self.write_limit) = Some(LimitInForce {
@@ -251,7 +254,7 @@ impl FaultInjector {
         }
     }
 
-    /// Whether a call goes beyond the limit on writes.
+    /// Whether a call exceeds the limit on writes.
     fn is_over_limit(&self, call: &Call) -> bool {
         let mut limit = lock(&self.write_limit);
         let Some(limit) = limit.as_mut() else {
@@ -267,7 +270,7 @@ impl FaultInjector {
         is_over
     }
 
-    /// Lets `plan` decide over every call that no rule is for, until there is another plan.
+    /// Lets `plan` decide about every call that no rule matches, until there is another plan.
     pub fn follow(&self, plan: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {
         *lock(&self.plan) = Some(Arc::new(plan));
     }
@@ -277,13 +280,13 @@ impl FaultInjector {
         *lock(&self.plan) = None;
     }
 
-    /// How many calls of an operation have come so far. What an SDK tries again by itself is one.
+    /// The number of calls of an operation so far. Repeats by the SDK do not count.
     pub fn count(&self, service: Service, operation: &str) -> usize {
         let counts = lock(&self.counts);
         counts.get(&(service, operation.to_owned())).copied().unwrap_or(0)
     }
 
-    /// Lets one call pass, or not. `carry_out` is given the body to carry out.
+    /// Lets one call pass or fail. `carry_out` receives the body to carry out.
     pub(crate) async fn pass<F>(&self, call: Call, carry_out: impl FnOnce(Bytes) -> F) -> Answer
     where
         F: Future<Output = Response<Bytes>> + Send + 'static,
@@ -337,7 +340,7 @@ impl FaultInjector {
             }
             Fault::Hold => {
                 hit();
-                // An error: the fault has ended.
+                // An error means that the fault has ended.
                 let _ = released.changed().await;
                 Some(carried_out(carry_out(body)).await)
             }
@@ -379,7 +382,7 @@ impl FaultInjector {
         })
     }
 
-    /// On a task of its own: the connection ends with the process, and with it whatever was being done for it.
+    /// Runs on a task of its own, because the connection and its task end with the process.
     async fn kill(&self, caller: Option<String>, hits: Arc<watch::Sender<usize>>) {
         let environments = self.environments.clone();
         let killed = tokio::spawn(async move {
@@ -398,7 +401,7 @@ impl fmt::Debug for FaultInjector {
     }
 }
 
-/// The fault for a call, and who is told of it.
+/// The fault that hits a call, and the counter of its hits.
 struct Found {
     fault: Fault,
     holding: String,
@@ -406,7 +409,7 @@ struct Found {
     released: watch::Receiver<()>,
 }
 
-/// On a task of its own: a call that has begun is carried out even if its caller goes away.
+/// Runs on a task of its own: a call that has begun is carried out even if its caller goes away.
 async fn carried_out<F>(carry_out: F) -> Response<Bytes>
 where
     F: Future<Output = Response<Bytes>> + Send + 'static,

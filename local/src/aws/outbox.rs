@@ -1,4 +1,4 @@
-//! What waits in the outbox.
+//! The outbox: events that are not published yet.
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -10,7 +10,7 @@ use crate::aws::table::{SHARDS, refused};
 use crate::{Error, NAME};
 
 impl Clients {
-    /// Makes due now what waits in the outbox and would be due `until` then, as if the time had passed. Gives how many.
+    /// Makes the events due that would be due at `until`, as if the time had passed. Returns how many there were.
     pub async fn make_due(&self, until: Timestamp) -> Result<usize, Error> {
         let mut made_due = 0;
         for shard in 0..SHARDS {
@@ -48,7 +48,7 @@ impl Clients {
         Ok(made_due)
     }
 
-    /// How many events wait in the outbox.
+    /// The number of events in the outbox.
     pub async fn pending(&self) -> Result<usize, Error> {
         let mut pending = 0;
         for shard in 0..SHARDS {
@@ -60,7 +60,7 @@ impl Clients {
         Ok(pending)
     }
 
-    /// When the last of them is due.
+    /// When the last event of the outbox is due.
     pub async fn last_due(&self) -> Result<Option<Timestamp>, Error> {
         let mut last = None;
         for shard in 0..SHARDS {
@@ -72,7 +72,7 @@ impl Clients {
         Ok(last)
     }
 
-    /// What waits in one shard of the outbox.
+    /// Queries one shard of the outbox.
     fn outbox(&self, shard: u8) -> QueryFluentBuilder {
         self.dynamodb
             .query()

@@ -1,4 +1,4 @@
-//! The services of AWS as their protocols name them, their errors, and the entries of a batch that SNS publishes.
+//! The AWS services of the local stack, the errors of their protocols, and the entries of an SNS batch.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,21 +8,21 @@ use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use rustack_sns_http::request::parse_form_params;
 use serde_json::json;
 
-/// How the parameters of a batch's entries begin.
+/// The beginning of the parameter names of a batch's entries.
 const ENTRIES: &str = "PublishBatchRequestEntries.member.";
 
 /// An AWS service of the local stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Service {
-    /// The store.
+    /// The service of the table.
     DynamoDb,
-    /// The topic.
+    /// The service of the topic.
     Sns,
-    /// The queue.
+    /// The service of the queue.
     Sqs,
 }
 
-/// An error in the words of the service: JSON, or XML for SNS.
+/// An error in the protocol of the service: JSON, or XML for SNS.
 pub(crate) fn error(service: Service, status: u16, code: &str) -> Response<Bytes> {
     let fault = if status < 500 { "Sender" } else { "Receiver" };
     let (content_type, body) = match service {
@@ -50,18 +50,18 @@ pub(crate) fn error(service: Service, status: u16, code: &str) -> Response<Bytes
     response
 }
 
-/// The number of a batch's entry that a parameter belongs to, and its name in there.
+/// The number of the batch entry that a parameter belongs to, and the name of the parameter within the entry.
 pub(crate) fn entry(parameter: &str) -> Option<(usize, &str)> {
     let (number, name) = parameter.strip_prefix(ENTRIES)?.split_once('.')?;
     Some((number.parse().ok()?, name))
 }
 
-/// What becomes of a request of which some messages are refused.
+/// A request of which SNS rejects some messages.
 #[derive(Debug)]
 pub(crate) struct Refused {
     /// The request for the other messages, if there are any.
     pub(crate) rest: Option<Bytes>,
-    /// The refused entries' ids; none where it is one message and no batch.
+    /// The ids of the rejected entries; empty for a single message.
     ids: Vec<String>,
     code: &'static str,
 }
@@ -99,7 +99,7 @@ pub(crate) fn refuse(body: &Bytes, text: &str, code: &'static str) -> Refused {
 }
 
 impl Refused {
-    /// The answer for the other messages, with these in it.
+    /// Adds the rejected entries to the answer for the other messages.
     pub(crate) fn add_to(&self, answer: &Bytes) -> Bytes {
         let end = "</PublishBatchResult>";
         let mut failed = String::from("<Failed>");
@@ -108,7 +108,7 @@ impl Refused {
                 failed,
                 "<member><Id>{id}</Id><Code>{code}</Code><Message>{code}</Message><SenderFault>{ours}</SenderFault></member>",
                 code = self.code,
-                // SNS takes the blame for its own errors only.
+                // SNS reports only its internal errors as its own fault.
                 ours = !self.code.starts_with("Internal")
             );
         }
@@ -116,7 +116,7 @@ impl Refused {
         answer.replace(end, &format!("{failed}</Failed>{end}")).into()
     }
 
-    /// The answer where nothing is left.
+    /// The answer if no other messages are left.
     pub(crate) fn into_answer(self) -> Response<Bytes> {
         if self.ids.is_empty() {
             return error(Service::Sns, 400, self.code);

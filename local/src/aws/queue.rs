@@ -1,4 +1,4 @@
-//! The queue that is subscribed to the topic, read as a consumer would.
+//! The queue that is subscribed to the topic, read as a consumer reads it.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ pub struct Queue {
 /// A message of the queue.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// The order event, as it was published.
+    /// The order event as it was published.
     pub text: String,
-    /// The same, read.
+    /// The order event as JSON.
     pub event: Value,
-    /// The message attributes as SNS's envelope has them.
+    /// The message attributes, as SNS's envelope holds them.
     pub attributes: Value,
     receipt: String,
 }
@@ -37,12 +37,13 @@ impl Queue {
         }
     }
 
-    /// Its URL.
+    /// The URL of the queue.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Takes the message with the event `event_id` from the queue, waiting up to `patience` for it. All others stay in it.
+    /// Takes the message of the event `event_id` from the queue, waiting up to `patience` for it. Other messages stay
+    /// in the queue.
     pub async fn take(&self, event_id: &str, patience: Duration) -> Result<Option<Message>, Error> {
         let end = Instant::now() + patience;
         let mut others = Vec::new();
@@ -142,7 +143,7 @@ impl Message {
             return Err(odd("is not in SNS's envelope"));
         };
         Ok(Self {
-            event: serde_json::from_str(&text).map_err(|_| odd("holds no JSON event"))?,
+            event: serde_json::from_str(&text).map_err(|_| odd("does not hold a JSON event"))?,
             text,
             attributes: envelope["MessageAttributes"].take(),
             receipt: message.receipt_handle.ok_or_else(|| odd("has no receipt handle"))?,
@@ -153,11 +154,11 @@ impl Message {
 fn unread(error: impl std::error::Error) -> Error {
     let cause = DisplayErrorContext(error);
     Error::Send(format!(
-        "the queue cannot be read: {cause}. --sns-port has to be what `cargo local` printed"
+        "the queue cannot be read: {cause}. --sns-port has to be the port that `cargo local` printed"
     ))
 }
 
-/// The queue's URL at an endpoint.
+/// The URL of the queue at an endpoint.
 pub fn queue_url(messages_url: &str) -> String {
     format!("{messages_url}/{ACCOUNT}/{NAME}")
 }

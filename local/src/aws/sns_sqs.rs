@@ -1,4 +1,4 @@
-//! SNS and SQS in this process, on one port, with a queue's delivery as AWS does it.
+//! SNS and SQS in this process, on one port. Messages of a topic reach its queues as on AWS.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,10 +27,11 @@ use crate::recorder::Recorder;
 /// SNS's limit for a message and its attributes together.
 const PUBLISH_LIMIT: usize = 256 * 1024;
 
-/// SQS's limit here. On AWS it is 1 MiB, so that the envelope of a large SNS message passes: see [`LargeBodies`].
+/// The emulator's limit for a message. On AWS it is 1 MiB, so that the envelope of a large SNS message fits: see
+/// [`LargeBodies`].
 const QUEUE_LIMIT: usize = 256 * 1024;
 
-/// Topics and queues.
+/// The topics and queues.
 #[derive(Debug, Clone)]
 pub(crate) struct SnsSqs {
     sns: Arc<RustackSnsHandler>,
@@ -39,9 +40,9 @@ pub(crate) struct SnsSqs {
 }
 
 impl SnsSqs {
-    /// Empty; `address` is where they will be served, which is part of a queue's URL.
+    /// Creates them without a topic or queue, to be served at `address`, which is part of a queue's URL.
     ///
-    /// What a topic delivers to a queue is kept in `recorder`, if there is one.
+    /// `recorder` records the messages that a topic delivers to a queue.
     pub(crate) fn new(address: SocketAddr, recorder: Option<Recorder>) -> Self {
         let (host, port) = (address.ip().to_string(), address.port());
         let large = LargeBodies::default();
@@ -70,7 +71,7 @@ impl SnsSqs {
         }
     }
 
-    /// Which service and operation a request is for: SQS says it in a header, SNS in the body.
+    /// The service and the operation of a request. SQS names the operation in a header, SNS in the body.
     pub(crate) fn operation(headers: &HeaderMap, body: &[u8]) -> (Service, String) {
         if let Some(target) = headers.get("x-amz-target").and_then(|target| target.to_str().ok()) {
             (Service::Sqs, target.rsplit('.').next().unwrap_or_default().to_owned())
@@ -98,7 +99,7 @@ impl SnsSqs {
             Ok(operation) => dispatch_operation(&*self.sns, operation, body).await,
             Err(error) => Err(error),
         };
-        whole(outcome.unwrap_or_else(|error| error_to_response(&error, "local"))).await
+        complete(outcome.unwrap_or_else(|error| error_to_response(&error, "local"))).await
     }
 
     /// Carries out a request to SQS.
@@ -108,12 +109,12 @@ impl SnsSqs {
             Ok(operation) => dispatch_operation(&*self.sqs, operation, body).await,
             Err(error) => Err(error),
         };
-        let response = whole(outcome.unwrap_or_else(|error| error_to_response(&error, "local"))).await;
+        let response = complete(outcome.unwrap_or_else(|error| error_to_response(&error, "local"))).await;
         response.map(|body| self.large.put_back(body))
     }
 }
 
-/// The bytes that SNS counts: each message, and each attribute's name, type and value.
+/// The bytes that count for SNS's limit: each message, and the name, type and value of each attribute.
 fn published(params: &[(String, String)]) -> usize {
     params
         .iter()
@@ -127,15 +128,18 @@ fn published(params: &[(String, String)]) -> usize {
         .sum()
 }
 
-async fn whole<B: http_body::Body<Data = Bytes>>(response: Response<B>) -> Response<Bytes> {
+async fn complete<B: http_body::Body<Data = Bytes>>(response: Response<B>) -> Response<Bytes> {
     let (parts, body) = response.into_parts();
     match body.collect().await {
         Ok(body) => Response::from_parts(parts, body.to_bytes()),
-        Err(_) => crate::net::server::message(StatusCode::INTERNAL_SERVER_ERROR, "the endpoint's answer broke off"),
+        Err(_) => crate::net::server::message(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer of the emulator is incomplete",
+        ),
     }
 }
 
-/// From a topic to its queues.
+/// Delivers the messages of a topic to its queues.
 struct Publisher {
     sqs: Arc<RustackSqs>,
     large: LargeBodies,
@@ -184,8 +188,9 @@ impl SqsPublisher for Publisher {
     }
 }
 
-/// The emulated queue takes no more than 256 KiB, but an SNS message of that size comes in an envelope that is larger, and AWS
-/// delivers it. So what is larger is kept here, a placeholder goes through the queue, and a receiver gets the body again.
+/// Bodies that exceed the limit of the emulated queue. AWS delivers an SNS message of 256 KiB in an envelope that is
+/// larger. The emulated queue takes 256 KiB at most, so it gets a placeholder, and the receiver gets the body in its
+/// place.
 #[derive(Debug, Clone, Default)]
 struct LargeBodies(Arc<Mutex<HashMap<String, String>>>);
 

@@ -1,4 +1,4 @@
-//! What the table holds of an event, whole: read past the tap, so that a fault does not hide what it does.
+//! Stored events, read behind the fault injector, so that a fault does not hide its own effect.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,31 +10,31 @@ use crate::aws::table::SHARDS;
 use crate::recorder::Stored;
 use crate::{Error, NAME, gzip};
 
-/// An item as the table has it.
+/// An item of the table.
 pub type Item = HashMap<String, AttributeValue>;
 
 /// The most keys that DynamoDB takes in one batch.
 const BATCH: usize = 100;
-/// The states that somebody has to do something about.
+/// The states in which an event needs attention.
 pub const WORK: [&str; 3] = ["pending", "failed", "quarantined"];
 
-/// An event as it is stored.
+/// A stored event.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// The head item.
     pub head: Item,
-    /// The raw body, unpacked.
+    /// The body of the delivery, unpacked.
     pub payload: Option<Vec<u8>>,
     /// The exact JSON that is published.
     pub event: Option<String>,
 }
 
-/// A text attribute.
+/// Returns a string attribute.
 pub fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
 
-/// Reads an event; `None` where there is none.
+/// Reads an event; `None` if it is not stored.
 pub async fn event(client: &Client, event_id: &str) -> Result<Option<Event>, Error> {
     let Some(head) = item(client, event_id, "head").await? else {
         return Ok(None);
@@ -57,18 +57,18 @@ pub async fn order(client: &Client, provider: &str, shop: &str, order: &str) -> 
         .collect())
 }
 
-/// Another body that came under the id of a known event.
+/// A conflict: another body that came under the id of a stored event.
 #[derive(Debug, Clone)]
 pub struct Conflict {
-    /// The event's id.
+    /// The id of the event.
     pub event_id: String,
-    /// The hash of the body.
+    /// The SHA-256 of the body.
     pub payload_sha256: String,
-    /// When it was received.
+    /// When the body was received.
     pub received_at: String,
-    /// The event that it was published as.
+    /// The id of the event that the body was published as, if it was.
     pub published_as: Option<String>,
-    /// How many bytes the body has.
+    /// The size of the body in bytes.
     pub bytes: Option<usize>,
 }
 
@@ -98,7 +98,7 @@ pub async fn conflicts(
         keys.extend(of_order(client, key).await?.iter().filter_map(key_of));
     }
     let mut conflicts = Vec::new();
-    for (event_id, sort_key) in keys {
+    for Key { event_id, sort_key } in keys {
         let Some(item) = item(client, &event_id, &sort_key).await? else {
             continue;
         };
@@ -114,8 +114,18 @@ pub async fn conflicts(
     Ok(conflicts)
 }
 
-fn key_of(item: &Item) -> Option<(String, String)> {
-    Some((text(item, "pk")?.to_owned(), text(item, "sk")?.to_owned()))
+/// The key of an item.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    event_id: String,
+    sort_key: String,
+}
+
+fn key_of(item: &Item) -> Option<Key> {
+    Some(Key {
+        event_id: text(item, "pk")?.to_owned(),
+        sort_key: text(item, "sk")?.to_owned(),
+    })
 }
 
 async fn of_order(client: &Client, order_key: String) -> Result<Vec<Item>, Error> {
@@ -131,7 +141,7 @@ async fn of_order(client: &Client, order_key: String) -> Result<Vec<Item>, Error
     items.collect::<Result<_, _>>().await.map_err(unread)
 }
 
-/// What the list shows of these events.
+/// The summaries of these events for the list.
 pub async fn summaries(client: &Client, event_ids: &[String]) -> Result<BTreeMap<String, Stored>, Error> {
     let mut summaries = BTreeMap::new();
     for chunk in event_ids.chunks(BATCH) {
@@ -162,7 +172,7 @@ pub async fn summaries(client: &Client, event_ids: &[String]) -> Result<BTreeMap
     Ok(summaries)
 }
 
-/// How many events are in each state of [`WORK`].
+/// The number of events in each state of [`WORK`].
 pub async fn work(client: &Client) -> Result<[u64; 3], Error> {
     let mut counts = [0; 3];
     for (state, count) in WORK.iter().zip(&mut counts) {
@@ -191,7 +201,7 @@ async fn item(client: &Client, event_id: &str, sort_key: &str) -> Result<Option<
     Ok(got.map_err(unread)?.item)
 }
 
-/// A value that is kept compressed, in the head or in parts.
+/// Reads a compressed value from the head item or from its parts.
 async fn value(client: &Client, head: &Item, name: &str) -> Result<Option<Vec<u8>>, Error> {
     let mut compressed = Vec::new();
     if let Some(AttributeValue::B(bytes)) = head.get(name) {
@@ -199,7 +209,7 @@ async fn value(client: &Client, head: &Item, name: &str) -> Result<Option<Vec<u8
     } else if let Some(AttributeValue::L(parts)) = head.get(&format!("{name}_parts")) {
         let event_id = text(head, "pk").unwrap_or_default();
         for part in parts.iter().filter_map(|part| part.as_s().ok()) {
-            // The previous version kept parts in the event's own partition.
+            // The previous version stored the parts in the partition of the event.
             let part = if part.starts_with(&format!("part#{event_id}#")) {
                 item(client, part, "part").await?
             } else {
@@ -214,7 +224,7 @@ async fn value(client: &Client, head: &Item, name: &str) -> Result<Option<Vec<u8
         return Ok(None);
     }
     let value = gzip::unpack(&compressed);
-    let value = value.map_err(|error| Error::Start(format!("the stored {name} is damaged: {error}")))?;
+    let value = value.map_err(|error| Error::Start(format!("the stored {name} is corrupt: {error}")))?;
     Ok(Some(value))
 }
 

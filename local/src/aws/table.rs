@@ -12,10 +12,10 @@ use aws_sdk_dynamodb::types::{
 use crate::project::table::{Key, Table};
 use crate::{Error, NAME};
 
-/// Shards of the outbox. A test compares them with the functions' own.
+/// The number of shards of the outbox. A test compares it with that of the functions.
 pub const SHARDS: u8 = 16;
 
-/// Creates `table`, with its indexes. A table that was kept in a file exists already.
+/// Creates `table` with its indexes. A table that was kept in a file exists already.
 pub(super) async fn create(dynamodb: &Client, table: &Table) -> Result<(), Error> {
     let attributes = table.attributes.iter().map(|attribute| {
         AttributeDefinition::builder()
@@ -65,7 +65,7 @@ fn keys(keys: &[Key]) -> Result<Vec<KeySchemaElement>, Error> {
     keys.collect()
 }
 
-/// Debug, since that alone shows what the service said.
+/// Debug output, because it alone holds the error of the service.
 pub(super) fn refused(error: impl Debug) -> Error {
     Error::Start(format!("{error:?}"))
 }

@@ -1,4 +1,5 @@
-//! AWS as the bench has it: each service on a port of its own, answering at once and always the same, and counting.
+//! The AWS endpoints of the bench: each service has its own port, answers at once and always the same, and counts its
+//! calls.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::net::server::{Port, Server, json};
 use crate::project::settings::{self, Urls};
 use crate::{Error, lock};
 
-/// Where Linux distributions keep the roots that they trust.
+/// Where Linux distributions keep their trusted root certificates.
 const SYSTEM_ROOTS: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
@@ -32,17 +33,18 @@ pub(super) struct Aws {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What was asked since the last look.
+/// The calls since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// When the first call came.
+    /// The time of the first call.
     pub(super) first: Option<Instant>,
-    /// How many calls came, by their name.
+    /// The number of calls by their name.
     pub(super) calls: BTreeMap<String, u32>,
 }
 
 impl Aws {
-    /// Serves them; over TLS with a certificate authority of their own, which `folder` then holds beside the system's roots.
+    /// Serves the endpoints. With `tls`, a folder, they use TLS with a certificate authority of their own, and the
+    /// folder holds its root certificate together with those of the system.
     pub(super) async fn start(tls: Option<&Path>) -> Result<Self, Error> {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (acceptor, roots) = match tls {
@@ -73,12 +75,12 @@ impl Aws {
         })
     }
 
-    /// What was asked since the last time that this was called.
+    /// Returns the calls since this was last called.
     pub(super) fn take_seen(&self) -> Seen {
         std::mem::take(&mut lock(&self.seen))
     }
 
-    /// The variables of a function, for ours and for peers. The secret is in Secrets Manager.
+    /// The environment variables of a function or peer. The secret is in Secrets Manager.
     pub(super) fn variables(&self, function: &str) -> BTreeMap<String, String> {
         let urls = Urls {
             dynamodb: self.dynamodb.url(),
@@ -89,13 +91,13 @@ impl Aws {
         let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
         set("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.secrets_manager.url());
         set("SECRETS", secret_arn(function));
-        // One file, as the template has it; the system's own where there is no TLS.
+        // One file, as in the template; without TLS, that of the system.
         if let Some(file) = system_roots() {
             set("SSL_CERT_FILE", file.to_owned());
         }
         if let Some(roots) = &self.roots {
             let roots = roots.display().to_string();
-            // In turn: OpenSSL's name, which rustls knows; AWS' own, which boto3 knows; Node.js's.
+            // In this order: the name that OpenSSL and rustls read; that of boto3; that of Node.js.
             for name in ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
                 set(name, roots.clone());
             }
@@ -104,7 +106,7 @@ impl Aws {
     }
 }
 
-/// The file of the roots that this system trusts.
+/// The file of this system's trusted root certificates.
 fn system_roots() -> Option<&'static str> {
     SYSTEM_ROOTS.into_iter().find(|file| Path::new(file).exists())
 }
@@ -117,7 +119,7 @@ fn secret_arn(function: &str) -> String {
     )
 }
 
-/// The operation's name, as AWS' JSON protocols send it.
+/// The name of the operation, as the JSON protocols of AWS send it.
 fn target(request: &Request<Bytes>) -> String {
     let target = request.headers().get("x-amz-target");
     let name = target.and_then(|target| target.to_str().ok()?.rsplit('.').next());
@@ -183,11 +185,11 @@ fn typed(body: String, content_type: &'static str) -> Response<Bytes> {
     response
 }
 
-/// A certificate for 127.0.0.1 of a new authority, and a file of the roots to trust: the system's and this one.
+/// Creates a certificate for 127.0.0.1 of a new authority, and a file of root certificates.
 ///
-/// The system's are in it because a function on Lambda reads them all.
+/// The file holds the system's root certificates too, because a function on Lambda reads them all.
 fn authority(folder: &Path) -> Result<(TlsAcceptor, PathBuf), Error> {
-    let fault = |what: &dyn std::fmt::Display| Error::Start(format!("the certificates for TLS: {what}"));
+    let fault = |what: &dyn std::fmt::Display| Error::Start(format!("the certificates for TLS cannot be made: {what}"));
     let failed = |error: rcgen::Error| fault(&error);
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -217,6 +219,6 @@ fn authority(folder: &Path) -> Result<(TlsAcceptor, PathBuf), Error> {
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )
         .map_err(|error| fault(&error))?;
-    // AWS' endpoints for these services speak HTTP/1.1, and so does this one: nothing else is offered.
+    // The endpoints of AWS for these services offer HTTP/1.1 only, and so does this one.
     Ok((TlsAcceptor::from(Arc::new(config)), path))
 }

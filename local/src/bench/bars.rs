@@ -1,22 +1,22 @@
-//! The bars: how fast, small and light it has to be.
+//! The bars: the required speed, size and memory.
 
 use std::fmt;
 
 use super::report::{Figures, Table, short};
 use super::targets::{COMPARED, FLOOR, PEERS};
 
-/// One bar, and whether it is met.
+/// A bar, and whether it is met.
 #[derive(Debug, Clone)]
 pub struct Bar {
-    /// What is measured.
+    /// The figure that is measured.
     pub figure: String,
-    /// What it has to be.
+    /// The required value.
     pub bar: &'static str,
-    /// What it is; `None` where it was not measured.
+    /// The measured value; `None` if it was not measured.
     pub measured: Option<String>,
-    /// Whether that is enough.
+    /// Whether the bar is met.
     pub met: bool,
-    /// Whether a check may pass: only what comes out the same each time fails one.
+    /// Whether a check passes: only figures that are the same in each run can fail one.
     pub held: bool,
 }
 
@@ -32,18 +32,18 @@ impl fmt::Display for Bar {
     }
 }
 
-/// What the bars are held against beside the tables of the runs.
+/// Figures that are not in the tables of the runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Others {
-    /// The largest zip, in bytes.
+    /// The size of the largest zip in bytes.
     pub zip: Option<u64>,
-    /// Peak memory on the largest body over that body's size.
+    /// The peak memory for the largest body, divided by the size of that body.
     pub memory_of_body: Option<f64>,
-    /// Normalization, in MB of JSON a second.
+    /// The speed of normalization in MB of JSON a second.
     pub normalization: Option<f64>,
 }
 
-/// All bars.
+/// Evaluates all bars.
 pub fn all(plain: &Table, tls: &Table, others: Others) -> Vec<Bar> {
     let mut bars = Vec::new();
     for (what, table, least, bar) in [
@@ -74,7 +74,7 @@ pub fn all(plain: &Table, tls: &Table, others: Others) -> Vec<Bar> {
     for peer in PEERS {
         let times = ratio(plain, peer, COMPARED, |figures| figures.cpu);
         bars.push(judge(
-            format!("CPU of a warm event, against {peer}"),
+            format!("CPU of a warm event, compared with {peer}"),
             "5 times less",
             times,
             |times| times >= 5.0,
@@ -97,7 +97,7 @@ pub fn all(plain: &Table, tls: &Table, others: Others) -> Vec<Bar> {
         |figures| Some(figures.init),
     );
     bars.push(judge(
-        "start without warming (to the first call), against the bare function's `/next`".to_owned(),
+        "start without warming (to the first call), compared with `/next` of hello".to_owned(),
         "within 3 times",
         start,
         |times| times <= 3.0,
@@ -112,7 +112,7 @@ pub fn all(plain: &Table, tls: &Table, others: Others) -> Vec<Bar> {
         |zip| zip <= 2.5,
         |zip| format!("{zip:.2} MB"),
     );
-    // A little above: a release of the compiler or the SDK comes with a percent more or less.
+    // A little more than measured: a release of the compiler or the SDK changes the size by a percent.
     zip.held = megabytes.is_none_or(|zip| zip <= 2.6);
     bars.push(zip);
     let peak = plain.iter().filter(|(name, _)| !PEERS.contains(&name.as_str()));

@@ -1,4 +1,4 @@
-//! How what is measured grows: with a body's size, and with the number of environments at once.
+//! How the figures grow with the size of a body and with the number of environments.
 
 use std::time::{Duration, Instant};
 
@@ -13,36 +13,36 @@ use crate::Error;
 use crate::providers::samples::Fixture;
 use crate::stats::median;
 
-/// The sizes of bodies that are tried, in bytes. The last is the largest that a function takes.
+/// The sizes of the bodies in bytes. The last is the largest that a function accepts.
 pub const BODIES: [usize; 5] = [10_000, 100_000, 500_000, 2_000_000, 5_000_000];
-/// How many environments are run at once.
+/// The numbers of environments that run at the same time.
 pub const CROWDS: [usize; 4] = [1, 5, 20, 50];
 
-/// One size of body.
+/// The figures for one size of body.
 #[derive(Debug, Clone, Copy)]
 pub struct Body {
-    /// Its size in bytes.
+    /// The size of the body in bytes.
     pub bytes: usize,
-    /// How long an event takes, in milliseconds.
+    /// The time of an event in milliseconds.
     pub warm: f64,
-    /// Its processor time in milliseconds.
+    /// The processor time of an event in milliseconds.
     pub cpu: Option<f64>,
-    /// The most memory that the process has had, in MiB.
+    /// The peak memory of the process in MiB.
     pub peak_memory: Option<f64>,
 }
 
-/// One number of environments.
+/// The figures for one number of environments.
 #[derive(Debug, Clone, Copy)]
 pub struct Crowd {
-    /// How many there are.
+    /// The number of environments.
     pub environments: usize,
-    /// How many events they handle in a second, together.
+    /// The events that all of them handle in a second.
     pub per_second: f64,
-    /// How long an event takes, in milliseconds.
+    /// The time of an event in milliseconds.
     pub warm: f64,
 }
 
-/// Sends bodies of each size. The order is a large one of Snipcart's, its items repeated until the size is reached.
+/// Sends bodies of each size: a large order of Snipcart, with its items repeated until the size is reached.
 pub async fn bodies(
     target: &Target,
     large: &Fixture,
@@ -75,7 +75,7 @@ pub async fn bodies(
     Ok(measured)
 }
 
-/// The order with as many of its items, over and over, as stay within `size` bytes.
+/// Repeats the items of an order as often as fits into `size` bytes.
 fn sized(body: &[u8], size: usize) -> Vec<u8> {
     let Ok(mut order) = serde_json::from_slice::<Value>(body) else {
         return body.to_vec();
@@ -94,7 +94,7 @@ fn sized(body: &[u8], size: usize) -> Vec<u8> {
     order.to_string().into_bytes()
 }
 
-/// Runs each number of environments at once, each with one event after another for two seconds.
+/// Runs each number of environments at the same time, each with one event after another for two seconds.
 pub async fn crowds(target: &Target) -> Result<Vec<Crowd>, Error> {
     const TIME: Duration = Duration::from_secs(2);
     let aws = Aws::start(None).await?;

@@ -1,4 +1,4 @@
-//! One process under the clock: how long it takes to start and to answer, and what that costs.
+//! A measured process: how long it takes to start and to answer, and what that costs.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -17,29 +17,29 @@ use crate::lambda::memory;
 use crate::lambda::runtime_api::{Invocation, Outcome, RuntimeApi};
 use crate::project::settings::TUNABLES_NAME;
 
-/// The most that anything here is waited for: an interpreter under a busy machine starts in far less.
+/// The longest wait. Even an interpreter on a busy machine starts in far less.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// A function's timeout: what is measured must not depend on it.
+/// The timeout of a function, which must not affect what is measured.
 const FUNCTION_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Something that is measured: a function of ours, or a peer.
+/// What is measured: a function of this project, or a peer.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Its name in the table.
+    /// The name in the table.
     pub name: String,
-    /// Of which function it has the settings.
+    /// The function whose settings it gets.
     pub settings: String,
     /// Whether the template deploys it, with the variables that the template sets.
     pub is_deployed: bool,
-    /// What is run.
+    /// The program that is run.
     pub program: PathBuf,
-    /// With which arguments.
+    /// The arguments of the program.
     pub arguments: Vec<String>,
-    /// Variables over the function's settings.
+    /// Environment variables in addition to the settings.
     pub variables: Vec<(String, String)>,
-    /// The event that it is given, whole.
+    /// The event that it handles.
     pub event: Bytes,
-    /// What its answer must hold, so that nothing is measured that fails.
+    /// What its answer must contain, so that a failure is not measured.
     pub expected: &'static str,
 }
 
@@ -50,18 +50,18 @@ pub(super) struct Process {
     name: String,
     expected: &'static str,
     count: u32,
-    /// When it was started.
+    /// When the process was started.
     pub(super) started: Instant,
-    /// When it asked for its first event.
+    /// When the process asked for its first event.
     pub(super) ready: Instant,
 }
 
 impl Target {
-    /// The command, with `wrapper` (such as a tracer and its flags) before it.
+    /// Starts the process, behind the command `wrapper` (such as a tracer and its flags) if it is not empty.
     pub(super) async fn start(&self, aws: &Aws, wrapper: &[String]) -> Result<Process, Error> {
         let mut variables = aws.variables(&self.settings);
         if !self.is_deployed {
-            // Of our template alone.
+            // Only the template sets it.
             variables.remove(TUNABLES_NAME);
         }
         variables.extend(self.variables.iter().cloned());
@@ -69,12 +69,12 @@ impl Target {
             [] => (self.program.clone(), self.arguments.clone()),
             [tracer, flags @ ..] => {
                 let program = self.program.display().to_string();
-                let whole = flags
+                let arguments = flags
                     .iter()
                     .cloned()
                     .chain([program])
                     .chain(self.arguments.iter().cloned());
-                (PathBuf::from(tracer), whole.collect())
+                (PathBuf::from(tracer), arguments.collect())
             }
         };
         let recipe = Recipe {
@@ -87,7 +87,7 @@ impl Target {
         let (ready_sender, ready) = oneshot::channel();
         let api = RuntimeApi::start(&self.settings, FUNCTION_TIMEOUT, recipe.clock_ahead, ready_sender).await?;
         let mut command = command(&recipe, "bench", &api);
-        // Its log lines are written, and read by nobody: on Lambda reading them is not its work.
+        // Its log lines go nowhere: reading them is not part of its work on Lambda.
         command.args(arguments).stdout(Stdio::null());
         command.stderr(if wrapper.is_empty() {
             Stdio::null()
@@ -103,7 +103,7 @@ impl Target {
         })?;
         tokio::select! {
             Ok(Ok(())) = timeout(PATIENCE, ready) => {}
-            _ = child.wait() => return Err(fault(&self.name, "ended before it asked for an event".to_owned())),
+            _ = child.wait() => return Err(fault(&self.name, "exited before it asked for an event".to_owned())),
             else => return Err(fault(&self.name, format!("did not ask for an event within {PATIENCE:?}"))),
         }
         let ready = Instant::now();
@@ -120,7 +120,7 @@ impl Target {
 }
 
 impl Process {
-    /// Has it handle an event, and says when the answer was there, and how long it took.
+    /// Lets the process handle an event. Returns when the answer arrived, and how long it took.
     pub(super) async fn invoke(&mut self, event: &Bytes) -> Result<(Instant, Duration), Error> {
         self.count += 1;
         let (taken, _taken) = oneshot::channel();
@@ -135,7 +135,7 @@ impl Process {
         });
         let outcome = tokio::select! {
             outcome = timeout(PATIENCE, outcome) => outcome,
-            _ = self.child.wait() => return Err(fault(&self.name, "died over an event".to_owned())),
+            _ = self.child.wait() => return Err(fault(&self.name, "exited while it handled an event".to_owned())),
         };
         let ended = Instant::now();
         match outcome {
@@ -154,7 +154,7 @@ impl Process {
         }
     }
 
-    /// The processor time of all its threads so far; `None` where the system does not say.
+    /// The processor time of all threads so far; `None` if the system does not report it.
     pub(super) fn cpu(&self) -> Option<Duration> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()?)).ok()?;
         let nanoseconds = tasks.filter_map(|task| {
@@ -164,24 +164,24 @@ impl Process {
         Some(Duration::from_nanos(nanoseconds.sum()))
     }
 
-    /// The most memory that it has had, in KiB; `None` where the system does not say.
+    /// The peak memory of the process in KiB; `None` if the system does not report it.
     pub(super) fn peak_memory(&self) -> Option<u64> {
         Some(memory::of(self.child.id()?)?.peak)
     }
 
-    /// Ends it and waits until it is gone.
+    /// Kills the process and waits until it is gone.
     pub(super) async fn end(mut self) {
         let _ = self.child.start_kill();
         let _ = self.child.wait().await;
     }
 
-    /// Closes its Runtime API, so that it ends by itself, and hands over what it wrote on standard error.
+    /// Closes the Runtime API, so that the process ends by itself, and returns what it wrote to standard error.
     pub(super) async fn close(self) -> Result<String, Error> {
         let Self { child, api, name, .. } = self;
         drop(api);
         match timeout(PATIENCE, child.wait_with_output()).await {
             Ok(Ok(output)) => Ok(String::from_utf8_lossy(&output.stderr).into_owned()),
-            _ => Err(fault(&name, "did not end".to_owned())),
+            _ => Err(fault(&name, "did not exit".to_owned())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What was measured, as a table and as JSON.
+//! The measured figures, as a table and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::Sample;
 use crate::stats::{median, quantile};
 
-/// The figures by the target's name.
+/// The figures by the name of the target.
 pub type Table = BTreeMap<String, Figures>;
 
-/// What was measured of one target. Times are in milliseconds and medians of all runs.
+/// The figures of one target. Times are in milliseconds, and are medians of all runs.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
-    /// From the start to the first call to a service: what is not network.
+    /// From the start to the first call to a service, before the network is involved.
     pub quiet: Option<f64>,
     /// From the start to the request for the first event.
     pub init: f64,
@@ -23,17 +23,17 @@ pub struct Figures {
     pub first: f64,
     /// From the start to the first answer.
     pub start_to_answer: f64,
-    /// A later event, in the middle.
+    /// The median of later events.
     pub warm: f64,
-    /// A later event that 99 of 100 do not exceed.
+    /// The p99 of later events.
     pub warm_p99: f64,
-    /// Processor time of a later event.
+    /// The processor time of a later event.
     pub cpu: Option<f64>,
-    /// Processor time from the start to the first answer.
+    /// The processor time from the start to the first answer.
     pub cpu_of_start: Option<f64>,
-    /// In MiB.
+    /// The peak memory in MiB.
     pub peak_memory: Option<f64>,
-    /// Calls to services for each event.
+    /// The number of calls to services for each event.
     pub calls: f64,
 }
 
@@ -60,7 +60,7 @@ impl Figures {
         }
     }
 
-    /// All figures by their name.
+    /// The figures as JSON.
     pub fn to_json(&self) -> Value {
         json!({
             "start_to_first_call_ms": self.quiet,
@@ -82,13 +82,13 @@ pub(super) fn milliseconds(duration: Option<Duration>) -> f64 {
     duration.map_or(f64::NAN, |duration| duration.as_secs_f64() * 1000.0)
 }
 
-/// KiB as MiB.
+/// Converts KiB to MiB.
 #[expect(clippy::cast_precision_loss, reason = "a process has far less memory than 2^52 KiB")]
 pub(super) fn mebibytes(kibibytes: u64) -> f64 {
     kibibytes as f64 / 1024.0
 }
 
-/// A number as it is read: three digits that mean something.
+/// Formats a number with three significant digits.
 pub fn short(number: f64) -> String {
     match number {
         number if !number.is_finite() => "-".to_owned(),
@@ -98,7 +98,7 @@ pub fn short(number: f64) -> String {
     }
 }
 
-/// The table of the runs, in Markdown.
+/// Formats the figures as a Markdown table.
 pub fn table(figures: &Table) -> String {
     let mut text = "| ms, medians | start to first `/next` | first answer after it | start to first answer | warm p50 | warm p99 | CPU of the start | CPU per event | calls per event | events/s and core | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|\n".to_owned();
     for (name, figures) in figures {

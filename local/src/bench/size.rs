@@ -1,4 +1,5 @@
-//! What does not jitter: the size of a binary and its zip, and how many instructions it runs.
+//! Figures that are the same in each run: the size of a binary and of its zip, and the number of instructions that it
+//! runs.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -11,21 +12,21 @@ use super::aws::Aws;
 use super::process::{Target, fault};
 use crate::Error;
 
-/// A zip's own part for one file called `bootstrap`: its two headers and the end.
+/// The overhead of a zip with one file called `bootstrap`: two headers and the end.
 const ZIP_HEADERS: u64 = 30 + 46 + 22 + 2 * 9;
-/// How many events the instructions of one are drawn from.
+/// The number of events that the instructions of one event are averaged over.
 const EVENTS: u64 = 40;
 
-/// A binary's size, and that of the zip which `sam deploy` makes of it, in bytes.
+/// The size of a binary, and of the zip that `sam deploy` makes of it, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// The binary.
+    /// The size of the binary.
     pub binary: u64,
-    /// Its zip.
+    /// The size of the zip.
     pub zip: u64,
 }
 
-/// The sizes of a binary. The zip is made as `sam` makes it: deflate, at its usual level.
+/// Measures a binary. The zip is made like `sam` makes it: deflate at its default level.
 pub fn of(binary: &Path) -> Result<Size, Error> {
     let failed = |error: std::io::Error| Error::Start(format!("{} cannot be read: {error}", binary.display()));
     let bytes = std::fs::read(binary).map_err(failed)?;
@@ -41,16 +42,16 @@ pub fn of(binary: &Path) -> Result<Size, Error> {
     })
 }
 
-/// How many instructions a process runs, as valgrind counts them.
+/// The number of instructions that a process runs, as counted by valgrind.
 #[derive(Debug, Clone, Copy)]
 pub struct Instructions {
-    /// From its start to its first answer.
+    /// From the start to the first answer.
     pub start: u64,
-    /// For one event after that.
+    /// For one later event.
     pub event: u64,
 }
 
-/// Counts them; `None` where valgrind is not installed.
+/// Counts the instructions; `None` if valgrind is not installed.
 pub async fn instructions(target: &Target) -> Result<Option<Instructions>, Error> {
     let installed = Command::new("valgrind")
         .arg("--version")
@@ -76,7 +77,7 @@ async fn counted(target: &Target, aws: &Aws, events: u64) -> Result<u64, Error> 
         process.invoke(&target.event).await?;
     }
     let said = process.close().await?;
-    // `==123== Collected : 4567`
+    // The line `==123== Collected : 4567`.
     let count = said
         .lines()
         .find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());

@@ -1,4 +1,4 @@
-//! Who is measured: the functions as they are deployed, and the peers of `tests/peers`.
+//! The targets: the functions as they are deployed, and the peers of `tests/peers`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,13 +12,13 @@ use crate::project::settings::REDRIVE;
 use crate::providers::samples::Catalogue;
 use crate::providers::signing::{Credentials, sign};
 
-/// The bare function, below which nothing on this runtime goes.
+/// A function that does nothing: the lower limit of this runtime.
 pub const FLOOR: &str = "hello";
-/// The function whose work the peers do.
+/// The function that the peers reimplement.
 pub const COMPARED: &str = "selldone";
-/// The peers.
+/// The peers: the same work in other languages.
 pub const PEERS: [&str; 2] = ["python", "node"];
-/// An ordinary order of each provider, and its body's size where another is asked for.
+/// An ordinary order of each provider.
 const ORDERS: [(&str, &str); 5] = [
     (COMPARED, "checkout-order"),
     ("cartum", "order-created"),
@@ -27,8 +27,8 @@ const ORDERS: [(&str, &str); 5] = [
     ("snipcart", "order-completed"),
 ];
 
-/// Builds the functions and the floor as `sam build` does: by cargo-lambda, and each for itself, so that none has what another part of
-/// the workspace asks of a crate. The compiler is shown at its work.
+/// Builds the functions and `hello` as `sam build` does: with cargo-lambda, and each on its own, so that no other
+/// package of the workspace adds features to its dependencies. The output of the compiler is shown.
 pub fn build(root: &Path) -> Result<PathBuf, Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     for function in functions().chain([FLOOR]) {
@@ -39,8 +39,8 @@ pub fn build(root: &Path) -> Result<PathBuf, Error> {
             .status();
         if !built.is_ok_and(|status| status.success()) {
             return Err(Error::Build(format!(
-                "{function} does not build: it is said above why. cargo-lambda does it (pip install cargo-lambda ziglang); \
-                 what is built already is given by --binaries."
+                "{function} does not build; the output above says why. It needs cargo-lambda (pip install cargo-lambda ziglang). \
+                 --binaries selects binaries that are built already."
             )));
         }
     }
@@ -53,7 +53,7 @@ pub fn functions() -> impl Iterator<Item = &'static str> {
     ORDERS.into_iter().map(|(function, _)| function).chain([REDRIVE])
 }
 
-/// The binary of `function` in `folder`: as cargo leaves it, cargo-lambda, or `sam build`.
+/// The binary of `function` in `folder`, as cargo, cargo-lambda or `sam build` leaves it.
 pub fn binary(folder: &Path, function: &str) -> Option<PathBuf> {
     let mut name = function.to_owned();
     name[..1].make_ascii_uppercase();
@@ -65,7 +65,7 @@ pub fn binary(folder: &Path, function: &str) -> Option<PathBuf> {
     built.into_iter().find(|path| path.is_file())
 }
 
-/// An ordinary order of `provider`, signed now.
+/// An ordinary order of `provider`.
 pub fn order(catalogue: &Catalogue, provider: &str) -> Result<crate::providers::samples::Fixture, Error> {
     let name = ORDERS
         .iter()
@@ -74,13 +74,13 @@ pub fn order(catalogue: &Catalogue, provider: &str) -> Result<crate::providers::
     catalogue.event(provider, name)
 }
 
-/// Signs an order, as an event for the function.
+/// Signs an order, and returns it as an event for the function.
 pub fn signed(mut fixture: crate::providers::samples::Fixture) -> Result<Bytes, Error> {
     sign(&mut fixture, &Credentials::default(), Timestamp::now())?;
     Ok(fixture.event.to_string().into())
 }
 
-/// What there is to measure, and for what is not there the words that say so. An empty `only` takes everything.
+/// Returns the targets, and a message for each that is missing. An empty `only` selects all.
 pub fn all(
     root: &Path,
     binaries: &Path,
@@ -92,7 +92,7 @@ pub fn all(
     let compared = signed(order(catalogue, COMPARED)?)?;
     for name in [FLOOR].into_iter().chain(functions()).filter(|name| wanted(name)) {
         let Some(program) = binary(binaries, name) else {
-            skipped.push(format!("{name}: there is no binary of it in {}", binaries.display()));
+            skipped.push(format!("{name}: no binary in {}", binaries.display()));
             continue;
         };
         let (event, expected) = match name {
@@ -115,7 +115,7 @@ pub fn all(
         match peer(root, name, &compared) {
             Some(target) => targets.push(target),
             None => skipped.push(format!(
-                "{name}: not installed; tests/peers/install puts it into target/peers"
+                "{name}: not installed; tests/peers/install installs it in target/peers"
             )),
         }
     }

@@ -1,4 +1,4 @@
-//! What became of each event: what the providers were told, what is stored, and what was published.
+//! Compares what the providers were answered with what is stored and what was published.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -11,49 +11,49 @@ use super::model::{Kind, Received, Sent, sha256};
 use crate::stack::Stack;
 use crate::{Error, NAME, gzip};
 
-/// Kept of what goes wrong; the rest is counted.
+/// The number of violations that are described; all are counted.
 const SHOWN: usize = 20;
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Events that were sent.
+    /// The events that were sent.
     pub events: usize,
-    /// Requests that were sent for them.
+    /// The requests that were sent for the events.
     pub deliveries: usize,
-    /// Answers by what they said.
+    /// The answers by what they said.
     pub answers: BTreeMap<String, usize>,
-    /// Faults by their kind.
+    /// The injected faults by their kind.
     pub faults: BTreeMap<String, usize>,
-    /// Events that were answered 200.
+    /// The events that were answered 200.
     pub acknowledged: usize,
-    /// Of them, no order events or not to be understood: kept and not published.
-    pub set_aside: usize,
-    /// Events that are kept in parts.
+    /// The events that were answered 200 and only stored: unsupported or quarantined.
+    pub not_published: usize,
+    /// The events that are stored in parts.
     pub in_parts: usize,
-    /// Other bodies that came under the id of an event, and are kept beside it.
+    /// The conflicts: other bodies that came under the id of an event.
     pub conflicts: usize,
-    /// Events of which their provider gave up before it was answered 200.
+    /// The events that were not answered 200 before their provider gave up.
     pub given_up: usize,
-    /// Items of the table that are events.
+    /// The events in the table.
     pub stored: usize,
-    /// Events that were answered 200 and are not stored, or were never published.
+    /// The events that were answered 200, but are not stored or were never published.
     pub lost: usize,
-    /// Items that an event has beside its first.
+    /// The items that an event has in addition to its first.
     pub duplicated_items: usize,
-    /// Messages.
+    /// The messages that were received.
     pub messages: usize,
-    /// Events with more messages than one.
+    /// The events with more than one message.
     pub published_more_than_once: usize,
-    /// Events that redrive published.
+    /// The events that redrive published.
     pub redriven: usize,
-    /// From an event's receipt to its publication.
+    /// The longest time from the receipt of an event to its publication.
     pub longest_in_outbox: SignedDuration,
-    /// How long it took.
+    /// How long the run took.
     pub took: Duration,
-    /// What must not be, the first few.
+    /// Descriptions of the first violations.
     pub violations: Vec<String>,
-    /// All of them.
+    /// The number of all violations.
     pub violated: usize,
 }
 
@@ -80,10 +80,10 @@ impl fmt::Display for Report {
             row(&format!("- {fault}"), count)?;
         }
         row("events answered 200", &self.acknowledged)?;
-        row("- no order events, or not understood", &self.set_aside)?;
-        row("- another body for a known event, kept beside it", &self.conflicts)?;
-        row("- kept in parts", &self.in_parts)?;
-        row("events their provider gave up", &self.given_up)?;
+        row("- unsupported or quarantined", &self.not_published)?;
+        row("- conflicts", &self.conflicts)?;
+        row("- stored in parts", &self.in_parts)?;
+        row("events given up by their provider", &self.given_up)?;
         row("events stored", &self.stored)?;
         row("published by redrive", &self.redriven)?;
         row("messages", &self.messages)?;
@@ -107,15 +107,15 @@ struct Stored {
     is_in_parts: bool,
 }
 
-/// The table.
+/// What the table holds.
 #[derive(Default)]
 struct Table {
     events: HashMap<String, Stored>,
-    /// Other bodies that came under an event's id.
+    /// The conflicts: the id of the event, and the hash of the other body.
     conflicts: HashSet<(String, [u8; 32])>,
 }
 
-/// Compares what the providers were told, what is stored, and what was published.
+/// Compares what the providers were answered with what is stored and what was published.
 pub(super) async fn check(
     stack: &Stack,
     sent: &[Sent],
@@ -140,7 +140,7 @@ pub(super) async fn check(
         }
         if sent.event_ids.is_empty() {
             report.given_up += 1;
-            // It may have been kept all the same.
+            // The event may be stored all the same.
             conflicts.retain(|(_, body)| *body != sent.body);
             continue;
         }
@@ -154,7 +154,7 @@ pub(super) async fn check(
                 report.conflicts += 1;
                 if !conflicts.remove(&(event_id.clone(), sent.body)) {
                     report.lost += 1;
-                    report.violation(|| format!("{event_id} came with another body, which is not kept"));
+                    report.violation(|| format!("{event_id} came with another body, which is not stored"));
                 }
             } else {
                 check_event(sent, event_id, events.get(event_id), is_received, report);
@@ -166,17 +166,17 @@ pub(super) async fn check(
             report.violation(|| format!("{event_id} is {} in the end", event.state));
         }
         if items_of.contains_key(&(event.shop.as_str(), event.payload)) {
-            report.violation(|| format!("{event_id} is stored with a body that nobody sent"));
+            report.violation(|| format!("{event_id} is stored with a body that was not sent"));
         }
     }
     for (event_id, _) in &conflicts {
-        report.violation(|| format!("{event_id} has another body beside it that nobody sent"));
+        report.violation(|| format!("{event_id} has a conflict with a body that was not sent"));
     }
     for (event_id, received) in received {
         match events.get(event_id) {
-            None => report.violation(|| format!("{event_id} is published and not stored")),
+            None => report.violation(|| format!("{event_id} is published but not stored")),
             Some(event) if received.texts.iter().any(|text| *text != event.event) => {
-                report.violation(|| format!("{event_id} was published otherwise than it is stored"));
+                report.violation(|| format!("{event_id} was published with other content than is stored"));
             }
             Some(_) => {}
         }
@@ -184,38 +184,38 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// An event that was answered 200.
+/// Checks an event that was answered 200.
 fn check_event(sent: &Sent, event_id: &str, stored: Option<&Stored>, is_received: bool, report: &mut Report) {
     let Some(event) = stored else {
         report.lost += 1;
-        report.violation(|| format!("{event_id} was answered 200 and is not stored"));
+        report.violation(|| format!("{event_id} was answered 200 but is not stored"));
         return;
     };
     if event.payload != sent.body {
-        report.violation(|| format!("{event_id} is stored with another body than it was sent with"));
+        report.violation(|| format!("{event_id} is stored with another body than was sent"));
     }
     if event.shop != sent.shop {
         report.violation(|| format!("{event_id} is stored under another shop than it was sent to"));
     }
     if sent.kind == Kind::Large && !event.is_in_parts {
-        report.violation(|| format!("{event_id} is large and not kept in parts"));
+        report.violation(|| format!("{event_id} is large but not stored in parts"));
     }
     if sent.kind == Kind::Other {
-        report.set_aside += 1;
+        report.not_published += 1;
         if is_received {
-            report.violation(|| format!("{event_id} is no order event and was published"));
+            report.violation(|| format!("{event_id} is not an order event but was published"));
         }
         if sent.outcomes.iter().any(|outcome| *outcome != event.state) {
-            report.violation(|| format!("{event_id} was answered {:?} and is {}", sent.outcomes, event.state));
+            report.violation(|| format!("{event_id} was answered {:?} but is {}", sent.outcomes, event.state));
         }
         return;
     }
     if !is_received {
         report.lost += 1;
-        report.violation(|| format!("{event_id} was answered 200 and never published"));
+        report.violation(|| format!("{event_id} was answered 200 but never published"));
     }
     if event.state != "published" {
-        report.violation(|| format!("{event_id} is an order event and {}", event.state));
+        report.violation(|| format!("{event_id} is an order event but {}", event.state));
     }
 }
 
@@ -239,9 +239,9 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
                 let body = value(&item, "payload", &HashMap::new());
                 table.conflicts.insert((event_id, body));
             }
-            // The mark that a run of redrive leaves.
+            // The record that a run of redrive leaves.
             Some(("run", _)) if event_id == "redrive" => {}
-            _ => report.violation(|| format!("{event_id} has an item {sort_key}")),
+            _ => report.violation(|| format!("{event_id} has an unexpected item {sort_key}")),
         }
     }
     for item in heads {
@@ -261,14 +261,14 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
         let event_id = text(&item, "pk");
         let is_of_head =
             |(id, sha256, _): &&(String, String, Item)| id == event_id && sha256 == text(&item, "payload_sha256");
-        // One that is due is left to the sweep.
+        // A manifest that is due is left to the sweep.
         let now = Timestamp::now();
         if let Some((id, _, manifest)) = manifests.iter().find(is_of_head)
             && text(manifest, "next_attempt_at")
                 .parse::<Timestamp>()
                 .is_ok_and(|due| due > now)
         {
-            report.violation(|| format!("{id} is stored and still has an open manifest"));
+            report.violation(|| format!("{id} is stored but still has an open manifest"));
         }
         table.events.insert(event_id.to_owned(), event);
     }
@@ -283,7 +283,7 @@ fn text<'a>(item: &'a Item, name: &str) -> &'a str {
         .map_or("", String::as_str)
 }
 
-/// The hash of a value that is kept compressed, in the item or in parts.
+/// The hash of a compressed value that is stored in the item or in parts.
 fn value(item: &Item, name: &str, parts: &HashMap<String, Vec<u8>>) -> [u8; 32] {
     let mut compressed = Vec::new();
     match (item.get(name), item.get(&format!("{name}_parts"))) {
@@ -295,6 +295,6 @@ fn value(item: &Item, name: &str, parts: &HashMap<String, Vec<u8>>) -> [u8; 32] 
         }
         _ => {}
     }
-    // A value that cannot be unpacked has another hash than the one that was sent: the check finds it.
+    // A value that cannot be unpacked has another hash than the sent one, which the check finds.
     sha256(&gzip::unpack(&compressed).unwrap_or_default())
 }

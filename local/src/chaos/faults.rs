@@ -1,4 +1,4 @@
-//! Which faults come over which calls.
+//! The faults that are injected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::net::wire::Damage;
 use crate::providers::random::draw;
 use crate::providers::snipcart::Behaviour;
 
-/// What is drawn, in ten thousandths of the functions' calls to AWS.
+/// The faults in ten thousandths of the functions' calls to AWS.
 const FAULTS: [(usize, &str); 8] = [
     (150, "throttled"),
     (150, "answered 500"),
@@ -24,18 +24,18 @@ const FAULTS: [(usize, &str); 8] = [
     (40, "function killed after"),
 ];
 
-/// Messages that SNS does not take, in ten thousandths, and how many calls fail because of one.
+/// The messages that SNS rejects, in ten thousandths, and the number of calls that one such message makes fail.
 const POISONED: u64 = 50;
 const POISONED_CALLS: usize = 3;
 
-/// Things by their name, counted.
+/// Counts by name.
 pub(super) type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
 
 pub(super) fn count(counts: &Counts, what: &str) {
     *lock(counts).entry(what.to_owned()).or_default() += 1;
 }
 
-/// Decides over the functions' calls to AWS.
+/// Decides about the functions' calls to AWS.
 pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<Fault> {
     let seen = Mutex::new(HashMap::<(String, String), usize>::new());
     let poisoned = Mutex::new(HashMap::<String, usize>::new());
@@ -43,14 +43,14 @@ pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<F
     // Now and then SNS is down for everyone.
     let period = (plan.events / 4).max(40);
     move |call| {
-        // What reads the table and the queue to check them is left alone.
+        // The calls that check the table and the queue stay undisturbed.
         call.caller.as_ref()?;
         if call.service == Service::Sns && published.fetch_add(1, Ordering::Relaxed) % period >= period * 85 / 100 {
             count(&injected, "SNS down");
             return Some(Fault::DOWN);
         }
         if call.service == Service::Sns && is_poisoned(call, plan.seed, &mut lock(&poisoned)) {
-            count(&injected, "one message refused");
+            count(&injected, "one message rejected");
             return Some(Fault::Answer {
                 status: 403,
                 code: "AuthorizationError",
@@ -93,7 +93,8 @@ pub(super) fn faults(plan: Plan, injected: Counts) -> impl Fn(&Call) -> Option<F
     }
 }
 
-/// Whether one of the messages of a call makes SNS refuse all of it, this time; `calls` counts the calls that failed because of each.
+/// Whether one of the messages of a call makes SNS reject the complete call this time. `calls` counts the calls that
+/// failed because of each message.
 fn is_poisoned(call: &Call, seed: u64, calls: &mut HashMap<String, usize>) -> bool {
     let body = String::from_utf8_lossy(&call.body);
     let ids = body.split("%22id%22%3A%22").skip(1).filter_map(|rest| rest.get(..64));
@@ -105,13 +106,13 @@ fn is_poisoned(call: &Call, seed: u64, calls: &mut HashMap<String, usize>) -> bo
     })
 }
 
-/// Decides over requests that come over a connection which has been used before. Which connections are used again depends on the time
+/// Decides about requests on a connection that has been used before. Which connections are reused depends on the time
 /// that calls take, and is not drawn.
 pub(super) fn damages(seed: u64, server: &'static str, injected: Counts) -> impl Fn(&[u8]) -> Option<Damage> {
     let requests = Mutex::new(HashMap::<String, usize>::new());
     move |request| {
         let text = String::from_utf8_lossy(request);
-        // A call to Snipcart is known by its first line, which holds the token.
+        // The first line of a call to Snipcart identifies it, because it holds the token.
         let line = || text.lines().next().unwrap_or_default().to_owned();
         let what = Some(event_of(&text))
             .filter(|event| !event.is_empty())
@@ -133,7 +134,7 @@ pub(super) fn damages(seed: u64, server: &'static str, injected: Counts) -> impl
     }
 }
 
-/// The event that a call is for, the first of many; nothing where it names none.
+/// The first event that a call names; empty if it names none.
 fn event_of(body: &str) -> String {
     let marks = [r#""pk":{"S":""#, "%22id%22%3A%22"];
     let found = marks.iter().find_map(|mark| body.split_once(mark));
@@ -143,7 +144,7 @@ fn event_of(body: &str) -> String {
         .to_owned()
 }
 
-/// Decides over the calls to Snipcart.
+/// Decides about the calls to Snipcart.
 pub(super) fn validation_faults(seed: u64, injected: Counts) -> impl Fn(&str) -> Option<Behaviour> {
     move |path| {
         let (kind, behaviour) = match draw(seed, &["validation", path]) % 10_000 {

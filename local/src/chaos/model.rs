@@ -1,4 +1,4 @@
-//! What is sent, and what the providers and the consumer know of it.
+//! What is sent, and what the providers and the consumer know about it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -11,34 +11,34 @@ use crate::providers::generator::Orders;
 use crate::providers::random::chance;
 use crate::providers::samples::Fixture;
 
-/// What happens.
+/// What a run sends.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How many events are sent.
+    /// The number of events.
     pub events: usize,
-    /// Where all chance comes from.
+    /// The seed of all random choices.
     pub seed: u64,
 }
 
-/// What takes a provider a minute takes this long here.
+/// The time that stands for a minute of a provider's retry interval.
 pub(super) const MINUTE: Duration = Duration::from_millis(10);
 /// The shops of each provider.
 pub(super) const SHOPS: [&str; 2] = [SHOP, "second"];
 
-// Of ten thousand deliveries:
-/// no order events, or not to be understood;
+// In ten thousandths of the deliveries:
+/// deliveries that are unsupported or not understood;
 pub(super) const OTHERS: u64 = 800;
-/// so large that they are kept in parts;
+/// deliveries that are stored in parts because they are large;
 pub(super) const LARGE: u64 = 150;
-/// what the one before was, at the other shop;
+/// deliveries that repeat the one before at the other shop;
 pub(super) const TWINS: u64 = 300;
-/// sent with another body as well, once they are answered.
+/// deliveries that are sent again with another body once they are answered.
 pub(super) const CONFLICTS: u64 = 400;
 
-/// Letters that make an event too large for one item.
+/// The number of letters that makes an event too large for one item.
 pub(super) const LARGE_BY: usize = 600_000;
 
-/// How a provider sends again what was not answered 200.
+/// How often and how soon a provider repeats a delivery that was not answered 200.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retries {
     pub(super) tries: usize,
@@ -48,11 +48,12 @@ pub(super) struct Retries {
 impl Retries {
     pub(super) fn of(provider: &str) -> Self {
         let (tries, minutes) = match provider {
-            // About every ten minutes, ten times at most.
+            // About every ten minutes, at most ten times.
             "cartum" => (11, 10),
             // Hourly for 48 hours.
             "aboutyou" => (49, 60),
-            // Five times at Deeple, "several" at Selldone; when is not documented. At Snipcart somebody resends by hand.
+            // Deeple repeats five times, Selldone "several" times; neither documents when. Snipcart is resent by a
+            // person.
             _ => (6, 10),
         };
         Self {
@@ -66,39 +67,47 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// What is to become of an event.
+/// What is expected of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It is published.
+    /// The event is published.
     Order,
-    /// The same; it is kept in parts.
+    /// The event is published, and stored in parts.
     Large,
-    /// It is kept only.
+    /// The event is only stored.
     Other,
-    /// It has the id of another, which is an order, and is kept beside it; unless its id follows from its body.
+    /// The event has the id of an order event, and is stored as its conflict; unless its id follows from its body.
     Conflict,
 }
 
-/// What a provider knows of an event in the end.
+/// What a provider knows about an event in the end.
 pub(super) struct Sent {
     pub(super) kind: Kind,
     pub(super) shop: &'static str,
     pub(super) body: [u8; 32],
     pub(super) deliveries: usize,
-    /// What was said of it with 200: ids, and what became of them.
+    /// The ids and outcomes of the answers 200.
     pub(super) event_ids: BTreeSet<String>,
     pub(super) outcomes: BTreeSet<String>,
 }
 
-/// Which deliveries there are: all that is drawn follows from the seed and a delivery's number.
+/// A delivery of a run.
+pub(super) struct Drawn {
+    pub(super) kind: Kind,
+    pub(super) shop: &'static str,
+    /// The number that the content follows from.
+    pub(super) content: usize,
+}
+
+/// All deliveries of a run. They follow from the seed and the number of each delivery.
 pub(super) struct Deliveries {
     pub(super) orders: Orders,
     pub(super) seed: u64,
 }
 
 impl Deliveries {
-    /// The delivery number `index`: what it is, its shop, and the number that its content follows from.
-    pub(super) fn what(&self, index: usize) -> (Kind, &'static str, usize) {
+    /// The delivery number `index`.
+    pub(super) fn delivery(&self, index: usize) -> Drawn {
         let is_twin = |index: usize| index > 0 && chance(TWINS, self.seed, &["twin", &index.to_string()]);
         let of_its_own = |index: usize| {
             let number = index.to_string();
@@ -113,10 +122,18 @@ impl Deliveries {
         };
         if is_twin(index) && !is_twin(index - 1) {
             let (kind, shop) = of_its_own(index - 1);
-            return (kind, SHOPS[1 - shop], index - 1);
+            return Drawn {
+                kind,
+                shop: SHOPS[1 - shop],
+                content: index - 1,
+            };
         }
         let (kind, shop) = of_its_own(index);
-        (kind, SHOPS[shop], index)
+        Drawn {
+            kind,
+            shop: SHOPS[shop],
+            content: index,
+        }
     }
 
     pub(super) fn fixture(&self, kind: Kind, index: usize) -> Result<Fixture, Error> {
@@ -128,10 +145,10 @@ impl Deliveries {
     }
 }
 
-/// What the queue's consumer knows of an event.
+/// What the consumer of the queue knows about an event.
 #[derive(Default)]
 pub(super) struct Received {
     pub(super) messages: usize,
-    /// Of the messages that leave nothing out.
+    /// The hashes of the messages that omit nothing.
     pub(super) texts: HashSet<[u8; 32]>,
 }

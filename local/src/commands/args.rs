@@ -1,4 +1,4 @@
-//! Arguments that several commands have.
+//! Arguments that several commands share.
 
 use clap::Args;
 use local::Error;
@@ -7,7 +7,7 @@ use local::project::settings::{DEEPLE_PID, DEEPLE_SECRET, SHOP, TOKEN};
 use local::providers::samples::Catalogue;
 use local::providers::signing::Credentials;
 
-/// What signs it.
+/// The credentials that sign an event.
 #[derive(Debug, Args)]
 pub(crate) struct Secrets {
     /// The shop in the URL
@@ -16,16 +16,16 @@ pub(crate) struct Secrets {
     /// The URL token
     #[arg(long, default_value = TOKEN)]
     token: String,
-    /// Deeple's project id
+    /// The project id at Deeple
     #[arg(long, default_value = DEEPLE_PID)]
     pid: String,
-    /// Deeple's secret, or ABOUT YOU's client secret
+    /// The secret of Deeple, or the client secret of ABOUT YOU
     #[arg(long, default_value = DEEPLE_SECRET)]
     secret: String,
-    /// Snipcart's request token [default: a new one that the local stand-in takes for genuine]
+    /// The request token of Snipcart [default: a new one that the local stand-in accepts]
     #[arg(long)]
     request_token: Option<String>,
-    /// The header for ABOUT YOU's signature, where the shop demands one
+    /// The header for the signature of ABOUT YOU, if the shop requires one
     #[arg(long)]
     signature_header: Option<String>,
 }
@@ -43,13 +43,13 @@ impl Secrets {
     }
 }
 
-/// The local stack's ports.
+/// The ports of the local stack.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Ports {
-    /// The gateway's port
+    /// The port of the gateway
     #[arg(long, default_value_t = 9000)]
     pub(super) port: u16,
-    /// DynamoDB's port
+    /// The port of DynamoDB
     #[arg(long, default_value_t = 8000)]
     pub(super) dynamodb_port: u16,
     /// The port of SNS and SQS
@@ -61,10 +61,10 @@ pub(super) fn catalogue() -> Result<Catalogue, Error> {
     Catalogue::read(workspace().join("events"))
 }
 
-/// A rate on the command line.
+/// Parses a rate.
 pub(super) fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if rate > 0.0 && rate <= 10_000.0 => Ok(rate),
-        _ => Err("it has to be a number over 0, at most 10000".to_owned()),
+        _ => Err("it must be a number over 0 and at most 10000".to_owned()),
     }
 }

@@ -1,5 +1,5 @@
-//! A deployed stack's function, invoked with the AWS CLI: whatever it is that gives an operator access (a profile, SSO, a role), the
-//! CLI knows it, and this program sees no credentials.
+//! Invokes the function of a deployed stack with the AWS CLI. The CLI knows the operator's access (a profile, SSO, a
+//! role), and this program sees no credentials.
 
 use std::process::Stdio;
 
@@ -9,13 +9,13 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-/// The stack's output that names the function.
+/// The output of the stack that names the function.
 const OUTPUT: &str = "Redrive";
 
 /// Longer than the function runs, in seconds.
 const PATIENCE: &str = "900";
 
-/// The name of the function that a stack has for its operator.
+/// The name of the operator's function of a stack.
 pub(crate) async fn function(stack: &str) -> Result<String, Error> {
     let query = format!("Stacks[0].Outputs[?OutputKey=='{OUTPUT}'].OutputValue | [0]");
     let said = aws(
@@ -32,13 +32,13 @@ pub(crate) async fn function(stack: &str) -> Result<String, Error> {
     .await?;
     match String::from_utf8_lossy(&said).trim() {
         "" | "None" => Err(failed(format!(
-            "the stack {stack} has no output {OUTPUT}: is it one of template.yaml?"
+            "the stack {stack} has no output {OUTPUT}; is it deployed from template.yaml?"
         ))),
         function => Ok(function.to_owned()),
     }
 }
 
-/// Invokes it and waits for what it returns.
+/// Invokes a function and returns its result.
 pub(crate) async fn invoke<T: DeserializeOwned>(function: &str, payload: &Value) -> Result<T, Error> {
     let said = aws(
         &[
@@ -48,10 +48,10 @@ pub(crate) async fn invoke<T: DeserializeOwned>(function: &str, payload: &Value)
             function,
             "--cli-read-timeout",
             PATIENCE,
-            // As bytes, which both major versions of the CLI send as they are.
+            // As bytes, which both major versions of the CLI send unchanged.
             "--payload",
             "fileb:///dev/stdin",
-            // After the answer, which goes to standard output too, comes this.
+            // Printed after the result, which goes to standard output too.
             "--query",
             "FunctionError",
             "/dev/stdout",
@@ -65,17 +65,17 @@ pub(crate) async fn invoke<T: DeserializeOwned>(function: &str, payload: &Value)
         what,
     };
     if fault == "None" {
-        return serde_json::from_str(answer).map_err(|error| answered(format!("its answer cannot be read: {error}")));
+        return serde_json::from_str(answer).map_err(|error| answered(format!("the answer is not readable: {error}")));
     }
     let error: Value = serde_json::from_str(answer).unwrap_or_default();
     let message = error["errorMessage"].as_str();
     Err(answered(message.unwrap_or(answer).to_owned()))
 }
 
-/// The function's answer, and the word after it: what kind of error it is, or `None`.
+/// Splits the output into the result of the function and the word after it: the kind of its error, or `None`.
 fn read(said: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(said).ok()?.trim_end();
-    // An answer is one line, and ends where the CLI's own word begins.
+    // The result is one line, and ends before the output of the CLI.
     let end = text.rfind(['}', ']', '"'])? + 1;
     let (answer, word) = text.split_at(end);
     Some((answer, word.trim()))
@@ -86,7 +86,7 @@ async fn aws(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
         .args(arguments)
         .args(["--output", "text"])
         .env("AWS_PAGER", "")
-        // A second try of the CLI's own would be a second run of the function beside the first.
+        // A retry of the CLI would start a second run of the function.
         .env("AWS_MAX_ATTEMPTS", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -95,17 +95,17 @@ async fn aws(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
         .spawn()
         .map_err(|error| {
             failed(format!(
-                "--stack needs the AWS CLI, which cannot be run ({error}); https://docs.aws.amazon.com/cli/ says how to install it"
+                "--stack needs the AWS CLI, which cannot be run ({error}); see https://docs.aws.amazon.com/cli/ to install it"
             ))
         })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // Where it ends before it has read, what it says on standard error is the reason.
+        // If the CLI ends before it has read the payload, standard error says why.
         let _ = stdin.write_all(input).await;
     }
     let output = child
         .wait_with_output()
         .await
-        .map_err(|error| failed(format!("the AWS CLI broke off: {error}")))?;
+        .map_err(|error| failed(format!("the AWS CLI was interrupted: {error}")))?;
     if output.status.success() {
         Ok(output.stdout)
     } else {

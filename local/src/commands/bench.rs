@@ -17,28 +17,29 @@ use serde_json::{Value, json};
 
 use super::args::catalogue;
 
-/// `cargo local bench`'s flags.
+/// The flags of `cargo local bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// How often each function and each peer is started
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
-    /// How many warm events each start is given
+    /// The number of warm events for each start
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(10..=10_000))]
     events: u16,
-    /// Measure these alone: functions, hello, python, node, redrive
+    /// Measure only these: functions, hello, python, node, redrive
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Take the functions from here, such as .aws-sam/build, in place of building them
+    /// Use the functions in this folder, such as .aws-sam/build, instead of building them
     #[arg(long)]
     binaries: Option<PathBuf>,
-    /// Leave out what takes long: instruction counts, growth, and the speed of normalization
+    /// Skip what takes long: instruction counts, growth, and the speed of normalization
     #[arg(long)]
     quick: bool,
     /// Write all figures to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
-    /// End with an error where what comes out the same each time, size and memory, misses its bar or is worse than it is known to be
+    /// Fail if a figure that is the same in each run, such as size or memory, misses its bar or is worse than its known
+    /// value
     #[arg(long)]
     check: bool,
 }
@@ -127,7 +128,7 @@ fn show(title: &str, key: &str, figures: &Table, report: &mut Value) {
     report[key] = json!(json);
 }
 
-/// The sizes of ours; the largest zip.
+/// Prints the sizes of the functions. Returns the size of the largest zip.
 fn sizes(targets: &[Target], report: &mut Value) -> Result<Option<u64>, Error> {
     println!("\n## Size\n\n| bytes | binary | zip |\n|---|---|---|");
     let mut largest = None;
@@ -140,7 +141,7 @@ fn sizes(targets: &[Target], report: &mut Value) -> Result<Option<u64>, Error> {
     Ok(largest)
 }
 
-/// The table of bodies; the memory that the largest takes, over its size.
+/// Prints the table of bodies. Returns the memory for the largest body, divided by its size.
 async fn bodies(snipcart: &Target, report: &mut Value) -> Result<Option<f64>, Error> {
     println!(
         "\n## Growth with the body (snipcart)\n\n| body, bytes | warm, ms | CPU, ms | peak memory, MiB |\n|---|---|---|---|"
@@ -189,7 +190,7 @@ async fn crowds(target: &Target, report: &mut Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// MB of JSON a second: the example of the function says it, for what it measures is within a function.
+/// The speed of normalization in MB of JSON a second, which a benchmark of the function measures.
 fn normalization(root: &std::path::Path, report: &mut Value) -> Option<f64> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);

@@ -13,18 +13,18 @@ use local::stack::{Config, Stack};
 
 use super::args::catalogue;
 
-/// `cargo local chaos`'s flags.
+/// The flags of `cargo local chaos`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many events are sent
+    /// The number of events
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     events: u32,
-    /// Where all chance comes from [default: another one each time]
+    /// The seed of all random choices [default: random]
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// Runs it in a stack of its own; an error where anything is not as it must be.
+/// Runs chaos in a separate stack. A violation is an error.
 pub(crate) async fn chaos(options: Options) -> Result<(), Error> {
     let root = workspace();
     let functions = template::read(&root.join("template.yaml"))?;

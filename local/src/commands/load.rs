@@ -1,4 +1,4 @@
-//! `cargo local load` and `cargo local backlog`: how fast it is, and in how much memory, on this machine.
+//! `cargo local load` and `cargo local backlog`: speed and memory on this machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,32 +17,32 @@ use serde_json::{Value, json};
 
 use super::args::{catalogue, positive};
 
-/// `cargo local load`'s flags.
+/// The flags of `cargo local load`.
 #[derive(Debug, Args)]
 pub(crate) struct Load {
-    /// Deliveries a second
+    /// The deliveries a second
     #[arg(long, value_parser = positive)]
     rate: f64,
-    /// For so many seconds
+    /// The duration in seconds
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
     #[command(flatten)]
     orders: Which,
 }
 
-/// `cargo local backlog`'s flags.
+/// The flags of `cargo local backlog`.
 #[derive(Debug, Args)]
 pub(crate) struct Backlog {
-    /// Events that come while SNS is down
+    /// The number of events that are sent while SNS is down
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
     events: u32,
-    /// Letters that each of them has more than a plain order, and that hardly compress
+    /// The number of letters, which hardly compress, to add to each order
     #[arg(long, value_name = "LETTERS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4_000_000))]
     larger_by: u32,
-    /// Milliseconds that each of redrive's calls to DynamoDB takes longer
+    /// Milliseconds to add to each of redrive's calls to DynamoDB
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
     dynamodb_ms: u16,
-    /// Milliseconds that each of its calls to SNS takes longer
+    /// Milliseconds to add to each of redrive's calls to SNS
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=900))]
     sns_ms: u16,
     #[command(flatten)]
@@ -51,13 +51,13 @@ pub(crate) struct Backlog {
 
 #[derive(Debug, Args)]
 struct Which {
-    /// New orders of this provider; may be repeated [default: of all, drawn]
+    /// Send new orders of this provider; may be repeated [default: random providers]
     #[arg(long = "provider", value_name = "PROVIDER")]
     providers: Vec<String>,
-    /// The most processes of one function
+    /// The limit for the processes of one function
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     environments: u16,
-    /// Where all chance comes from
+    /// The seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print JSON
@@ -79,7 +79,7 @@ impl Which {
         Stack::start(config).await
     }
 
-    /// What every figure has to stand beside.
+    /// The conditions under which the figures were measured.
     fn setting(&self) -> Value {
         json!({
             "binaries": profile(),
@@ -107,7 +107,7 @@ impl Which {
     }
 }
 
-/// Sends at a steady rate in a stack of its own; an error where a new order was not accepted.
+/// Sends at a steady rate in a separate stack. An order that is not accepted is an error.
 pub(crate) async fn load(options: Load) -> Result<(), Error> {
     let orders = options.orders.read()?;
     let stack = options.orders.stack().await?;
@@ -128,7 +128,7 @@ pub(crate) async fn load(options: Load) -> Result<(), Error> {
     if !report.kept_up() {
         eprintln!(
             "This machine did not keep up: {:.1} of {} deliveries a second were answered, and {} were sent over 10 ms late, {:.0} ms at most. \
-             The times above say how long the queue grew, not how long a delivery takes. A lower --rate shows that.",
+             The times above include the wait in a growing queue. Use a lower --rate to measure a delivery.",
             report.reached(),
             options.rate,
             report.late,
@@ -144,7 +144,7 @@ pub(crate) async fn load(options: Load) -> Result<(), Error> {
     }
 }
 
-/// Fills the outbox and empties it in a stack of its own; an error where an event did not arrive.
+/// Fills and empties the outbox of a separate stack. An event that does not arrive is an error.
 pub(crate) async fn backlog(options: Backlog) -> Result<(), Error> {
     let orders = options.orders.read()?;
     let stack = Arc::new(options.orders.stack().await?);
@@ -165,7 +165,7 @@ pub(crate) async fn backlog(options: Backlog) -> Result<(), Error> {
             shown.set_message("filling");
             shown.set_position(events as u64);
         }
-        Progress::Waits => shown.set_message("due soon"),
+        Progress::Waits => shown.set_message("waiting"),
         Progress::Drained(events) => {
             shown.set_message("draining");
             shown.set_position(events as u64);
@@ -186,7 +186,7 @@ pub(crate) async fn backlog(options: Backlog) -> Result<(), Error> {
     match (report.lost(), report.waiting) {
         (0, 0) => Ok(()),
         (lost, waiting) => Err(Error::Send(format!(
-            "{lost} events did not arrive, and {waiting} are in the outbox still"
+            "{lost} events did not arrive, and {waiting} are still in the outbox"
         ))),
     }
 }

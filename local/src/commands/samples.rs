@@ -9,12 +9,12 @@ use local::providers::signing::sign;
 
 use super::args::{Secrets, catalogue};
 
-/// Which event.
+/// Selects an event.
 #[derive(Debug, Args)]
 pub(crate) struct Event {
     /// The provider, such as snipcart
     provider: String,
-    /// The event's name, such as order-completed
+    /// The name of the event, such as order-completed
     #[arg(value_name = "EVENT")]
     name: String,
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub(crate) struct Event {
 pub(super) fn event(options: &Event) -> Result<(), Error> {
     let mut fixture = catalogue()?.event(&options.provider, &options.name)?;
     sign(&mut fixture, &options.secrets.credentials(), Timestamp::now())?;
-    // A reader that closes early, such as `head`, is no fault.
+    // A reader that closes early, such as `head`, is not an error.
     let _ = writeln!(std::io::stdout().lock(), "{:#}", fixture.event);
     Ok(())
 }

@@ -1,63 +1,64 @@
 //! `cargo local send`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_sdk_dynamodb::error::DisplayErrorContext;
-use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use clap::Args;
 use http::Response;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use local::aws::clients::Clients;
-use local::aws::queue::Queue;
+use local::Error;
 use local::net::client::Client;
-use local::pretty_json;
-use local::project::answer::Answer;
 use local::providers::samples::Fixture;
 use local::providers::signing::{Credentials, sign};
 use local::stats::quantile;
 use local::workloads::load::outcome;
-use local::{Error, NAME};
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::args::{Ports, Secrets, catalogue, positive};
+use super::sent::Sent;
 
-/// How many requests are under way at once, where no rate is given: as many as one function has processes.
+/// How many requests are under way at once without `--rate`: as many as one function has processes.
 const UNPACED: usize = 10;
-/// The same where a rate is given: a server that falls behind is not flooded.
+/// How many requests are under way at once with `--rate`, so that a server that falls behind is not flooded.
 const PACED: usize = 200;
 
-/// `cargo local send`'s flags.
+/// The flags of `cargo local send`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The provider, such as snipcart
     provider: String,
-    /// The event's name, such as order-completed
+    /// The name of the event, such as order-completed; `cargo local list` lists all
     event: String,
-    /// Send it so many times (without --fresh all but the first are duplicates)
+    /// Send the event this many times; without --fresh, all but the first are duplicates
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// Send so many a second [default: as fast as they are answered, ten at a time]
+    /// Send this many events a second [default: as fast as they are answered, ten at a time]
     #[arg(long, value_parser = positive)]
     rate: Option<f64>,
-    /// Give each a new order id (or event id), so that none is a duplicate
+    /// Give each event a new order id (or event id), so that none is a duplicate
     #[arg(long)]
     fresh: bool,
-    /// A deployed stack's URL; only the answer is printed then [default: the local stack]
+    /// The URL of a deployed stack; only its answer is printed [default: the local stack]
     #[arg(long)]
     url: Option<String>,
+    /// Also print the answer, the stored item and the published event in full
+    #[arg(long, conflicts_with_all = ["json", "count"])]
+    verbose: bool,
+    /// Print one JSON document, with the answer, the stored item and the published event in full
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
     ports: Ports,
 }
 
-/// Sends, and prints what came of it.
+/// Sends an event, and prints the answer, the stored event and the published message.
 pub(crate) async fn send(options: Options) -> Result<(), Error> {
     let fixture = catalogue()?.event(&options.provider, &options.event)?;
     let url = options
@@ -74,24 +75,25 @@ pub(crate) async fn send(options: Options) -> Result<(), Error> {
     if options.count > 1 {
         return send_many(sender, &options).await;
     }
+    let fixture = sender.sign()?;
+    let request = fixture.to_request(&sender.url)?;
+    // Without the query, which may hold a token.
+    let line = format!("{} {}{}", request.method(), sender.url, request.uri().path());
     let begun = Instant::now();
-    let answer = sender.send().await?;
-    let event = &sender.fixture.event;
-    println!(
-        "{} {}{}",
-        sender.fixture.method(),
-        sender.url,
-        event["rawPath"].as_str().unwrap_or_default()
-    );
-    println!("{} in {} ms", answer.status(), begun.elapsed().as_millis());
-    println!("{}", String::from_utf8_lossy(answer.body()));
+    let response = sender.client.send(request).await?;
+    let mut sent = Sent::new(line, &response, begun.elapsed());
     if options.url.is_none() {
-        follow(&answer, options.ports).await?;
+        sent.look_up(&sender.url, options.ports).await?;
+    }
+    match (options.json, options.verbose) {
+        (true, _) => println!("{:#}", sent.to_json()),
+        (false, true) => print!("{}{}", sent.summary(), sent.details()),
+        (false, false) => print!("{}", sent.summary()),
     }
     Ok(())
 }
 
-/// What sends one event again and again.
+/// Sends one event again and again.
 struct Sender {
     client: Client,
     url: String,
@@ -101,94 +103,17 @@ struct Sender {
 }
 
 impl Sender {
-    async fn send(&self) -> Result<Response<Bytes>, Error> {
+    fn sign(&self) -> Result<Fixture, Error> {
         let mut fixture = self.fixture.clone();
         if self.fresh {
             fixture.renew()?;
         }
         sign(&mut fixture, &self.credentials, Timestamp::now())?;
-        self.client.send(fixture.to_request(&self.url)?).await
+        Ok(fixture)
     }
-}
 
-/// Prints the stored item and the published event.
-async fn follow(answer: &Response<Bytes>, ports: Ports) -> Result<(), Error> {
-    let answer = Answer::read(answer);
-    let (Some(event_id), Some(status)) = (answer.event_id.as_deref(), answer.outcome.as_deref()) else {
-        println!("\nNothing was stored.");
-        return Ok(());
-    };
-    let messages_url = format!("http://127.0.0.1:{}", ports.sns_port);
-    let clients = Clients::new(&format!("http://127.0.0.1:{}", ports.dynamodb_port), &messages_url);
-    let key = |value: &str| AttributeValue::S(value.to_owned());
-    let stored = clients
-        .dynamodb
-        .get_item()
-        .table_name(NAME)
-        .key("pk", key(event_id))
-        .key("sk", key("head"))
-        .send()
-        .await;
-    let stored = stored.map_err(|error| {
-        let cause = DisplayErrorContext(&error);
-        Error::Send(format!(
-            "the stored item cannot be read: {cause}. --dynamodb-port has to be what `cargo local` printed"
-        ))
-    })?;
-    let item = stored.item.unwrap_or_default();
-    println!("\nStored item");
-    print_item(&item);
-
-    // An accepted event has been published before it was answered; after that, what is in the queue is all there is.
-    let published = item
-        .get("state")
-        .and_then(|state| state.as_s().ok())
-        .is_some_and(|state| state == "published");
-    let patience = Duration::from_secs(if status == "accepted" && published { 5 } else { 0 });
-    match Queue::new(clients.sqs, &messages_url).take(event_id, patience).await? {
-        Some(message) => println!(
-            "\nPublished event (taken from the queue)\n{}",
-            pretty_json::indented(&message.text).unwrap_or(message.text)
-        ),
-        None => println!("\n{}", why_nothing(status, published)),
-    }
-    Ok(())
-}
-
-fn why_nothing(status: &str, published: bool) -> &'static str {
-    match status {
-        "duplicate" if published => {
-            "Nothing was published now: the event had been before, and its message is no longer in the queue."
-        }
-        "unsupported" => "Nothing was published: it is authentic and kept, but no order event.",
-        "quarantined" => "Nothing was published: it is authentic and kept, but not understood.",
-        _ if published => "It was published, but somebody else has taken its message from the queue.",
-        _ => "It is not published yet: it is kept, and waits in the outbox.",
-    }
-}
-
-/// Binary values are shown unpacked if they are text, else by their size.
-fn print_item(item: &HashMap<String, AttributeValue>) {
-    let item: BTreeMap<_, _> = item.iter().collect();
-    for (name, value) in item {
-        let text = match value {
-            AttributeValue::S(text) | AttributeValue::N(text) => text.clone(),
-            AttributeValue::B(bytes) => unpacked(bytes.as_ref()),
-            other => format!("{other:?}"),
-        };
-        println!("  {name:16} {text}");
-    }
-}
-
-fn unpacked(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    // More than the terminal wants; what is larger is not unpacked to its end.
-    let read = flate2::read::GzDecoder::new(bytes)
-        .take(1 << 16)
-        .read_to_string(&mut text);
-    match read {
-        Ok(length) if length < 1 << 16 => format!("({} bytes, {length} unpacked) {text}", bytes.len()),
-        _ => format!("({} bytes)", bytes.len()),
+    async fn send(&self) -> Result<Response<Bytes>, Error> {
+        self.client.send(self.sign()?.to_request(&self.url)?).await
     }
 }
 
@@ -222,26 +147,66 @@ async fn send_many(sender: Sender, options: &Options) -> Result<(), Error> {
     }
     let sent = sends.join_all().await;
     bar.finish_and_clear();
-    print_summary(sent, begun.elapsed());
+    let summary = Summary::new(sent, begun.elapsed());
+    if options.json {
+        println!("{:#}", summary.to_json());
+    } else {
+        print!("{summary}");
+    }
     Ok(())
 }
 
-fn print_summary(sent: Vec<(String, Duration)>, took: Duration) {
-    let mut outcomes = BTreeMap::<String, usize>::new();
-    let mut durations = Vec::with_capacity(sent.len());
-    for (outcome, duration) in sent {
-        *outcomes.entry(outcome).or_default() += 1;
-        durations.push(duration);
+/// What many events were answered, and how fast.
+struct Summary {
+    answers: BTreeMap<String, usize>,
+    durations: Vec<Duration>,
+    took: Duration,
+}
+
+impl Summary {
+    fn new(sent: Vec<(String, Duration)>, took: Duration) -> Self {
+        let mut answers = BTreeMap::<String, usize>::new();
+        let mut durations = Vec::with_capacity(sent.len());
+        for (answer, duration) in sent {
+            *answers.entry(answer).or_default() += 1;
+            durations.push(duration);
+        }
+        Self {
+            answers,
+            durations,
+            took,
+        }
     }
-    let milliseconds = |fraction| quantile(durations.clone(), fraction).unwrap_or_default().as_millis();
-    println!(
-        "{} sent in {:.1} s; answered in {} ms (median), {} ms (99 of 100)",
-        durations.len(),
-        took.as_secs_f64(),
-        milliseconds(0.5),
-        milliseconds(0.99)
-    );
-    for (outcome, count) in outcomes {
-        println!("{count:8}  {outcome}");
+
+    fn milliseconds(&self, fraction: f64) -> f64 {
+        let time = quantile(self.durations.clone(), fraction).unwrap_or_default();
+        time.as_secs_f64() * 1000.0
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "sent": self.durations.len(),
+            "seconds": self.took.as_secs_f64(),
+            "p50_ms": self.milliseconds(0.5),
+            "p99_ms": self.milliseconds(0.99),
+            "answers": self.answers,
+        })
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            formatter,
+            "{} sent in {:.1} s; p50 {:.0} ms, p99 {:.0} ms",
+            self.durations.len(),
+            self.took.as_secs_f64(),
+            self.milliseconds(0.5),
+            self.milliseconds(0.99)
+        )?;
+        for (answer, count) in &self.answers {
+            writeln!(formatter, "{count:8}  {answer}")?;
+        }
+        Ok(())
     }
 }

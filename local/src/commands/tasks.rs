@@ -1,5 +1,5 @@
-//! `cargo local redrive`, `get`, `replay`, `requeue`, `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare`, `audit` and `retain`:
-//! what an operator asks of the function `redrive`, on this machine or deployed.
+//! The tasks of `redrive`, on this machine or on a deployed stack: `cargo local redrive`, `get`, `replay`, `requeue`,
+//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare`, `audit` and `retain`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,191 +17,191 @@ use serde_json::{Map, Value, json};
 
 use super::aws_cli;
 
-/// Where the function is.
+/// The stack whose function is invoked.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Place {
-    /// The port of SNS and SQS, where functions are invoked too
+    /// The port of SNS and SQS, which also invokes functions
     #[arg(long, default_value_t = 4566)]
     sns_port: u16,
-    /// A deployed CloudFormation stack in place of the local one; the AWS CLI invokes its function
+    /// The name of a deployed CloudFormation stack to use instead of the local one; the AWS CLI invokes its function
     #[arg(long, value_name = "NAME", conflicts_with = "sns_port")]
     stack: Option<String>,
 }
 
-/// `cargo local get`'s flags.
+/// The flags of `cargo local get`.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// An event's id; or a provider, a shop and an order
+    /// The id of an event; or a provider, a shop and an order
     #[arg(required = true, num_args = 1..=3, value_names = ["EVENT_ID | PROVIDER", "SHOP", "ORDER"])]
     what: Vec<String>,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local replay`'s flags.
+/// The flags of `cargo local replay`.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// The provider
     provider: String,
-    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    /// Events that were received at or after this time, such as 2026-01-31T12:00:00Z
     #[arg(long)]
     from: Timestamp,
     /// Events that were received before this time
     #[arg(long)]
     to: Timestamp,
-    /// Only those of this shop
+    /// Only events of this shop
     #[arg(long)]
     shop: Option<String>,
-    /// Only those of this type, such as order.created; may be repeated
+    /// Only events of this type, such as order.created; may be repeated
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<String>,
-    /// Count them only
+    /// Only count the events
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local requeue`'s flags.
+/// The flags of `cargo local requeue`.
 #[derive(Debug, Args)]
 pub(crate) struct Requeue {
-    /// Count them only
+    /// Only count the events
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local reprocess`'s flags.
+/// The flags of `cargo local reprocess`.
 #[derive(Debug, Args)]
 pub(crate) struct Reprocess {
-    /// One delivery, quarantined or unsupported
+    /// The id of one quarantined or unsupported delivery
     #[arg(long, value_name = "ID", conflicts_with_all = ["provider", "shop", "unsupported"])]
     event_id: Option<String>,
-    /// Only those of this provider
+    /// Only deliveries of this provider
     #[arg(long)]
     provider: Option<String>,
-    /// Only those of this shop
+    /// Only deliveries of this shop
     #[arg(long)]
     shop: Option<String>,
-    /// Those that were taken for unsupported, in place of the quarantined ones
+    /// Unsupported deliveries instead of quarantined ones
     #[arg(long, requires_all = ["provider", "from", "to"])]
     unsupported: bool,
-    /// Unsupported deliveries that were received at this time or later
+    /// Unsupported deliveries that were received at or after this time
     #[arg(long, requires = "unsupported")]
     from: Option<Timestamp>,
     /// Unsupported deliveries that were received before this time
     #[arg(long, requires = "unsupported")]
     to: Option<Timestamp>,
-    /// Count them only
+    /// Only count the deliveries
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local dismiss`'s and `undismiss`'s flags.
+/// The flags of `cargo local dismiss` and `undismiss`.
 #[derive(Debug, Args)]
 pub(crate) struct Dismiss {
-    /// The event's id
+    /// The id of the event
     event_id: String,
-    /// Count it only
+    /// Only count the delivery
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local publish-conflict`'s flags.
+/// The flags of `cargo local publish-conflict`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishConflict {
-    /// The event's id
+    /// The id of the event
     event_id: String,
-    /// The SHA-256 of the other body; `cargo local get EVENT_ID` lists it
+    /// The SHA-256 of the other body, which `cargo local get EVENT_ID` lists
     payload_sha256: String,
-    /// Say only what would be done
+    /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local erase`'s flags.
+/// The flags of `cargo local erase`.
 #[derive(Debug, Args)]
 pub(crate) struct Erase {
-    /// An event's id; or a provider, a shop and an order; or, with --email, a provider and a shop
+    /// The id of an event; or a provider, a shop and an order; or, with --email, a provider and a shop
     #[arg(required = true, num_args = 1..=3, value_names = ["EVENT_ID | PROVIDER", "SHOP", "ORDER"])]
     what: Vec<String>,
-    /// What was received of the shop from --from to --to and names this e-mail address
+    /// Deliveries of the shop from --from to --to that name this e-mail address
     #[arg(long, requires_all = ["from", "to"])]
     email: Option<String>,
-    /// Received at this time or later
+    /// Received at or after this time
     #[arg(long, requires = "email")]
     from: Option<Timestamp>,
     /// Received before this time
     #[arg(long, requires = "email")]
     to: Option<Timestamp>,
-    /// Erase it. Without this it is counted only
+    /// Erase the data; without this it is only counted
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local retain`'s flags.
+/// The flags of `cargo local retain`.
 #[derive(Debug, Args)]
 pub(crate) struct Retain {
     /// The provider
     provider: String,
-    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    /// Events that were received at or after this time, such as 2026-01-31T12:00:00Z
     #[arg(long)]
     from: Timestamp,
     /// Events that were received before this time
     #[arg(long)]
     to: Timestamp,
-    /// Count them only
+    /// Only count the events
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local compare`'s flags.
+/// The flags of `cargo local compare`.
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     /// The provider
     provider: String,
-    /// Events that were received at this time or later, such as 2026-01-31T12:00:00Z
+    /// Events that were received at or after this time, such as 2026-01-31T12:00:00Z
     #[arg(long)]
     from: Timestamp,
     /// Events that were received before this time
     #[arg(long)]
     to: Timestamp,
-    /// Only those of this shop
+    /// Only events of this shop
     #[arg(long)]
     shop: Option<String>,
-    /// Show the values that differ, which are customers' data. Without this only their JSON types are shown
+    /// Show the values that differ, which are customers' data; without this only their JSON types are shown
     #[arg(long)]
     values: bool,
     #[command(flatten)]
     place: Place,
 }
 
-/// `cargo local audit`'s flags.
+/// The flags of `cargo local audit`.
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
     #[command(flatten)]
     place: Place,
 }
 
-/// Publishes what is due.
+/// Publishes the events that are due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
     print(&task.run(&["published", "put_off", "failed", "expired"]).await?);
     Ok(())
 }
 
-/// Shows events whole.
+/// Shows stored events in full.
 pub(crate) async fn get(get: Get) -> Result<(), Error> {
     let parameters = match get.what.as_slice() {
         [event_id] => json!({"event_id": event_id}),
@@ -209,7 +209,7 @@ pub(crate) async fn get(get: Get) -> Result<(), Error> {
         _ => {
             return Err(Error::Invoke {
                 function: "get".to_owned(),
-                what: "it takes an event's id, or a provider, a shop and an order".to_owned(),
+                what: "expected the id of an event, or a provider, a shop and an order".to_owned(),
             });
         }
     };
@@ -239,14 +239,14 @@ pub(crate) async fn replay(replay: Replay) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives failed events another try.
+/// Retries failed events.
 pub(crate) async fn requeue(requeue: Requeue) -> Result<(), Error> {
     let task = Task::new("requeue", json!({"dry_run": requeue.dry_run}), requeue.place).await?;
     print(&task.run(&["requeued"]).await?);
     Ok(())
 }
 
-/// Reads deliveries again that were not understood.
+/// Reads quarantined or unsupported deliveries again.
 pub(crate) async fn reprocess(reprocess: Reprocess) -> Result<(), Error> {
     let mut parameters = json!({"dry_run": reprocess.dry_run});
     for (name, value) in [
@@ -281,7 +281,7 @@ pub(crate) async fn dismiss(dismiss: Dismiss) -> Result<(), Error> {
     Ok(())
 }
 
-/// Shows what today's mapping would change in stored events.
+/// Shows what the current mapping would change in stored events.
 pub(crate) async fn compare(compare: Compare) -> Result<(), Error> {
     let mut parameters = json!({
         "provider": compare.provider,
@@ -297,7 +297,7 @@ pub(crate) async fn compare(compare: Compare) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes a dismissal back.
+/// Undoes a dismissal.
 pub(crate) async fn undismiss(undismiss: Dismiss) -> Result<(), Error> {
     let parameters = json!({"event_id": undismiss.event_id, "dry_run": undismiss.dry_run});
     print(
@@ -309,7 +309,7 @@ pub(crate) async fn undismiss(undismiss: Dismiss) -> Result<(), Error> {
     Ok(())
 }
 
-/// Publishes another body of a known event as an event of its own.
+/// Publishes a conflict as its own event.
 pub(crate) async fn publish_conflict(conflict: PublishConflict) -> Result<(), Error> {
     let parameters = json!({
         "event_id": conflict.event_id,
@@ -321,7 +321,7 @@ pub(crate) async fn publish_conflict(conflict: PublishConflict) -> Result<(), Er
     Ok(())
 }
 
-/// Erases an event, an order, or what names an e-mail address.
+/// Erases an event, an order, or the deliveries that name an e-mail address.
 pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
     let mut parameters = match (erase.what.as_slice(), &erase.email) {
         ([event_id], None) => json!({"event_id": event_id}),
@@ -332,7 +332,7 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
         _ => {
             return Err(Error::Invoke {
                 function: "erase".to_owned(),
-                what: "it takes an event's id; a provider, a shop and an order; or a provider, a shop and --email"
+                what: "expected the id of an event; a provider, a shop and an order; or a provider, a shop and --email"
                     .to_owned(),
             });
         }
@@ -345,12 +345,12 @@ pub(crate) async fn erase(erase: Erase) -> Result<(), Error> {
         print(&task.once().await?);
     }
     if !erase.yes {
-        eprintln!("Nothing is erased yet: --yes erases it.");
+        eprintln!("Nothing is erased yet; --yes erases it.");
     }
     Ok(())
 }
 
-/// Applies the functions' retention to events that are stored already.
+/// Applies the configured retention to events that are already stored.
 pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
     let parameters = json!({
         "provider": retain.provider,
@@ -370,18 +370,18 @@ pub(crate) async fn audit(audit: Audit) -> Result<(), Error> {
     Ok(())
 }
 
-/// Events, as they were written.
+/// The stored events and conflicts, as they were written.
 #[derive(Serialize)]
 struct Events {
     events: Vec<Box<RawValue>>,
     conflicts: Vec<Box<RawValue>>,
 }
 
-/// As many of them as one answer holds.
+/// The part of them that fits into one answer.
 #[derive(Deserialize)]
 struct Answer {
     events: Vec<Box<RawValue>>,
-    /// A function of the version before names none.
+    /// The previous version of the function does not send this.
     #[serde(default)]
     conflicts: Vec<Box<RawValue>>,
     done: bool,
@@ -389,7 +389,7 @@ struct Answer {
     outage: Option<String>,
 }
 
-/// What `compare` has found.
+/// The result of `compare`.
 #[derive(Default, Serialize, Deserialize)]
 struct Comparison {
     compared: u64,
@@ -417,7 +417,7 @@ impl Comparison {
     }
 }
 
-/// An invocation, or as many as it takes.
+/// A task, which may take several invocations.
 struct Task {
     name: &'static str,
     parameters: Value,
@@ -426,9 +426,9 @@ struct Task {
 
 /// The function `redrive`.
 enum Function {
-    /// Of the local stack whose SNS and SQS are at this URL.
+    /// The function of the local stack whose SNS and SQS endpoint has this URL.
     Local(String),
-    /// Of a deployed stack, by its name.
+    /// The function with this name, of a deployed stack.
     Deployed(String),
 }
 
@@ -453,7 +453,7 @@ impl Task {
         }
     }
 
-    /// All events, in as many answers as it takes.
+    /// Collects the events of all answers.
     async fn all_events(mut self) -> Result<Events, Error> {
         let (mut events, mut conflicts) = (Vec::new(), Vec::new());
         loop {
@@ -471,7 +471,7 @@ impl Task {
         }
     }
 
-    /// The counts and the changed events of as many answers as it takes.
+    /// Adds up the counts and collects the changed events of all answers.
     async fn compared(mut self) -> Result<Value, Error> {
         let line = ProgressBar::new_spinner();
         line.enable_steady_tick(Duration::from_millis(200));
@@ -494,7 +494,7 @@ impl Task {
         }
     }
 
-    /// All orphans, in as many answers as it takes.
+    /// Collects the orphans of all answers.
     async fn all_orphans(mut self) -> Result<Vec<Value>, Error> {
         let mut orphans = Vec::new();
         loop {
@@ -509,7 +509,7 @@ impl Task {
         }
     }
 
-    /// Goes on until it is done. `counted` names what the answers count, which is added up.
+    /// Invokes the function until it is done. `counted` names the counts to add up.
     async fn run(mut self, counted: &[&str]) -> Result<Value, Error> {
         let line = ProgressBar::new_spinner();
         line.enable_steady_tick(Duration::from_millis(200));
@@ -540,7 +540,7 @@ impl Task {
             if answer["cursor"].is_object() {
                 self.parameters["cursor"] = answer["cursor"].take();
             } else if changed == 0 || self.parameters["dry_run"] == true {
-                // Without a cursor it begins at the beginning: to go on would never end.
+                // Without a cursor the next run would start again, forever.
                 line.finish_and_clear();
                 return Ok(answer);
             }

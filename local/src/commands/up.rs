@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args;
 
-/// `cargo local up`'s flags.
+/// The flags of `cargo local up`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -34,25 +34,26 @@ pub(crate) struct Options {
     /// The port of the stand-in for Snipcart
     #[arg(long, default_value_t = 9001)]
     snipcart_port: u16,
-    /// The most processes of one function
+    /// The limit for the processes of one function
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     environments: u16,
-    /// The functions' timeout in seconds [default: the template's]
+    /// The timeout of the functions in seconds [default: that of the template]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=900))]
     timeout: Option<u16>,
-    /// Leave out the functions' schedules: what waits in the outbox is published by `cargo local redrive` alone
+    /// Run no schedules: only `cargo local redrive` publishes the events of the outbox
     #[arg(long)]
     no_schedule: bool,
-    /// Where a tunnel is to lead: a port that serves the routes and not the live view
+    /// A port for a tunnel, which serves the routes but not the dashboard
     #[arg(long, value_name = "PORT")]
     tunnel_port: Option<u16>,
-    /// Real secrets: a JSON object of each provider's, as it is in Secrets Manager. A provider that is not in it takes nothing
+    /// A file of real secrets: a JSON object of each provider's secret, as in Secrets Manager; deliveries of a provider
+    /// that is missing are refused
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
-    /// Keep the table and the list of deliveries in this folder, over restarts. It then holds what customers order
+    /// Keep the table and the list of deliveries in this folder over restarts; it then holds personal data
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Write the addresses of everything to this file, as JSON, once everything listens
+    /// Write all addresses to this file as JSON, once everything listens
     #[arg(long, value_name = "FILE")]
     endpoints_file: Option<PathBuf>,
     #[command(flatten)]
@@ -61,13 +62,13 @@ pub(crate) struct Options {
     said: Said,
 }
 
-/// Parameters of the template that the functions run with.
+/// Parameters of the template.
 #[derive(Debug, Clone, Copy, Args)]
 struct Limits {
-    /// `OrderRetentionDays`; 0 keeps published events for ever
+    /// `OrderRetentionDays`; 0 keeps published events forever
     #[arg(long = "order-retention-days", value_name = "DAYS", default_value_t = 0)]
     order_retention: u16,
-    /// `UnpublishedRetentionDays`; 0 keeps quarantined and unsupported deliveries for ever
+    /// `UnpublishedRetentionDays`; 0 keeps quarantined and unsupported deliveries forever
     #[arg(long = "unpublished-retention-days", value_name = "DAYS", default_value_t = 0)]
     unpublished_retention: u16,
     /// `DeduplicationDays`
@@ -86,16 +87,16 @@ impl Limits {
     }
 }
 
-/// What is said on the terminal.
+/// What the terminal shows.
 #[derive(Debug, Clone, Copy, Args)]
 struct Said {
-    /// Say each delivery in a line of JSON, and nothing else on standard output
+    /// Print each delivery as a line of JSON, and nothing else on standard output
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Say nothing of deliveries, nor of what the functions log
+    /// Print neither deliveries nor log lines of the functions
     #[arg(long)]
     quiet: bool,
-    /// Show all that the functions log
+    /// Print all log lines of the functions
     #[arg(long, conflicts_with = "quiet")]
     verbose: bool,
 }
@@ -117,7 +118,7 @@ impl Said {
     }
 }
 
-/// Builds, starts, says where everything is, and waits for the end.
+/// Builds, starts, describes the stack, and waits for the end.
 pub(crate) async fn up(options: Options) -> Result<(), Error> {
     let root = workspace();
     let functions = template::read(&root.join("template.yaml"))?;
@@ -128,7 +129,7 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
         None => settings::secrets(names),
     };
     if let Some(file) = &options.endpoints_file {
-        // A file of an earlier run names addresses that nobody listens on.
+        // The addresses in a file of an earlier run are no longer valid.
         remove(file)?;
     }
     eprintln!("Building the functions...");
@@ -137,7 +138,7 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
 
     let recorder = Recorder::new(Redactor::new(secrets.values()));
     let mut config = Config::new(functions.clone(), binaries, Log::terminal(options.said.terminal()));
-    // Held until the end.
+    // Locked until the end.
     let _data = match &options.data {
         Some(folder) => {
             let data = Data::open(folder)?;
@@ -185,7 +186,7 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
     }
     let description = description(&stack, &functions, &catalogue, &requests, options.secrets.as_deref())?;
     if options.said.json {
-        // Standard output is for machines then.
+        // Standard output is for programs then.
         eprint!("{description}");
     } else {
         print!("{description}");
@@ -206,7 +207,7 @@ fn remove(file: &Path) -> Result<(), Error> {
     }
 }
 
-/// Writes the addresses to `file` in one step: whoever waits for the file never reads half of it.
+/// Writes the addresses to `file` in one step, so that whoever waits for the file never reads a part of it.
 fn write_endpoints(stack: &Stack, file: &Path) -> Result<(), Error> {
     let messages = stack.endpoints().messages_url();
     let endpoints = json!({
@@ -236,7 +237,7 @@ fn unwritten(file: &Path, error: &std::io::Error) -> Error {
     Error::Start(format!("{} cannot be written: {error}", file.display()))
 }
 
-/// Ctrl-C, `kill`, or the terminal's end.
+/// Waits for Ctrl-C, `kill`, or the end of the terminal.
 fn ended() -> Result<impl Future<Output = ()>, Error> {
     let listen = |kind| signal(kind).map_err(|error| Error::Start(error.to_string()));
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -260,16 +261,16 @@ fn description(
 ) -> Result<String, Error> {
     let (url, endpoints) = (stack.url(), stack.endpoints());
     let (dynamodb, messages) = (endpoints.dynamodb_url(), endpoints.messages_url());
-    let mut text = format!("\nDeliveries, live, in the browser: {url}/\n\nRoutes\n");
+    let mut text = format!("\nDashboard: {url}/\n\nRoutes\n");
     let routes = functions.iter().flat_map(|function| &function.routes);
-    // One that takes what has a slash after the shop says nothing more.
+    // A route with a greedy parameter adds nothing here.
     for route in routes.filter(|route| !route.path.ends_with("+}")) {
         let _ = writeln!(text, "  {} {url}{}", route.method, route.path);
     }
     let _ = write!(
         text,
         "
-AWS endpoints (table and topic {NAME}, the queue {NAME} that is subscribed to the topic, and the functions to invoke)
+AWS endpoints (the table, the topic and the subscribed queue {NAME}, and Lambda)
   export AWS_ENDPOINT_URL_DYNAMODB={dynamodb}
   export AWS_ENDPOINT_URL_SNS={messages}
   export AWS_ENDPOINT_URL_SQS={messages}
@@ -278,23 +279,23 @@ AWS endpoints (table and topic {NAME}, the queue {NAME} that is subscribed to th
   topic {TOPIC_ARN}
   queue {queue}
 
-Snipcart's validation call is answered at {snipcart}
+Snipcart's validation call: {snipcart}
 ",
         queue = stack.queue().url(),
         snipcart = stack.snipcart().api_url(),
     );
     if let Some(url) = stack.tunnel_url() {
-        let _ = writeln!(text, "\nFor a tunnel, the routes and nothing else: {url}");
+        let _ = writeln!(text, "\nFor a tunnel (the routes without the dashboard): {url}");
     }
     if let Some(file) = secrets {
         let _ = writeln!(
             text,
-            "\nThe secrets are those of {}; a provider that is not in it takes nothing.\nCtrl-C stops it.",
+            "\nThe secrets are those of {}; deliveries of other providers are refused.\nCtrl-C stops the stack.",
             file.display()
         );
         return Ok(text);
     }
-    text.push_str("\nOne request of each provider, signed now\n");
+    text.push_str("\nA newly signed request of each provider\n");
     for function in functions.iter().filter(|function| !function.routes.is_empty()) {
         if let Some(fixture) = catalogue.plainest(&function.name)? {
             let _ = writeln!(text, "  {}", curl(fixture, &url, requests)?);
@@ -302,12 +303,12 @@ Snipcart's validation call is answered at {snipcart}
     }
     let _ = write!(
         text,
-        "\nOr, in another terminal: cargo local send snipcart order-completed; cargo local list; cargo local redrive\nCtrl-C stops it.\n"
+        "\nIn another terminal: cargo local send snipcart order-completed; cargo local list; cargo local redrive\nCtrl-C stops the stack.\n"
     );
     Ok(text)
 }
 
-/// Where the bodies for `curl` are kept: beside the binaries.
+/// The folder for the bodies that `curl` sends, next to the binaries.
 fn requests(binaries: &Binaries, functions: &[template::Function]) -> Result<PathBuf, Error> {
     let binary = functions
         .first()
@@ -318,7 +319,7 @@ fn requests(binaries: &Binaries, functions: &[template::Function]) -> Result<Pat
         .map(|folder| folder.join("requests"))
         .unwrap_or_default();
     std::fs::create_dir_all(&folder)
-        .map_err(|error| Error::Start(format!("{} cannot be made: {error}", folder.display())))?;
+        .map_err(|error| Error::Start(format!("{} cannot be created: {error}", folder.display())))?;
     Ok(folder)
 }
 

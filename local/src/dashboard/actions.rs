@@ -1,4 +1,5 @@
-//! What can be done from a page: send, send again, publish what waits, and faults. Each is a POST that [`super::guard`] has passed.
+//! The actions of the pages: send, send again, run redrive, and faults. Each is a POST that [`super::guard`] has
+//! admitted.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::net::server;
 use crate::project::settings::REDRIVE;
 use crate::providers::samples::Fixture;
 
-/// More runs than any outbox of this machine takes.
+/// The limit for runs of redrive; no local outbox needs more.
 const RUNS: usize = 100;
 
 /// `GET /try`.
@@ -30,11 +31,11 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
         div.try {
             section {
                 h2 { "Send a sample" }
-                p.hint { "Signed at this moment, with this stack's secrets, through the gateway as its provider sends it." }
+                p.hint { "Samples are signed now, with the secrets of this stack, and sent through the gateway like their provider would." }
                 @if view.secrets == Secrets::Given {
-                    p.hint { "Snipcart's own request tokens are made by Snipcart alone: with a real key its samples are refused." }
+                    p.hint { "Only Snipcart can create its request tokens: with a real key, its samples are refused." }
                 }
-                label.check { input #fresh type="checkbox" checked; " each a new order (else the second is a duplicate)" }
+                label.check { input #fresh type="checkbox" checked; " a new order each time (otherwise the second is a duplicate)" }
                 @for provider in signer.providers() {
                     @let shops = signer.shops(provider);
                     @let (plain, awkward) = signer.events(provider);
@@ -46,7 +47,7 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
                         }
                         @for event in &plain { button type="button" data-event=(event) { (event) } }
                         details {
-                            summary { "awkward ones (" (awkward.len()) ")" }
+                            summary { "not published (" (awkward.len()) ")" }
                             @for event in &awkward { button type="button" data-event=(event) { (event) } }
                         }
                     }
@@ -56,15 +57,15 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
                 h2 { "Sent" }
                 ol #sent.sent { li.hint { "What you send is listed here." } }
                 h2 { "Outbox" }
-                p.outbox { b #waiting { "–" } " waiting to be published" }
-                canvas #outbox width="300" height="48" role="img" aria-label="How many events waited over the last two minutes" {}
+                p.outbox { b #waiting { "–" } " events in the outbox" }
+                canvas #outbox width="300" height="48" role="img" aria-label="Events in the outbox over the last two minutes" {}
                 p.do {
-                    button type="button" data-do="/do/redrive" data-due="now" { "Publish what waits" }
-                    button type="button" data-do="/do/redrive" data-due="later" title="What is not due yet is left: the first try is after 30 s" { "Run redrive" }
+                    button type="button" data-do="/do/redrive" data-due="now" { "Publish all now" }
+                    button type="button" data-do="/do/redrive" data-due="later" title="Publishes only events that are due; an event is due after 30 s" { "Run redrive" }
                     output {}
                 }
                 h2 { "Faults" }
-                p.hint { "They come over the functions' calls to AWS. This page sees past them." }
+                p.hint { "Faults hit the functions' calls to AWS. This page bypasses them." }
                 ul.offers {
                     @for offer in &OFFERS {
                         li {
@@ -120,12 +121,12 @@ pub(super) async fn again(State(view): State<Arc<View>>, Form(again): Form<Again
         Some(Err(error)) => wrong(&error),
         None => said(
             StatusCode::NOT_FOUND,
-            &json!({"error": "this delivery is not kept whole"}),
+            &json!({"error": "the delivery is not recorded completely"}),
         ),
     }
 }
 
-/// Over HTTP, as whatever comes in.
+/// Sends a sample over HTTP, like any delivery.
 async fn deliver(view: &View, fixture: &Fixture) -> Response {
     let request = match fixture.to_request(&format!("http://{}", view.gateway)) {
         Ok(request) => request,
@@ -149,7 +150,7 @@ pub(super) struct Redrive {
     due: String,
 }
 
-/// `POST /do/redrive`: until there is nothing more to do.
+/// `POST /do/redrive`: runs redrive until there is nothing left to do.
 pub(super) async fn redrive(State(view): State<Arc<View>>, Form(redrive): Form<Redrive>) -> Response {
     if redrive.due == "now"
         && let Err(error) = view.clients.make_due(Timestamp::MAX).await

@@ -1,4 +1,4 @@
-//! The URLs to give to providers, through a tunnel.
+//! The page with the URLs for providers, through a tunnel.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
     let content = html! {
         div.connect {
             section {
-                h2 { "Point a provider's webhook here" }
+                h2 { "Connect a provider's webhook" }
                 p { "Any tunnel to port " b { (port) } " does; for example:" }
                 pre.text { "cloudflared tunnel --url http://127.0.0.1:" (port) "\nngrok http " (port) }
                 label { "The tunnel's address "
@@ -25,9 +25,9 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
                     @if view.tunnel.is_some() {
                         "On port " (port) " nothing is served but the routes below: not this page."
                     } @else {
-                        "This page is not shown through a tunnel: it answers to this machine's own name alone, and to nothing that came "
-                        "through a proxy. A tunnel of bare TCP (ssh -R, ngrok tcp) cannot be told from your own browser: for one, start "
-                        code { "cargo local --tunnel-port 9002" } " and let it lead there."
+                        "The dashboard is not served through a tunnel: it accepts only loopback Host headers, and rejects requests that came "
+                        "through a proxy. A tunnel of bare TCP (ssh -R, ngrok tcp) looks like your own browser. For one, start "
+                        code { "cargo local --tunnel-port 9002" } " and forward it to that port."
                     }
                 }
                 table.urls {
@@ -50,7 +50,7 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
                                     }
                                 }
                             }
-                            @if shops.is_empty() { tr { td { (provider) } td.hint colspan="2" { "not in the file: it takes nothing" } } }
+                            @if shops.is_empty() { tr { td { (provider) } td.hint colspan="2" { "missing from the file: its deliveries are refused" } } }
                         }
                     }
                 }
@@ -58,8 +58,8 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
                     p.hint { "TOKEN is the shop's token in the file of " code { "--secrets" } "; it is not shown here." }
                 } @else {
                     p.hint {
-                        "These are the development secrets, which are none. With the real ones: "
-                        code { "cargo local --secrets FILE" } ", a JSON object of each provider's secret as it is in Secrets Manager."
+                        "These are publicly known development secrets. To use real ones: "
+                        code { "cargo local --secrets FILE" } ", a JSON object of each provider's secret, as in Secrets Manager."
                     }
                     pre.text { "{\"selldone\": {\"shops\": {\"main\": {\"tokens\": [\"A_LONG_RANDOM_TOKEN\"]}}},\n \"deeple\": {\"shops\": {\"main\": {\"pid\": \"...\", \"secrets\": [\"...\"]}}}}" }
                 }

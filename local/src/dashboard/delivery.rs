@@ -1,4 +1,4 @@
-//! One delivery: what came, what became of it, what was stored and what was published.
+//! The page of a delivery: the request, the answer, the stored item and the published message.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::recorder::{Body, Delivery, Published};
 /// `GET /deliveries/{id}`.
 pub(super) async fn page(State(view): State<Arc<View>>, Path(id): Path<String>) -> Response {
     let Some(delivery) = id.parse().ok().and_then(|id| view.recorder.delivery(id)) else {
-        return absent("This delivery is not kept, or no longer: the last 10,000 are.");
+        return absent("There is no such delivery, or no longer: only the last 10,000 are kept.");
     };
     let event = match &delivery.event_id {
         Some(event_id) => match stored_events::event(&view.clients.dynamodb, event_id).await {
@@ -55,7 +55,7 @@ pub(super) async fn page(State(view): State<Arc<View>>, Path(id): Path<String>) 
             @if others.len() > 1 { (repeats(&others, delivery.id)) }
             @if !delivery.log.is_empty() {
                 details {
-                    summary { "What the function wrote" }
+                    summary { "Log of the function" }
                     @for line in &delivery.log { (shown(line, &Remarks::new())) }
                 }
             }
@@ -91,17 +91,17 @@ fn summary(delivery: &Delivery, event: Option<&Event>) -> Markup {
                 }
                 @if let Some(state) = state { span { b { "state" } (word(state)) } }
                 @if let Some(stored) = delivery.stored.as_ref().filter(|stored| stored.attempts > 0) {
-                    span { b { "tries of redrive" } (stored.attempts) }
+                    span { b { "attempts" } (stored.attempts) }
                 }
-                span { b { "came" } time datetime=(time(delivery.at)) { (time(delivery.at)) } }
+                span { b { "received" } time datetime=(time(delivery.at)) { (time(delivery.at)) } }
                 @if let Some(event_id) = &delivery.event_id { span.id { b { "event" } code { (event_id) } } }
             }
             div.story { @for sentence in story(delivery, head) { p { (visible(&sentence)) } } }
             p.do {
                 @if is_whole {
-                    button type="button" data-do="/do/again" data-id=(delivery.id) title="The same request, signed anew" { "Send again" }
+                    button type="button" data-do="/do/again" data-id=(delivery.id) title="Sends the same request with a new signature" { "Send again" }
                 } @else {
-                    span.hint { "It cannot be sent again: its body is not kept whole." }
+                    span.hint { "It cannot be sent again, because its body is not recorded completely." }
                 }
                 output {}
             }
@@ -110,7 +110,7 @@ fn summary(delivery: &Delivery, event: Option<&Event>) -> Markup {
 }
 
 fn request(delivery: &Delivery, event: Option<&Event>) -> Markup {
-    // What could not be read is named by its place in the request.
+    // `warnings` names a field that could not be read by its place in the request.
     let said: Value = event
         .and_then(|event| serde_json::from_str(event.event.as_deref()?).ok())
         .unwrap_or_default();
@@ -131,11 +131,11 @@ fn request(delivery: &Delivery, event: Option<&Event>) -> Markup {
             Body::Whole { text } if text.is_empty() => p.hint { "No body." },
             Body::Whole { text } => (shown(text, &remarks)),
             Body::Changed { text, bytes } => {
-                p.hint { (bytes) " bytes came. Kept are the first, without the secrets that were in them." }
+                p.hint { (bytes) " bytes were received. Only the first are recorded, with secrets masked." }
                 (shown(text, &remarks))
             }
-            Body::Binary { bytes } => p.hint { (bytes) " bytes that are no text." },
-            Body::Dropped { bytes } => p.hint { (bytes) " bytes came; they made room for newer ones." },
+            Body::Binary { bytes } => p.hint { (bytes) " bytes that are not text." },
+            Body::Dropped { bytes } => p.hint { (bytes) " bytes were received, and dropped to make room for newer ones." },
         }
     }
 }
@@ -143,8 +143,8 @@ fn request(delivery: &Delivery, event: Option<&Event>) -> Markup {
 fn normalized(delivery: &Delivery, event: Option<&Event>) -> Markup {
     let Some(json) = event.and_then(|event| event.event.as_deref()) else {
         let why = match delivery.outcome.as_str() {
-            "unsupported" => "It is no order event.",
-            "quarantined" => "It is not understood.",
+            "unsupported" => "The delivery is not an order event.",
+            "quarantined" => "The delivery was not understood.",
             _ if event.is_some() => "The stored item has no event.",
             _ => "Nothing is stored.",
         };
@@ -158,7 +158,7 @@ fn normalized(delivery: &Delivery, event: Option<&Event>) -> Markup {
     html! {
         p.line {
             span.assumed { (count("assumed")) " assumed" } " "
-            span.warned { (count("warnings")) " warned of" } " "
+            span.warned { (count("warnings")) " warnings" } " "
             span.unmapped { (unmapped) " unmapped" }
             @if said["data"]["partial"] == true { " " span.partial title="null means “not said”" { "partial" } }
         }
@@ -224,15 +224,15 @@ fn published(messages: &[Published], event: Option<&Event>) -> Markup {
                 @if messages.len() > 1 { "s (" (messages.len()) ")" }
                 @if messages.is_empty() { ": none" }
             }
-            @if messages.is_empty() && was { p.hint { "It was published, but not in this run of the stack." } }
+            @if messages.is_empty() && was { p.hint { "The event was published, but not in this run of the stack." } }
             @for message in messages {
-                p.line { "came into the queue at " time datetime=(time(message.at)) { (time(message.at)) } ", in SNS's envelope" }
+                p.line { "received by the queue at " time datetime=(time(message.at)) { (time(message.at)) } ", in SNS's envelope" }
                 @let envelope: Value = serde_json::from_str(&message.envelope).unwrap_or_default();
                 (shown(&envelope["MessageAttributes"].to_string(), &Remarks::new()))
                 @match envelope["Message"].as_str() {
-                    // The same text as above, most often, and then it need not be read twice.
+                    // The message is usually the event above, which then is not shown twice.
                     Some(text) if event.is_some_and(|event| event.event.as_deref() == Some(text)) => {
-                        p.hint { "The message is the event above, byte for byte." }
+                        p.hint { "The message is identical to the event above." }
                     }
                     Some(text) => (shown(text, &Remarks::new())),
                     None => (shown(&message.envelope, &Remarks::new())),
@@ -258,7 +258,7 @@ fn repeats(others: &[Delivery], this: u64) -> Markup {
     }
 }
 
-/// Where an order's page is.
+/// The path of the page of an order.
 pub(super) fn order_link(provider: &str, shop: &str, order: &str) -> String {
     let query = form_urlencoded::Serializer::new(String::new())
         .extend_pairs([("provider", provider), ("shop", shop), ("id", order)])

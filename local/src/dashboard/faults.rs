@@ -1,4 +1,4 @@
-//! Faults that can be turned on from a page. They come over the calls to AWS, and the functions know nothing of them.
+//! Faults that can be turned on from a page. They hit calls to AWS; the functions do not know about them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ pub(super) struct Offer {
     pub(super) effect: &'static str,
     service: Service,
     operation: &'static str,
-    /// How many calls it comes over.
+    /// The number of calls that it hits.
     times: usize,
     fault: Fault,
 }
@@ -25,7 +25,7 @@ pub(super) const OFFERS: [Offer; 4] = [
     Offer {
         name: "sns-down",
         label: "SNS down",
-        effect: "Events are stored and answered 200; they wait in the outbox.",
+        effect: "Events are stored, answered 200, and stay in the outbox.",
         service: Service::Sns,
         operation: "",
         times: usize::MAX,
@@ -34,7 +34,7 @@ pub(super) const OFFERS: [Offer; 4] = [
     Offer {
         name: "dynamodb-throttled",
         label: "DynamoDB throttled",
-        effect: "Nothing can be stored: 503, and the provider sends again.",
+        effect: "Nothing can be stored. The answer is 503, and the provider retries.",
         service: Service::DynamoDb,
         operation: "",
         times: usize::MAX,
@@ -43,7 +43,7 @@ pub(super) const OFFERS: [Offer; 4] = [
     Offer {
         name: "kill-before-store",
         label: "Kill before it stores",
-        effect: "Once: the function dies with the delivery in its hands. 500, and the provider sends again.",
+        effect: "Once: the function is killed before the delivery is stored. The answer is 500, and the provider retries.",
         service: Service::DynamoDb,
         operation: "PutItem",
         times: 1,
@@ -52,7 +52,7 @@ pub(super) const OFFERS: [Offer; 4] = [
     Offer {
         name: "kill-before-publish",
         label: "Kill before it publishes",
-        effect: "Once: the event is stored and the function dies. The provider's next try, or redrive, publishes it.",
+        effect: "Once: the event is stored, and the function is killed. The provider's retry or redrive publishes it.",
         service: Service::Sns,
         operation: "Publish",
         times: 1,
@@ -75,7 +75,7 @@ impl Faults {
         }
     }
 
-    /// Turns one on; `None` where there is no such fault.
+    /// Turns a fault on; `None` if there is no such fault.
     pub(super) fn turn_on(&self, name: &str) -> Option<()> {
         let offer = OFFERS.iter().find(|offer| offer.name == name)?;
         let mut on = lock(&self.on);
@@ -86,12 +86,12 @@ impl Faults {
         Some(())
     }
 
-    /// Turns one off.
+    /// Turns a fault off.
     pub(super) fn turn_off(&self, name: &str) {
         lock(&self.on).remove(name);
     }
 
-    /// Those that are on: name and label. One that was for one call ends with it.
+    /// The names and labels of the faults that are on. A fault for one call ends with the call.
     pub(super) fn on(&self) -> Vec<Value> {
         let mut on = lock(&self.on);
         let offers = OFFERS.iter().filter(|offer| {

@@ -1,14 +1,16 @@
-//! Who may ask the view: the developer's own browser on this machine, on the view's own pages.
+//! Decides which requests the dashboard answers: those of the developer's browser on this machine, from the dashboard's
+//! pages.
 //!
-//! The gateway's port may be reached through a tunnel, and by every page that the developer's browser has open. So:
+//! The port of the gateway may be reachable through a tunnel, and by every page that is open in the developer's
+//! browser. Therefore:
 //!
-//! - the request has to name this machine as its host: another name is a tunnel's, or a name that was made to lead here (DNS
-//!   rebinding);
-//! - it must not have come through a proxy, which a tunnel that changes the host's name still says in a header;
-//! - another site's page may link to the view and do nothing else;
-//! - what changes something has to come from a page of the view, which a browser says in `Origin`.
+//! - The `Host` header must name this machine. Another name is that of a tunnel, or one that was made to point here
+//!   (DNS rebinding).
+//! - The request must not have come through a proxy. A tunnel that rewrites `Host` still adds its headers.
+//! - A page of another site may link to the dashboard, and do nothing else.
+//! - A request that changes something must come from a page of the dashboard, which browsers state in `Origin`.
 //!
-//! A tunnel of bare TCP shows none of this; for that there is `--tunnel-port`, where the view is not served at all.
+//! A tunnel of bare TCP shows none of this. `--tunnel-port` is for that: the dashboard is not served there.
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 
 use crate::net::server::message;
 
-/// Headers that a proxy adds; so does one whose name begins with a word of [`PROXY_PREFIXES`].
+/// Headers that proxies add. Proxies also add headers whose names begin with one of [`PROXY_PREFIXES`].
 const PROXY_HEADERS: [&str; 6] = [
     "forwarded",
     "via",
@@ -30,9 +32,10 @@ const PROXY_PREFIXES: [&str; 4] = ["x-forwarded-", "cf-", "ngrok-", "tailscale-"
 /// Why a request is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It came under another name or through a proxy. Whoever that is learns nothing: it is what the gateway says to any path.
+    /// The request has another host name or came through a proxy. The answer is that of the gateway to any unknown
+    /// path, and reveals nothing.
     NotHere,
-    /// It came from another site's page.
+    /// The request came from a page of another site.
     AnotherOrigin,
 }
 
@@ -42,14 +45,14 @@ impl IntoResponse for Refusal {
             Self::NotHere => message(StatusCode::NOT_FOUND, "Not Found"),
             Self::AnotherOrigin => message(
                 StatusCode::FORBIDDEN,
-                "only a page of this view may ask for this, and say so in its Origin header",
+                "only a page of the dashboard may send this request, with its Origin header",
             ),
         };
         answer.map(Into::into)
     }
 }
 
-/// Whether the view on `port` answers this request.
+/// Whether the dashboard on `port` answers this request.
 pub(super) fn admit(request: &Request<Bytes>, port: u16) -> Result<(), Refusal> {
     let headers = request.headers();
     let host = only(headers, &header::HOST).ok_or(Refusal::NotHere)?;
@@ -76,7 +79,7 @@ pub(super) fn admit(request: &Request<Bytes>, port: u16) -> Result<(), Refusal> 
     }
 }
 
-/// A header's value, if it is there once.
+/// The value of a header that occurs once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;

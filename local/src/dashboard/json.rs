@@ -1,4 +1,4 @@
-//! JSON on a page, with remarks at its fields.
+//! JSON on a page, with remarks on its fields.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,19 +7,19 @@ use maud::{Markup, html};
 
 use crate::pretty_json::{self, Kind, Line};
 
-/// More lines than anybody reads; what is longer is cut, in words.
+/// The limit for lines; longer JSON is cut, with a note.
 const LINES: usize = 4_000;
-/// More of one value than a line shows.
+/// The limit for the characters of one value.
 const VALUE: usize = 8_000;
 
-/// A remark about a field, and all that is in it.
+/// A remark about a field and everything in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remark {
-    /// It had to be assumed.
+    /// The value was assumed.
     Assumed,
-    /// It could not be read.
+    /// The value could not be read.
     Warned,
-    /// It has no place in the event.
+    /// The value has no place in the event.
     Unmapped,
 }
 
@@ -34,9 +34,9 @@ impl Remark {
 
     fn title(self) -> &'static str {
         match self {
-            Self::Assumed => "assumed: the provider does not say it",
-            Self::Warned => "not understood: null in the event, and kept in unmapped",
-            Self::Unmapped => "unmapped: as it came, it has no other place in the event",
+            Self::Assumed => "assumed: the provider did not state it",
+            Self::Warned => "warning: not readable, so null in the event and kept in unmapped",
+            Self::Unmapped => "unmapped: kept as it came, without another place in the event",
         }
     }
 }
@@ -44,7 +44,7 @@ impl Remark {
 /// Remarks by the pointer of the field.
 pub(super) type Remarks = BTreeMap<String, Remark>;
 
-/// `text`, indented if it is JSON, else as it is.
+/// Shows `text`, indented if it is JSON.
 pub(super) fn shown(text: &str, remarks: &Remarks) -> Markup {
     let Some(lines) = pretty_json::lines(text) else {
         return html! { pre.text { (visible(&cut(text))) } };
@@ -58,7 +58,7 @@ pub(super) fn shown(text: &str, remarks: &Remarks) -> Markup {
 }
 
 fn line(line: &Line, remarks: &Remarks) -> Markup {
-    // The nearest field above that a remark is about.
+    // The nearest enclosing field that has a remark.
     let mut pointer = line.pointer.as_str();
     let remark = loop {
         if let Some(remark) = remarks.get(pointer) {
@@ -98,7 +98,7 @@ fn cut(value: &str) -> String {
     )
 }
 
-/// What cannot be seen, or turns a line around, is written as JSON escapes it. Markup is escaped by the template.
+/// Escapes characters that are invisible or reverse the direction of a line, as JSON does. The template escapes markup.
 pub(super) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for character in text.chars() {

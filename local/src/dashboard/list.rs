@@ -1,4 +1,4 @@
-//! The list of deliveries, which goes on by itself.
+//! The list of deliveries, which updates itself.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use super::page::Page;
 use super::state::{State as View, TOGETHER};
 
-/// As many rows come with the page itself: more than a screen shows.
+/// The number of rows in the page itself: more than a screen shows.
 const FIRST: usize = 100;
 
-/// The outcomes in the order in which the filter offers them.
+/// The outcomes, in the order of the filter.
 const OUTCOMES: [&str; 11] = [
     "accepted",
     "duplicate",
@@ -31,7 +31,7 @@ const OUTCOMES: [&str; 11] = [
     "misconfigured",
     "unavailable",
     "timed_out",
-    "died",
+    "crashed",
     "no_route",
 ];
 
@@ -39,7 +39,7 @@ const OUTCOMES: [&str; 11] = [
 pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
     let (rows, change) = view.recorder.rows(0, FIRST);
     let rows = json!({"run": view.recorder.run(), "change": change, "rows": rows});
-    // Data and no script: it only must not end its own element.
+    // Data, not a script: it only must not close its own element.
     let rows = rows.to_string().replace('<', "\\u003c");
     let content = html! {
         section.picture {
@@ -69,13 +69,13 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
             }
             div #space.space role="rowgroup" {}
             div #none.empty hidden {
-                p #why { "Nothing has come in yet." }
+                p #why { "No deliveries yet." }
                 p { "Send a sample from " a href="/try" { "Try" } ", or " code { "cargo local send snipcart order-completed" } "." }
             }
         }
         footer.keys { kbd { "j" } kbd { "k" } " move " kbd { "Enter" } " open " kbd { "/" } " order " kbd { "Esc" } " clear " kbd { "g" } " newest" }
         script #rows type="application/json" { (PreEscaped(rows)) }
-        noscript { p.empty { "The list needs JavaScript, this page's own." } }
+        noscript { p.empty { "The list needs JavaScript." } }
     };
     Page {
         title: "Deliveries".to_owned(),
@@ -102,23 +102,23 @@ pub(super) async fn rows(State(view): State<Arc<View>>) -> Json<Value> {
     Json(json!({"run": view.recorder.run(), "change": change, "rows": rows}))
 }
 
-/// From where on a page wants to hear.
+/// The change after which a page wants to receive changes.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct After {
-    /// The run's name and the change, as an event's id has them.
+    /// The id of the run and the number of the change, which are the id of an event.
     after: Option<String>,
 }
 
-/// What a page hears.
+/// What a page receives.
 struct Hearing {
     view: Arc<View>,
     changes: watch::Receiver<u64>,
     status: watch::Receiver<Value>,
-    /// The change that it has heard of; none, where that was in another run.
+    /// The last change that the page has received; `None` if it was in another run.
     after: Option<u64>,
 }
 
-/// `GET /live`: events `rows` with what has changed, `status` with what waits, and `anew` where the page has to load again.
+/// `GET /live`: events `rows` with changed rows, `status` with counts and faults, and `reload` if the page has to reload.
 pub(super) async fn live(State(view): State<Arc<View>>, Query(asked): Query<After>, headers: HeaderMap) -> Response {
     let mut hearing = Hearing {
         changes: view.recorder.changes(),
@@ -126,7 +126,7 @@ pub(super) async fn live(State(view): State<Arc<View>>, Query(asked): Query<Afte
         after: Some(view.recorder.rows(0, 0).1),
         view,
     };
-    // A browser that connects again says what it heard last.
+    // A browser that reconnects sends the id of the last event.
     let again = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     if let Some(last) = again.or(asked.after.as_deref()) {
         let known = last
@@ -134,7 +134,7 @@ pub(super) async fn live(State(view): State<Arc<View>>, Query(asked): Query<Afte
             .filter(|(run, _)| *run == hearing.view.recorder.run());
         hearing.after = known.and_then(|(_, change)| change.parse().ok());
     }
-    // What is known already is said at once.
+    // The current status is sent at once.
     hearing.changes.mark_changed();
     hearing.status.mark_changed();
     Sse::new(events(hearing))
@@ -146,7 +146,7 @@ fn events(hearing: Hearing) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(Some(hearing), |hearing| async move {
         let mut hearing = hearing?;
         let Some(after) = hearing.after else {
-            return Some((Ok(Event::default().event("anew").data("")), None));
+            return Some((Ok(Event::default().event("reload").data("")), None));
         };
         let event = tokio::select! {
             biased;

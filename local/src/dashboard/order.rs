@@ -1,4 +1,4 @@
-//! One order: its events in their order, and what each changed.
+//! The page of an order: its events in order, and what each of them changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::Error;
 use crate::aws::stored_events::{self, Conflict, text};
 use crate::recorder::Delivery;
 
-/// More events of one order than a page shows.
+/// The limit for the events on a page.
 const EVENTS: usize = 500;
 
-/// What a timeline follows: its name, where it is in an event, and whether it stands in the line of changes by its word alone.
+/// The facts of the timeline: the name, the pointer in the event, and how the value is shown.
 const FOLLOWED: [(&str, &str, Look); 8] = [
     ("status", "/data/order/status", Look::Word),
     ("payment", "/data/order/payment_status", Look::Word),
@@ -38,7 +38,7 @@ enum Look {
     Count,
 }
 
-/// Which order.
+/// The order that is requested.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Asked {
     provider: String,
@@ -61,7 +61,7 @@ struct Change {
     to: String,
 }
 
-/// A delivery that names the order and has no event: quarantined, or dismissed.
+/// A delivery that names the order and has no event: quarantined or dismissed.
 struct WithoutEvent {
     event_id: String,
     state: String,
@@ -69,7 +69,7 @@ struct WithoutEvent {
     received_at: String,
 }
 
-/// What the table has of an order.
+/// What the table holds about an order.
 struct Found {
     steps: Vec<Step>,
     without_event: Vec<WithoutEvent>,
@@ -84,7 +84,7 @@ pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Aske
         conflicts,
     } = match find(&view, &asked).await {
         Ok(found) if found.steps.is_empty() && found.without_event.is_empty() && found.conflicts.is_empty() => {
-            return absent("The table has no event of this order.");
+            return absent("There are no events of this order.");
         }
         Ok(found) => found,
         Err(error) => return failed(&error),
@@ -156,7 +156,7 @@ async fn find(view: &View, asked: &Asked) -> Result<Found, Error> {
             changes: Vec::new(),
         });
     }
-    // As a consumer orders them: never by arrival.
+    // In the order in which a consumer reads them, which is not that of their arrival.
     steps.sort_by_cached_key(|step| {
         let time = |pointer: &str| step.event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let happened = time("/time");
@@ -165,7 +165,7 @@ async fn find(view: &View, asked: &Asked) -> Result<Found, Error> {
     let mut known = BTreeMap::new();
     for step in &mut steps {
         for (name, pointer, look) in FOLLOWED {
-            // Null is "not said": what was known stays so.
+            // Null means "not said": an earlier value stays.
             let Some(to) = value(&step.event, pointer, look) else {
                 continue;
             };
@@ -192,7 +192,7 @@ fn value(event: &Value, pointer: &str, look: Look) -> Option<String> {
     }
 }
 
-/// Where the order stands: the last that was said of each.
+/// The current state of the order: the last value of each fact.
 fn now(steps: &[Step]) -> Markup {
     let mut facts = BTreeMap::new();
     for change in steps.iter().flat_map(|step| &step.changes) {
@@ -245,7 +245,7 @@ fn event(step: &Step) -> Markup {
                         @if index > 0 { ", " }
                         a href={ "/deliveries/" (delivery.id) } { "delivery " (delivery.id) } " " (delivery.outcome)
                     }
-                    @if step.deliveries.is_empty() { "its delivery is no longer kept" }
+                    @if step.deliveries.is_empty() { "its delivery is no longer recorded" }
                 }
             }
         }
@@ -254,7 +254,7 @@ fn event(step: &Step) -> Markup {
 
 fn shown(look: Look, value: &str) -> Markup {
     match look {
-        // Our own words, open as the schema has them.
+        // Values of the schema, not of a provider.
         Look::Word if value.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => word(value),
         _ => html! { bdi.value { (visible(value)) } },
     }

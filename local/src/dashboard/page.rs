@@ -1,4 +1,4 @@
-//! What every page has around it.
+//! The frame of all pages.
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -8,15 +8,15 @@ use maud::{DOCTYPE, Markup, html};
 use crate::Error;
 use crate::aws::stored_events::Conflict;
 
-/// A page of the view.
+/// A page of the dashboard.
 pub(super) struct Page {
-    /// What the browser calls it.
+    /// The title of the page.
     pub(super) title: String,
-    /// Which entry of the navigation it is.
+    /// The entry of the navigation.
     pub(super) at: &'static str,
-    /// Its scripts beside the one that all have.
+    /// The scripts of the page, in addition to the common one.
     pub(super) scripts: &'static [&'static str],
-    /// What is on it.
+    /// The content of the page.
     pub(super) content: Markup,
 }
 
@@ -51,12 +51,12 @@ impl IntoResponse for Page {
                                 a href=(href) aria-current=[(at == self.at).then_some("page")] { (name) }
                             }
                         }
-                        div.work title="Events in the table that somebody still has to do something about" {
+                        div.work title="Stored events that need attention" {
                             a href="/try" { b #pending { "–" } " pending" }
                             span { b #failed { "–" } " failed" }
                             span { b #quarantined { "–" } " quarantined" }
                         }
-                        span #live.live title="Whether this page hears of each delivery" { "…" }
+                        span #live.live title="Whether this page receives new deliveries" { "…" }
                     }
                     div #faults.faults hidden {}
                     main { (self.content) }
@@ -70,36 +70,36 @@ impl IntoResponse for Page {
 /// A page that says why there is nothing to show.
 pub(super) fn absent(what: &str) -> Response {
     let page = Page {
-        title: "Not here".to_owned(),
+        title: "Not found".to_owned(),
         at: "",
         scripts: &[],
-        content: html! { section.empty { h1 { "Not here" } p { (what) } p { a href="/" { "All deliveries" } } } },
+        content: html! { section.empty { h1 { "Not found" } p { (what) } p { a href="/" { "All deliveries" } } } },
     };
     (StatusCode::NOT_FOUND, page).into_response()
 }
 
-/// An error on a page.
+/// A page that shows an error.
 pub(super) fn failed(error: &Error) -> Response {
     let page = Page {
         title: "Failed".to_owned(),
         at: "",
         scripts: &[],
-        content: html! { section.empty { h1 { "This does not work" } p { (error) } } },
+        content: html! { section.empty { h1 { "Error" } p { (error) } } },
     };
     (StatusCode::INTERNAL_SERVER_ERROR, page).into_response()
 }
 
-/// The coloured word for an outcome or a state.
+/// An outcome or a state as a coloured word.
 pub(super) fn word(word: &str) -> Markup {
     html! { span class={ "word " (word) } { (word.replace('_', " ")) } }
 }
 
-/// Other bodies that came under the ids of known events.
+/// A list of conflicts.
 pub(super) fn list_of_conflicts(conflicts: &[Conflict]) -> Markup {
     html! {
         @if !conflicts.is_empty() {
             details.conflicts open {
-                summary { "Conflicts (" (conflicts.len()) "): other bodies under the id of a known event" }
+                summary { "Conflicts (" (conflicts.len()) "): other bodies with the id of a stored event" }
                 ul {
                     @for conflict in conflicts {
                         li {
@@ -121,7 +121,7 @@ pub(super) fn list_of_conflicts(conflicts: &[Conflict]) -> Markup {
     }
 }
 
-/// A time to the millisecond, in UTC.
+/// A time in UTC with milliseconds.
 pub(super) fn time(at: Timestamp) -> String {
     format!("{at:.3}")
 }

@@ -1,4 +1,4 @@
-//! Samples, and deliveries that came in, signed as their provider signs them.
+//! Signs samples and recorded deliveries as their provider would.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::providers::signing::{Credentials, sign};
 use crate::recorder::redaction::MASK;
 use crate::recorder::{Body, Delivery};
 
-/// Signs with the stack's own secrets.
+/// Signs with the secrets of the stack.
 #[derive(Debug)]
 pub(super) struct Signer {
     catalogue: Catalogue,
@@ -29,7 +29,7 @@ impl Signer {
         self.catalogue.names().keys()
     }
 
-    /// The events of a provider that something is published of, and those that are awkward.
+    /// The events of a provider that are published, and those that are not.
     pub(super) fn events(&self, provider: &str) -> (Vec<&String>, Vec<&String>) {
         let events = self.catalogue.names().get(provider).into_iter().flatten();
         events.partition(|name| matches!(self.catalogue.normalized(provider, name), Ok(Some(_))))
@@ -44,7 +44,7 @@ impl Signer {
         shops.into_iter().flat_map(|shops| shops.keys()).collect()
     }
 
-    /// A shop's token in the URL, where it has one.
+    /// The URL token of a shop, if it has one.
     pub(super) fn token(&self, provider: &str, shop: &str) -> Option<&str> {
         self.secrets.get(provider)?["shops"][shop]["tokens"][0].as_str()
     }
@@ -59,7 +59,7 @@ impl Signer {
         Ok(fixture)
     }
 
-    /// A delivery once more, signed now; `None` where it is not known whole, or not whose it is.
+    /// A recorded delivery, signed now; `None` if it is not complete, or if its provider is unknown.
     pub(super) fn again(&self, delivery: &Delivery) -> Option<Result<Fixture, Error>> {
         let (Body::Whole { text }, Some(provider), Some(shop)) = (&delivery.body, &delivery.provider, &delivery.shop)
         else {
@@ -101,13 +101,13 @@ impl Signer {
                 .map(|_| text("signature_header").unwrap_or_else(|| "x-signature".to_owned())),
         };
         sign(fixture, &credentials, Timestamp::now())?;
-        // Snipcart's URL has a token only where one is configured.
+        // Only a shop with a token has one in Snipcart's URL.
         let mut query = fixture.query();
         if fixture.provider == "snipcart" && first("tokens").is_some() {
             query.retain(|(name, _)| name != "token");
             query.push(("token".to_owned(), credentials.token));
         }
-        // What was masked and is not signed anew is lost.
+        // A masked value that is not replaced by a new signature is lost.
         query.retain(|(_, value)| !value.contains(MASK));
         fixture.set_query(&query);
         if let Some(headers) = fixture.event["headers"].as_object_mut() {
@@ -117,12 +117,12 @@ impl Signer {
     }
 }
 
-/// Which order a sample is about.
+/// The order that a sample is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// The sample's own: once accepted, it is a duplicate.
+    /// The order of the sample: once it is accepted, it is a duplicate.
     Same,
-    /// A new one.
+    /// A new order.
     New,
 }
 

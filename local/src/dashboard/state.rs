@@ -1,4 +1,4 @@
-//! What all pages share.
+//! The state that all pages share.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::aws::stored_events::{self, WORK};
 use crate::lambda::invoke_api::Functions;
 use crate::net::client::Client;
 use crate::recorder::log::Log;
-use crate::recorder::{Open, Recorder};
+use crate::recorder::{Open, Recorder, Unsettled};
 
-/// What comes within this time is shown at once.
+/// Changes within this time are shown together.
 pub(super) const TOGETHER: Duration = Duration::from_millis(40);
 
 /// Whose secrets the stack has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
-    /// The development ones, which are none.
+    /// The publicly known development secrets.
     Development,
-    /// Those of a file.
+    /// The secrets of a file.
     Given,
 }
 
@@ -38,21 +38,21 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) gateway: SocketAddr,
     pub(super) tunnel: Option<SocketAddr>,
-    /// How much waits, and which faults are on.
+    /// The number of events that need attention, and the faults that are on.
     pub(super) status: watch::Sender<Value>,
 }
 
 impl State {
     pub(super) async fn look(&self, log: &Log, open: Open) {
         let open = self.recorder.open(open);
-        let mut event_ids: Vec<String> = open.iter().filter_map(|(_, event_id)| event_id.clone()).collect();
+        let mut event_ids: Vec<String> = open.iter().filter_map(|delivery| delivery.event_id.clone()).collect();
         event_ids.sort_unstable();
         event_ids.dedup();
-        // An unreadable table is asked again at the next tick.
+        // If the table cannot be read, the next tick tries again.
         let Ok(stored) = stored_events::summaries(&self.clients.dynamodb, &event_ids).await else {
             return;
         };
-        for (id, event_id) in open {
+        for Unsettled { id, event_id } in open {
             let stored = event_id.and_then(|event_id| stored.get(&event_id).cloned());
             if let Some(delivery) = self.recorder.settle(id, stored) {
                 log.delivery(&delivery);
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    /// Counts what waits, as long as somebody looks.
+    /// Counts the events that need attention, as long as a page is open.
     pub(super) async fn refresh_status(&self) {
         if self.status.receiver_count() == 0 {
             return;

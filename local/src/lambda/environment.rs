@@ -1,4 +1,5 @@
-//! A function's execution environments: its real binary as child processes, each with one event at a time, as on Lambda.
+//! The execution environments of a function: its real binary as child processes, each with one event at a time, as on
+//! Lambda.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -17,34 +18,34 @@ use crate::lambda::runtime_api::{Invocation, Outcome, RuntimeApi};
 use crate::recorder::log::Log;
 use crate::{Error, lock};
 
-/// How long an environment may take to start: Lambda's own limit.
+/// How long an environment may take to start. This is Lambda's limit.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// What an environment is made of.
+/// What an environment is started with.
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    /// The function's name.
+    /// The name of the function.
     pub name: String,
-    /// Its binary.
+    /// The path of the binary.
     pub binary: PathBuf,
-    /// Its environment variables.
+    /// The environment variables.
     pub variables: BTreeMap<String, String>,
-    /// How long it may take for one event.
+    /// How long the function may take for one event.
     pub timeout: Duration,
-    /// How far Lambda's clock is ahead of this machine's.
+    /// How far Lambda's clock is ahead of this machine's clock.
     pub clock_ahead: SignedDuration,
 }
 
-/// How an event went.
+/// The result of an invocation.
 #[derive(Debug)]
 pub enum Invoked {
     /// The function returned this JSON.
     Returned(Bytes),
-    /// It reported an error: JSON with `errorType` and `errorMessage`.
+    /// The function reported an error: JSON with `errorType` and `errorMessage`.
     Reported(Bytes),
-    /// It died or could not be started.
+    /// The process ended or could not be started.
     Failed,
-    /// It took too long, and was killed.
+    /// The function exceeded its timeout, and was killed.
     TimedOut,
 }
 
@@ -60,7 +61,7 @@ impl Invoked {
 pub struct Environments(Arc<Mutex<HashMap<String, Handle>>>);
 
 impl Environments {
-    /// Kills the environment `id` and waits until it is gone. Without such an environment nothing happens.
+    /// Kills the environment `id`, if there is one, and waits until it is gone.
     pub async fn kill(&self, id: &str) {
         let handle = lock(&self.0).get(id).cloned();
         if let Some(handle) = handle {
@@ -68,7 +69,7 @@ impl Environments {
         }
     }
 
-    /// Kills them all and waits until they are gone.
+    /// Kills all environments and waits until they are gone.
     pub async fn kill_all(&self) {
         let handles: Vec<Handle> = lock(&self.0).values().cloned().collect();
         for handle in &handles {
@@ -88,13 +89,13 @@ impl Environments {
         of_function.filter_map(|environment| environment.pid).collect()
     }
 
-    /// How many are alive.
+    /// The number of running environments.
     pub fn count(&self) -> usize {
         lock(&self.0).len()
     }
 }
 
-/// What is needed to end an environment, and to know that it has ended.
+/// Ends an environment, and tells when it has ended.
 #[derive(Debug, Clone)]
 struct Handle {
     function: String,
@@ -106,11 +107,11 @@ struct Handle {
 impl Handle {
     async fn kill(mut self) {
         self.kill.notify_one();
-        // An error: the watching task is gone, and has taken the process with it.
+        // An error means that the watching task is gone, and with it the process.
         let _ = self.exit.wait_for(Option::is_some).await;
     }
 
-    /// How the process ended, once it has.
+    /// How the process ended. Waits until it has.
     async fn exit(&mut self) -> String {
         match self.exit.wait_for(Option::is_some).await {
             Ok(exit) => exit.clone().unwrap_or_default(),
@@ -119,7 +120,7 @@ impl Handle {
     }
 }
 
-/// A function: its environments that wait for an event, and the room for more.
+/// A function: its idle environments, and the room for more.
 #[derive(Debug)]
 pub struct Function {
     recipe: Recipe,
@@ -130,7 +131,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// A function with at most `most` environments. None is started before it is needed.
+    /// Creates a function with at most `most` environments, each of which is started when it is needed.
     pub fn new(recipe: Recipe, most: usize, environments: Environments, log: Log) -> Self {
         Self {
             recipe,
@@ -141,19 +142,19 @@ impl Function {
         }
     }
 
-    /// Its name.
+    /// The name of the function.
     pub fn name(&self) -> &str {
         &self.recipe.name
     }
 
-    /// Starts one environment ahead of the first event, so that a function that cannot start is known at once.
+    /// Starts an environment before the first event, so that a function that cannot start is noticed at once.
     pub async fn warm(&self) {
         if let Some(environment) = self.environment().await {
             lock(&self.idle).push(environment);
         }
     }
 
-    /// Runs one event through an environment that waits, else through a new one; when there is no room, after another event.
+    /// Handles an event in an idle environment or a new one; without room, waits until another event is done.
     pub async fn invoke(&self, request_id: &str, trace_id: &str, event: Bytes) -> Invoked {
         let Ok(_room) = self.room.acquire().await else {
             return Invoked::Failed;
@@ -195,7 +196,7 @@ impl Function {
         });
         let mut handle = environment.handle.clone();
         let answer = async {
-            // The time runs from when the function takes the event.
+            // The timeout runs from when the function takes the event.
             let _ = taken.await;
             tokio::time::timeout(self.recipe.timeout, outcome).await
         };
@@ -210,21 +211,21 @@ impl Function {
                 Err(_) => {
                     environment.handle.clone().kill().await;
                     self.log.notice(&format!(
-                        "{name} was killed: it had not answered after {:?}, its timeout. What it waited for is in its last lines above.",
+                        "{name} was killed at its timeout of {:?}. Its last log lines are above.",
                         self.recipe.timeout
                     ));
                     Invoked::TimedOut
                 }
             },
             exit = handle.exit() => {
-                self.log.notice(&format!("{name} {exit} while it handled an event; its last lines are above. The next event starts it again."));
+                self.log.notice(&format!("{name} {exit} while it handled an event. Its last log lines are above; the next event starts it again."));
                 Invoked::Failed
             }
         }
     }
 }
 
-/// One running process and its Runtime API. Dropping it kills the process.
+/// A running process and its Runtime API. Dropping it kills the process.
 #[derive(Debug)]
 struct Environment {
     api: RuntimeApi,
@@ -265,7 +266,7 @@ impl Environment {
         let registry = environments.clone();
         tokio::spawn(async move {
             let exit = watch_over(child, &kill).await;
-            // Its last lines come before the word that it has ended.
+            // The last lines of the process come before the notice that it has ended.
             for output in lines.into_iter().flatten() {
                 let _ = output.await;
             }
@@ -278,7 +279,7 @@ impl Environment {
         tokio::select! {
             Ok(()) = ready => Ok(environment),
             exit = ended.exit() => Err(fault(format!(
-                "{exit} before it asked for an event; its last lines are above. Its settings come from the local stack: run it again after a fix."
+                "{exit} before it asked for an event. Its last log lines are above."
             ))),
             () = tokio::time::sleep(START_LIMIT) => Err(fault(format!(
                 "did not ask for an event within {START_LIMIT:?}, Lambda's limit for a start, and was killed."
@@ -297,7 +298,7 @@ impl Drop for Environment {
     }
 }
 
-/// The process of an environment, not started yet: `id` is its log stream and its session token.
+/// The command that starts an environment. `id` is its log stream and its session token.
 pub(crate) fn command(recipe: &Recipe, id: &str, api: &RuntimeApi) -> Command {
     let mut command = Command::new(&recipe.binary);
     command
@@ -317,7 +318,7 @@ pub(crate) fn command(recipe: &Recipe, id: &str, api: &RuntimeApi) -> Command {
         .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", recipe.name))
         .env("AWS_LAMBDA_LOG_STREAM_NAME", id)
         .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
-        // Sent along with every call to AWS: it tells the endpoints which environment calls.
+        // Every call to AWS carries it, which tells the endpoints which environment calls.
         .env("AWS_SESSION_TOKEN", id)
         .envs(&recipe.variables)
         .stdin(Stdio::null())
@@ -329,7 +330,7 @@ pub(crate) fn command(recipe: &Recipe, id: &str, api: &RuntimeApi) -> Command {
     command
 }
 
-/// Waits for the process to end, by itself or killed, and says how it did.
+/// Waits until the process ends by itself or is killed, and returns how it ended.
 async fn watch_over(mut child: Child, kill: &Notify) -> String {
     let status = tokio::select! {
         status = child.wait() => status,
@@ -339,8 +340,8 @@ async fn watch_over(mut child: Child, kill: &Notify) -> String {
         }
     };
     match status {
-        Ok(status) => format!("died ({status})"),
-        Err(error) => format!("was lost ({error})"),
+        Ok(status) => format!("exited ({status})"),
+        Err(error) => format!("cannot be watched ({error})"),
     }
 }
 

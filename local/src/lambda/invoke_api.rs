@@ -1,7 +1,9 @@
 //! Lambda's Invoke API: `POST /2015-03-31/functions/{name}/invocations`, as the AWS CLI and every SDK call it.
 //!
-//! It stands beside SNS and SQS and not at the gateway: whoever makes the gateway reachable for a provider's webhooks
-//! does not give away what an operator may do.
+//! It is served with SNS and SQS and not by the gateway, so that a gateway that is reachable for a provider's webhooks
+//! does not expose an operator's tasks.
+//!
+//! Emulators such as that of SAM run functions in Docker; this one runs the built binaries.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,11 +22,11 @@ use crate::net::server::json;
 /// Longer than any function of the template runs.
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// The functions by their name. They are there once the stack has started.
+/// The functions by their name. Empty until the stack has started.
 #[derive(Debug, Clone, Default)]
 pub struct Functions(Arc<OnceLock<Vec<Arc<Function>>>>);
 
-/// The function that a request is to invoke, by its name or ARN; `None` for any other request.
+/// The name of the function that a request invokes, by its name or ARN; `None` for any other request.
 pub fn function_of(request: &Request<Bytes>) -> Option<String> {
     let name = request.uri().path().strip_prefix("/2015-03-31/functions/")?;
     let name = name.strip_suffix("/invocations")?;
@@ -34,7 +36,7 @@ pub fn function_of(request: &Request<Bytes>) -> Option<String> {
 
 impl Functions {
     pub(crate) fn set(&self, functions: Vec<Arc<Function>>) {
-        // They are set once, when the stack starts.
+        // The functions are set once, when the stack starts.
         let _ = self.0.set(functions);
     }
 
@@ -42,7 +44,7 @@ impl Functions {
         self.0.get().map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Invokes one and waits for what it returns. An error that it reports is an error here.
+    /// Invokes a function and returns its result. An error that the function reports is returned as an error.
     pub async fn invoke(&self, name: &str, payload: Bytes) -> Result<Value, Error> {
         let failed = |what: String| Error::Invoke {
             function: name.to_owned(),
@@ -51,20 +53,20 @@ impl Functions {
         match self.run(name, payload).await {
             None => Err(failed("there is no such function".to_owned())),
             Some(Invoked::Returned(answer)) => {
-                serde_json::from_slice(&answer).map_err(|error| failed(format!("it returned no JSON: {error}")))
+                serde_json::from_slice(&answer).map_err(|error| failed(format!("the result is not JSON: {error}")))
             }
             Some(invoked) => Err(failed(fault(&invoked))),
         }
     }
 
-    /// Answers as Lambda: what a function reports is an answer of 200 with a header that says so.
+    /// Answers like Lambda: an error that the function reports is an answer 200 with a header.
     pub(crate) async fn answer(&self, name: &str, request: Request<Bytes>) -> Response<Bytes> {
         let invocation_type = request.headers().get("x-amz-invocation-type");
         if invocation_type.is_some_and(|kind| kind != "RequestResponse") {
             return refused(
                 StatusCode::BAD_REQUEST,
                 "InvalidParameterValueException",
-                "the local stack knows the invocation type RequestResponse only",
+                "the local stack supports only the invocation type RequestResponse",
             );
         }
         let body = match request.into_body() {
@@ -93,7 +95,7 @@ impl Functions {
         response
     }
 
-    /// On a task of its own: a function goes on when the one that asked goes away.
+    /// Runs on a task of its own: a function continues if its caller goes away.
     async fn run(&self, name: &str, payload: Bytes) -> Option<Invoked> {
         let function = Arc::clone(self.all().iter().find(|function| function.name() == name)?);
         let invoked = tokio::spawn(async move {
@@ -104,7 +106,7 @@ impl Functions {
     }
 }
 
-/// What is said of an invocation that returned nothing.
+/// Describes an invocation that did not return a result.
 fn fault(invoked: &Invoked) -> String {
     match invoked {
         Invoked::Reported(error) => {
@@ -112,9 +114,9 @@ fn fault(invoked: &Invoked) -> String {
             let message = said["errorMessage"].as_str().map(str::to_owned);
             message.unwrap_or_else(|| String::from_utf8_lossy(error).into_owned())
         }
-        Invoked::TimedOut => "it was killed at its timeout".to_owned(),
+        Invoked::TimedOut => "killed at its timeout".to_owned(),
         Invoked::Failed | Invoked::Returned(_) => {
-            "it died, or could not be started; the stack's log says why".to_owned()
+            "exited or could not be started; the log of the stack says why".to_owned()
         }
     }
 }
@@ -126,7 +128,7 @@ fn refused(status: StatusCode, error_type: &'static str, message: &str) -> Respo
     response
 }
 
-/// Invokes a function of the stack whose SNS and SQS are at `url`.
+/// Invokes a function of the stack whose SNS and SQS endpoint is `url`.
 pub async fn invoke<T: DeserializeOwned>(url: &str, function: &str, payload: &Value) -> Result<T, Error> {
     let failed = |what: String| Error::Invoke {
         function: function.to_owned(),
@@ -136,7 +138,7 @@ pub async fn invoke<T: DeserializeOwned>(url: &str, function: &str, payload: &Va
         .body(payload.to_string().into())
         .map_err(|error| failed(error.to_string()))?;
     let answer = Client::new(url)?.send_within(PATIENCE, request).await?;
-    let no_answer = |error| failed(format!("its answer cannot be read: {error}"));
+    let no_answer = |error| failed(format!("the answer is not readable: {error}"));
     if answer.status() == StatusCode::OK && !answer.headers().contains_key("x-amz-function-error") {
         return serde_json::from_slice(answer.body()).map_err(no_answer);
     }

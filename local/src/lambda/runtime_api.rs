@@ -1,4 +1,8 @@
-//! The Lambda Runtime API of one execution environment: from here the function's binary gets its events, and here it answers.
+//! The Lambda Runtime API of one execution environment, from which the binary takes events and to which it returns
+//! answers.
+//!
+//! Each process has its own, so that a kill hits the one that made a call. The emulators of AWS and of cargo-lambda are
+//! programs that start the functions themselves.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -16,24 +20,24 @@ use crate::{Error, lock};
 /// How a function answered.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It returned this JSON.
+    /// The function returned this JSON.
     Returned(Bytes),
-    /// It reported an error: this JSON, with `errorType` and `errorMessage`.
+    /// The function reported an error: this JSON, with `errorType` and `errorMessage`.
     Failed(Bytes),
 }
 
-/// One event on its way through a function.
+/// An event for a function.
 #[derive(Debug)]
 pub struct Invocation {
-    /// The request's id.
+    /// The id of the request.
     pub request_id: String,
     /// The event.
     pub event: Bytes,
-    /// X-Ray's id.
+    /// The X-Ray trace id.
     pub trace_id: String,
-    /// Told when the function takes the event.
+    /// Sent when the function takes the event.
     pub taken: oneshot::Sender<()>,
-    /// Told how it ended.
+    /// Receives the outcome.
     pub outcome: oneshot::Sender<Outcome>,
 }
 
@@ -55,8 +59,8 @@ struct State {
 }
 
 impl RuntimeApi {
-    /// Serves the API on a free port. `ready` is told when the function asks for its first event, which ends its start. Deadlines are
-    /// times of a clock that is `clock_ahead` of this machine's.
+    /// Serves the API on a free port. `ready` is sent when the function asks for its first event, which ends its start.
+    /// Deadlines are times of a clock that is `clock_ahead` of this machine's clock.
     pub async fn start(
         function: &str,
         timeout: Duration,
@@ -83,14 +87,14 @@ impl RuntimeApi {
         Ok(Self { server, invocations })
     }
 
-    /// Where it is: the function's `AWS_LAMBDA_RUNTIME_API`.
+    /// The address of the API, which is the function's `AWS_LAMBDA_RUNTIME_API`.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Hands over an event for the next time that the function asks.
+    /// Hands over an event for the function's next request.
     pub fn invoke(&self, invocation: Invocation) {
-        // It fails only after the server has ended; the dropped senders say so to whoever waits.
+        // Sending fails only after the server has ended. The dropped senders tell whoever waits.
         let _ = self.invocations.send(invocation);
     }
 }

@@ -19,14 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// The client.
 #[derive(Debug, Clone)]
 pub enum Client {
-    /// For `http://`, without any certificates.
+    /// A client for `http://`, without certificates.
     Plain(legacy::Client<HttpConnector, Full<Bytes>>),
-    /// For `https://`, with the system's certificates.
+    /// A client for `https://`, with the certificates of the system.
     Tls(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
 impl Client {
-    /// A client for `url`.
+    /// Creates a client for `url`.
     pub fn new(url: &str) -> Result<Self, Error> {
         let builder = legacy::Client::builder(TokioExecutor::new());
         match url.parse::<Uri>().ok().as_ref().and_then(Uri::scheme_str) {
@@ -34,24 +34,24 @@ impl Client {
             Some("https") => {
                 let connector = HttpsConnectorBuilder::new()
                     .with_native_roots()
-                    .map_err(|error| Error::Send(format!("the system's certificates cannot be read: {error}")))?
+                    .map_err(|error| Error::Send(format!("the certificates of the system cannot be read: {error}")))?
                     .https_only()
                     .enable_http1()
                     .build();
                 Ok(Self::Tls(builder.build(connector)))
             }
             _ => Err(Error::Send(format!(
-                "{url} is no URL: it has to begin with https:// or http://"
+                "{url} is not a URL: it must begin with https:// or http://"
             ))),
         }
     }
 
-    /// Sends a request and reads the answer whole.
+    /// Sends a request and reads the complete response.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         self.send_within(PATIENCE, request).await
     }
 
-    /// The same, waiting as long as `patience`.
+    /// Sends a request and reads the complete response, waiting up to `patience`.
     pub async fn send_within(&self, patience: Duration, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let to = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let sent = tokio::time::timeout(patience, async {
@@ -63,7 +63,7 @@ impl Client {
             let body = body
                 .collect()
                 .await
-                .map_err(|error| Error::Send(format!("the answer of {to} broke off: {error}")))?;
+                .map_err(|error| Error::Send(format!("the answer of {to} is incomplete: {error}")))?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         });
         sent.await
@@ -79,7 +79,7 @@ impl Client {
 }
 
 fn failed(to: &str, error: &ClientError) -> Error {
-    // The reason is the innermost error.
+    // The innermost error is the reason.
     let mut reason: &dyn std::error::Error = error;
     while let Some(source) = reason.source() {
         reason = source;

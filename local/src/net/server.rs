@@ -1,7 +1,7 @@
-//! A small HTTP server on 127.0.0.1: the gateway, the Runtime API, the AWS endpoints and the Snipcart stand-in all stand on it.
+//! A small HTTP server on 127.0.0.1 for the gateway, the Runtime API, the AWS endpoints and the stand-in for Snipcart.
 //!
-//! It reads a request whole, hands it to one handler, and writes the answer. A handler may also give no answer at all:
-//! then the connection is closed, which is how a test makes an answer get lost.
+//! It reads a request completely, passes it to one handler, and writes the response. Without a response it closes the
+//! connection, which is how a fault loses an answer; web frameworks always respond.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,10 +23,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Error;
 
-/// An answer, or none: the connection is closed without one.
+/// A response; without one the connection is closed.
 pub type Answer<B = Bytes> = Option<Response<B>>;
 
-/// A port that is held, and not served yet.
+/// A port that is bound, and not served yet.
 #[derive(Debug)]
 pub struct Port {
     listener: TcpListener,
@@ -34,7 +34,8 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes `port` on 127.0.0.1; 0 takes any free one. `flag` is the command's flag for it, named when the port is in use.
+    /// Binds `port` on 127.0.0.1; 0 binds any free port. `flag` is the command's flag for it, which the error names if
+    /// the port is in use.
     pub async fn take(port: u16, flag: &'static str) -> Result<Self, Error> {
         let in_use = |source| Error::Port { port, flag, source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(in_use)?;
@@ -42,12 +43,13 @@ impl Port {
         Ok(Self { listener, address })
     }
 
-    /// Where it is.
+    /// The address of the port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves it with `handler` until the [`Server`] is dropped. A body over `limit` bytes is answered 413, as API Gateway does.
+    /// Serves the port with `handler` until the [`Server`] is dropped. A body over `limit` bytes is answered 413, as by
+    /// API Gateway.
     pub fn serve<H, F, B>(self, limit: usize, handler: H) -> Server
     where
         H: Fn(Request<Bytes>, SocketAddr) -> F + Send + Sync + 'static,
@@ -57,7 +59,7 @@ impl Port {
         self.serve_over(None, limit, handler)
     }
 
-    /// The same over TLS where there is an acceptor.
+    /// Serves the port like [`Port::serve`], over TLS if there is an acceptor.
     pub fn serve_over<H, F, B>(self, tls: Option<TlsAcceptor>, limit: usize, handler: H) -> Server
     where
         H: Fn(Request<Bytes>, SocketAddr) -> F + Send + Sync + 'static,
@@ -68,7 +70,7 @@ impl Port {
         let has_tls = tls.is_some();
         let handler = Arc::new(handler);
         let task = tokio::spawn(async move {
-            // Connections live in here, so that they end with the server.
+            // The connections end with the server, because they are in here.
             let mut connections = JoinSet::new();
             loop {
                 tokio::select! {
@@ -93,7 +95,7 @@ impl Port {
     }
 }
 
-/// A served port; dropping it closes the port and its connections.
+/// A served port. Dropping it closes the port and its connections.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -102,12 +104,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Where it is.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `http://`, or `https://`, and the address.
+    /// The URL of the server: `http://` or `https://`, and the address.
     pub fn url(&self) -> String {
         let scheme = if self.has_tls { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
@@ -115,7 +117,7 @@ impl Server {
 }
 
 impl Server {
-    /// Stops it, and waits until its port is closed.
+    /// Stops the server, and waits until its port is closed.
     pub async fn stop(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -130,7 +132,7 @@ impl Drop for Server {
 
 /// Makes hyper close the connection.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer is given")]
+#[error("no response")]
 struct NoAnswer;
 
 async fn connection<H, F, B>(
@@ -147,7 +149,7 @@ async fn connection<H, F, B>(
         let handler = Arc::clone(&handler);
         async move { answer(request, peer, limit, &*handler).await.ok_or(NoAnswer) }
     });
-    // An error here is a client that went away, or an answer that was meant to be lost.
+    // An error is a client that went away, or an answer that was meant to be lost.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service)
@@ -178,8 +180,8 @@ enum Received {
     TooLong,
 }
 
-/// Reads a body; `None` if the client goes away. A body that is too long is read to its end all the same: a client that is still
-/// writing does not see an answer.
+/// Reads a body; `None` if the client goes away. A body that is too long is still read to its end, because a client
+/// that is still writing does not see an answer.
 async fn read(mut body: Incoming, limit: usize) -> Option<Received> {
     let mut read = BytesMut::new();
     let mut length = 0usize;
@@ -197,7 +199,7 @@ async fn read(mut body: Incoming, limit: usize) -> Option<Received> {
     })
 }
 
-/// A JSON answer.
+/// A JSON response.
 pub fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body.to_string()));
     *response.status_mut() = status;
@@ -208,7 +210,7 @@ pub fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bytes> {
     response
 }
 
-/// API Gateway's own way to say something: `{"message":"..."}`.
+/// A response in the form of API Gateway's own: `{"message":"..."}`.
 pub fn message(status: StatusCode, message: &str) -> Response<Bytes> {
     json(status, &serde_json::json!({ "message": message }))
 }

@@ -1,5 +1,8 @@
-//! A TCP proxy that damages connections, as a load balancer, a NAT gateway or a frozen process does: the fault layer below the
-//! [tap](crate::aws::faults), which sees calls and not the connections that they come over.
+//! A TCP proxy that damages connections, as a load balancer, a NAT gateway or a frozen process does. The fault injector
+//! of the AWS endpoints sees calls; this proxy sees the connections that they use.
+//!
+//! It can reset a connection at the first byte of a request on a reused connection, which needs the decision within the
+//! proxy.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -14,20 +17,20 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{Error, lock};
 
-/// What happens to a connection. The endpoint behind it sees it closed.
+/// What happens to a connection. The server behind the proxy sees it closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// It is closed at once.
+    /// The connection is closed at once.
     Close,
-    /// It is reset at once.
+    /// The connection is reset at once.
     Reset,
-    /// It is reset when the client sends something, which is not passed on.
+    /// The connection is reset when the client sends something, which is not forwarded.
     ResetOnWrite,
-    /// It is closed when the client has sent something, which is not passed on.
+    /// The connection is closed when the client has sent something, which is not forwarded.
     CloseOnWrite,
-    /// It stays open: what the client sends is not passed on, and nothing is answered.
+    /// The connection stays open, but nothing is forwarded or answered.
     Swallow,
-    /// The next request is passed on, and the connection is closed when its answer comes.
+    /// The next request is forwarded, and the connection is closed when its answer comes.
     LoseAnswer,
 }
 
@@ -43,10 +46,10 @@ impl Damage {
     ];
 }
 
-/// Decides by the first bytes of a request what happens to the connection that it comes over.
+/// Decides by the first bytes of a request what happens to its connection.
 type Plan = Box<dyn Fn(&[u8]) -> Option<Damage> + Send + Sync>;
 
-/// A proxy on 127.0.0.1; dropping it closes its port and its connections.
+/// A proxy on 127.0.0.1. Dropping it closes its port and its connections.
 #[derive(Debug)]
 pub struct Wire {
     url: String,
@@ -62,7 +65,7 @@ struct State {
 }
 
 impl Wire {
-    /// A proxy before the server at `url`, which is `http://` and an address.
+    /// Starts a proxy before the server at `url`, which is `http://` and an address.
     pub async fn to(url: &str) -> Result<Self, Error> {
         let upstream = url.trim_start_matches("http://").to_owned();
         let in_use = Error::io("a port for a proxy");
@@ -83,7 +86,7 @@ impl Wire {
                         let Ok((client, _)) = accepted else { continue };
                         shared.accepted.fetch_add(1, Ordering::SeqCst);
                         let (state, upstream) = (Arc::clone(&shared), upstream.clone());
-                        // From now on: what damaged the connections before does not harm this one.
+                        // Only later damage counts for this connection.
                         let damage = shared.damage.subscribe();
                         connections.spawn(async move {
                             state.open.fetch_add(1, Ordering::SeqCst);
@@ -105,19 +108,19 @@ impl Wire {
         })
     }
 
-    /// Where it is.
+    /// The URL of the proxy.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Damages the connections that are open now, and returns how many they are. Connections that are opened later are sound.
+    /// Damages the open connections, and returns how many there are. Connections that are opened later are not damaged.
     pub fn damage(&self, damage: Damage) -> usize {
         let open = self.open();
         self.state.damage.send_replace(Some(damage));
         open
     }
 
-    /// Lets `plan` decide about each request that comes over a connection which has been used before.
+    /// Lets `plan` decide about each request on a connection that has been used before.
     pub fn follow(&self, plan: impl Fn(&[u8]) -> Option<Damage> + Send + Sync + 'static) {
         *lock(&self.state.plan) = Some(Box::new(plan));
     }
@@ -127,12 +130,12 @@ impl Wire {
         *lock(&self.state.plan) = None;
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.state.open.load(Ordering::SeqCst)
     }
 
-    /// How many connections have been opened so far.
+    /// The number of connections that have been opened so far.
     pub fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::SeqCst)
     }
@@ -150,7 +153,7 @@ impl fmt::Debug for State {
     }
 }
 
-/// Carries bytes both ways until one side ends or the connection is damaged.
+/// Forwards bytes both ways until one side ends or the connection is damaged.
 async fn carry(
     mut client: TcpStream,
     mut upstream: TcpStream,
@@ -161,11 +164,11 @@ async fn carry(
     upstream.set_nodelay(true)?;
     let (mut sent, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut damage = None;
-    // What comes after an answer begins another request.
+    // Bytes after an answer begin another request.
     let mut is_between = false;
     loop {
         tokio::select! {
-            // In this order, so that a connection which is damaged carries nothing more.
+            // In this order, so that a damaged connection carries nothing more.
             biased;
             changed = damages.changed() => {
                 if changed.is_err() {
@@ -216,7 +219,8 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: wire\r\n\r\n";
 
-    /// What comes back for a request: bytes, an orderly end, a reset; nothing within the time that is enough for each of those.
+    /// The answer to a request: bytes, an orderly end, or a reset; `None` after a time that is enough for each of
+    /// those.
     async fn ask(stream: &mut TcpStream) -> Option<Result<usize, ErrorKind>> {
         if let Err(error) = stream.write_all(REQUEST).await {
             return Some(Err(error.kind()));
@@ -248,7 +252,7 @@ mod tests {
             match damage {
                 Damage::Swallow => assert_eq!(answer, None),
                 Damage::LoseAnswer | Damage::CloseOnWrite => assert_eq!(answer, Some(Ok(0)), "{damage:?}"),
-                // What is written to a connection that is closed already is answered with a reset.
+                // A write to a connection that is closed already is answered with a reset.
                 _ => assert!(matches!(answer, Some(Ok(0) | Err(_))), "{damage:?}: {answer:?}"),
             }
             assert_eq!(passed_on, usize::from(damage == Damage::LoseAnswer), "{damage:?}");

@@ -1,4 +1,4 @@
-//! The functions' binaries, built with cargo: what runs is always what the sources say.
+//! The binaries of the functions, built with cargo, so that what runs is always what the sources say.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,35 +8,35 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// Built binaries by their name.
+/// The built binaries by their name.
 #[derive(Debug, Clone)]
 pub struct Binaries(BTreeMap<String, PathBuf>);
 
-/// How much of the build is seen.
+/// How much of the build is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Cargo's progress and all diagnostics.
     Progress,
-    /// Diagnostics only.
+    /// Only diagnostics.
     Diagnostics,
 }
 
-/// The workspace's folder.
+/// The folder of the workspace.
 pub fn workspace() -> PathBuf {
-    // Cargo names the package's folder to what it runs; a binary that is run by itself knows where it was built.
+    // Cargo sets the folder of the package for what it runs. A binary that is run by itself knows where it was built.
     let package =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     package.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// The profile that this program is built in, by the folder that cargo has put it into; `dev` where that says nothing.
+/// The profile of this program, by the folder that cargo has put it into; `dev` if the folder does not say.
 pub fn profile() -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let folders = program
         .ancestors()
         .skip(1)
         .filter_map(|folder| folder.file_name()?.to_str());
-    // Tests are in a folder of their own in there.
+    // Tests are in a folder `deps`.
     match folders.into_iter().find(|name| *name != "deps") {
         Some(name @ ("optimized" | "release")) => name.to_owned(),
         _ => "dev".to_owned(),
@@ -44,10 +44,10 @@ pub fn profile() -> String {
 }
 
 impl Binaries {
-    /// Builds all binaries of the workspace at `root`. Compiler errors are shown on standard error as ever.
+    /// Builds all binaries of the workspace at `root`. Compiler errors appear on standard error.
     ///
-    /// The whole workspace is asked for, so that dependencies get the same features as in `cargo test` and are not built twice; and
-    /// in this program's own profile: one that is optimised runs functions that are.
+    /// It builds the complete workspace, so that dependencies have the same features as in `cargo test` and are not
+    /// built twice, and in the profile of this program, so that an optimized program runs optimized functions.
     pub fn build(root: &Path, output: Output) -> Result<Self, Error> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
@@ -66,7 +66,7 @@ impl Binaries {
         if output == Output::Diagnostics {
             command.arg("--quiet");
         }
-        // What cargo tells of the package that it runs would look to build scripts like a change.
+        // Cargo's variables for the running package would look like a change to build scripts.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(of_package) {
                 command.env_remove(name);
@@ -77,7 +77,7 @@ impl Binaries {
             .map_err(|error| Error::Build(format!("cargo cannot be run to build the functions: {error}")))?;
         if !built.status.success() {
             return Err(Error::Build(
-                "the functions do not build: the compiler says above where. Run it again after a fix.".to_owned(),
+                "the functions do not build; the errors are above".to_owned(),
             ));
         }
         Ok(Self(executables(&built.stdout)))
@@ -88,7 +88,7 @@ impl Binaries {
         self.0.get(name).map(PathBuf::as_path).ok_or_else(|| {
             let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
             Error::Build(format!(
-                "template.yaml names the function {name}, but the workspace builds no such binary, only {}",
+                "template.yaml names the function {name}, but the workspace builds only {}",
                 known.join(", ")
             ))
         })
@@ -96,7 +96,7 @@ impl Binaries {
 }
 
 impl FromIterator<(String, PathBuf)> for Binaries {
-    /// Binaries that somebody else has built.
+    /// Binaries that were built elsewhere.
     fn from_iter<T: IntoIterator<Item = (String, PathBuf)>>(binaries: T) -> Self {
         Self(binaries.into_iter().collect())
     }
@@ -116,7 +116,10 @@ fn of_package(variable: &str) -> bool {
         || named.contains(&variable)
 }
 
-/// From cargo's messages, one JSON object a line.
+/// Reads the paths of the executables from cargo's messages, which are one JSON object a line.
+///
+/// cargo_metadata would do the same, but it needs serde_json's `unbounded_depth`, which the deployed functions do not
+/// have.
 fn executables(messages: &[u8]) -> BTreeMap<String, PathBuf> {
     messages
         .split(|byte| *byte == b'\n')

@@ -1,4 +1,4 @@
-//! The folder in which a stack keeps what it has over restarts.
+//! The folder in which a stack keeps its data over restarts.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// The folder, which is this process's alone while it is held.
+/// The folder, locked for this process.
 #[derive(Debug)]
 pub struct Data {
     folder: PathBuf,
@@ -14,7 +14,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Opens it, and makes it where it is not there: for this user alone, since orders hold personal data.
+    /// Opens the folder, and creates it if it is missing: for this user alone, because orders hold personal data.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let wrong = |what: &str| Error::Start(format!("--data {}: {what}", folder.display()));
         let mut builder = std::fs::DirBuilder::new();
@@ -33,7 +33,7 @@ impl Data {
         }
     }
 
-    /// The table's file.
+    /// The file of the table.
     pub fn table(&self) -> PathBuf {
         self.folder.join("table.sqlite")
     }

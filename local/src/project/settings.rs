@@ -1,4 +1,4 @@
-//! The development settings: one shop, `main`, and secrets that are none.
+//! The development settings: one shop, `main`, and publicly known secrets.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,44 +7,44 @@ use serde_json::{Value, json};
 
 use crate::{Error, NAME, REGION, TOPIC_ARN};
 
-/// The function that publishes what waits in the outbox.
+/// The function that publishes the events of the outbox.
 pub const REDRIVE: &str = "redrive";
 /// The only shop.
 pub const SHOP: &str = "main";
 /// The URL token of the providers that have one.
 pub const TOKEN: &str = "local-development-token";
-/// Deeple's project id.
+/// The project id at Deeple.
 pub const DEEPLE_PID: &str = "local-pid";
-/// Deeple's secret.
+/// The secret of Deeple.
 pub const DEEPLE_SECRET: &str = "local-secret";
-/// Snipcart's secret API key.
+/// The secret API key of Snipcart.
 pub const SNIPCART_KEY: &str = "local-key";
-/// Snipcart's secret API key of the test mode.
+/// The secret API key of Snipcart's test mode.
 pub const SNIPCART_TEST_KEY: &str = "local-test-key";
-/// Where the function finds Snipcart's API.
+/// The variable that names Snipcart's API to the functions.
 pub const SNIPCART_API_URL_NAME: &str = "SNIPCART_API_URL";
-/// Snipcart's own API: a real key is no use to the stand-in.
+/// Snipcart's own API, which a real key needs.
 pub const SNIPCART_API_URL: &str = "https://app.snipcart.com/api";
 /// The access key and the secret key for the AWS endpoints, which check neither.
 pub const AWS_KEY: &str = "local";
 
-/// How glibc's allocator is set, as in the template.
+/// The variable that tunes glibc's allocator, as in the template.
 pub const TUNABLES_NAME: &str = "GLIBC_TUNABLES";
-/// A block of half a megabyte goes back to the system at once.
+/// Blocks of half a megabyte go back to the system at once.
 pub const TUNABLES: &str = "glibc.malloc.mmap_threshold=524288";
 
-/// Where the parts of the stack are.
+/// The URLs of the parts of the stack.
 #[derive(Debug, Clone)]
 pub struct Urls {
-    /// DynamoDB.
+    /// The URL of DynamoDB.
     pub dynamodb: String,
-    /// SNS and SQS.
+    /// The URL of SNS and SQS.
     pub messages: String,
-    /// Snipcart's API.
+    /// The URL of Snipcart's API.
     pub snipcart_api: String,
 }
 
-/// A function's secret, as it would be in Secrets Manager; `None` for one that receives nothing.
+/// The secret of a function, as it would be in Secrets Manager; `None` for a function that does not receive deliveries.
 pub fn secret(function: &str) -> Option<Value> {
     let shop = match function {
         REDRIVE => return None,
@@ -65,15 +65,16 @@ pub fn secrets<'a>(functions: impl IntoIterator<Item = &'a str>) -> BTreeMap<Str
         .collect()
 }
 
-/// Secrets from a file: a JSON object of each provider's secret, as it is in Secrets Manager.
+/// Reads secrets from a file: a JSON object of each provider's secret, as it would be in Secrets Manager.
 ///
-/// A provider that is not in it has no shop: nothing that comes for it is taken, and no development secret is left that anybody knows.
+/// A provider that is missing from the file gets a secret without a shop, so that all its deliveries are refused and no
+/// publicly known secret remains.
 pub fn secrets_in(file: &Path, functions: &[&str]) -> Result<BTreeMap<String, Value>, Error> {
     let wrong = |what: &str| Error::Start(format!("--secrets {}: {what}", file.display()));
     let text = std::fs::read(file).map_err(|error| wrong(&error.to_string()))?;
-    // What a parser says of a secret may hold it.
-    let given: BTreeMap<String, Value> = serde_json::from_slice(&text)
-        .map_err(|error| wrong(&format!("it is not a JSON object (line {})", error.line())))?;
+    // The message of a parser may hold a part of a secret.
+    let given: BTreeMap<String, Value> =
+        serde_json::from_slice(&text).map_err(|error| wrong(&format!("not a JSON object (line {})", error.line())))?;
     let mut secrets = secrets(functions.iter().copied());
     let known: Vec<String> = secrets.keys().cloned().collect();
     for secret in secrets.values_mut() {
@@ -82,7 +83,7 @@ pub fn secrets_in(file: &Path, functions: &[&str]) -> Result<BTreeMap<String, Va
     for (provider, secret) in given {
         let Some(place) = secrets.get_mut(&provider) else {
             return Err(wrong(&format!(
-                "there is no provider {provider}; there are {}",
+                "unknown provider {provider}; known are {}",
                 known.join(", ")
             )));
         };
@@ -96,13 +97,13 @@ pub fn secrets_in(file: &Path, functions: &[&str]) -> Result<BTreeMap<String, Va
     Ok(secrets)
 }
 
-/// A function's environment variables.
+/// The environment variables of a function.
 pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
     let secret = secret(function).map(|secret| ("SECRETS", secret.to_string()));
     [
         ("TABLE_NAME", NAME.to_owned()),
         ("TOPIC_ARN", TOPIC_ARN.to_owned()),
-        // As in the template. Whoever reads a kept delivery anew needs them as its provider's function does.
+        // As in the template. `redrive` needs them too, to read stored deliveries again.
         ("CARTUM_TIME_ZONE", "Europe/Kyiv".to_owned()),
         ("DEEPLE_CURRENCY", "THB".to_owned()),
         (TUNABLES_NAME, TUNABLES.to_owned()),
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_the_file_does_not_name_has_no_secret_left() {
+    fn a_provider_missing_from_the_file_has_no_shop() {
         let secrets = read(r#"{"selldone": {"shops": {"a": {"tokens": ["a-long-random-token-1"]}}}}"#).unwrap();
         assert_eq!(secrets["selldone"]["shops"]["a"]["tokens"][0], "a-long-random-token-1");
         assert_eq!(secrets["cartum"], json!({"shops": {}}));
@@ -139,15 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_says_what_to_do_and_nothing_of_a_secret() {
-        for (text, told) in [
-            (r#"["hidden"]"#, "is not a JSON object"),
-            (r#"{"selldone": hidden}"#, "is not a JSON object (line 1)"),
-            (r#"{"shopify": {"shops": {}}}"#, "there are cartum, selldone"),
+    fn an_error_of_the_file_reveals_no_secret() {
+        for (text, expected) in [
+            (r#"["hidden"]"#, "not a JSON object"),
+            (r#"{"selldone": hidden}"#, "not a JSON object (line 1)"),
+            (r#"{"shopify": {"shops": {}}}"#, "known are cartum, selldone"),
             (r#"{"selldone": {"tokens": ["hidden"]}}"#, "selldone needs {\"shops\""),
         ] {
             let error = read(text).unwrap_err();
-            assert!(error.contains(told) && !error.contains("hidden"), "{error}");
+            assert!(error.contains(expected) && !error.contains("hidden"), "{error}");
         }
     }
 }

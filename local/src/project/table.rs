@@ -42,7 +42,7 @@ pub struct Index {
     pub name: String,
     /// The keys of the index.
     pub keys: Vec<Key>,
-    /// What the index holds beside the keys, such as `KEYS_ONLY`.
+    /// What the index holds in addition to the keys, such as `KEYS_ONLY`.
     pub projection: String,
 }
 

@@ -1,4 +1,4 @@
-//! What `template.yaml` says about functions and routes: the local gateway serves what would be deployed.
+//! The functions and routes of `template.yaml`: the local gateway serves what would be deployed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,41 +10,41 @@ use crate::Error;
 /// A function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
-    /// The name of its binary, which is its package's too.
+    /// The name of the binary, which is also the name of the package.
     pub name: String,
-    /// How long it may take for one event.
+    /// How long the function may take for one event.
     pub timeout: Duration,
-    /// The routes that lead to it, if the HTTP API calls it.
+    /// The routes of the HTTP API that lead to the function.
     pub routes: Vec<Route>,
-    /// What else invokes it.
+    /// The schedules that invoke the function.
     pub schedules: Vec<Schedule>,
 }
 
-/// A function's regular invocation.
+/// A schedule of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// How often.
+    /// The time between two invocations.
     pub every: Duration,
-    /// With which payload, as JSON.
+    /// The payload as JSON.
     pub payload: String,
 }
 
-/// One route of the HTTP API.
+/// A route of the HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The method, upper case; `ANY` for all.
+    /// The method in upper case; `ANY` for all methods.
     pub method: String,
-    /// The path, with `{name}` for a segment that is a parameter, and `{name+}` at its end for one that takes all that follows.
+    /// The path, with `{name}` for a segment that is a parameter, and `{name+}` at the end for all that follows.
     pub path: String,
 }
 
 impl Route {
-    /// API Gateway's name for it: `ANY /webhooks/selldone/{shop}`.
+    /// API Gateway's name of the route: `ANY /webhooks/selldone/{shop}`.
     pub fn key(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
-    /// The path's parameters when `method` and `path` (as sent) are this route's.
+    /// The parameters of the path, if `method` and `path` (as sent) match this route.
     fn parameters(&self, method: &str, path: &str) -> Option<Vec<(String, String)>> {
         if self.method != "ANY" && self.method != method {
             return None;
@@ -61,7 +61,7 @@ impl Route {
                     return (!first.is_empty()).then_some(parameters);
                 }
                 (Some(ours), Some(theirs)) => match parameter(ours) {
-                    // A parameter stands for exactly one segment, which is not empty.
+                    // A parameter matches exactly one segment, which must not be empty.
                     Some(_) if theirs.is_empty() => return None,
                     Some(name) => parameters.push((name.to_owned(), decoded(theirs))),
                     None if ours == theirs => {}
@@ -72,8 +72,8 @@ impl Route {
         }
     }
 
-    /// Among routes that match, API Gateway takes the one with the most fixed segments, then one whose last parameter is a single
-    /// segment, then one of a certain method.
+    /// Of the routes that match, API Gateway prefers the one with the most fixed segments, then one whose last
+    /// parameter is a single segment, then one with a certain method.
     fn rank(&self) -> (usize, bool, bool) {
         let fixed = self
             .path
@@ -85,18 +85,18 @@ impl Route {
     }
 }
 
-/// A request's route.
+/// The route of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match<'a> {
-    /// The function to call.
+    /// The function that the route leads to.
     pub function: &'a str,
     /// The route.
     pub route: &'a Route,
-    /// The path's parameters, decoded.
+    /// The parameters of the path, decoded.
     pub parameters: Vec<(String, String)>,
 }
 
-/// The function and route for a request, if there are any.
+/// Finds the function and the route for a request.
 pub fn route<'a>(functions: &'a [Function], method: &str, path: &str) -> Option<Match<'a>> {
     functions
         .iter()
@@ -119,7 +119,8 @@ pub fn read(path: &Path) -> Result<Vec<Function>, Error> {
     parse(&text).map_err(|fault| Error::Template(format!("{}: {fault}", path.display())))
 }
 
-/// `CloudFormation`'s short tags (`!Ref`, `!Sub`) need no care: the reader keeps what they are applied to, and none is read here.
+/// The short tags of `CloudFormation` (`!Ref`, `!Sub`) need no special care: the parser ignores them, and no value with
+/// a tag is read here.
 fn parse(text: &str) -> Result<Vec<Function>, String> {
     let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
     let template = documents.first().ok_or("it is empty")?;
@@ -135,7 +136,7 @@ fn parse(text: &str) -> Result<Vec<Function>, String> {
         functions.push(Function {
             name: binary(resource)
                 .ok_or_else(|| format!("{id} names no binary: give it Metadata.BuildProperties.Binary"))?,
-            // SAM's own default is 3 seconds.
+            // The default of SAM is 3 seconds.
             timeout: seconds(&properties["Timeout"])
                 .or(timeout)
                 .unwrap_or(Duration::from_secs(3)),
@@ -162,7 +163,7 @@ fn schedules(id: &str, events: &Yaml) -> Result<Vec<Schedule>, String> {
         let expression = expression.as_str().unwrap_or_default();
         schedules.push(Schedule {
             every: rate(expression).ok_or_else(|| {
-                format!("the local stack does not know the schedule {expression:?} of {id}: it knows rate(...)")
+                format!("the local stack does not support the schedule {expression:?} of {id}, only rate(...)")
             })?,
             payload: event["Input"].as_str().unwrap_or("{}").to_owned(),
         });
@@ -214,7 +215,7 @@ fn routes(id: &str, events: &Yaml) -> Result<Vec<Route>, String> {
     Ok(routes)
 }
 
-/// cargo-lambda's `Binary`, else the folder's name, which is the package's.
+/// The `Binary` of cargo-lambda, or the name of the folder, which is the name of the package.
 fn binary(resource: &Yaml) -> Option<String> {
     let named = resource["Metadata"]["BuildProperties"]["Binary"].as_str();
     let folder = resource["Properties"]["CodeUri"]

@@ -1,4 +1,4 @@
-//! New deliveries without end, made of the events of `events/`: each has an identity of its own, which follows from a seed.
+//! Generates new deliveries from the events of `events/`. Each has its own identity, which follows from a seed.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::Error;
 use crate::providers::random::{identity, noise, one_of};
 use crate::providers::samples::{Catalogue, Fixture};
 
-/// What deliveries are made of.
+/// The events that deliveries are made of.
 #[derive(Debug, Clone)]
 pub struct Orders {
     seed: u64,
@@ -17,28 +17,28 @@ pub struct Orders {
 struct OfProvider {
     /// Events that are published.
     orders: Vec<Fixture>,
-    /// Events that are kept only.
+    /// Events that are only stored.
     others: Vec<Fixture>,
 }
 
-/// Which of the events a delivery is made of.
+/// Which events deliveries are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// The plainest order of each provider.
     Plainest,
-    /// Every event that can be made a new one.
+    /// Every event that can get a new identity.
     Every,
 }
 
 impl Orders {
-    /// What there is of `providers`; of all, where none is named.
+    /// Reads the events of `providers`, or of all providers if the list is empty.
     pub fn read(catalogue: &Catalogue, providers: &[String], choice: Choice, seed: u64) -> Result<Self, Error> {
         let mut orders = Self {
             seed,
             providers: Vec::new(),
         };
         if let Some(unknown) = providers.iter().find(|name| !catalogue.names().contains_key(*name)) {
-            // It names those that there are.
+            // The error lists the known providers.
             catalogue.event(unknown, "")?;
         }
         let wanted = |name: &String| providers.is_empty() || providers.contains(name);
@@ -50,7 +50,7 @@ impl Orders {
                     for name in names {
                         let fixture = catalogue.event(provider, name)?;
                         if catalogue.normalized(provider, name)?.is_none() {
-                            // An empty body is what it is, and always the same event.
+                            // An empty body cannot change, and is always the same event.
                             its.others.extend((!fixture.body()?.is_empty()).then_some(fixture));
                         } else if is_renewable(&fixture)? {
                             its.orders.push(fixture);
@@ -70,14 +70,14 @@ impl Orders {
         Ok(fixture)
     }
 
-    /// The same, with a field of `length` letters that the provider never documented.
+    /// The order number `index`, with an undocumented field of `length` letters.
     pub fn large_order(&self, index: usize, length: usize) -> Result<Fixture, Error> {
         let mut fixture = self.order(index)?;
         add(&mut fixture, &noise(length, self.seed, &index.to_string()))?;
         Ok(fixture)
     }
 
-    /// The delivery number `index`, if it is to be one that is no order event or not understood.
+    /// The delivery number `index` that is not an order event or is not understood.
     pub fn other(&self, index: usize) -> Result<Fixture, Error> {
         let mut fixture = self.pick(index, |its| &its.others)?;
         add(&mut fixture, &identity(index, self.seed).to_string())?;
@@ -101,7 +101,7 @@ fn is_renewable(fixture: &Fixture) -> Result<bool, Error> {
     Ok(one.body()? != other.body()?)
 }
 
-/// Adds a field to the body, or text to one that is no JSON object.
+/// Adds a field to the body, or text to a body that is not a JSON object.
 pub(crate) fn add(fixture: &mut Fixture, text: &str) -> Result<(), Error> {
     let body = fixture.body()?;
     match serde_json::from_slice(&body) {

@@ -1,8 +1,9 @@
-//! Chance that follows from a seed: the same seed and words, the same number.
+//! Random numbers that follow from a seed and words alone, and not from the order in which they are drawn, which a
+//! generator with a state cannot do.
 
 use uuid::Uuid;
 
-/// A number that follows from the seed and these words alone.
+/// A number that follows from the seed and these words.
 pub(crate) fn draw(seed: u64, words: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed;
     for byte in words.iter().flat_map(|word| word.bytes().chain([0xff])) {
@@ -11,30 +12,30 @@ pub(crate) fn draw(seed: u64, words: &[&str]) -> u64 {
     mix(hash)
 }
 
-/// splitmix64's last steps: FNV's high bits are poor.
+/// The last steps of splitmix64, because the high bits of FNV are poor.
 fn mix(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     hash ^ (hash >> 31)
 }
 
-/// One of `items`; none where there are none.
+/// One of `items`; `None` if there are none.
 pub(crate) fn one_of<'a, T>(items: &'a [T], seed: u64, words: &[&str]) -> Option<&'a T> {
     let length = u64::try_from(items.len()).ok().filter(|length| *length > 0)?;
     items.get(usize::try_from(draw(seed, words) % length).ok()?)
 }
 
-/// Whether a chance of `ten_thousandths` comes true.
+/// Returns true with a probability of `ten_thousandths`.
 pub(crate) fn chance(ten_thousandths: u64, seed: u64, words: &[&str]) -> bool {
     draw(seed, words) % 10_000 < ten_thousandths
 }
 
-/// A different identity for each index; what becomes a number of it is the index' own number.
+/// A different identity for each index. A number that is made of it is unique too.
 pub(crate) fn identity(index: usize, seed: u64) -> Uuid {
     Uuid::from_u64_pair((index as u64) << 34 | seed & 0xffff, draw(seed, &[&index.to_string()]))
 }
 
-/// Letters that do not compress by much, others for each word.
+/// Letters that hardly compress, different for each word.
 pub(crate) fn noise(length: usize, seed: u64, word: &str) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let start = draw(seed, &["noise", word]);

@@ -1,4 +1,4 @@
-//! The events of `events/`: what a provider sends, as API Gateway hands it on, one file each.
+//! The samples of `events/`: what providers send, as events of API Gateway, one in each file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::Error;
 
-/// What the connection makes, and not the sender; API Gateway adds the last three.
+/// Headers of the connection, which the sender does not set; API Gateway adds the last three.
 const NOT_SENT: [&str; 8] = [
     "host",
     "content-length",
@@ -60,18 +60,18 @@ impl Catalogue {
         &self.names
     }
 
-    /// Reads an event; one that is not there lists those that are.
+    /// Reads an event. The error for an unknown event lists the known ones.
     pub fn event(&self, provider: &str, name: &str) -> Result<Fixture, Error> {
         let Some(events) = self.names.get(provider) else {
             let known: Vec<&str> = self.names.keys().map(String::as_str).collect();
             return Err(Error::Fixture(format!(
-                "there is no provider {provider}; there are {}",
+                "unknown provider {provider}; known are {}",
                 known.join(", ")
             )));
         };
         if !events.iter().any(|event| event == name) {
             return Err(Error::Fixture(format!(
-                "{provider} has no event {name}; it has {}",
+                "{provider} has no event {name}, only {}",
                 events.join(", ")
             )));
         }
@@ -83,7 +83,7 @@ impl Catalogue {
         })
     }
 
-    /// The normalized event that should come of an event; `None` where nothing is published.
+    /// The normalized event that an event results in; `None` if nothing is published.
     pub fn normalized(&self, provider: &str, name: &str) -> Result<Option<Value>, Error> {
         let path = self.folder.join(provider).join(format!("{name}.normalized.json"));
         if path.exists() {
@@ -93,7 +93,7 @@ impl Catalogue {
         }
     }
 
-    /// A provider's plainest event that is published: the one with the shortest name.
+    /// The plainest event of a provider that is published: the one with the shortest name.
     pub fn plainest(&self, provider: &str) -> Result<Option<Fixture>, Error> {
         let mut names: Vec<&String> = self.names.get(provider).into_iter().flatten().collect();
         names.sort_by_key(|name| name.len());
@@ -117,9 +117,9 @@ impl Catalogue {
 /// An event of the catalogue, which may be changed before it is sent.
 #[derive(Debug, Clone)]
 pub struct Fixture {
-    /// The provider.
+    /// The name of the provider.
     pub provider: String,
-    /// Its name.
+    /// The name of the event.
     pub name: String,
     /// The API Gateway event.
     pub event: Value,
@@ -133,7 +133,7 @@ impl Fixture {
             .unwrap_or("POST")
     }
 
-    /// A header's value.
+    /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let headers = self.event["headers"].as_object()?;
         headers
@@ -156,13 +156,13 @@ impl Fixture {
         }
     }
 
-    /// The query's parameters in their order.
+    /// The parameters of the query in their order.
     pub fn query(&self) -> Vec<(String, String)> {
         let query = self.event["rawQueryString"].as_str().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes()).into_owned().collect()
     }
 
-    /// Sets the query, in all its places.
+    /// Sets the query, in all places of the event.
     pub fn set_query(&mut self, parameters: &[(String, String)]) {
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(parameters)
@@ -179,7 +179,7 @@ impl Fixture {
         self.event["queryStringParameters"] = joined.into();
     }
 
-    /// Sets the shop, in all its places.
+    /// Sets the shop, in all places of the event.
     pub fn set_shop(&mut self, shop: &str) {
         let path = format!("/webhooks/{}/{shop}", self.provider);
         self.event["requestContext"]["http"]["path"] = path.clone().into();
@@ -187,7 +187,7 @@ impl Fixture {
         self.event["pathParameters"]["shop"] = shop.into();
     }
 
-    /// The body's bytes as the provider sends them.
+    /// The body as the provider sends it.
     pub fn body(&self) -> Result<Vec<u8>, Error> {
         let body = self.event["body"].as_str().unwrap_or_default();
         if self.event["isBase64Encoded"] == true {
@@ -199,7 +199,7 @@ impl Fixture {
         }
     }
 
-    /// Sets the body; bytes that are no text go into the event in base64.
+    /// Sets the body. Bytes that are not text are base64-encoded.
     pub fn set_body(&mut self, body: impl Into<Vec<u8>>) {
         match String::from_utf8(body.into()) {
             Ok(text) if self.event["isBase64Encoded"] != true => self.event["body"] = text.into(),
@@ -211,14 +211,14 @@ impl Fixture {
         }
     }
 
-    /// Gives the event another identity, so that it is not a duplicate of itself: its order's, or ABOUT YOU's own id.
+    /// Gives the event a new identity, so that it is not a duplicate: a new order id, or a new event id for ABOUT YOU.
     ///
-    /// An event without such a field is left as it is.
+    /// An event without such a field stays as it is.
     pub fn renew(&mut self) -> Result<(), Error> {
         self.renew_as(uuid::Uuid::new_v4())
     }
 
-    /// The same, with an identity that follows from `unique`.
+    /// Gives the event an identity that follows from `unique`.
     pub fn renew_as(&mut self, unique: uuid::Uuid) -> Result<(), Error> {
         const IDENTITY: [(&str, &str); 6] = [
             ("selldone", "/basket/id"),
@@ -233,7 +233,7 @@ impl Fixture {
         };
         for (_, pointer) in IDENTITY.iter().filter(|(provider, _)| *provider == self.provider) {
             match body.pointer_mut(pointer) {
-                // Small enough for a reader with 32 bits and a sign.
+                // Fits into a signed 32-bit integer.
                 Some(number @ Value::Number(_)) => {
                     *number = (unique.as_fields().0 / 4).into();
                 }
@@ -259,6 +259,6 @@ impl Fixture {
         }
         request
             .body(self.body()?.into())
-            .map_err(|error| Error::Fixture(format!("{} is no HTTP request: {error}", self.name)))
+            .map_err(|error| Error::Fixture(format!("{} is not a valid HTTP request: {error}", self.name)))
     }
 }

@@ -1,4 +1,4 @@
-//! Makes an event authentic, as its provider would when it sends it now.
+//! Signs an event as its provider would if it were sent now.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,20 +11,20 @@ use crate::project::settings::{DEEPLE_PID, DEEPLE_SECRET, SHOP, TOKEN};
 use crate::providers::samples::Fixture;
 use crate::providers::snipcart;
 
-/// What makes a request authentic. The default is the local stack's.
+/// The credentials that sign an event. The default is those of the local stack.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// The operator's name for the shop.
+    /// The name of the shop in the URL.
     pub shop: String,
     /// The URL token.
     pub token: String,
-    /// Deeple's project id.
+    /// The project id at Deeple.
     pub pid: String,
-    /// Deeple's secret; ABOUT YOU's client secret, if `signature_header` is there.
+    /// The secret of Deeple, or the client secret of ABOUT YOU if there is a `signature_header`.
     pub secret: String,
-    /// Snipcart's request token; a new one that the stand-in takes for genuine where there is none.
+    /// The request token of Snipcart; without it, a new one that the stand-in accepts.
     pub request_token: Option<String>,
-    /// The header for ABOUT YOU's signature, which is optional.
+    /// The header for the signature of ABOUT YOU, which is optional.
     pub signature_header: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl Default for Credentials {
     }
 }
 
-/// Signs `fixture` for the time `now`.
+/// Signs `fixture` at the time `now`.
 pub fn sign(fixture: &mut Fixture, credentials: &Credentials, now: Timestamp) -> Result<(), Error> {
     fixture.set_shop(&credentials.shop);
     match fixture.provider.as_str() {
@@ -66,7 +66,7 @@ pub fn sign(fixture: &mut Fixture, credentials: &Credentials, now: Timestamp) ->
     }
 }
 
-/// In HTTP Basic where the event has it there, else in the query.
+/// Sets the token in HTTP Basic if the event has it there, and in the query otherwise.
 fn set_token(fixture: &mut Fixture, token: &str) {
     let mut query = fixture.query();
     let in_query = query.iter_mut().find(|(name, _)| name == "token");
@@ -93,7 +93,8 @@ fn set_token(fixture: &mut Fixture, token: &str) {
     fixture.set_query(&query);
 }
 
-/// Deeple's documents name the headers twice: `x-deeple-pid` for its API, bare `PID` for its hooks. The event's own names are kept.
+/// Deeple documents two names of each header: `x-deeple-pid` for its API, and `PID` for its hooks. The names of the
+/// event are kept.
 fn sign_deeple(fixture: &mut Fixture, credentials: &Credentials, now: Timestamp) -> Result<(), Error> {
     let timestamp = now.as_millisecond().to_string();
     let signature = deeple_signature(&credentials.secret, fixture.method(), &timestamp, &fixture.body()?);
@@ -112,7 +113,7 @@ fn sign_deeple(fixture: &mut Fixture, credentials: &Credentials, now: Timestamp)
     Ok(())
 }
 
-/// Deeple's signature, in lower-case hex. `timestamp` is in milliseconds; an empty body counts as `{}`.
+/// The signature of Deeple in lower-case hex. `timestamp` is in milliseconds; an empty body counts as `{}`.
 pub fn deeple_signature(secret: &str, method: &str, timestamp: &str, body: &[u8]) -> String {
     let body = if body.is_empty() { b"{}" } else { body };
     hmac_sha256(
@@ -129,7 +130,7 @@ pub fn deeple_signature(secret: &str, method: &str, timestamp: &str, body: &[u8]
 
 /// HMAC-SHA256 in lower-case hex.
 pub fn hmac_sha256(secret: &str, message: &[&[u8]]) -> String {
-    // A key may have any length.
+    // HMAC accepts a key of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
         return String::new();
     };

@@ -15,25 +15,26 @@ use crate::lock;
 use crate::net::server::{Answer, Port, Server, json, message};
 use crate::project::settings::{SNIPCART_KEY, SNIPCART_TEST_KEY};
 
-/// A token is genuine when it begins with this.
+/// A token that begins with this is valid.
 pub const GENUINE: &str = "local-";
 
 /// How the stand-in answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
-    /// As Snipcart: 200 for a genuine token, 404 for any other, 401 for another key. The key of the test mode knows no token.
+    /// Like Snipcart: 200 for a valid token, 404 for any other token, and 401 for another key. The key of the test mode
+    /// knows no token.
     Genuine,
-    /// The same, but a token validates once only; Snipcart does not say whether it does.
+    /// Like `Genuine`, but a token validates only once; Snipcart does not document whether it does.
     Once,
-    /// This status, whatever is asked.
+    /// Answers every call with this status.
     Status(u16),
     /// A redirect to an answer that would be 200.
     Redirect,
-    /// Never.
+    /// Never answers.
     Hang,
 }
 
-/// Decides by its path how a call is answered; nothing leaves it to the behaviour.
+/// Decides by the path how a call is answered; `None` leaves it to the behaviour.
 type Plan = Box<dyn Fn(&str) -> Option<Behaviour> + Send + Sync>;
 
 /// The stand-in.
@@ -47,12 +48,12 @@ struct State {
     behaviour: Mutex<Behaviour>,
     plan: Mutex<Option<Plan>>,
     asked: Mutex<Vec<String>>,
-    /// Tokens that have validated.
+    /// Tokens that have been validated.
     used: Mutex<HashSet<String>>,
 }
 
 impl Snipcart {
-    /// Serves it.
+    /// Serves the stand-in.
     pub fn start(port: Port) -> Self {
         let state = Arc::new(State {
             behaviour: Mutex::new(Behaviour::Genuine),
@@ -73,27 +74,27 @@ impl Snipcart {
         self.server.url()
     }
 
-    /// The API's URL, as the function gets it.
+    /// The URL of the API, as the function gets it.
     pub fn api_url(&self) -> String {
         Self::api_url_of(&self.url())
     }
 
-    /// The API's URL where the server is reached at `url`.
+    /// The URL of the API if the server is reached at `url`.
     pub fn api_url_of(url: &str) -> String {
         format!("{url}/api")
     }
 
-    /// Changes how it answers.
+    /// Changes how calls are answered.
     pub fn behave(&self, behaviour: Behaviour) {
         *lock(&self.state.behaviour) = behaviour;
     }
 
-    /// Lets `plan` decide by a call's path how it is answered, until there is another plan.
+    /// Lets `plan` decide by the path how a call is answered, until there is another plan.
     pub fn follow(&self, plan: impl Fn(&str) -> Option<Behaviour> + Send + Sync + 'static) {
         *lock(&self.state.plan) = Some(Box::new(plan));
     }
 
-    /// The paths that were asked for so far; the API's root, which validates nothing, is not among them.
+    /// The paths that have been requested so far, except the root of the API, which validates nothing.
     pub fn asked(&self) -> Vec<String> {
         lock(&self.state.asked).clone()
     }
@@ -108,7 +109,7 @@ impl fmt::Debug for State {
 impl State {
     async fn answer(&self, request: &Request<Bytes>) -> Answer {
         let path = request.uri().path();
-        // A function connects ahead by asking the API's root.
+        // A function connects in advance by requesting the root of the API.
         if path == "/api" {
             return Some(message(StatusCode::NOT_FOUND, "not an endpoint"));
         }
@@ -122,7 +123,7 @@ impl State {
             Behaviour::Hang => std::future::pending().await,
             Behaviour::Status(status) => message(
                 StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                "as the test wants it",
+                "as configured",
             ),
             Behaviour::Redirect => {
                 let mut response = message(StatusCode::FOUND, "elsewhere");
@@ -141,12 +142,12 @@ impl State {
                 let is_genuine = |token: &&str| request.method() == Method::GET && token.starts_with(GENUINE);
                 match token.filter(is_genuine) {
                     _ if !is_sent(SNIPCART_KEY) && !is_sent(SNIPCART_TEST_KEY) => {
-                        message(StatusCode::UNAUTHORIZED, "the key is wrong")
+                        message(StatusCode::UNAUTHORIZED, "wrong key")
                     }
                     Some(token) if is_sent(SNIPCART_KEY) && self.validates(token, behaviour) => {
                         json(StatusCode::OK, &json!({ "token": token }))
                     }
-                    _ => message(StatusCode::NOT_FOUND, "there is no such token"),
+                    _ => message(StatusCode::NOT_FOUND, "unknown token"),
                 }
             }
         })

@@ -1,59 +1,58 @@
-//! One delivery as it is kept.
+//! A recorded delivery.
 
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::project::answer::Answer;
 use crate::recorder::redaction::Redactor;
 
-/// How many bytes of a body are kept.
+/// The number of recorded bytes of a body.
 const BODY: usize = 512 * 1024;
-/// How many bytes of an answer, or of a line of a log, are kept.
+/// The number of recorded bytes of an answer or a log line.
 const LINE: usize = 16 * 1024;
 
-/// A delivery's body, as far as it is kept.
+/// The body of a delivery, as far as it is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(tag = "kept", rename_all = "snake_case")]
 pub enum Body {
-    /// All of it.
+    /// The complete body.
     Whole {
         /// The text.
         text: String,
     },
-    /// Its beginning, or all but a secret that was in it.
+    /// The beginning of the body, or the body without the secrets that were in it.
     Changed {
         /// The text.
         text: String,
-        /// How many bytes came.
+        /// The number of bytes that were received.
         bytes: usize,
     },
-    /// It is no text.
+    /// The body is not text.
     Binary {
-        /// How many bytes came.
+        /// The number of bytes that were received.
         bytes: usize,
     },
-    /// It had to make room for newer ones.
+    /// The body was dropped to make room for newer ones.
     Dropped {
-        /// How many bytes came.
+        /// The number of bytes that were received.
         bytes: usize,
     },
 }
 
 impl Body {
-    pub(super) fn of(body: &[u8], masking: &Redactor) -> Self {
+    pub(super) fn of(body: &[u8], redactor: &Redactor) -> Self {
         let bytes = body.len();
         let kept = &body[..bytes.min(BODY)];
         let text = match std::str::from_utf8(kept) {
             Ok(text) => text,
-            // A character may have been cut in two.
+            // The cut may be within a character.
             Err(error) if bytes > BODY && error.valid_up_to() + 4 > kept.len() => {
                 std::str::from_utf8(&kept[..error.valid_up_to()]).unwrap_or_default()
             }
             Err(_) => return Self::Binary { bytes },
         };
-        let masked = masking.text(text);
+        let masked = redactor.text(text);
         if masked.len() == bytes && masked.as_bytes() == body {
             Self::Whole { text: masked }
         } else {
@@ -61,7 +60,7 @@ impl Body {
         }
     }
 
-    /// How many bytes came.
+    /// The number of bytes that were received.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Whole { text } => text.len(),
@@ -77,66 +76,66 @@ impl Body {
     }
 }
 
-/// What the table says of a delivery's event.
+/// What the table says about the event of a delivery.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Stored {
-    /// The event's type, such as `order.created`.
+    /// The type of the event, such as `order.created`.
     pub r#type: Option<String>,
-    /// The order's id.
+    /// The id of the order.
     pub order: Option<String>,
-    /// The state, such as `published`.
+    /// The state of the event, such as `published`.
     pub state: String,
-    /// How often it was tried to publish it.
+    /// The number of attempts to publish the event.
     pub attempts: u64,
 }
 
-/// A delivery and what became of it. Nothing secret is in it; all of it is untrusted text.
+/// A delivery and what happened to it. It holds no secrets, but all of it is untrusted text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Its number, from 1.
+    /// The number of the delivery, from 1.
     pub id: u64,
-    /// When it came.
+    /// When the delivery arrived.
     pub at: Timestamp,
     /// The HTTP method.
     pub method: String,
     /// The path.
     pub path: String,
-    /// The query's parameters.
+    /// The parameters of the query.
     pub query: Vec<(String, String)>,
     /// The headers.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Body,
-    /// The provider whose route it is.
+    /// The provider of the route.
     pub provider: Option<String>,
     /// The shop in the path.
     pub shop: Option<String>,
-    /// The answer's HTTP status.
+    /// The HTTP status of the answer.
     pub status: u16,
-    /// The answer's body.
+    /// The body of the answer.
     pub answer: String,
-    /// How long the answer took, in microseconds.
+    /// The time until the answer, in microseconds.
     pub micros: u64,
-    /// What became of it, in a word.
+    /// The outcome in a word, such as `accepted`.
     pub outcome: String,
-    /// Why it was quarantined, in a word.
+    /// Why the delivery is quarantined, such as `not_json`.
     pub reason: Option<String>,
-    /// The event's id.
+    /// The id of the event.
     pub event_id: Option<String>,
-    /// What the function wrote meanwhile.
+    /// The log lines of the function.
     pub log: Vec<String>,
-    /// What the table says of the event.
+    /// What the table says about the event.
     pub stored: Option<Stored>,
-    /// Whether it was told of already, on the terminal and in the file.
+    /// Whether the delivery was reported on the terminal and in the file.
     #[serde(skip)]
     pub said: bool,
-    /// The number of the change that it was changed with last.
+    /// The number of the last change of the delivery.
     #[serde(skip)]
     pub changed: u64,
 }
 
 impl Delivery {
-    /// What the list shows of it.
+    /// The row of the list.
     pub fn row(&self) -> Value {
         let stored = self.stored.as_ref();
         json!({
@@ -156,7 +155,7 @@ impl Delivery {
         })
     }
 
-    /// Why it was refused, as the function says it to its operator.
+    /// Why the delivery was refused, as the function logs it.
     pub fn cause(&self) -> Option<String> {
         let lines = self.log.iter().rev();
         lines
@@ -165,9 +164,9 @@ impl Delivery {
     }
 }
 
-pub(super) fn headers(headers: &HeaderMap, masking: &Redactor) -> Vec<(String, String)> {
+pub(super) fn headers(headers: &HeaderMap, redactor: &Redactor) -> Vec<(String, String)> {
     let headers = headers.iter().map(|(name, value)| {
-        let value = masking.named(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
+        let value = redactor.named(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
         (name.to_string(), cut(&value))
     });
     headers.collect()
@@ -181,37 +180,21 @@ pub(super) fn cut(text: &str) -> String {
     format!("{}… (cut: {} bytes)", &text[..end], text.len())
 }
 
-/// What became of a delivery, in a word.
-pub(super) fn outcome(answer: &Answer) -> &str {
-    match (answer.outcome.as_deref(), answer.problem.as_deref(), answer.status) {
-        (Some(outcome), _, 200) => outcome,
-        (_, Some("verification_failed"), _) => "refused",
-        (_, Some("method_not_allowed" | "body_too_large" | "malformed_request"), _) | (_, _, 413) => "invalid",
-        (_, Some(problem @ ("misconfigured" | "unavailable")), _) => problem,
-        (_, None, 404) => "no_route",
-        (_, None, 503) => "timed_out",
-        _ => "died",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::Response;
-
     use super::*;
 
     #[test]
-    fn a_body_is_kept_whole_or_its_beginning_and_never_with_a_secret() {
-        let masking = Redactor::new(&[json!({"shops": {"main": {"tokens": ["a-long-random-token"]}}})]);
-        let whole = Body::of("{\"é\":1}".as_bytes(), &masking);
+    fn a_body_is_cut_and_masked() {
+        let redactor = Redactor::new(&[json!({"shops": {"main": {"tokens": ["a-long-random-token"]}}})]);
+        let complete = Body::of("{\"é\":1}".as_bytes(), &redactor);
         assert_eq!(
-            whole,
+            complete,
             Body::Whole {
                 text: "{\"é\":1}".to_owned()
             }
         );
-        let secret = Body::of(b"x a-long-random-token", &masking);
+        let secret = Body::of(b"x a-long-random-token", &redactor);
         assert_eq!(
             secret,
             Body::Changed {
@@ -219,51 +202,12 @@ mod tests {
                 bytes: 21
             }
         );
-        assert_eq!(Body::of(b"\xff", &masking), Body::Binary { bytes: 1 });
-        // Cut in the middle of a character.
+        assert_eq!(Body::of(b"\xff", &redactor), Body::Binary { bytes: 1 });
+        // The cut is within a character.
         let large = format!("x{}", "é".repeat(BODY));
-        let Body::Changed { text, bytes } = Body::of(large.as_bytes(), &masking) else {
+        let Body::Changed { text, bytes } = Body::of(large.as_bytes(), &redactor) else {
             panic!("it is too long");
         };
         assert_eq!((text.len(), bytes), (BODY - 1, large.len()));
-    }
-
-    #[test]
-    fn what_became_of_a_delivery_is_what_its_provider_is_told() {
-        for (status, body, word) in [
-            (
-                200,
-                r#"{"status":"quarantined","event_id":"e","reason":"not_json"}"#,
-                "quarantined",
-            ),
-            (
-                401,
-                r#"{"type":"urn:order-webhooks:problem:verification_failed","status":401}"#,
-                "refused",
-            ),
-            (
-                405,
-                r#"{"type":"urn:order-webhooks:problem:method_not_allowed","status":405}"#,
-                "invalid",
-            ),
-            (413, r#"{"message":"Request Too Long"}"#, "invalid"),
-            (
-                500,
-                r#"{"type":"urn:order-webhooks:problem:misconfigured","status":500}"#,
-                "misconfigured",
-            ),
-            (
-                503,
-                r#"{"type":"urn:order-webhooks:problem:unavailable","status":503}"#,
-                "unavailable",
-            ),
-            (503, r#"{"message":"Service Unavailable"}"#, "timed_out"),
-            (500, r#"{"message":"Internal Server Error"}"#, "died"),
-            (404, r#"{"message":"Not Found"}"#, "no_route"),
-        ] {
-            let mut response = Response::new(Bytes::from_static(body.as_bytes()));
-            *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
-            assert_eq!(outcome(&Answer::read(&response)), word, "{body}");
-        }
     }
 }

@@ -1,7 +1,7 @@
-//! Where the stack says what happens: on the terminal, or in memory for a test that may want to show it.
+//! The log of the stack: on the terminal, or in memory for tests.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::lock;
 use crate::recorder::{Delivery, Recorder};
+use crate::terminal::{Paint, printable, style_of};
 
-/// The stack's log. What functions write goes to the recorder too, if there is one.
+/// The log of the stack. The log lines of functions go to the recorder too, if there is one.
 #[derive(Debug, Clone)]
 pub struct Log {
     sink: Sink,
@@ -21,45 +22,45 @@ pub struct Log {
 
 #[derive(Debug, Clone)]
 enum Sink {
-    /// Deliveries on standard output, the rest on standard error.
+    /// Deliveries go to standard output, and the rest to standard error.
     Terminal(Terminal),
-    /// Everything, in order.
+    /// All lines, in order.
     Memory(Arc<Mutex<Vec<String>>>),
 }
 
-/// What is said on the terminal.
+/// What the terminal shows.
 #[derive(Debug, Clone, Copy)]
 pub struct Terminal {
-    /// How a delivery is said.
+    /// How deliveries are shown.
     pub deliveries: Deliveries,
-    /// Which of the functions' own lines are shown.
+    /// Which log lines of the functions are shown.
     pub functions: Functions,
 }
 
-/// How a delivery is said.
+/// How deliveries are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deliveries {
-    /// A line for people, in colour where the terminal has any and `NO_COLOR` is not set.
+    /// As a line for people, in colour if the terminal has colours and `NO_COLOR` is not set.
     Line,
-    /// A line of JSON.
+    /// As a line of JSON.
     Json,
-    /// Not at all.
+    /// Deliveries are not shown.
     Quiet,
 }
 
-/// Which of the functions' own lines are shown.
+/// Which log lines of the functions are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Functions {
-    /// All, whole, each with the function's name.
+    /// All lines, complete, each with the name of the function.
     All,
-    /// Those that are no JSON, such as a panic, and what is wrong beside the delivery itself.
+    /// Lines that are not JSON, such as a panic, and warnings and errors that do not belong to a delivery.
     Faults,
-    /// None.
+    /// No lines.
     Quiet,
 }
 
 impl Log {
-    /// A log in memory.
+    /// Creates a log in memory.
     pub fn memory() -> Self {
         Self {
             sink: Sink::Memory(Arc::default()),
@@ -67,7 +68,7 @@ impl Log {
         }
     }
 
-    /// A log on the terminal.
+    /// Creates a log on the terminal.
     pub fn terminal(terminal: Terminal) -> Self {
         Self {
             sink: Sink::Terminal(terminal),
@@ -75,7 +76,7 @@ impl Log {
         }
     }
 
-    /// A log on the terminal of what the developer has to know, and of nothing else.
+    /// Creates a log on the terminal that shows only notices.
     pub fn notices() -> Self {
         Self::terminal(Terminal {
             deliveries: Deliveries::Quiet,
@@ -83,36 +84,32 @@ impl Log {
         })
     }
 
-    /// The same, with the functions' lines kept beside the deliveries that they belong to.
+    /// Records the log lines of the functions too.
     #[must_use]
     pub fn recording(mut self, recorder: Recorder) -> Self {
         self.recorder = Some(recorder);
         self
     }
 
-    /// A request and its answer. The path comes without its query, which may hold a token.
+    /// Logs a request and its answer. `path` has no query, which may hold a token.
     pub fn answered(&self, method: &str, path: &str, status: u16, duration: Duration) {
         if let Sink::Memory(lines) = &self.sink {
             lock(lines).push(format!("{method} {path} {status} {} ms", duration.as_millis()));
         }
     }
 
-    /// A delivery, as soon as it is known what became of it.
+    /// Logs a delivery, once its event was looked up.
     pub fn delivery(&self, delivery: &Delivery) {
         let Sink::Terminal(terminal) = &self.sink else { return };
         let line = match terminal.deliveries {
             Deliveries::Quiet => return,
             Deliveries::Json => json_line(delivery),
-            Deliveries::Line => {
-                let colour =
-                    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-                line(delivery, colour, &TimeZone::system())
-            }
+            Deliveries::Line => line(delivery, Paint::stdout(), &TimeZone::system()),
         };
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 
-    /// A line that a function wrote.
+    /// Logs a line that a function wrote.
     pub fn function(&self, name: &str, line: &str) {
         if let Some(recorder) = &self.recorder {
             recorder.wrote(line);
@@ -132,7 +129,7 @@ impl Log {
         }
     }
 
-    /// Something that the developer has to know.
+    /// Logs a notice for the developer.
     pub fn notice(&self, line: &str) {
         match &self.sink {
             Sink::Terminal(_) => {
@@ -142,7 +139,7 @@ impl Log {
         }
     }
 
-    /// The lines so far; none from a terminal.
+    /// The lines so far, if the log is in memory.
     pub fn lines(&self) -> Vec<String> {
         match &self.sink {
             Sink::Terminal(_) => Vec::new(),
@@ -151,7 +148,7 @@ impl Log {
     }
 }
 
-/// What a line says that has to be shown. What is wrong with a delivery stands in the delivery's own line.
+/// The text of a log line that has to be shown. A delivery's own line shows what is wrong with the delivery.
 fn fault(line: &str) -> Option<String> {
     let Ok(said) = serde_json::from_str::<Value>(line) else {
         return Some(line.to_owned());
@@ -178,22 +175,16 @@ fn json_line(delivery: &Delivery) -> String {
     row.to_string()
 }
 
-/// One delivery for people. Nothing that came in can move the cursor or change a colour.
-fn line(delivery: &Delivery, colour: bool, zone: &TimeZone) -> String {
-    let paint = |style: Style, text: String| {
-        if colour {
-            format!("{style}{text}{style:#}")
-        } else {
-            text
-        }
-    };
+/// A delivery as a line for people. Nothing in it can move the cursor or change a colour.
+fn line(delivery: &Delivery, paint: Paint, zone: &TimeZone) -> String {
+    let paint = |style: Style, text: String| paint.paint(style, text);
     let dimmed = Style::new().dimmed();
     let stored = delivery.stored.as_ref();
     let whose = match (&delivery.provider, &delivery.shop) {
         (Some(provider), Some(shop)) => format!("{provider}/{}", printable(shop)),
         _ => format!("{} {}", delivery.method, printable(&delivery.path)),
     };
-    let outcome = style(&delivery.outcome);
+    let outcome = style_of(&delivery.outcome);
     let mut line = format!(
         "{} {} {} {:<14} {:<22} {:<14} {}",
         paint(
@@ -220,29 +211,6 @@ fn line(delivery: &Delivery, colour: bool, zone: &TimeZone) -> String {
         let _ = write!(line, " {}", paint(dimmed, printable(&why)));
     }
     line
-}
-
-fn style(outcome: &str) -> Style {
-    match outcome {
-        "accepted" => AnsiColor::Green.on_default(),
-        "duplicate" | "unsupported" => Style::new().dimmed(),
-        "quarantined" => AnsiColor::Yellow.on_default(),
-        _ => AnsiColor::Red.on_default(),
-    }
-}
-
-/// Untrusted text for a terminal: what is not to be seen is written out, and it is not too long.
-fn printable(text: &str) -> String {
-    let mut printable = String::new();
-    for character in text.chars().take(120) {
-        // Controls, and what turns the direction of the line around.
-        if character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            printable.extend(character.escape_unicode());
-        } else {
-            printable.push(character);
-        }
-    }
-    printable
 }
 
 #[cfg(test)]
@@ -281,12 +249,12 @@ mod tests {
 
     #[test]
     fn a_delivery_is_one_line_and_what_came_in_cannot_move_the_cursor() {
-        let plain = line(&delivery(), false, &TimeZone::UTC);
+        let plain = line(&delivery(), Paint::PLAIN, &TimeZone::UTC);
         assert_eq!(
             plain,
             "12:00:05 200 accepted      selldone/main  order.created          1\\u{1b}[2J\\u{202e} 13 ms pending"
         );
-        let coloured = line(&delivery(), true, &TimeZone::UTC);
+        let coloured = line(&delivery(), Paint::COLOURED, &TimeZone::UTC);
         assert!(coloured.contains("\u{1b}[32m200"), "{coloured:?}");
         assert!(!coloured.contains("[2J\u{202e}"), "{coloured:?}");
     }

@@ -1,11 +1,11 @@
-//! What is left out of a request before it is kept: whatever proves that a delivery is authentic.
+//! Masks secrets in requests before they are recorded.
 
 use serde_json::Value;
 
-/// What stands in a secret's place.
+/// The text that replaces a secret.
 pub const MASK: &str = "••••••";
 
-/// A header or parameter whose name holds one of these words proves something.
+/// A header or parameter whose name contains one of these words may prove authenticity.
 const WORDS: [&str; 13] = [
     "auth",
     "cookie",
@@ -22,10 +22,11 @@ const WORDS: [&str; 13] = [
     "x-amz-security",
 ];
 
-/// Shorter ones could be any word of a text; a provider's real secrets are much longer.
+/// The length of the shortest secret that is masked in texts. Shorter ones could be ordinary words; real secrets are
+/// much longer.
 const SHORTEST: usize = 8;
 
-/// Knows the secrets of this stack, and by their names the places where others would be.
+/// Masks the secrets of this stack, and values whose names say that they are secret.
 #[derive(Debug, Clone, Default)]
 pub struct Redactor {
     secrets: Vec<String>,
@@ -33,15 +34,15 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// For the secrets of all functions, each as it would be in Secrets Manager.
+    /// Creates a redactor for the secrets of all functions, each as it would be in Secrets Manager.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut masking = Self::default();
+        let mut redactor = Self::default();
         for secret in secrets {
-            masking.learn("", secret);
+            redactor.learn("", secret);
         }
-        // The longest first: one may be a part of another.
-        masking.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        masking
+        // The longest first, because one may be a part of another.
+        redactor.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        redactor
     }
 
     fn learn(&mut self, name: &str, value: &Value) {
@@ -54,7 +55,7 @@ impl Redactor {
         }
     }
 
-    /// A named value, such as a header: whole out of sight where its name says that it proves something.
+    /// Masks a named value, such as a header: completely if its name says that it is secret.
     pub fn named(&self, name: &str, value: &str) -> String {
         let name = name.to_ascii_lowercase();
         if WORDS.iter().any(|word| name.contains(word)) || self.names.contains(&name) {
@@ -68,7 +69,7 @@ impl Redactor {
         }
     }
 
-    /// Any text, without this stack's secrets.
+    /// Masks the secrets of this stack in a text.
     pub fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.secrets {
@@ -86,12 +87,12 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_proves_a_delivery_is_masked_wherever_it_stands() {
+    fn secrets_are_masked_everywhere() {
         let secrets = [
             json!({"shops": {"main": {"tokens": ["a-long-random-token"], "client_secrets": ["a-client-secret"], "signature_header": "X-Proof"}}}),
             json!({"shops": {"main": {"pid": "project-1", "secrets": ["a-shared-secret"]}}}),
         ];
-        let masking = Redactor::new(&secrets);
+        let redactor = Redactor::new(&secrets);
         for (name, value, expected) in [
             ("Authorization", "Basic dXNlcjpwYXNz", "Basic ••••••"),
             ("authorization", "a b c", MASK),
@@ -105,10 +106,10 @@ mod tests {
             ("user-agent", "shop/1 a-client-secret!", "shop/1 ••••••!"),
             ("event", "order_created", "order_created"),
         ] {
-            assert_eq!(masking.named(name, value), expected, "{name}");
+            assert_eq!(redactor.named(name, value), expected, "{name}");
         }
         assert_eq!(
-            masking.text("/webhooks/a-long-random-token?x=a-shared-secret"),
+            redactor.text("/webhooks/a-long-random-token?x=a-shared-secret"),
             "/webhooks/••••••?x=••••••"
         );
     }

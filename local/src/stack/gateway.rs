@@ -1,4 +1,4 @@
-//! The gateway: an HTTP API with `template.yaml`'s routes that calls the functions, as API Gateway does.
+//! The gateway: an HTTP API with the routes of `template.yaml` that calls the functions like API Gateway does.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,27 +22,31 @@ use crate::recorder::{Received, Recorder};
 /// API Gateway's limit for a body.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;
 
+/// The header that tells `cargo local send` the number of its delivery, on the port that serves the dashboard too.
+pub const DELIVERY: &str = "x-local-delivery";
+
 /// What the gateway serves.
 #[derive(Debug)]
 pub(super) struct Gateway {
     /// The routes.
     pub routes: Vec<template::Function>,
-    /// The functions they lead to.
+    /// The functions that the routes lead to.
     pub functions: Vec<Arc<Function>>,
-    /// Where each delivery is noted.
+    /// Logs each delivery.
     pub log: Log,
-    /// Where each delivery is kept, if it is.
+    /// Records each delivery.
     pub recorder: Option<Recorder>,
-    /// How far API Gateway's clock is ahead of this machine's.
+    /// How far API Gateway's clock is ahead of this machine's clock.
     pub clock_ahead: SignedDuration,
 }
 
 impl Gateway {
-    /// Serves it, and beside it the live view, if there is one.
+    /// Serves the routes, and the dashboard if there is one.
     pub(super) fn serve(self: &Arc<Self>, port: Port, dashboard: Option<Dashboard>) -> Server {
         let gateway = Arc::clone(self);
         port.serve(BODY_LIMIT, move |request, peer| {
             let (gateway, dashboard) = (Arc::clone(&gateway), dashboard.clone());
+            let names_delivery = dashboard.is_some();
             async move {
                 if let Some(dashboard) = dashboard
                     && Dashboard::is_for(&request)
@@ -50,8 +54,8 @@ impl Gateway {
                 {
                     return Some(dashboard.answer(request).await);
                 }
-                // On a task of its own: on AWS a function goes on when its client goes away.
-                let delivered = tokio::spawn(async move { gateway.deliver(request, peer).await });
+                // Runs on a task of its own: on AWS a function continues if its client goes away.
+                let delivered = tokio::spawn(async move { gateway.deliver(request, peer, names_delivery).await });
                 Some(delivered.await.ok()?.map(Body::from))
             }
         })
@@ -61,15 +65,15 @@ impl Gateway {
         template::route(&self.routes, request.method().as_str(), request.uri().path())
     }
 
-    /// Answers a delivery, notes it and keeps it.
-    async fn deliver(&self, request: Request<Bytes>, peer: SocketAddr) -> Response<Bytes> {
+    /// Answers, logs and records a delivery.
+    async fn deliver(&self, request: Request<Bytes>, peer: SocketAddr, names_delivery: bool) -> Response<Bytes> {
         let (begun, at) = (Instant::now(), Timestamp::now());
         let invocation = Uuid::new_v4().to_string();
         if let Some(recorder) = &self.recorder {
             recorder.expect(&invocation);
         }
         let found = self.route(&request);
-        let response = self.answer(&invocation, &request, found.as_ref(), peer).await;
+        let mut response = self.answer(&invocation, &request, found.as_ref(), peer).await;
         let took = begun.elapsed();
         let status = response.status().as_u16();
         self.log
@@ -86,7 +90,10 @@ impl Gateway {
                 shop,
                 request,
             };
-            recorder.delivered(received, &response, took);
+            let id = recorder.delivered(received, &response, took);
+            if names_delivery {
+                response.headers_mut().insert(DELIVERY, id.into());
+            }
         }
         response
     }
@@ -126,7 +133,7 @@ impl Gateway {
 fn context(peer: SocketAddr, time: Timestamp) -> Context {
     let random = Uuid::new_v4().simple().to_string();
     Context {
-        // The shape of API Gateway's own: 16 characters that end with "=".
+        // The form of API Gateway's own ids: 16 characters that end with "=".
         request_id: format!("{}=", &random[..15]),
         source_ip: peer.ip(),
         time,

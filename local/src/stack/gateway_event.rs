@@ -1,4 +1,5 @@
-//! Between HTTP and Lambda, as API Gateway does it for an HTTP API with payload format 2.0.
+//! Converts HTTP requests to Lambda events and results to HTTP responses, like an HTTP API of API Gateway with payload
+//! format 2.0.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,16 +14,16 @@ use serde_json::{Map, Value, json};
 
 use crate::project::template::Match;
 
-/// What API Gateway knows about a request besides the request.
+/// What API Gateway adds to a request.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
-    /// The request's id.
+    /// The id of the request.
     pub request_id: String,
-    /// The client's address.
+    /// The address of the client.
     pub source_ip: IpAddr,
     /// When the request arrived.
     pub time: Timestamp,
-    /// X-Ray's id for the request.
+    /// The X-Ray trace id of the request.
     pub trace_id: String,
 }
 
@@ -74,7 +75,7 @@ pub(super) fn from_request(request: &Request<Bytes>, found: &Match<'_>, context:
         },
         "isBase64Encoded": false,
     });
-    // What a request has not, its event has not either.
+    // A part that is missing from the request is missing from the event.
     if let Some(cookies) = cookies(headers) {
         event["cookies"] = cookies;
     }
@@ -100,7 +101,8 @@ pub(super) fn from_request(request: &Request<Bytes>, found: &Match<'_>, context:
     event
 }
 
-/// The body as text. Seen on AWS: text is `text/*` and these three types; all else, a form and a missing type too, comes in base64.
+/// The body, if it is sent as text. As observed on AWS, `text/*` and these three types are text; all other types, also
+/// forms and a missing type, are sent in base64.
 fn text<'a>(headers: &HeaderMap, body: &'a Bytes) -> Option<&'a str> {
     let media_type = headers
         .get(CONTENT_TYPE)?
@@ -118,7 +120,8 @@ fn text<'a>(headers: &HeaderMap, body: &'a Bytes) -> Option<&'a str> {
     if is_text { std::str::from_utf8(body).ok() } else { None }
 }
 
-/// Header names in lower case, values of one name joined by commas; cookies have their own place.
+/// The headers with their names in lower case, and the values of one name joined by commas. Cookies have their own
+/// place.
 fn joined(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut joined = BTreeMap::<String, String>::new();
     for (name, value) in headers {
@@ -149,7 +152,7 @@ fn cookies(headers: &HeaderMap) -> Option<Value> {
     (!cookies.is_empty()).then(|| json!(cookies))
 }
 
-/// Decoded; values of one name joined by commas.
+/// The decoded parameters, the values of one name joined by commas.
 fn query_parameters(query: &str) -> Value {
     let mut parameters = BTreeMap::<String, String>::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -164,11 +167,11 @@ fn query_parameters(query: &str) -> Value {
     json!(parameters)
 }
 
-/// The HTTP answer for what a function returned; `None` when API Gateway could make nothing of it.
+/// The HTTP response for the result of a function; `None` if API Gateway cannot use it.
 pub(super) fn to_response(returned: &[u8]) -> Option<Response<Bytes>> {
     let returned: Value = serde_json::from_slice(returned).ok()?;
     let Some(status) = returned.get("statusCode") else {
-        // Without a status code, the whole of it is the body.
+        // Without a status code, the complete result is the body.
         return Some(crate::net::server::json(StatusCode::OK, &returned));
     };
     let status = u16::try_from(status.as_u64()?).ok()?;

@@ -1,4 +1,4 @@
-//! `cargo local backlog`: an outage of SNS fills the outbox, and after it redrive empties it, while its memory is watched.
+//! `cargo local backlog`: an outage of SNS fills the outbox, redrive then empties it, and its memory is watched.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,49 +20,49 @@ use crate::stack::Stack;
 use crate::workloads::load::outcome;
 use crate::{Error, lock};
 
-/// Deliveries on their way at once: few enough that none waits for a process for long.
+/// The number of deliveries under way at once: few enough that none waits long for a process.
 const SENDERS: usize = 16;
-/// How often an order is sent.
+/// How often an order is sent at most.
 const TRIES: usize = 6;
-/// Refused at once, and not tried again by the SDK: the quickest way into the outbox.
+/// Rejected at once, and not repeated by the SDK: the fastest way into the outbox.
 const DENIED: Fault = Fault::Answer {
     status: 403,
     code: "AuthorizationError",
 };
-/// How often the memory is looked at.
+/// The time between two looks at the memory.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What happens.
+/// What a run does.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Events that come while SNS is down.
+    /// The number of events that are sent while SNS is down.
     pub events: usize,
-    /// By how many letters each of them is larger than a plain order.
+    /// The number of letters that are added to each order.
     pub larger_by: usize,
-    /// How much longer each of redrive's calls to DynamoDB takes than here.
+    /// The time that is added to each of redrive's calls to DynamoDB.
     pub dynamodb: Duration,
-    /// How much longer each call to SNS takes.
+    /// The time that is added to each of redrive's calls to SNS.
     pub sns: Duration,
 }
 
-/// What came of it. Memory is in KiB, as the kernel counts the process' resident pages.
+/// The result of a run. Memory is in KiB, as the kernel counts resident pages.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Events that waited.
+    /// The events in the outbox.
     pub events: usize,
-    /// How long it took to send them.
+    /// The time that it took to send them.
     pub filled_in: Duration,
-    /// From the first run's beginning to the last one's end.
+    /// The time from the start of the first run of redrive to the end of the last.
     pub drained_in: Duration,
-    /// Runs of redrive; on AWS there is one a minute.
+    /// The number of runs of redrive; on AWS there is one a minute.
     pub runs: usize,
-    /// Events that redrive says it has published.
+    /// The events that redrive reports as published.
     pub published: usize,
-    /// Events that arrived.
+    /// The events that arrived in the queue.
     pub arrived: usize,
-    /// Events of which more than one message arrived.
+    /// The events of which more than one message arrived.
     pub arrived_more_than_once: usize,
-    /// Events that are still in the outbox.
+    /// The events that are still in the outbox.
     pub waiting: usize,
     /// The memory when a tenth, half and all of the events had arrived.
     pub memory: [u64; 3],
@@ -78,24 +78,24 @@ struct Watched {
 }
 
 impl Report {
-    /// Events that did not arrive.
+    /// The events that did not arrive.
     pub fn lost(&self) -> usize {
         self.events.saturating_sub(self.arrived)
     }
 
-    /// Events published in a second.
+    /// The events that were published in a second.
     pub fn rate(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "far from 2^52")]
         let published = self.published as f64;
         published / self.drained_in.as_secs_f64().max(0.001)
     }
 
-    /// By how many KiB the memory has grown since a tenth was published.
+    /// How many KiB the memory grew after a tenth of the events had arrived.
     pub fn growth(&self) -> u64 {
         self.peak.saturating_sub(self.memory[0])
     }
 
-    /// For other programs: memory in KiB, times in seconds.
+    /// The result as JSON: memory in KiB, times in seconds.
     pub fn to_json(&self) -> Value {
         json!({
             "events": self.events,
@@ -125,20 +125,20 @@ impl fmt::Display for Report {
         row("memory at 10 %", &mib(self.memory[0]))?;
         row("memory at 50 %", &mib(self.memory[1]))?;
         row("memory at 100 %", &mib(self.memory[2]))?;
-        row("memory at most", &mib(self.peak))?;
+        row("peak memory", &mib(self.peak))?;
         row("events that arrived more than once", &self.arrived_more_than_once)?;
         row("**lost**", &format!("**{}**", self.lost()))
     }
 }
 
-/// Where the run is.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Events that were answered.
+    /// The number of events that have been answered.
     Filled(usize),
-    /// The last of them becomes due.
+    /// The last event is not due yet.
     Waits,
-    /// Events that arrived.
+    /// The number of events that have arrived.
     Drained(usize),
 }
 
@@ -183,7 +183,7 @@ pub async fn run(
     let drained = drain(stack, &mut report).await;
     draining.store(false, Ordering::Relaxed);
     stack.tap().follow_nothing();
-    let ended = |_| Error::Send("a part of the run ended before its time".to_owned());
+    let ended = |_| Error::Send("a task of the run ended early".to_owned());
     let watched = watcher.await.map_err(ended)?;
     (report.memory, report.peak) = (watched.at_tenths, watched.peak);
     consumer.await.map_err(ended)??;
@@ -208,7 +208,7 @@ async fn fill(stack: &Stack, orders: &Orders, plan: Plan, progress: &impl Fn(Pro
                 letters => orders.large_order(index, letters)?,
             };
             let mut answer = String::new();
-            // As its provider would: a machine that is busy otherwise may be too slow for one try.
+            // As its provider would, because a busy machine may be too slow for one attempt.
             for _ in 0..TRIES {
                 sign(&mut fixture, &Credentials::default(), Timestamp::now())?;
                 answer = outcome(&client.send(fixture.to_request(&url)?).await);
@@ -229,7 +229,7 @@ async fn fill(stack: &Stack, orders: &Orders, plan: Plan, progress: &impl Fn(Pro
     Ok(())
 }
 
-/// Run after run, as the schedule does it, without the waits between.
+/// Invokes redrive again and again, without the minute between two runs.
 async fn drain(stack: &Stack, report: &mut Report) -> Result<(), Error> {
     let begun = Instant::now();
     loop {
@@ -241,9 +241,9 @@ async fn drain(stack: &Stack, report: &mut Report) -> Result<(), Error> {
         report.runs += 1;
         report.published += published;
         report.drained_in = begun.elapsed();
-        // A machine that is busy otherwise may answer too late now and then, as AWS may.
+        // A busy machine may answer too late now and then, as AWS may.
         if let Some(outage) = answer["outage"].as_str().filter(|_| published == 0) {
-            return Err(Error::Send(format!("redrive met an outage: {outage}")));
+            return Err(Error::Send(format!("redrive stopped at an outage: {outage}")));
         }
         if answer["done"] == true {
             return Ok(());
@@ -259,7 +259,7 @@ async fn consume(
 ) -> Result<(), Error> {
     let queue = stack.queue();
     loop {
-        // Asked before the queue is read: what is published until then is read.
+        // Read before the queue, so that everything that was published before is received.
         let goes_on = draining.load(Ordering::Relaxed);
         for message in queue.drain().await? {
             let event_id = message.event["id"].as_str().unwrap_or_default().to_owned();
@@ -273,7 +273,7 @@ async fn consume(
     }
 }
 
-/// The memory of the function's process when a tenth, half and all had arrived, and the most it ever had.
+/// Watches the memory of redrive's process.
 async fn watch(
     stack: Arc<Stack>,
     draining: Arc<AtomicBool>,

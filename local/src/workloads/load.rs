@@ -1,7 +1,7 @@
-//! `cargo local load`: new orders at a steady rate, whatever becomes of those before: an open loop.
+//! `cargo local load`: sends new orders at a steady rate, however long earlier ones take (an open loop).
 //!
-//! A delivery's time runs from when it was to be sent, and not from when it was: one that had to wait, for another or for
-//! this machine, counts that wait (no coordinated omission).
+//! The time of a delivery runs from when it was due, and not from when it was sent. If it had to wait for another
+//! delivery or for this machine, the wait counts, so there is no coordinated omission.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,26 +23,26 @@ use crate::providers::signing::{Credentials, sign};
 use crate::stack::Stack;
 use crate::stats::quantile;
 
-/// Requests on their way at once, each a connection. What waits for one of them counts its wait.
+/// The number of requests under way at once, each on its own connection. Waiting for one counts.
 const CONNECTIONS: usize = 400;
-/// Requests that are made ahead of their time, so that making one delays none.
+/// The number of requests that are prepared in advance, so that preparing one does not delay it.
 const AHEAD: usize = 64;
-/// Less than this part of the rate reached: the machine did not keep up.
+/// If less than this part of the rate is reached, the machine did not keep up.
 const KEPT_UP: f64 = 0.98;
-/// A request that leaves later than this was not sent at its time.
+/// A request that is sent later than this after it was due is late.
 const LATE: Duration = Duration::from_millis(10);
 
-/// What is sent.
+/// What a run sends.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Deliveries a second.
+    /// The deliveries a second.
     pub rate: f64,
-    /// For how long.
+    /// The duration of the run.
     pub duration: Duration,
 }
 
 impl Plan {
-    /// How many deliveries that makes; one at least.
+    /// The number of deliveries; at least one.
     pub fn deliveries(&self) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
@@ -53,7 +53,7 @@ impl Plan {
         count.max(1)
     }
 
-    /// When a delivery is to be sent, from the beginning.
+    /// When a delivery is due, counted from the start.
     fn time_of(&self, index: usize) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "far from 2^52")]
         let seconds = index as f64 / self.rate;
@@ -61,45 +61,45 @@ impl Plan {
     }
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
     /// What was sent.
     pub plan: Plan,
-    /// Deliveries by what was answered.
+    /// The deliveries by their answer.
     pub answers: BTreeMap<String, usize>,
-    /// From when each was to be sent until it was answered.
+    /// The time of each delivery, from when it was due until it was answered.
     pub times: Vec<Duration>,
-    /// How much later than it was to be the last was sent of those that were late most.
+    /// The longest delay of a delivery after it was due.
     pub latest: Duration,
-    /// Deliveries that were sent over 10 ms late.
+    /// The number of deliveries that were sent over 10 ms late.
     pub late: usize,
-    /// From the first delivery's time to the last answer.
+    /// The time from the first delivery to the last answer.
     pub took: Duration,
-    /// Events that were stored and not published at once.
+    /// The events that were stored and not published at once.
     pub waiting: usize,
 }
 
 impl Report {
-    /// All of them.
+    /// The number of deliveries.
     pub fn deliveries(&self) -> usize {
         self.answers.values().sum()
     }
 
-    /// Those that were not answered 200 and `accepted`: each was a new order.
+    /// The deliveries that were not accepted, although each was a new order.
     pub fn errors(&self) -> usize {
         self.deliveries() - self.answers.get("200 accepted").copied().unwrap_or_default()
     }
 
-    /// Answers a second.
+    /// The answers a second.
     pub fn reached(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "far from 2^52")]
         let deliveries = self.deliveries() as f64;
-        // The last one's own time is no part of the rate.
+        // The time of the last delivery does not count.
         deliveries / self.took.max(self.plan.duration).as_secs_f64()
     }
 
-    /// Whether the deliveries could be sent and answered as fast as they were to be.
+    /// Whether the deliveries were sent and answered at the planned rate.
     pub fn kept_up(&self) -> bool {
         self.reached() >= self.plan.rate.min(self.reached_at_best()) * KEPT_UP && self.late * 100 <= self.deliveries()
     }
@@ -115,7 +115,7 @@ impl Report {
         quantile(self.times.clone(), fraction).unwrap_or_default().as_secs_f64() * 1000.0
     }
 
-    /// For other programs: times in milliseconds, rates per second.
+    /// The result as JSON: times in milliseconds, rates per second.
     pub fn to_json(&self) -> Value {
         json!({
             "rate": self.plan.rate,
@@ -155,27 +155,27 @@ impl fmt::Display for Report {
     }
 }
 
-/// A request that is ready, and when it is to be sent.
+/// A prepared request, and when it is due.
 struct Ready {
     request: Request<Bytes>,
     at: Duration,
 }
 
-/// What became of one.
+/// The answer to a delivery, and its times.
 struct Answered {
     answer: String,
     sent_late: Duration,
     time: Duration,
 }
 
-/// Sends, and measures. `progress` is told of each answer.
+/// Sends the deliveries and measures their times. `progress` is called after each answer.
 pub async fn run(
     stack: &Stack,
     orders: Orders,
     plan: Plan,
     progress: impl Fn() + Send + Sync + Clone + 'static,
 ) -> Result<Report, Error> {
-    // An environment of each function is there, as on a stack that is in use; the others start when they are needed.
+    // Each function has a running environment, as on a stack that is in use. Others start when they are needed.
     stack.warm().await;
     let url = stack.url();
     let client = Client::new(&url)?;
@@ -230,7 +230,7 @@ pub async fn run(
     Ok(report)
 }
 
-/// Makes the requests, in their order, until all are made or nobody wants them.
+/// Prepares the requests in order, until all are prepared or nobody receives them.
 async fn make(orders: Orders, plan: Plan, url: String, made: mpsc::Sender<Ready>) -> Result<(), Error> {
     for index in 0..plan.deliveries() {
         let mut fixture = orders.order(index)?;
@@ -244,7 +244,7 @@ async fn make(orders: Orders, plan: Plan, url: String, made: mpsc::Sender<Ready>
     Ok(())
 }
 
-/// The answer's status and what it says, else why there is none.
+/// The status of the answer and what it says, or why there is no answer.
 pub fn outcome(answer: &Result<Response<Bytes>, Error>) -> String {
     match answer {
         Ok(answer) => Answer::read(answer).summary(),

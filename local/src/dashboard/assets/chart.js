@@ -1,7 +1,7 @@
-// Pictures: deliveries per second by outcome with their latency, and how much waits in the outbox.
+// Charts: deliveries a second by outcome, with their latency; and the number of events in the outbox.
 
 const SPAN = 300; // seconds
-const STEP = 2; // seconds a column
+const STEP = 2; // seconds in a column
 
 export const GROUPS = {
   accepted: "good",
@@ -17,7 +17,7 @@ export function group(outcome) {
 const ORDER = ["good", "calm", "odd", "bad"];
 const NAMES = { good: "accepted", calm: "duplicate, unsupported", odd: "quarantined", bad: "refused, failed" };
 
-// The style's colours as a canvas takes them: light or dark as it is now.
+// The current colours of the style sheet, light or dark, as a canvas needs them.
 const probe = document.body.appendChild(document.createElement("span"));
 probe.hidden = true;
 
@@ -28,7 +28,7 @@ function colours() {
   };
 }
 
-// A canvas as sharp as the screen, and its size in CSS pixels.
+// Scales a canvas to the pixels of the screen. Returns its context and its size in CSS pixels.
 function sharp(canvas) {
   const ratio = devicePixelRatio || 1;
   const { clientWidth: width, clientHeight: height } = canvas;
@@ -48,7 +48,7 @@ function percentile(sorted, percent) {
 
 const milliseconds = (micros) => (micros < 10_000 ? (micros / 1000).toFixed(1) : Math.round(micros / 1000)) + " ms";
 
-// `rows` are in the order in which they came. Gives what the legend says.
+// Draws `rows`, the oldest first, and returns the texts of the legend.
 export function draw(canvas, rows, now) {
   const columns = SPAN / STEP;
   const end = Math.floor(now / 1000 / STEP) * STEP + STEP;
@@ -86,7 +86,7 @@ export function draw(canvas, rows, now) {
       top -= Math.max(tall, 1);
     }
     if (count.took.length) {
-      // Each column's median and slowest, on a scale that shows both 2 ms and 2 s.
+      // The median and the maximum of each column, on a scale that shows both 2 ms and 2 s.
       const place = (micros) => height - 3 - (Math.log1p(micros / 1000) / Math.log1p(slowest / 1000)) * (height - bars - 8);
       count.took.sort((one, other) => one - other);
       context.fillStyle = colour("faint");
@@ -99,11 +99,11 @@ export function draw(canvas, rows, now) {
   return {
     parts: ORDER.filter((kind) => total[kind] > 0).map((kind) => ({ kind, text: `${total[kind]} ${NAMES[kind]}` })),
     rate: `${(took.length / SPAN).toFixed(1)}/s`,
-    took: took.length ? `median ${milliseconds(percentile(took, 50))}, 99 of 100 ${milliseconds(percentile(took, 99))}` : "",
+    took: took.length ? `median ${milliseconds(percentile(took, 50))}, p99 ${milliseconds(percentile(took, 99))}` : "",
   };
 }
 
-// How many waited: a step for each time that it changed. `points` are [time, count].
+// Draws the number of events in the outbox as steps. `points` are [time, count].
 export function drawLevel(canvas, points, now) {
   const { context, width, height } = sharp(canvas);
   const colour = colours();

@@ -1,4 +1,4 @@
-// Each provider's URL, with the tunnel's address in front.
+// Shows the URL of each provider with the address of the tunnel.
 
 const tunnel = document.getElementById("tunnel");
 

@@ -1,4 +1,4 @@
-// The list: only the rows that can be seen are in the document, so 10,000 scroll as ten do.
+// The list of deliveries. Only visible rows are in the document, so that 10,000 rows scroll as fast as ten.
 
 import { connect, element, isForThePage, on } from "/assets/live.js";
 import { draw, group } from "/assets/chart.js";
@@ -9,12 +9,12 @@ const list = byId("list");
 const space = byId("space");
 const filters = byId("filters");
 
-let all = []; // in the order in which they came; their ids have no gaps
-let shown = []; // those of them that pass the filters
-let selected = null; // an id
+let all = []; // all rows, the oldest first; their ids have no gaps
+let shown = []; // the rows that pass the filters
+let selected = null; // the id of the selected row
 let height = 30;
 
-/* Filters, which are in the URL */
+/* Filters, which are kept in the URL */
 
 const NAMES = ["provider", "type", "outcome", "order"];
 
@@ -47,7 +47,7 @@ function filter() {
   const some = NAMES.some((name) => want[name]);
   shown = some ? all.filter((row) => passes(row, want)) : all.slice();
   byId("clear").hidden = !some;
-  byId("why").textContent = some ? "No delivery passes these filters." : "Nothing has come in yet.";
+  byId("why").textContent = some ? "No delivery passes these filters." : "No deliveries yet.";
   render();
 }
 
@@ -113,11 +113,11 @@ function fill(row, data) {
   cells.took.textContent = took(data.micros);
   const waits = data.state && data.state !== "published" && data.state !== data.outcome;
   cells.state.textContent = (waits ? data.state : data.state === "published" ? "published" : "") +
-    (data.attempts > 0 ? ` · ${data.attempts} tries` : "");
+    (data.attempts > 0 ? ` · ${data.attempts} attempts` : "");
   cells.state.className = `c-state ${waits ? data.state : ""}`;
 }
 
-const at = (index) => shown[shown.length - 1 - index]; // the newest is the first
+const at = (index) => shown[shown.length - 1 - index]; // the newest first
 
 let asked = false;
 function render() {
@@ -135,7 +135,7 @@ function paint() {
   const last = Math.min(shown.length, first + Math.ceil(list.clientHeight / height) + 20);
   space.style.height = `${shown.length * height}px`;
   while (pool.length < last - first) pool.push(makeRow());
-  // A row keeps its element while it is in sight: only what comes into sight is written.
+  // A row keeps its element while it is visible. Only rows that become visible are written.
   for (let index = first; index < first + pool.length; index += 1) {
     const row = pool[index % pool.length];
     const data = index < last ? at(index) : undefined;
@@ -158,7 +158,7 @@ const measure = () => {
 };
 addEventListener("resize", measure);
 
-/* What comes in */
+/* New rows */
 
 const types = new Set();
 
@@ -192,7 +192,7 @@ function take(rows) {
     again = true;
   }
   if (again) filter();
-  // Who looks at older ones goes on looking at them.
+  // New rows do not move older ones that are being read.
   if (added && list.scrollTop > height) list.scrollTop += added * height;
   render();
   picture();
@@ -257,7 +257,7 @@ addEventListener("keydown", (event) => {
   } else return;
 });
 
-/* Begin: with what came with the page, then with all */
+/* The start: first the rows of the page, then all rows */
 
 readUrl();
 on("rows", ({ rows }) => take(rows));

@@ -1,15 +1,15 @@
-// What every page has: it hears of what happens, shows what waits and which faults are on, and asks for what is to be done.
-// Whatever comes from a delivery is written as text, never as markup.
+// The common script of all pages: receives changes, shows counts and faults, and sends actions.
+// Data of deliveries is inserted as text, never as markup.
 
-const hearers = { rows: [], status: [] };
-let status = null; // the last that was heard
+const listeners = { rows: [], status: [] };
+let status = null; // the last status that was received
 
-export function on(name, hear) {
-  hearers[name].push(hear);
-  if (name === "status" && status) hear(status);
+export function on(name, listen) {
+  listeners[name].push(listen);
+  if (name === "status" && status) listen(status);
 }
 
-// Asks for something to be done. An error comes back as {error}.
+// Sends an action. An error is returned as {error}.
 export async function post(path, fields) {
   try {
     const answer = await fetch(path, { method: "POST", body: new URLSearchParams(fields) });
@@ -20,7 +20,7 @@ export async function post(path, fields) {
   }
 }
 
-// An element with text in it, and nothing but text.
+// Creates an element that contains only text.
 export function element(name, className, text) {
   const made = document.createElement(name);
   if (className) made.className = className;
@@ -30,7 +30,7 @@ export function element(name, className, text) {
 
 const live = document.getElementById("live");
 
-// Hears from `after` on: the run's name and the change.
+// Receives changes after `after`, which is the id of the run and the number of a change.
 export function connect(after) {
   const source = new EventSource(after ? `/live?after=${encodeURIComponent(after)}` : "/live");
   const say = (state, text) => {
@@ -39,7 +39,7 @@ export function connect(after) {
   };
   source.addEventListener("open", () => say("on", "live"));
   source.addEventListener("error", () => say("off", "stopped"));
-  source.addEventListener("anew", () => {
+  source.addEventListener("reload", () => {
     source.close();
     location.reload();
   });
@@ -48,7 +48,7 @@ export function connect(after) {
       const said = JSON.parse(event.data);
       if (said === null) return;
       if (name === "status") status = said;
-      for (const hear of hearers[name]) hear(said);
+      for (const listen of listeners[name]) listen(said);
     });
   }
   addEventListener("pagehide", () => source.close());
@@ -74,7 +74,7 @@ on("status", (status) => {
   );
 });
 
-// Whether a key is for the page, and not for what is being written.
+// Whether a key is for the page, and not for a field that is being edited.
 export function isForThePage(event) {
   const writes = event.target.matches?.("input:not([type=checkbox]), select, textarea");
   return !writes && !event.ctrlKey && !event.metaKey && !event.altKey;
@@ -87,7 +87,7 @@ if (document.body.dataset.page !== "list") {
     const link = { j: "a[rel=prev]", k: "a[rel=next]" }[event.key];
     if (link) document.querySelector(link)?.click();
     if (event.key === "Escape") {
-      // Back to the list as it was, with its filters.
+      // Back to the list with its filters.
       const from = document.referrer && new URL(document.referrer);
       if (from && from.origin === location.origin && from.pathname === "/") history.back();
       else location.assign("/");

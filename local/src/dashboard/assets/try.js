@@ -1,13 +1,13 @@
-// Buttons that do something: samples, send again, redrive, faults.
+// The buttons: samples, send again, redrive and faults.
 
 import { element, on, post } from "/assets/live.js";
 import { drawLevel, group } from "/assets/chart.js";
 
 const byId = (id) => document.getElementById(id);
 
-// What an answer to something sent says, as text.
-function told(said) {
-  if (said.error) return { outcome: "died", text: said.error };
+// Describes an answer to a delivery.
+function describe(said) {
+  if (said.error) return { outcome: "crashed", text: said.error };
   const outcome = said.status === 200 ? said.answer?.status : (said.answer?.title ?? "no answer");
   return { outcome, text: `${said.status} ${outcome}${said.answer?.reason ? ` (${said.answer.reason})` : ""}` };
 }
@@ -22,9 +22,9 @@ for (const button of document.querySelectorAll("[data-do]")) {
     button.disabled = false;
     if (said.error) output.textContent = said.error;
     else if (path === "/do/redrive") {
-      const outage = said.outage ? `; SNS takes nothing: ${said.outage}` : "";
+      const outage = said.outage ? `; SNS is down: ${said.outage}` : "";
       output.textContent = `${said.published ?? 0} published${outage}`;
-    } else output.textContent = told(said).text;
+    } else output.textContent = describe(said).text;
   });
 }
 
@@ -35,7 +35,7 @@ for (const samples of document.querySelectorAll("[data-provider]")) {
     const provider = samples.dataset.provider;
     const shop = samples.querySelector("select").value;
     const said = await post("/do/send", { provider, event: sample, shop, fresh: byId("fresh").checked });
-    const { outcome, text } = told(said);
+    const { outcome, text } = describe(said);
     const line = element("li");
     line.append(element("span", `dot ${group(outcome)}`, text), ` ${provider} ${sample}`);
     const sent = byId("sent");
