@@ -209,7 +209,7 @@ async fn an_unreadable_head_is_reported_and_keeps_its_parts() {
             "{answer}"
         );
         let outage = answer["outage"].as_str().unwrap();
-        assert!(outage.contains("the stored item is damaged"), "{answer}");
+        assert!(outage.contains("corrupt item"), "{answer}");
     }
     assert!(stack.value(&event_id, "payload").await == fixture.body().unwrap());
     stack.set_state(&event_id, "published").await;

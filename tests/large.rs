@@ -237,7 +237,7 @@ async fn a_try_during_a_sweep_is_sent_again() {
         stack
             .log()
             .join("\n")
-            .contains("the parts of an earlier try are being deleted")
+            .contains("the parts of an earlier attempt are being deleted")
     );
     let_a_day_pass(&stack).await;
     assert_eq!(stack.ask(json!({"redrive": {}})).await["done"], true);

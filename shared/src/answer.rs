@@ -6,7 +6,9 @@
 use lambda_http::http::{Method, StatusCode, header};
 use lambda_http::{Body, Response};
 use serde_json::json;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
+use crate::codes::Code;
 use crate::identity::EventId;
 
 /// Seconds after which a provider should repeat a delivery that was answered 503.
@@ -59,7 +61,8 @@ impl Outcome {
 }
 
 /// Why an authentic delivery was not understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// The body is not JSON.
     NotJson,
@@ -79,32 +82,16 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
-        Self::NotJson,
-        Self::NoDiscriminator,
-        Self::UnknownEvent,
-        Self::NoOrderId,
-        Self::Conflict,
-        Self::MappingFailed,
-        Self::TooLarge,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// The `reason` in the answer, in the table and in the log.
+    /// The `reason` in the answer, in the table and in the log. It is the reason's code too.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotJson => "not_json",
-            Self::NoDiscriminator => "no_discriminator",
-            Self::UnknownEvent => "unknown_event",
-            Self::NoOrderId => "no_order_id",
-            Self::Conflict => "conflict",
-            Self::MappingFailed => "mapping_failed",
-            Self::TooLarge => "too_large",
-        }
+        self.into()
     }
 
     /// The reason that is written as `word`.
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+        word.parse().ok()
     }
 }
 
@@ -134,7 +121,7 @@ pub enum Refusal {
     Unavailable(String),
 }
 
-/// Why a delivery could not be verified. Operators tell the two kinds apart by their metrics; callers cannot.
+/// Why a delivery could not be verified. Operators can distinguish the two kinds by their codes and metrics; callers cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
     /// The shop is not configured, or the request carries nothing that looks like the provider's credentials. Every public
@@ -170,15 +157,26 @@ impl Refusal {
         }
     }
 
-    /// The `outcome` in the log, and the end of the problem's type.
+    /// The code in the answer's problem type, and the `outcome` in the log.
     pub fn as_str(&self) -> &'static str {
+        let code = match self {
+            // Callers must not learn the cause.
+            Self::Unauthorized(_) => Code::VerificationFailed,
+            other => other.code(),
+        };
+        code.as_str()
+    }
+
+    /// The code in the log.
+    pub(crate) fn code(&self) -> Code {
         match self {
-            Self::MethodNotAllowed(_) => "method_not_allowed",
-            Self::TooLarge { .. } => "body_too_large",
-            Self::Malformed(_) => "malformed_request",
-            Self::Unauthorized(_) => "verification_failed",
-            Self::Misconfigured(_) => "misconfigured",
-            Self::Unavailable(_) => "unavailable",
+            Self::MethodNotAllowed(_) => Code::MethodNotAllowed,
+            Self::TooLarge { .. } => Code::BodyTooLarge,
+            Self::Malformed(_) => Code::MalformedRequest,
+            Self::Unauthorized(Unverified::NoCredentials(_)) => Code::NoCredentials,
+            Self::Unauthorized(Unverified::WrongCredentials(_)) => Code::WrongCredentials,
+            Self::Misconfigured(_) => Code::Misconfigured,
+            Self::Unavailable(_) => Code::Unavailable,
         }
     }
 
@@ -193,7 +191,7 @@ impl Refusal {
         }
     }
 
-    /// The answer: a problem as of RFC 9457.
+    /// The answer: a problem of RFC 9457.
     pub(crate) fn into_response(self, request_id: &str) -> Response<Body> {
         let detail = match &self {
             Self::MethodNotAllowed(methods) => format!("this route takes {}", names(methods)),
@@ -272,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_a_problem_that_tells_the_provider_nothing_of_the_reason() {
+    fn a_refusal_is_a_problem_that_does_not_reveal_its_cause() {
         for (refusal, status, extra) in [
             (
                 Refusal::MethodNotAllowed(&[Method::POST, Method::PUT]),
@@ -293,6 +291,11 @@ mod tests {
                 assert_eq!(answer.headers()[name], value);
             }
             let body = body(&answer);
+            let code = body["type"].as_str().and_then(|uri| uri.rsplit(':').next());
+            assert!(
+                Code::VARIANTS.iter().any(|known| Some(known.as_str()) == code),
+                "{body}"
+            );
             assert_eq!(
                 (&body["status"], &body["request_id"]),
                 (&json!(status), &json!("request-1"))
@@ -322,7 +325,7 @@ mod tests {
     #[test]
     fn a_reason_is_found_by_its_word() {
         for reason in Reason::ALL {
-            assert_eq!(Reason::from_word(reason.as_str()), Some(reason));
+            assert_eq!(Reason::from_word(reason.as_str()), Some(*reason));
         }
         assert_eq!(Reason::from_word("?"), None);
     }

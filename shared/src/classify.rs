@@ -1,4 +1,4 @@
-//! From a verified delivery to what it means: identify, then normalize.
+//! Decides what to do with a verified delivery: identifies its event, then normalizes it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,48 +13,49 @@ use crate::payload::{NotJson, Payload};
 use crate::provider::{Identified, NoOrderEvent, Normalized, Provider};
 use crate::verification::Verified;
 
-/// What a verified delivery means.
+/// A verified delivery, classified.
 pub struct Classified {
-    /// The event's id.
+    /// The id of the event.
     pub id: EventId,
-    /// What the id is made of.
+    /// The key from which the id is made.
     pub key: IdempotencyKey,
-    /// What is to be done with it.
+    /// What to do with the delivery.
     pub classification: Classification,
-    /// Where an order's payload is not as the mapping knows it. Empty unless [`classify`] was given what is known.
+    /// The differences between an order's payload and the mapping. Empty unless [`classify`] was given the known fields.
     pub drift: Vec<Drift>,
-    /// The order that a quarantined delivery names, where its body is clearly an order.
+    /// The id of the order that a quarantined delivery names, if its body is clearly an order.
     pub order: Option<String>,
 }
 
-/// What is to be done with an authentic delivery.
+/// What to do with an authentic delivery.
 pub enum Classification {
-    /// Publish this event.
+    /// Store and publish this event.
     Order(Box<OrderEvent>),
-    /// Keep it; it is no order event.
+    /// Store the delivery. Its event is known and is not an order event.
     Unsupported,
-    /// Keep it for a person to look at.
+    /// Store the delivery for an operator.
     Quarantined(Reason),
 }
 
-/// Identifies and normalizes a delivery. Whatever is in it, there is an answer: an authentic delivery is always kept, even one
-/// that our code panics over: it is read anew when the code is mended. Until then it is known by its body, whatever its id would
-/// have been: another body of the same event is then not taken for a repeat of this one.
+/// Identifies and normalizes a delivery. This succeeds for every delivery, because an authentic one is always stored.
 ///
-/// With `known`, the provider's fields that are known to stay in `unmapped`, it reports drift too.
+/// If our code panics, the delivery is quarantined, and can be reprocessed once the code is corrected. Until then it is identified
+/// by its body, so that another body of the same event is not taken for a repeat.
+///
+/// `known` are the provider's fields that are known to stay in `unmapped`. With them, drift is reported too.
 pub fn classify<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Classified {
-    let understood = catch_unwind(AssertUnwindSafe(|| read(provider, delivery, known)));
-    understood.unwrap_or_else(|_| {
+    let classified = catch_unwind(AssertUnwindSafe(|| read(provider, delivery, known)));
+    classified.unwrap_or_else(|_| {
         Classified::without_event::<P>(delivery, Classification::Quarantined(Reason::MappingFailed))
     })
 }
 
 impl Classified {
-    /// Of a delivery that is not understood as an order event.
+    /// Classifies a delivery that is not an order event or is not understood.
     fn without_event<P: Provider>(delivery: &Verified<Delivery>, classification: Classification) -> Self {
-        let key = key_of_unknown(delivery);
+        let key = key_without_event(delivery);
         let order = match classification {
-            Classification::Quarantined(_) => order_of_unknown::<P>(delivery),
+            Classification::Quarantined(_) => order_without_event::<P>(delivery),
             _ => None,
         };
         Self {
@@ -98,16 +99,16 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
     }
 }
 
-/// The order that a delivery names which is not understood: whoever asks for the order, or erases it, must find the delivery.
+/// The order that a quarantined delivery names, so that the delivery is found when the order is shown or erased.
 ///
-/// A panic finds none: it may be the one that has kept the delivery from being understood.
-fn order_of_unknown<P: Provider>(delivery: &Verified<Delivery>) -> Option<String> {
+/// A panic here counts as no order: it may be the panic for which the delivery is quarantined.
+fn order_without_event<P: Provider>(delivery: &Verified<Delivery>) -> Option<String> {
     let find = || P::ORDER.order_id(&delivery.payload().ok()?);
     catch_unwind(AssertUnwindSafe(find)).ok().flatten()
 }
 
-/// The body, and where the provider's query names the event, its parameters that do.
-fn key_of_unknown(delivery: &Verified<Delivery>) -> IdempotencyKey {
+/// The key of a delivery without an event: its body, and the query parameters that name the event if the provider has any.
+fn key_without_event(delivery: &Verified<Delivery>) -> IdempotencyKey {
     let query = delivery.parameters_without_credentials();
     if query.is_empty() {
         return IdempotencyKey::Body;
@@ -124,12 +125,12 @@ fn identify<'d, P: Provider>(
 ) -> Result<(Payload<'d>, Identified<P::Event>), NoOrderEvent> {
     let payload = delivery.payload().map_err(|error| {
         let reason = match error {
-            // A ping, or the farewell of a subscription.
+            // A ping, or the notice that a subscription has ended.
             NotJson::Empty => return NoOrderEvent::Unsupported,
             NotJson::TooLarge { .. } => Reason::TooLarge,
             _ => Reason::NotJson,
         };
-        tracing::warn!(%error, "the body cannot be read");
+        tracing::warn!(code = reason.as_str(), cause = %error, "the body cannot be read");
         NoOrderEvent::Quarantined(reason)
     })?;
     let identified = provider.identify(delivery, &payload)?;
@@ -173,7 +174,7 @@ fn complete<P: Provider>(id: EventId, delivery: &Delivery, normalized: Normalize
     }
 }
 
-/// The clock's finer digits mean nothing, and the store's sort keys hold milliseconds.
+/// Drops digits that are finer than the clock, and than the store's sort keys.
 fn whole_milliseconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
@@ -192,7 +193,7 @@ mod tests {
     use crate::settings::{SettingError, Settings};
     use crate::verification::Proof;
 
-    /// A provider whose code is at fault.
+    /// A provider whose code panics.
     struct Faulty;
 
     impl Provider for Faulty {
@@ -227,7 +228,7 @@ mod tests {
     fn delivery(body: &str) -> Verified<Delivery> {
         let shop = Shop::parse("main").expect("a shop");
         let query = HashMap::<String, Vec<String>>::new();
-        Verified::kept(Delivery::kept(
+        Verified::stored(Delivery::stored(
             Method::POST,
             shop,
             query.into(),
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_our_code_panics_over_is_kept_and_known_again() {
+    fn a_repeat_of_a_panicking_delivery_has_the_same_id() {
         let [first, repeat, another] = ["{}", "{}", "[]"].map(|body| classify(&Faulty, &delivery(body), None));
         for classified in [&first, &repeat, &another] {
             assert!(matches!(
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_found_where_the_body_is_clearly_one() {
+    fn the_order_is_found_if_the_body_is_clearly_an_order() {
         for (body, order) in [
             (r#"{"order":{"id":7,"lines":[]}}"#, Some("7")),
             (r#"{"order":{"id":"7","lines":[{"sku":"A"}]}}"#, Some("7")),

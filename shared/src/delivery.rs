@@ -1,4 +1,4 @@
-//! One HTTP request of a provider, before anything in it is believed.
+//! One HTTP request of a provider, before it is verified.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,14 +11,14 @@ use crate::answer::Refusal;
 use crate::http_event::{HttpEvent, UnreadableBody};
 use crate::identity::Shop;
 
-/// API Gateway hands over at most 6 MB, and base64 takes a third more than the body.
+/// The limit for a body in base64, which takes a third more than the body. API Gateway passes on at most 6 MB.
 const BASE64_BODY_LIMIT: usize = 4_500_000;
 
-/// How far API Gateway's clock and this one may be apart. An event that is further away was kept by somebody, who now invokes the
-/// function with it by hand.
+/// The largest plausible difference between API Gateway's clock and this one. An older event was saved and is now used to invoke the
+/// function manually.
 const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(24);
 
-/// The query parameter that holds a credential.
+/// The query parameter that holds the token.
 pub(crate) const TOKEN_PARAMETER: &str = "token";
 
 /// The largest body that is read, in bytes.
@@ -26,12 +26,12 @@ pub(crate) const TOKEN_PARAMETER: &str = "token";
 pub struct BodyLimit(usize);
 
 impl BodyLimit {
-    /// What fits through API Gateway as text.
+    /// The default, which API Gateway passes on as text.
     pub const DEFAULT: usize = 5_000_000;
-    /// The most that can be configured.
+    /// The largest limit that can be configured.
     const LARGEST: usize = 9_999_999;
 
-    /// A limit of `bytes`.
+    /// Creates a limit of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(bytes)
     }
@@ -49,9 +49,9 @@ impl BodyLimit {
     }
 }
 
-/// A delivery: what a provider sent, not yet known to be from it.
+/// A delivery: the request of a provider, not verified yet.
 ///
-/// The body can be read by verification alone; see [`Verified`](crate::verification::Verified).
+/// Only verification can read the body; see [`Verified`](crate::verification::Verified).
 pub struct Delivery {
     method: Method,
     shop: Shop,
@@ -63,11 +63,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Reads a request of the route `/webhooks/{provider}/{shop}`. Of its query, the token and the `event_parameters` are kept.
+    /// Reads a request of the route `/webhooks/{provider}/{shop}`. Keeps only the token and the `event_parameters` of its query.
     ///
     /// # Errors
-    /// In this order: 405 for another method than `methods`, 413 for a body over the limit or 400 for one that cannot be decoded,
-    /// 401 where the path names no shop.
+    /// In this order: 405 for a method that is not in `methods`, 400 for a body that cannot be decoded, 413 for a body over the
+    /// limit, and 401 if the path names no shop.
     pub fn read(
         event: HttpEvent,
         methods: &'static [Method],
@@ -100,8 +100,8 @@ impl Delivery {
         })
     }
 
-    /// A delivery as it was kept; its headers, credentials among them, were not.
-    pub(crate) fn kept(method: Method, shop: Shop, query: QueryMap, body: Vec<u8>, received_at: Timestamp) -> Self {
+    /// A delivery from the table. Its headers, which include credentials, are not stored.
+    pub(crate) fn stored(method: Method, shop: Shop, query: QueryMap, body: Vec<u8>, received_at: Timestamp) -> Self {
         let headers = HeaderMap::new();
         Self {
             method,
@@ -110,7 +110,7 @@ impl Delivery {
             query,
             body,
             received_at,
-            // Whatever the limit was when it was received, the body was accepted.
+            // The body was within the limit that was set when it was received.
             body_limit: BodyLimit(BodyLimit::LARGEST),
         }
     }
@@ -120,12 +120,12 @@ impl Delivery {
         &self.method
     }
 
-    /// The shop in the path.
+    /// The shop that the path names.
     pub fn shop(&self) -> &Shop {
         &self.shop
     }
 
-    /// When it was received: by API Gateway's clock, or by this machine's where the event does not say.
+    /// The time of receipt, by API Gateway's clock, or by this machine's if the event does not state a plausible time.
     pub fn received_at(&self) -> Timestamp {
         self.received_at
     }
@@ -134,14 +134,14 @@ impl Delivery {
         self.received_at = time;
     }
 
-    /// A header that must be there, once and in ASCII.
+    /// The value of a header; `None` if it is missing, repeated or not ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?.to_str().ok()?;
         values.next().is_none().then_some(value)
     }
 
-    /// A query parameter; [`Err`] where it is repeated.
+    /// The value of a query parameter. Fails if the parameter is repeated.
     pub fn parameter(&self, name: &str) -> Result<Option<&str>, Repeated> {
         match self.query.all(name).as_deref() {
             None | Some([]) => Ok(None),
@@ -150,10 +150,10 @@ impl Delivery {
         }
     }
 
-    /// The query parameters that may be kept, each with all its values.
+    /// The query parameters that may be stored, each with all its values.
     pub(crate) fn parameters_without_credentials(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut parameters = BTreeMap::<_, Vec<_>>::new();
-        // The table takes no name that is empty, and one says nothing.
+        // The table does not accept an empty name, which has no meaning anyway.
         for (name, value) in self
             .query
             .iter()
@@ -168,13 +168,13 @@ impl Delivery {
         &self.body
     }
 
-    /// The largest text that the body may unpack to.
+    /// The largest text to which the body may unpack.
     pub(crate) fn body_limit(&self) -> BodyLimit {
         self.body_limit
     }
 }
 
-/// The query reduced to the token and `parameters`: no signature covers the others, and nobody reads them.
+/// Reduces a query to the token and `parameters`. No signature covers the others, and nothing reads them.
 fn only(query: &QueryMap, parameters: &[&str]) -> QueryMap {
     let mut kept = HashMap::<String, Vec<String>>::new();
     for (name, value) in query.iter() {
@@ -185,7 +185,7 @@ fn only(query: &QueryMap, parameters: &[&str]) -> QueryMap {
     kept.into()
 }
 
-/// API Gateway's time, which does not depend on this machine's clock, if it is plausible.
+/// The time of API Gateway, which does not depend on this machine's clock, if it is plausible.
 fn received_at(by_gateway: Option<Timestamp>) -> Timestamp {
     let now = Timestamp::now();
     let plausible = |time: &Timestamp| now.duration_since(*time).abs() <= CLOCKS_APART;
@@ -198,7 +198,7 @@ pub struct Repeated;
 
 #[cfg(test)]
 impl Delivery {
-    /// A delivery as a test wants it: method, path's shop, raw query, headers, body.
+    /// A delivery for a test, with a raw query, headers and a body.
     pub(crate) fn sample(query: &str, headers: &[(&'static str, &str)], body: &str) -> Self {
         Self {
             method: Method::POST,

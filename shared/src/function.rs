@@ -1,4 +1,4 @@
-//! What a Lambda function of a provider does: set itself up, then answer, and tell of each delivery in one line.
+//! The Lambda function of a provider: sets itself up, answers deliveries, and logs each of them in one line.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::Level;
 
-use crate::answer::{Outcome, Reason, Refusal};
+use crate::answer::{Outcome, Refusal};
+use crate::codes::Code;
 use crate::drift::Drift;
 use crate::http_event::{HttpEvent, Incoming, NotAnHttpEvent};
 use crate::identity::{EventId, Shop};
@@ -22,34 +23,34 @@ use crate::receiver::{Publication, Receipt, Receiver};
 use crate::settings::{SettingError, Settings};
 use crate::telemetry::{self, Dimensions, Telemetry};
 
-/// Kept free before the function's own deadline, for the answer.
+/// The time that is kept free for the answer before the function's own deadline.
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
-/// Metrics of a request for a shop that is not configured. Each set of values is billed as a metric of its own, so whoever
-/// invents shop names must not create any.
+/// The dimensions for a request for a shop that is not configured. Each set of values is billed as a metric of its own, so invented shop
+/// names must not create any.
 const BY_PROVIDER: &Dimensions = &[&["provider"]];
-/// Metrics of a delivery for a configured shop.
+/// The dimensions for a delivery for a configured shop.
 const BY_PROVIDER_AND_SHOP: &Dimensions = &[&["provider"], &["provider", "shop"]];
 
-/// What each delivery has at least, whatever the clocks say: enough to verify, store and publish it. Lambda invokes a function with
-/// its whole timeout ahead, which is longer; a deadline that is closer comes of a clock that is wrong.
+/// The least time for a delivery, whatever the clocks say: enough to verify, store and publish it. Lambda invokes a function with its
+/// full timeout left, which is longer; a closer deadline is the result of a wrong clock.
 const LEAST_BUDGET: Duration = Duration::from_secs(8);
 
 /// Runs the function of one provider.
 ///
-/// Init never fails: a fault found there is answered as 500 to every delivery, and the provider sends again.
+/// Init never fails. If the settings are wrong, every delivery is answered 500, and the provider repeats it.
 ///
 /// # Errors
-/// Where the Lambda Runtime API is gone.
+/// If the Lambda Runtime API cannot be reached.
 pub async fn run<P: Provider>() -> Result<(), Error> {
     log_to_standard_output();
     let settings = Settings::from_environment();
     let telemetry = Telemetry::from_settings(&settings);
     let function = Function::<P>::new(&settings, telemetry);
-    // Boxed, so that what init holds is gone when it is over.
+    // Boxed, so that the memory of init is released when it ends.
     Box::pin(function.prepare()).await;
     let function = &function;
-    // Boxed, so that the runtime's own futures do not grow with what a delivery holds.
+    // Boxed, so that the runtime's own futures do not grow with the state of a delivery.
     let answer = service_fn(|event: LambdaEvent<Incoming>| {
         let (Incoming(event), context) = event.into_parts();
         Box::pin(async move { function.answer(event, &context).await.map(for_gateway) })
@@ -68,9 +69,9 @@ fn for_gateway(response: Response<Body>) -> ApiGatewayV2httpResponse {
     answer
 }
 
-/// One line of JSON on standard output for each thing that happened: what CloudWatch reads.
+/// Writes log lines as JSON to standard output, where CloudWatch reads them.
 ///
-/// Of a panic it is told where: its message may quote what was being handled.
+/// Panics are logged with their location only, because the message may contain payload data.
 pub fn log_to_standard_output() {
     tracing_subscriber::fmt()
         .json()
@@ -81,18 +82,18 @@ pub fn log_to_standard_output() {
         .init();
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
-        tracing::error!(location, "panicked");
+        tracing::error!(code = Code::Panicked.as_str(), location, "panicked");
     }));
 }
 
-/// The function of one provider: its receiver, or why there is none.
+/// The function of one provider: its receiver, or the error that prevents one.
 struct Function<P: Provider> {
     receiver: Result<Receiver<P>, SettingError>,
     telemetry: Telemetry,
     has_answered: AtomicBool,
 }
 
-/// The line of a delivery.
+/// The log line of a delivery.
 #[derive(Clone, Copy, Default, Serialize)]
 struct LogRecord<'a> {
     provider: &'static str,
@@ -103,17 +104,20 @@ struct LogRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<&'static str>,
     outcome: &'static str,
+    /// The code of a refusal, of a quarantine or of a fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    /// Stored, and waiting in the outbox.
+    /// Whether the event waits in the outbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     unpublished: Option<bool>,
-    /// Where the payload is not as the mapping knows it: by pointer and type, never by value.
+    /// The differences between the payload and the mapping: by pointer and type, never by value.
     #[serde(skip_serializing_if = "<[Drift]>::is_empty")]
     drift: &'a [Drift],
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
-    /// The secret that is at fault, by its name.
+    /// The name of the secret that is at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
     duration_ms: u64,
@@ -121,9 +125,10 @@ struct LogRecord<'a> {
     request_id: &'a str,
 }
 
-/// The line of a read of the secret that found it unusable, or one of its shops.
+/// The log line of a read that found the secret, or one of its shops, unusable.
 #[derive(Serialize)]
-struct SecretLine<'a> {
+struct SecretRecord<'a> {
+    code: &'static str,
     provider: &'static str,
     secret: &'a str,
     cause: &'a str,
@@ -144,14 +149,21 @@ impl<P: Provider> Function<P> {
                 receiver.prepare().await;
                 self.log_secret_reports(receiver);
             }
-            Err(error) => tracing::error!(provider = P::NAME, cause = %error, "the function is not set up correctly"),
+            Err(error) => {
+                tracing::error!(
+                    code = Code::Misconfigured.as_str(),
+                    provider = P::NAME,
+                    cause = %error,
+                    "the function is not set up correctly"
+                );
+            }
         }
     }
 
-    /// The answer to an event. Its line is written before: Lambda stops the process after the answer.
+    /// Answers an event. The log line is written before the answer, because Lambda freezes the process after it.
     ///
     /// # Errors
-    /// Where the event is not an HTTP API's, or the code has panicked. API Gateway answers 500, and Lambda counts an error.
+    /// If the event does not come from an HTTP API, or the code has panicked. API Gateway then answers 500, and Lambda counts an error.
     async fn answer(
         &self,
         event: Result<HttpEvent, NotAnHttpEvent>,
@@ -164,7 +176,8 @@ impl<P: Provider> Function<P> {
                 telemetry::count("Invalid");
                 let cause = error.to_string();
                 let line = LogRecord {
-                    outcome: "not_an_http_event",
+                    outcome: Code::NotAnHttpEvent.as_str(),
+                    code: Some(Code::NotAnHttpEvent.as_str()),
                     cause: Some(&cause),
                     ..self.line(None, started, context)
                 };
@@ -201,15 +214,18 @@ impl<P: Provider> Function<P> {
                 Ok(refusal.into_response(&context.request_id))
             }
             Err(_) => {
-                let outcome = "panicked";
-                self.telemetry
-                    .write(Level::ERROR, "delivery", &LogRecord { outcome, ..line }, dimensions);
-                Err("the delivery met a fault of the code".into())
+                let line = LogRecord {
+                    outcome: Code::Panicked.as_str(),
+                    code: Some(Code::Panicked.as_str()),
+                    ..line
+                };
+                self.telemetry.write(Level::ERROR, "delivery", &line, dimensions);
+                Err("the code panicked on the delivery".into())
             }
         }
     }
 
-    /// What every line holds.
+    /// The members that every line has.
     fn line<'a>(&self, shop: Option<&'a Shop>, started: Instant, context: &'a Context) -> LogRecord<'a> {
         LogRecord {
             provider: P::NAME,
@@ -221,11 +237,12 @@ impl<P: Provider> Function<P> {
         }
     }
 
-    /// Counts what is wrong with the secret as soon as it is read, even if deliveries still pass with the last good value.
+    /// Logs and counts faults of the secret as soon as they are read, even if deliveries still pass with the last good value.
     fn log_secret_reports(&self, receiver: &Receiver<P>) {
         for cause in receiver.secret_reports() {
             telemetry::count("Misconfigured");
-            let line = SecretLine {
+            let line = SecretRecord {
+                code: Code::SecretUnusable.as_str(),
                 provider: P::NAME,
                 secret: receiver.secret(),
                 cause: &cause,
@@ -246,14 +263,16 @@ impl<P: Provider> Function<P> {
         if !receipt.drift.is_empty() {
             telemetry::count("Drift");
         }
+        let reason = match outcome {
+            Outcome::Quarantined(reason) => Some(reason.as_str()),
+            _ => None,
+        };
         let line = LogRecord {
             event_id: Some(&receipt.id),
             r#type: receipt.event_type,
             outcome: outcome.as_str(),
-            reason: match outcome {
-                Outcome::Quarantined(reason) => Some(Reason::as_str(*reason)),
-                _ => None,
-            },
+            code: reason,
+            reason,
             unpublished: waits.then_some(true),
             drift: &receipt.drift,
             ..line
@@ -271,6 +290,7 @@ impl<P: Provider> Function<P> {
         let cause = refusal.to_string();
         let line = LogRecord {
             outcome: refusal.as_str(),
+            code: Some(refusal.code().as_str()),
             cause: Some(&cause),
             secret,
             ..line
@@ -279,11 +299,11 @@ impl<P: Provider> Function<P> {
     }
 }
 
-/// When the answer must be on its way.
+/// The time at which the answer must be sent.
 ///
-/// Lambda's deadline is a time of Lambda's clock, and this machine's may be wrong. So the time left is counted from when API Gateway
-/// received the request too, which is a time of AWS as well; the shorter of the two counts, and it is never less than
-/// [`LEAST_BUDGET`]. From then on only the monotonic clock is looked at.
+/// Lambda's deadline is a time of Lambda's clock, and this machine's clock may be wrong. So the time left is computed from API Gateway's
+/// time of receipt too, which is a time of AWS as well. The shorter of the two counts, but never less than [`LEAST_BUDGET`]. From
+/// then on only the monotonic clock is used.
 fn deadline(context: &Context, received_at: Option<Timestamp>) -> Instant {
     let until = |now: SystemTime| context.deadline().duration_since(now).unwrap_or_default();
     let left = until(SystemTime::now());
@@ -306,7 +326,7 @@ mod tests {
 
     const BODY: &str = "a body that nobody may see";
 
-    /// A provider whose code is at fault.
+    /// A provider whose code panics.
     struct Faulty;
 
     #[derive(Deserialize)]
@@ -339,7 +359,7 @@ mod tests {
         }
     }
 
-    /// What a function with these settings answers to a delivery, and the lines that it writes meanwhile.
+    /// The answer of a function with these settings to a delivery, and the lines that it writes.
     async fn answer(more: &[(&str, &str)]) -> (Result<Response<Body>, Error>, Vec<Value>) {
         let event = json!({
             "requestContext": {"http": {"method": "POST"}}, "pathParameters": {"shop": "main"}, "body": BODY,
@@ -373,17 +393,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error_with_a_line_and_without_what_it_was_about() {
+    async fn a_panic_is_logged_without_payload_data() {
         let (answer, lines) = answer(&[]).await;
-        let error = answer.expect_err("the code is at fault");
+        let error = answer.expect_err("the code panics");
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
         assert_eq!((&line["outcome"], &line["shop"]), (&"panicked".into(), &"main".into()));
+        assert_eq!(line["code"], "panicked");
         assert_eq!((&line["level"], &line["cold_start"]), (&"ERROR".into(), &true.into()));
         assert!(!format!("{error} {error:?} {line}").contains(BODY), "{error:?} {line}");
     }
 
     #[tokio::test]
-    async fn a_function_that_is_not_set_up_answers_500_with_a_line_that_names_the_setting() {
+    async fn a_wrong_setting_is_500_with_a_line_that_names_it() {
         let (answer, lines) = answer(&[("MAX_BODY_BYTES", "many")]).await;
         assert_eq!(answer.expect("an answer").status(), 500);
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
@@ -393,13 +414,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_malformed_secret_is_500_with_a_line_that_names_the_secret() {
+    async fn a_malformed_secret_is_500_with_a_line_that_names_it() {
         let (answer, lines) = answer(&[("SECRETS", r#"{"shop":"a-value-nobody-may-see"}"#)]).await;
         assert_eq!(answer.expect("an answer").status(), 500);
         let [read, delivery] = lines.as_slice() else {
             panic!("{lines:?}")
         };
         assert_eq!(delivery["outcome"], "misconfigured");
+        assert_eq!(
+            (&read["code"], &delivery["code"]),
+            (&"secret_unusable".into(), &"misconfigured".into())
+        );
         for line in [read, delivery] {
             assert_eq!((&line["level"], &line["secret"]), (&"ERROR".into(), &"SECRETS".into()));
             assert_eq!(line["cause"], read["cause"]);
@@ -420,8 +445,8 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_is_never_too_close_nor_beyond_the_timeout() {
-        // Seconds by which API Gateway's and Lambda's clock is ahead of ours, and the bounds of what is left of 15.
+    fn the_deadline_is_within_bounds_whatever_the_clocks_say() {
+        // Seconds by which the clock of AWS is ahead of this one, and the bounds of the time left of 15 s.
         for (ahead, least, most) in [(0, 14, 15), (400, 14, 15), (-20, 7, 8), (-400, 7, 8)] {
             let received_at = Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
             let deadline_ms = received_at.as_millisecond() + 15_000;
@@ -433,7 +458,7 @@ mod tests {
                 "{ahead}: {left:?}"
             );
         }
-        // An event that was kept, and one without a time.
+        // An event that was saved, and one without a time.
         for received_at in [Some(Timestamp::UNIX_EPOCH), None] {
             let mut context = Context::default();
             context.deadline = u64::try_from(Timestamp::now().as_millisecond() + 15_000).expect("a time");

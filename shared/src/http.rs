@@ -1,11 +1,11 @@
-//! How a function calls others: HTTP/1.1, with TLS or without. Each service has a pool of connections of its own; whom TLS trusts is
+//! The HTTP/1.1 client of the functions, with or without TLS. Each service has its own pool of connections. The root certificates are
 //! read once for all of them.
 //!
-//! A connection that died while the process was frozen looks alive until something is sent over it. So idle connections are not used
-//! again after a pause of a minute, and a call that gets no answer discards all idle connections of its service: the next try is
+//! A connection that was lost while the process was frozen looks alive until something is sent over it. So idle connections are not
+//! reused after a pause of a minute, and a call that gets no answer discards all idle connections of its service: the next attempt is
 //! made over a new one.
 //!
-//! It stands in for `aws-smithy-http-client`, whose HTTP/2, tunnels and proxies nothing here has a use for: a tenth of a function.
+//! This replaces `aws-smithy-http-client`, whose HTTP/2, tunnels and proxies are not needed here and are a tenth of a function's size.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,26 +30,28 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::codes::Code;
 use crate::moment::Moment;
 
-/// Where the authorities that a system trusts are, in one file.
-const AUTHORITIES: [&str; 4] = [
+/// The usual files of a system's root certificates.
+const CERTIFICATE_FILES: [&str; 4] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/ssl/cert.pem",
 ];
 
-/// How long a service may go uncalled, by the monotonic or the wall clock, before its idle connections are discarded: load balancers and
-/// NAT gateways drop idle connections without a word.
+/// The pause between two calls, by the monotonic or the wall clock, after which idle connections are discarded. Load balancers and NAT
+/// gateways drop idle connections silently.
 const IDLE_FOR: Duration = Duration::from_mins(1);
-/// Idle connections that are kept per host. One delivery makes its calls one after the other; only a large order needs more at once.
+/// The number of idle connections that are kept per host. A delivery makes its calls one after the other; only a large order needs
+/// more at once.
 const MOST_IDLE: usize = 2;
 
-/// What requests are sent with.
+/// The client that sends requests.
 pub(crate) type HttpClient = Client<HttpsConnector<connect::HttpConnector>, SdkBody>;
 
-/// TLS, set up once for all clients.
+/// The TLS configuration, created once for all clients.
 static TLS: LazyLock<ClientConfig> = LazyLock::new(tls);
 
 /// The connections to one service.
@@ -62,7 +64,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Current {
     client: HttpClient,
-    /// Tells this client from the ones before it.
+    /// Distinguishes this client from earlier ones.
     generation: Arc<()>,
     called_at: Moment,
 }
@@ -75,7 +77,7 @@ impl Pool {
         }
     }
 
-    /// Begins a call: the client to make it with, whose idle connections are fresh enough to be used.
+    /// Begins a call with a client whose idle connections are recent enough to be used.
     pub(crate) fn call(&self) -> PooledCall<'_> {
         let now = (self.clock)();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,15 +106,15 @@ impl Pool {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Discards the connections of a generation, unless that has been done already. Calls that are under way keep theirs.
+    /// Discards the connections of a generation, unless that has been done already. Calls in progress keep their connections.
     fn discard(&self, generation: &Arc<()>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.take_if(|current| Arc::ptr_eq(&current.generation, generation));
     }
 }
 
-/// One call over a [`Pool`]. A call that is dropped before it was answered, because it failed or took too long, discards the pool's
-/// idle connections: they may have died in the same way.
+/// One call over a [`Pool`]. A call that is dropped before it is answered, because it failed or took too long, discards the pool's
+/// idle connections, which may be lost for the same reason.
 #[derive(Debug)]
 pub(crate) struct PooledCall<'a> {
     pool: &'a Pool,
@@ -122,7 +124,7 @@ pub(crate) struct PooledCall<'a> {
 }
 
 impl PooledCall<'_> {
-    /// Sends the request and waits for the head of the answer. There is no limit on the time: every caller sets its own.
+    /// Sends the request and waits for the head of the answer. Has no timeout: every caller sets its own.
     pub(crate) async fn send(mut self, request: Request<SdkBody>) -> Result<Response<SdkBody>, Error> {
         let response = self.client.request(request).await?;
         self.is_answered = true;
@@ -154,13 +156,13 @@ fn new_client() -> HttpClient {
         .build(tls)
 }
 
-/// A client for the AWS SDK, with a pool of its own.
+/// Creates a client for the AWS SDK, with its own pool.
 pub(crate) fn sdk_client() -> SharedHttpClient {
     let connector = SharedHttpConnector::new(Connector(Arc::new(Pool::new())));
     http_client_fn(move |_, _| connector.clone())
 }
 
-/// `ring` keeps the binary small.
+/// Configures TLS with `ring`, which keeps the binary small.
 fn tls() -> ClientConfig {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -169,27 +171,30 @@ fn tls() -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Whom TLS trusts: the authorities of the named file or, if it holds none, of the system. The template names a file.
+/// Loads root certificates from the named file or, if it holds none, from the system's. The template names a file.
 fn load_root_certificates(named: Option<OsString>) -> RootCertStore {
     let files = named
         .map(PathBuf::from)
         .into_iter()
-        .chain(AUTHORITIES.map(PathBuf::from));
+        .chain(CERTIFICATE_FILES.map(PathBuf::from));
     let mut store = RootCertStore::empty();
     for bundle in files.filter_map(|file| fs::read(file).ok()) {
-        // A certificate that cannot be read is left out.
+        // Certificates that cannot be read are skipped.
         store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
         if !store.is_empty() {
             break;
         }
     }
     if store.is_empty() {
-        tracing::warn!("there are no authorities to trust: TLS will fail (SSL_CERT_FILE names a file of them)");
+        tracing::warn!(
+            code = Code::NoRootCertificates.as_str(),
+            "there are no root certificates, so TLS fails; SSL_CERT_FILE can name a file of them"
+        );
     }
     store
 }
 
-/// A [`Pool`], as the AWS SDK calls it.
+/// The connector through which the AWS SDK uses a [`Pool`].
 #[derive(Debug)]
 struct Connector(Arc<Pool>);
 
@@ -202,7 +207,7 @@ impl HttpConnector for Connector {
         attach_connection_poisoning(&mut request);
         let pool = Arc::clone(&self.0);
         HttpConnectorFuture::new(async move {
-            // Whatever went wrong on the way, another try may get through.
+            // Every error counts as one of the connection, so that the SDK tries again.
             let response = pool
                 .call()
                 .send(request)
@@ -213,7 +218,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// Lets the SDK close the connection of `request` where it was answered by a server that is not well: another one may be.
+/// Lets the SDK close the connection of `request` after a server error, so that the next attempt may reach another server.
 fn attach_connection_poisoning(request: &mut Request<SdkBody>) {
     let Some(borrower) = request.extensions().get::<CaptureSmithyConnection>().cloned() else {
         return;
@@ -252,12 +257,12 @@ mod tests {
     use crate::settings::Settings;
 
     #[test]
-    fn where_the_named_authorities_are_not_the_systems_are_trusted() {
+    fn the_systems_certificates_replace_a_file_without_any() {
         let of_the_system = load_root_certificates(None).len();
-        let has_some = AUTHORITIES.iter().any(|file| fs::exists(file).unwrap());
+        let has_some = CERTIFICATE_FILES.iter().any(|file| fs::exists(file).unwrap());
         assert_eq!(of_the_system > 0, has_some);
         assert_eq!(load_root_certificates(Some("/nowhere".into())).len(), of_the_system);
-        // A file without certificates is no reason to trust nobody.
+        // A file without certificates.
         assert_eq!(load_root_certificates(Some("Cargo.toml".into())).len(), of_the_system);
     }
 
@@ -279,7 +284,7 @@ mod tests {
         stream
     }
 
-    /// A server that answers every request with 200, and how many connections it has accepted and lost.
+    /// A server that answers every request with 200, and the numbers of connections that it has accepted and lost.
     fn server() -> (String, Arc<[AtomicUsize; 2]>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -312,7 +317,7 @@ mod tests {
         tokio::task::yield_now().await;
     }
 
-    /// Waits until `count` has come to `expected`.
+    /// Waits until `count` is `expected`.
     async fn reaches(count: &AtomicUsize, expected: usize) {
         let reached = async {
             while count.load(Ordering::SeqCst) != expected {
@@ -322,7 +327,7 @@ mod tests {
         let reached = tokio::time::timeout(Duration::from_secs(5), reached).await;
         assert!(
             reached.is_ok(),
-            "it is {} and never {expected}",
+            "the count is {} and does not reach {expected}",
             count.load(Ordering::SeqCst)
         );
     }
@@ -360,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_connections_at_most_stay_idle() {
+    async fn at_most_two_connections_stay_idle() {
         let (url, counts) = server();
         let pool = Pool::new();
         join_all((0..10).map(|_| call(&pool, &url))).await;
@@ -385,13 +390,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_fails_is_asked_again_over_another_connection() {
+    async fn a_failing_server_is_called_over_another_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
             let accept = || listener.accept().unwrap().0;
             let mut failing = answer(accept(), 500);
-            // This one serves what comes next too.
+            // This connection serves the next call too.
             let other = answer(answer(accept(), 200), 200);
             failing.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             assert_eq!(failing.read(&mut [0]).unwrap(), 0, "the failing one is closed");

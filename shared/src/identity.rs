@@ -1,30 +1,21 @@
-//! What makes an event the same event again.
+//! The identity of an event: by its id, a repeat is recognized.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Lower-case hex SHA-256 of `bytes`.
+/// The SHA-256 of `bytes` in lower-case hex.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
-}
-
-/// The operator's own name for one shop, `[a-z0-9-]{1,64}`; it selects the shop's secrets.
+/// The operator's name for one shop, `[a-z0-9-]{1,64}`. It selects the shop's secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shop(String);
 
 impl Shop {
-    /// `None` if `name` is not `[a-z0-9-]{1,64}`.
+    /// Reads a name; `None` if it is not `[a-z0-9-]{1,64}`.
     pub fn parse(name: &str) -> Option<Self> {
         let letters = name
             .bytes()
@@ -32,7 +23,7 @@ impl Shop {
         ((1..=64).contains(&name.len()) && letters).then(|| Self(name.to_owned()))
     }
 
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -44,46 +35,46 @@ impl fmt::Display for Shop {
     }
 }
 
-/// The parts of a payload that make it this event and no other, in a fixed order.
+/// The parts of a payload that identify its event, in a fixed order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdempotencyKey {
-    /// The provider's own words, the event's name among them where the provider has one.
+    /// Values of the provider, including the name of the event if the provider has one.
     Parts(Vec<String>),
-    /// The provider's own words, which several events share, so only the same bytes are the same event.
+    /// Values of the provider that several events share. Two deliveries with them are the same event only if their bodies are equal.
     PartsAndBody(Vec<String>),
-    /// The provider gives nothing to tell a repeat by, so only the same bytes are the same event.
+    /// The provider gives no identifying values. Two deliveries are the same event only if their bodies are equal.
     Body,
 }
 
 impl IdempotencyKey {
-    /// An identity of the provider's own words.
+    /// A key made of the provider's values.
     pub fn of<const N: usize>(parts: [String; N]) -> Self {
         Self::Parts(parts.into())
     }
 }
 
-/// How many shards the indexes `work` and `by_hour` are cut into, so that neither a backlog nor a busy hour is one hot partition. An
-/// event's shard is the first hex digit of its id.
+/// The number of shards of the indexes `work` and `by_hour`, so that neither a backlog nor a busy hour makes one partition hot. The
+/// shard of an event is the first hex digit of its id.
 ///
-/// Fewer shards than before would hide what is in the others; more are read by all code from here on.
+/// The number may grow, but never shrink: the events in the removed shards would not be found.
 pub const SHARDS: u8 = 16;
 
-/// Lower-case hex SHA-256 of the JSON array `[provider, shop, identity...]`.
+/// The id of an event: the SHA-256, in lower-case hex, of the JSON array `[provider, shop, key...]`.
 ///
-/// It follows from the payload alone, never from the clock: a retry must meet its first attempt.
+/// It depends on the payload alone and never on the clock, so that a retry has the id of its first attempt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transparent))]
 pub struct EventId(String);
 
 impl EventId {
-    /// The id of the event with this identity; `body` stands in where there is none.
+    /// The id of the event with this key and this body.
     pub fn new(provider: &str, shop: &Shop, key: &IdempotencyKey, body: &[u8]) -> Self {
         let mut parts = vec![provider.to_owned(), shop.as_str().to_owned()];
         match key {
-            IdempotencyKey::Parts(words) => parts.extend_from_slice(words),
-            IdempotencyKey::PartsAndBody(words) => {
-                parts.extend_from_slice(words);
+            IdempotencyKey::Parts(values) => parts.extend_from_slice(values),
+            IdempotencyKey::PartsAndBody(values) => {
+                parts.extend_from_slice(values);
                 parts.push(sha256_hex(body));
             }
             IdempotencyKey::Body => parts.push(sha256_hex(body)),
@@ -93,16 +84,16 @@ impl EventId {
     }
 
     /// The id of a conflict that is published as an event of its own: the hash of the JSON array
-    /// `[provider, shop, identity..., payload_sha256]`, so that it follows from the payload alone, too.
+    /// `[provider, shop, key..., payload_sha256]`, so that it depends on the payload alone too.
     #[cfg(feature = "receiver")]
     pub fn of_conflict(provider: &str, shop: &Shop, key: &IdempotencyKey, payload_sha256: &str) -> Self {
-        let words = match key {
-            IdempotencyKey::Parts(words) | IdempotencyKey::PartsAndBody(words) => words.as_slice(),
-            // Where the body is part of the id, another body is another event and no conflict.
+        let values = match key {
+            IdempotencyKey::Parts(values) | IdempotencyKey::PartsAndBody(values) => values.as_slice(),
+            // If the body is a part of the id, another body is another event and not a conflict.
             IdempotencyKey::Body => &[],
         };
-        let words = words.iter().cloned().chain([payload_sha256.to_owned()]);
-        Self::new(provider, shop, &IdempotencyKey::Parts(words.collect()), b"")
+        let values = values.iter().cloned().chain([payload_sha256.to_owned()]);
+        Self::new(provider, shop, &IdempotencyKey::Parts(values.collect()), b"")
     }
 
     /// Reads 64 lower-case hex digits.
@@ -111,13 +102,13 @@ impl EventId {
         (text.len() == 64 && hex).then(|| Self(text.to_owned()))
     }
 
-    /// The id as it stands in the table.
+    /// An id from the table, which is not checked.
     #[cfg(feature = "receiver")]
     pub(crate) fn stored(key: &str) -> Self {
         Self(key.to_owned())
     }
 
-    /// The 64 hex digits.
+    /// The id as 64 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -172,21 +163,21 @@ mod tests {
     }
 
     #[test]
-    fn words_never_run_into_each_other() {
+    fn values_never_run_into_each_other() {
         let one = EventId::new("cartum", &main(), &IdempotencyKey::of(["a\",\"b".into()]), b"");
         let two = EventId::new("cartum", &main(), &IdempotencyKey::of(["a".into(), "b".into()]), b"");
         assert_ne!(one, two);
     }
 
     #[test]
-    fn without_words_the_bytes_decide() {
+    fn without_values_the_body_identifies_the_event() {
         let id = |body: &[u8]| EventId::new("deeple", &main(), &IdempotencyKey::Body, body);
         assert_eq!(id(b"{}"), id(b"{}"));
         assert_ne!(id(b"{}"), id(b"{ }"));
     }
 
     #[test]
-    fn words_that_events_share_are_told_apart_by_the_bytes() {
+    fn the_body_distinguishes_events_with_shared_values() {
         let id = |event: &str, body: &[u8]| {
             let key = IdempotencyKey::PartsAndBody(vec![event.to_owned(), "115".to_owned()]);
             EventId::new("cartum", &main(), &key, body)

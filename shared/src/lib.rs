@@ -1,14 +1,15 @@
-//! What every function of order-webhooks shares.
+//! The code that all functions of order-webhooks share.
 //!
-//! A delivery goes one way, written once in [`receiver`]:
+//! The flow of a delivery is written once, in [`receiver`]:
 //!
 //! ```text
 //! Delivery -> verify -> Verified<Delivery> -> identify + normalize -> store -> publish -> mark published -> answer
 //! ```
 //!
-//! A provider's folder implements [`Provider`]; this crate knows no provider.
+//! Each provider's crate implements [`Provider`]; this crate knows no provider.
 //!
-//! Without the feature `receiver`, which is on by default, there is the event alone: what a consumer reads with, and no AWS SDK.
+//! Without the feature `receiver`, which is on by default, the crate contains only the event: the types with which a consumer reads
+//! it, and no AWS SDK.
 
 #[cfg(feature = "receiver")]
 pub mod answer;
@@ -18,6 +19,8 @@ mod aws;
 pub mod callback;
 #[cfg(feature = "receiver")]
 pub mod classify;
+#[cfg(feature = "receiver")]
+pub mod codes;
 #[cfg(feature = "receiver")]
 pub mod delivery;
 #[cfg(feature = "receiver")]

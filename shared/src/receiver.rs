@@ -1,17 +1,17 @@
-//! The way of a delivery, from the request to the answer, top to bottom.
+//! The flow of a delivery, from the request to the answer, top to bottom.
 //!
-//! All of it has one deadline, 14.5 s after the function was invoked (its timeout of 15 s, less the time for the answer):
+//! All steps share one deadline, 14.5 s after the invocation of the function: its timeout of 15 s, less the time for the answer.
 //!
-//! | step | time |
+//! | step | time limit |
 //! |---|---|
-//! | read the secret, if that is due | until 4 s before the deadline, in three tries of 1.5 s at most |
-//! | verify; Snipcart is asked | until 4 s before the deadline, 5 s at most; Snipcart is not asked with less than 1 s left |
-//! | read the secret again and verify again, if the first failed | the same |
-//! | store | 4 s; until the deadline where a delivery can be verified only once |
-//! | publish | 2 s, and until the deadline at most |
+//! | read the secret, if that is due | until 4 s before the deadline, in at most three attempts of 1.5 s |
+//! | verify | until 4 s before the deadline; a call to Snipcart takes at most 5 s and is not begun with less than 1 s left |
+//! | read the secret and verify again, if verification failed | the same |
+//! | store | 4 s; until the deadline if the delivery can be verified only once |
+//! | publish | 2 s, and at most until the deadline |
 //! | mark as published | until the deadline |
 //!
-//! Where the deadline is closer than storing takes, verification has half of the time.
+//! If less than 8 s are left, verification may take half of them.
 
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Outcome, Reason, Refusal};
 use crate::classify::{Classification, Classified, classify};
+use crate::codes::Code;
 use crate::delivery::{BodyLimit, Delivery};
 use crate::drift::{Drift, Known, Reported};
 use crate::event::OrderEvent;
@@ -35,13 +36,13 @@ use crate::store::{
 };
 use crate::verification::Verified;
 
-/// How long init waits for connections. A function that cannot be set up in 10 s is started again by Lambda.
+/// How long init waits for connections. Lambda restarts a function whose init takes longer than 10 s.
 const CONNECT_BUDGET: Duration = Duration::from_secs(2);
 /// How long init waits for the secret.
 const SECRET_BUDGET: Duration = Duration::from_secs(5);
 const STORE_BUDGET: Duration = Duration::from_secs(4);
 const PUBLISH_BUDGET: Duration = Duration::from_secs(2);
-/// How often a repeat looks whether the first attempt has published.
+/// The interval at which a repeat checks whether the first attempt has published the event.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Receives the deliveries of one provider.
@@ -56,31 +57,34 @@ pub struct Receiver<P: Provider> {
     reported: Reported,
 }
 
-/// An event and what became of its delivery.
+/// The result of a delivery that is stored.
 pub struct Receipt {
-    /// The event's id.
+    /// The id of the event.
     pub id: EventId,
-    /// Its type, if it is an order event.
+    /// The type of the event, if it is an order event.
     pub event_type: Option<&'static str>,
-    /// What became of it.
+    /// The outcome, which the provider is answered.
     pub outcome: Outcome,
-    /// Whether its event waits.
+    /// Whether the event waits in the outbox.
     pub publication: Publication,
-    /// Where its payload is not as the mapping knows it, as far as this execution environment has not reported it before.
+    /// The differences between the payload and the mapping that this execution environment has not reported before.
     pub drift: Vec<Drift>,
 }
 
-/// What became of an event's publication.
+/// Whether a delivery leaves an event to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publication {
-    /// This delivery leaves nothing to be published.
+    /// Nothing is left to be published by this delivery.
     Settled,
-    /// This delivery could not publish the event: it waits in the outbox.
+    /// This delivery could not publish the event, which waits in the outbox.
     Waits,
 }
 
+/// The outcome of a delivery, and whether its event waits in the outbox.
+type Processed = (Outcome, Publication);
+
 impl<P: Provider> Receiver<P> {
-    /// Sets everything up. Nothing is asked of the network yet.
+    /// Creates a receiver. Makes no network calls.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         let limit = settings.parsed("MAX_BODY_BYTES", BodyLimit::DEFAULT, "a number of bytes")?;
         Ok(Self {
@@ -94,14 +98,20 @@ impl<P: Provider> Receiver<P> {
         })
     }
 
-    /// Does ahead what the first delivery would pay for: reads the secrets, and calls each service that it will call, all at once.
-    /// What fails here is found again there.
+    /// Reads the secret and calls each service once, all at the same time, so that the first delivery need not wait for connections.
+    /// An error is only logged: the first delivery meets it again.
     pub async fn prepare(&self) {
         let connect = join3(self.store.connect(), self.publisher.connect(), self.provider.connect());
         let secrets = self.secrets.prepare(Instant::now() + SECRET_BUDGET);
         let (secrets, connected) = join(secrets, timeout(CONNECT_BUDGET, connect)).await;
         if let Err(refusal) = secrets {
-            tracing::error!(provider = P::NAME, secret = self.secret(), cause = %refusal, "the secret cannot be read yet");
+            tracing::error!(
+                code = Code::SecretNotRead.as_str(),
+                provider = P::NAME,
+                secret = self.secret(),
+                cause = %refusal,
+                "the secret cannot be read yet"
+            );
         }
         let cause = match connected {
             Ok((table, topic, ())) => table
@@ -111,29 +121,34 @@ impl<P: Provider> Receiver<P> {
             Err(_) => Some("no answer in time".to_owned()),
         };
         if let Some(cause) = cause {
-            tracing::warn!(provider = P::NAME, cause, "a service does not answer yet");
+            tracing::warn!(
+                code = Code::ServiceNotReached.as_str(),
+                provider = P::NAME,
+                cause,
+                "a service does not answer yet"
+            );
         }
     }
 
-    /// What the operator knows the secret by.
+    /// The name of the secret: its ARN, or the variable that holds it.
     pub fn secret(&self) -> &str {
         self.secrets.name()
     }
 
-    /// Whether the secret names `shop`, as far as it was read.
+    /// Whether the secret, as it was last read, names `shop`.
     pub(crate) fn knows(&self, shop: &Shop) -> bool {
         self.secrets.has_shop(shop)
     }
 
-    /// What reads of the secret have found to be wrong with it since this was asked last, one text for each read.
+    /// Returns the faults that reads of the secret have found since the last call, one text for each read.
     pub fn secret_reports(&self) -> Vec<String> {
         self.secrets.reports()
     }
 
-    /// Takes a delivery the whole way, until `deadline` at most.
+    /// Receives a delivery: reads and verifies it, classifies it, stores it and publishes its event, until `deadline` at most.
     ///
     /// # Errors
-    /// Where it is not kept: what the provider is answered then.
+    /// The refusal that the provider is answered if the delivery is not stored.
     pub async fn receive(&self, event: HttpEvent, deadline: Instant) -> Result<Receipt, Refusal> {
         let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, self.body_limit)?;
         let mut delivery = self.verify(delivery, Self::verify_until(deadline)).await?;
@@ -142,33 +157,50 @@ impl<P: Provider> Receiver<P> {
                 delivery.count_as_received_at(first);
                 self.process(&delivery, deadline).await.map_err(Refusal::from)
             }
-            kept => kept.map_err(Refusal::from),
+            processed => processed.map_err(Refusal::from),
         }
     }
 
-    /// Understands a delivery, stores it and publishes its event.
+    /// Verifies a delivery with the live secrets. If that fails and the secrets have changed since they were read, verifies it again
+    /// with the new ones, so that a rotation costs no delivery.
+    async fn verify(&self, delivery: Delivery, until: Instant) -> Result<Verified<Delivery>, Refusal> {
+        let secrets = self.secrets.of(delivery.shop(), until).await?;
+        let first = match &secrets {
+            Some(secrets) => self.provider.verify(&delivery, secrets, until).await,
+            None => Err(Refusal::no_credentials("the shop is not configured")),
+        };
+        let proof = match first {
+            Err(refusal @ (Refusal::Unauthorized(_) | Refusal::Misconfigured(_))) => {
+                match self.secrets.changed(delivery.shop(), &secrets, until).await {
+                    Some(secrets) => self.provider.verify(&delivery, &secrets, until).await?,
+                    None => return Err(refusal),
+                }
+            }
+            // A proof, or an outage, which says nothing about the secrets.
+            other => other?,
+        };
+        Ok(Verified::new(delivery, proof))
+    }
+
+    /// Classifies a verified delivery and stores it. An order event is published too.
     async fn process(&self, delivery: &Verified<Delivery>, deadline: Instant) -> Result<Receipt, Interrupted> {
-        let Classified {
-            id,
-            classification,
-            drift,
-            order,
-            ..
-        } = classify(&self.provider, delivery, Some(&self.known));
-        let (event_type, (outcome, publication)) = match classification {
-            Classification::Order(event) => (
-                Some(event.r#type.as_str()),
-                self.process_order(&id, delivery, event, deadline).await?,
-            ),
-            Classification::Unsupported => (
-                None,
-                self.store_only(&id, delivery, Content::Unsupported, deadline).await?,
-            ),
-            Classification::Quarantined(reason) => (
-                None,
-                self.store_only(&id, delivery, Content::Quarantined(reason, order.as_deref()), deadline)
-                    .await?,
-            ),
+        let classified = classify(&self.provider, delivery, Some(&self.known));
+        let Classified { id, order, drift, .. } = classified;
+        let mut event_type = None;
+        let (outcome, publication) = match classified.classification {
+            Classification::Order(event) => {
+                event_type = Some(event.r#type.as_str());
+                self.process_order(&id, delivery, event, deadline).await?
+            }
+            Classification::Unsupported => {
+                self.store_only(&id, delivery, Content::Unsupported, Outcome::Unsupported, deadline)
+                    .await?
+            }
+            Classification::Quarantined(reason) => {
+                let content = Content::Quarantined(reason, order.as_deref());
+                self.store_only(&id, delivery, content, Outcome::Quarantined(reason), deadline)
+                    .await?
+            }
         };
         Ok(Receipt {
             id,
@@ -179,37 +211,16 @@ impl<P: Provider> Receiver<P> {
         })
     }
 
-    /// Verifies with the live secrets; after a failure once more, if they have changed: a rotation costs no delivery.
-    async fn verify(&self, delivery: Delivery, until: Instant) -> Result<Verified<Delivery>, Refusal> {
-        let unknown = Refusal::no_credentials("the shop is not configured");
-        let secrets = self.secrets.of(delivery.shop(), until).await?;
-        let first = match &secrets {
-            Some(secrets) => self.provider.verify(&delivery, secrets, until).await,
-            None => Err(unknown),
-        };
-        let proof = match first {
-            // An outage says nothing about the secrets.
-            Err(refusal @ (Refusal::Unauthorized(_) | Refusal::Misconfigured(_))) => {
-                match self.secrets.changed(delivery.shop(), &secrets, until).await {
-                    Some(secrets) => self.provider.verify(&delivery, &secrets, until).await?,
-                    None => return Err(refusal),
-                }
-            }
-            other => other?,
-        };
-        Ok(Verified::new(delivery, proof))
-    }
-
-    /// Store, publish, mark.
+    /// Stores an order event, publishes it and marks it as published.
     async fn process_order(
         &self,
         id: &EventId,
         delivery: &Verified<Delivery>,
         mut event: Box<OrderEvent>,
         deadline: Instant,
-    ) -> Result<(Outcome, Publication), Interrupted> {
+    ) -> Result<Processed, Interrupted> {
         let json = EventJson::of(&event, self.publisher.limit());
-        // A message holds all of the JSON or, without this, a part of the event.
+        // A message is either the complete JSON or is made of the event without this field.
         event.data.unmapped = None;
         let new_event = NewEvent {
             id,
@@ -218,85 +229,94 @@ impl<P: Provider> Receiver<P> {
             content: Content::Order(&event, &json),
         };
         let attempt = AttemptId::random();
-        let policy = Self::policy(deadline);
-        match self.store.put(&new_event, &attempt, policy).await? {
-            Put::Stored => {}
+        let policy = Self::retry_policy(deadline);
+        let head = match self.store.put(&new_event, &attempt, policy).await? {
+            Put::Stored => return Ok(self.publish_new(id, event, json, deadline).await),
             Put::InProgress(first) => return Err(Interrupted::InProgress(first)),
-            // What was erased on request is not kept again, under whatever body; nor is what has expired.
-            Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => {
-                return Ok((Outcome::Duplicate, Publication::Settled));
-            }
-            Put::Existing(head) if head.state != State::Erased && !head.has_body(delivery.body()) => {
-                let outcome = match self.store.put_conflict(&new_event, policy).await? {
-                    KeptConflict::Kept => Outcome::Quarantined(Reason::Conflict),
-                    KeptConflict::Erased => Outcome::Duplicate,
-                };
-                return Ok((outcome, Publication::Settled));
-            }
-            Put::Existing(head) => match head.state {
-                State::Pending => {
-                    let publication = self.publish_stored(id, *head, &attempt, deadline).await;
-                    return Ok((Outcome::Duplicate, publication));
-                }
-                State::Published | State::Failed | State::Superseded | State::Erased => {
-                    return Ok((Outcome::Duplicate, Publication::Settled));
-                }
-                // It is understood now, whatever it was taken for before.
-                State::Quarantined | State::Unsupported => {
-                    if !self.store.release(&new_event, &attempt, policy).await? {
-                        return Ok((Outcome::Duplicate, Publication::Settled));
-                    }
-                }
-            },
+            Put::Existing(head) => head,
+        };
+        // An event that was erased or has expired is not stored again, whatever its body is.
+        if head.state == State::Erased || self.store.has_expired(&head, Timestamp::now()) {
+            return Ok((Outcome::Duplicate, Publication::Settled));
         }
-        let message = self.publisher.new_message(*event, json.into_text());
-        let publication = self.publish(id, message, deadline).await;
-        Ok((Outcome::Accepted, publication))
+        if !head.has_body(delivery.body()) {
+            return self.store_conflict(&new_event, policy).await;
+        }
+        match head.state {
+            State::Pending => {
+                let publication = self.publish_stored(id, *head, &attempt, deadline).await;
+                Ok((Outcome::Duplicate, publication))
+            }
+            // An earlier version of the mapping did not understand the delivery, and this one does.
+            State::Quarantined | State::Unsupported => {
+                if self.store.release(&new_event, &attempt, policy).await? {
+                    Ok(self.publish_new(id, event, json, deadline).await)
+                } else {
+                    Ok((Outcome::Duplicate, Publication::Settled))
+                }
+            }
+            State::Published | State::Failed | State::Superseded | State::Erased => {
+                Ok((Outcome::Duplicate, Publication::Settled))
+            }
+        }
     }
 
-    /// Keeps what is not published.
+    /// Stores another body for an event that is stored already.
+    async fn store_conflict(&self, new_event: &NewEvent<'_>, policy: RetryPolicy) -> Result<Processed, Interrupted> {
+        let outcome = match self.store.put_conflict(new_event, policy).await? {
+            KeptConflict::Kept => Outcome::Quarantined(Reason::Conflict),
+            KeptConflict::Erased => Outcome::Duplicate,
+        };
+        Ok((outcome, Publication::Settled))
+    }
+
+    /// Stores a delivery that has nothing to publish. A repeat is answered as the stored delivery was, unless that is understood by now.
     async fn store_only(
         &self,
         id: &EventId,
         delivery: &Verified<Delivery>,
         content: Content<'_>,
+        outcome_of_new: Outcome,
         deadline: Instant,
-    ) -> Result<(Outcome, Publication), Interrupted> {
-        let outcome_of_new = match content {
-            Content::Quarantined(reason, _) => Outcome::Quarantined(reason),
-            _ => Outcome::Unsupported,
-        };
+    ) -> Result<Processed, Interrupted> {
         let new_event = NewEvent {
             id,
             provider: P::NAME,
             delivery,
             content,
         };
+        let attempt = AttemptId::random();
         let outcome = match self
             .store
-            .put(&new_event, &AttemptId::random(), Self::policy(deadline))
+            .put(&new_event, &attempt, Self::retry_policy(deadline))
             .await?
         {
             Put::Stored => outcome_of_new,
             Put::InProgress(first) => return Err(Interrupted::InProgress(first)),
             Put::Existing(head) if self.store.has_expired(&head, Timestamp::now()) => Outcome::Duplicate,
-            Put::Existing(head) => match (head.state, head.reason) {
-                (State::Quarantined, Some(reason)) => Outcome::Quarantined(reason),
-                (State::Quarantined, None) => outcome_of_new,
-                (State::Unsupported, _) => Outcome::Unsupported,
+            Put::Existing(head) => match head.state {
+                State::Quarantined => head.reason.map_or(outcome_of_new, Outcome::Quarantined),
+                State::Unsupported => Outcome::Unsupported,
                 _ => Outcome::Duplicate,
             },
         };
         Ok((outcome, Publication::Settled))
     }
 
-    /// Publishes an event that an earlier delivery stored and has not published.
+    /// Publishes an event that this delivery has stored.
+    async fn publish_new(&self, id: &EventId, event: Box<OrderEvent>, json: EventJson, deadline: Instant) -> Processed {
+        let message = self.publisher.new_message(*event, json.into_text());
+        let publication = self.publish(id, message, deadline).await;
+        (Outcome::Accepted, publication)
+    }
+
+    /// Publishes an event that an earlier delivery has stored and not published.
     ///
-    /// That delivery may be at it just now, so its lease is waited for: two at once would publish twice. Whoever takes
-    /// the event over then publishes it; if there is no time left for that, it stays in the outbox.
+    /// The earlier delivery may be publishing it at this moment, and two at once would publish it twice. So this waits until the
+    /// event's lease ends, takes the event over and publishes it. If there is no time left for that, the event stays in the outbox.
     async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
-        let before = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
-        let cause = match timeout_at(before, self.take_over(id, head, attempt)).await {
+        let take_over_until = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
+        let cause = match timeout_at(take_over_until, self.take_over(id, head, attempt)).await {
             Ok(Ok(Some(stored))) => {
                 let message = self.publisher.stored_message(stored, Occasion::First);
                 return self.publish(id, message, deadline).await;
@@ -305,11 +325,17 @@ impl<P: Provider> Receiver<P> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no time left".to_owned(),
         };
-        tracing::warn!(event_id = %id, cause, "the stored event stays in the outbox");
+        tracing::warn!(
+            code = Code::EventNotPublished.as_str(),
+            event_id = %id,
+            cause,
+            "the stored event stays in the outbox"
+        );
         Publication::Waits
     }
 
-    /// Waits until nobody else publishes the event; `None` where somebody has, or will.
+    /// Waits until no other attempt is publishing the event, and takes it over. Returns `None` if the event is published by then, or if
+    /// redrive has put it off and will publish it.
     async fn take_over(&self, id: &EventId, mut head: Head, attempt: &AttemptId) -> Result<Option<Stored>, StoreError> {
         while head.state == State::Pending && !head.is_put_off() {
             let lease = head
@@ -326,7 +352,8 @@ impl<P: Provider> Receiver<P> {
         Ok(None)
     }
 
-    /// Publishes and marks. What goes wrong here costs time, not the event: it is stored, and waits in the outbox.
+    /// Publishes an event and marks it as published. An error here delays the event but does not lose it: it is stored, and redrive
+    /// publishes it.
     async fn publish(&self, id: &EventId, message: Result<Message, PublishError>, deadline: Instant) -> Publication {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
         let published = async { self.publisher.publish(message?).await };
@@ -336,7 +363,12 @@ impl<P: Provider> Receiver<P> {
             Err(_) => Some("no answer in time".to_owned()),
         };
         if let Some(cause) = cause {
-            tracing::error!(event_id = %id, cause, "the event is not published yet and stays in the outbox");
+            tracing::error!(
+                code = Code::EventNotPublished.as_str(),
+                event_id = %id,
+                cause,
+                "the event is not published yet and stays in the outbox"
+            );
             return Publication::Waits;
         }
         let cause = match timeout_at(deadline, self.store.mark_published(id)).await {
@@ -344,20 +376,25 @@ impl<P: Provider> Receiver<P> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
-        tracing::warn!(event_id = %id, cause, "the event is published and not marked; it will be published again");
+        tracing::warn!(
+            code = Code::EventNotMarked.as_str(),
+            event_id = %id,
+            cause,
+            "the event is published but not marked; it will be published again"
+        );
         Publication::Settled
     }
 
-    /// Until when a delivery must be verified, so that there is time left to store it.
+    /// The time until which a delivery must be verified, so that there is time left to store it.
     fn verify_until(deadline: Instant) -> Instant {
         let now = Instant::now();
         let left = deadline.saturating_duration_since(now);
         now + left.saturating_sub(STORE_BUDGET).max(left / 2)
     }
 
-    /// How long a write is tried. What cannot be verified again must be stored now, and what is large takes its time: both have
-    /// all the time there is.
-    fn policy(deadline: Instant) -> RetryPolicy {
+    /// How long a write is tried. A delivery that cannot be verified again must be stored now, and an event with parts takes longer to
+    /// write: both may use all the time until the deadline.
+    fn retry_policy(deadline: Instant) -> RetryPolicy {
         match P::VERIFIES {
             Verifies::AnyNumberOfTimes => RetryPolicy::new(deadline.min(Instant::now() + STORE_BUDGET), deadline),
             Verifies::Once => RetryPolicy::new(deadline, deadline).retrying_access_errors(),
@@ -365,11 +402,12 @@ impl<P: Provider> Receiver<P> {
     }
 }
 
-/// Why a delivery is not kept.
+/// Why a delivery is not stored.
 enum Interrupted {
-    /// The provider is answered this.
+    /// The delivery is refused.
     Refused(Refusal),
-    /// An earlier try has begun to store the same delivery, received at this time. This one goes on as if it were that one.
+    /// An earlier attempt, received at this time, has begun to store the same delivery. This attempt continues as if it were the
+    /// earlier one.
     InProgress(Timestamp),
 }
 
@@ -383,7 +421,7 @@ impl From<Interrupted> for Refusal {
     fn from(interrupted: Interrupted) -> Self {
         match interrupted {
             Interrupted::Refused(refusal) => refusal,
-            Interrupted::InProgress(_) => Self::Unavailable("another try stores the same delivery".to_owned()),
+            Interrupted::InProgress(_) => Self::Unavailable("another attempt is storing the same delivery".to_owned()),
         }
     }
 }

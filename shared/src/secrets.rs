@@ -1,16 +1,17 @@
-//! The providers' secrets: read from Secrets Manager (or inline, locally), cached, and read again when they may have changed.
+//! The secrets of a provider: read from Secrets Manager (or from the setting itself, locally), cached, and read again when they may
+//! have changed.
 //!
-//! Every list holds the live values, so a rotation needs no downtime. The last good value is used for as long as Secrets
-//! Manager is unreachable. Once Secrets Manager has answered that there is no usable value (the secret is malformed, deleted,
-//! or not ours to read), the last good value is used for [`GRACE`] and no longer, and each read that fails so is reported.
-//! Shops are read one by one: a malformed one leaves the others as they are. No secret's text reaches a log or an error message.
+//! Every list holds the live values, so a rotation needs no downtime. While Secrets Manager is unreachable, the last good value stays
+//! in use. After Secrets Manager has answered that there is no usable value (the secret is malformed, deleted, or must not be read),
+//! the last good value is used for [`GRACE`] only, and each such read is reported. Shops are parsed one by one, so a malformed shop
+//! does not affect the others. No text of a secret reaches a log or an error message.
 //!
-//! | Secrets Manager is asked | at most once in |
+//! | Secrets Manager is called | at most once in |
 //! |---|---|
-//! | about a good value that is five minutes old | 30 s |
-//! | after a verification failed, since the value may have been rotated | 30 s |
-//! | about a value that cannot be used any more, within its grace | 30 s |
-//! | about a secret that cannot be used or holds no shop, while deliveries are refused for it | 5 s |
+//! | for a good value that is five minutes old | 30 s |
+//! | after a failed verification, because the value may have been rotated | 30 s |
+//! | for a value that is no longer usable, within its grace period | 30 s |
+//! | for a secret that is not usable or names no shop, while deliveries are refused because of it | 5 s |
 
 mod document;
 mod values;
@@ -29,29 +30,30 @@ use self::document::{Parsed, parse};
 pub use self::values::{HeaderName, Live, OptIn, SigningKey, Token};
 use crate::answer::Refusal;
 use crate::aws;
+use crate::codes::Code;
 use crate::identity::Shop;
 use crate::moment::Moment;
 use crate::settings::{SettingError, Settings};
 
-/// How long a value is used without asking again.
+/// How long a value is used before it is read again.
 const CACHED_FOR: Duration = Duration::from_mins(5);
-/// How soon a failed verification, or a failed read, may ask again while there is a good value.
-const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// How soon Secrets Manager is asked again while there is no good value to verify deliveries with.
-const WANTED_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// How long the last good value is used after the first read that found the secret, or the shop's part of it, unusable.
+/// The time after which a value is read again, after a failed verification or a failed read, while there is a good value.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// The time after which a value is read again while there is no good value with which deliveries can be verified.
+const READ_AGAIN_WITHOUT_VALUE_AFTER: Duration = Duration::from_secs(5);
+/// How long the last good value is used after the first read that found the secret, or the part of a shop, unusable.
 pub const GRACE: Duration = Duration::from_mins(15);
 /// How many malformed shops are named in one report.
 const MOST_SHOPS_NAMED: usize = 10;
 
-/// The secrets of one shop, or of none: a shop that is not configured has none.
+/// The secrets of one shop; `None` if the shop is not configured.
 pub type ShopSecrets<S> = Option<Arc<S>>;
 
 /// The secrets of all shops of one provider.
 pub struct Secrets<S> {
     source: Source,
     cache: Mutex<Cache<S>>,
-    /// Held during a read: whoever else wants one waits for this one's result.
+    /// Held during a read, so that concurrent deliveries share its result.
     reading: tokio::sync::Mutex<()>,
     clock: fn() -> Moment,
 }
@@ -67,30 +69,30 @@ enum Source {
 }
 
 struct Cache<S> {
-    /// As of the last read that succeeded.
+    /// The shops as of the last successful read.
     shops: Option<BTreeMap<String, Known<S>>>,
-    /// Secrets Manager's name for this value.
+    /// The version id of this value in Secrets Manager.
     version: Option<String>,
     read_at: Option<Moment>,
-    asked_at: Option<Moment>,
-    /// Why the last read failed, if it did.
+    called_at: Option<Moment>,
+    /// The error of the last read, if it failed.
     failure: Option<Refusal>,
-    /// Why the secret cannot be used as it is now. An outage says nothing about that.
+    /// The fault because of which the secret is not usable. An outage is not such a fault.
     fault: Option<Fault>,
-    /// What is wrong with the secret, by read, for the operator.
+    /// The faults of the secret for the operator, one text for each read.
     reports: Vec<String>,
 }
 
-/// What is known of one shop.
+/// The cached secrets of one shop.
 enum Known<S> {
     Good(Arc<S>),
     Malformed { last_good: ShopSecrets<S>, fault: Fault },
 }
 
-/// Why a secret or one shop's part of it cannot be used.
+/// The fault because of which a secret, or the part of a shop, is not usable.
 struct Fault {
     cause: String,
-    /// When it was first found.
+    /// The time at which the fault was first found.
     since: Moment,
 }
 
@@ -110,23 +112,23 @@ impl<S> Cache<S> {
             shops: None,
             version: None,
             read_at: None,
-            asked_at: None,
+            called_at: None,
             failure: None,
             fault: None,
             reports: Vec::new(),
         }
     }
 
-    /// What a delivery for `shop` is verified with now.
+    /// The secrets with which a delivery for `shop` is verified at `now`.
     fn of(&self, shop: &Shop, now: Moment) -> Result<ShopSecrets<S>, Refusal> {
         if let Some(fault) = self.fault.as_ref().filter(|fault| !fault.is_within_grace(now)) {
             return Err(fault.refusal());
         }
         let Some(shops) = &self.shops else {
-            let unread = || Refusal::Unavailable("the secret is not read yet".to_owned());
+            let unread = || Refusal::Unavailable("the secret has not been read yet".to_owned());
             return Err(self.failure.clone().unwrap_or_else(unread));
         };
-        // A secret may be emptied, so that nothing is let in any more.
+        // An operator may have emptied the secret to refuse all deliveries.
         if shops.is_empty() {
             return Err(no_shop());
         }
@@ -140,27 +142,27 @@ impl<S> Cache<S> {
         }
     }
 
-    /// Whether Secrets Manager is asked before a delivery for `shop` is verified.
+    /// Whether the secret must be read before a delivery for `shop` is verified.
     fn is_due(&self, shop: &Shop, now: Moment) -> bool {
         let is_malformed = || matches!(self.shops.as_ref()?.get(shop.as_str())?, Known::Malformed { .. }).then_some(());
         match self.of(shop, now) {
-            Err(_) => passed(self.asked_at, WANTED_AGAIN_AFTER, now),
-            Ok(_) if self.fault.is_some() || is_malformed().is_some() => self.may_ask_again(now),
-            Ok(_) => passed(self.read_at, CACHED_FOR, now) && self.may_ask_again(now),
+            Err(_) => passed(self.called_at, READ_AGAIN_WITHOUT_VALUE_AFTER, now),
+            Ok(_) if self.fault.is_some() || is_malformed().is_some() => self.may_read_again(now),
+            Ok(_) => passed(self.read_at, CACHED_FOR, now) && self.may_read_again(now),
         }
     }
 
-    fn may_ask_again(&self, now: Moment) -> bool {
-        passed(self.asked_at, ASKED_AGAIN_AFTER, now)
+    fn may_read_again(&self, now: Moment) -> bool {
+        passed(self.called_at, READ_AGAIN_AFTER, now)
     }
 
-    /// Takes in what a read found.
+    /// Stores the result of a successful read.
     fn update(&mut self, version: Option<String>, parsed: Parsed<S>, now: Moment) {
         self.read_at = Some(now);
         self.failure = None;
         let fault = self.fault.take();
         let known = match self.shops.take() {
-            // The same value: whoever holds a shop's secrets can tell that they have not changed.
+            // The value is the same: by pointer, a delivery can see that its shop's secrets have not changed.
             Some(known) if self.version == version => known,
             known => {
                 let mut known = known.unwrap_or_default();
@@ -177,7 +179,7 @@ impl<S> Cache<S> {
         self.shops = Some(known);
     }
 
-    /// Takes in that a read failed.
+    /// Stores the error of a failed read.
     fn fail(&mut self, refusal: &Refusal, now: Moment) {
         self.failure = Some(refusal.clone());
         if let Refusal::Misconfigured(cause) = refusal {
@@ -207,7 +209,7 @@ impl<S> Known<S> {
     }
 }
 
-/// What is wrong with the malformed shops, if there are any.
+/// Describes the faults of the malformed shops, if there are any.
 fn report<S>(shops: &BTreeMap<String, Known<S>>) -> Option<String> {
     let causes = shops.values().filter_map(|known| match known {
         Known::Good(_) => None,
@@ -228,7 +230,7 @@ fn passed(since: Option<Moment>, time: Duration, now: Moment) -> bool {
 }
 
 impl<S: DeserializeOwned> Secrets<S> {
-    /// The secrets that `SECRETS` names (an ARN) or holds (the JSON itself).
+    /// The secrets to which `SECRETS` refers: it is an ARN, or the JSON itself.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         let secrets = settings.required("SECRETS")?;
         let source = if secrets.starts_with("arn:") {
@@ -251,7 +253,7 @@ impl<S: DeserializeOwned> Secrets<S> {
         }
     }
 
-    /// What the operator knows the secret by: its ARN, or the variable that holds it.
+    /// The name of the secret for the operator: its ARN, or the variable that holds it.
     pub fn name(&self) -> &str {
         match &self.source {
             Source::Arn { arn, .. } => arn,
@@ -261,11 +263,11 @@ impl<S: DeserializeOwned> Secrets<S> {
         }
     }
 
-    /// The secrets of `shop`, as of at most five minutes ago where Secrets Manager answers until `until`.
+    /// The secrets of `shop`, at most five minutes old if Secrets Manager answers by `until`.
     ///
     /// # Errors
-    /// 503 where Secrets Manager cannot be reached and no value is cached, 500 where the secret, or the shop's part of it, is missing
-    /// or malformed and no value is cached or the last good one is past its grace.
+    /// 503 if Secrets Manager cannot be reached and no value is cached. 500 if the secret, or the part of the shop, is missing or
+    /// malformed, and no value is cached or the grace period of the last good one is over.
     pub async fn of(&self, shop: &Shop, until: Instant) -> Result<ShopSecrets<S>, Refusal> {
         self.refresh_if(until, |cache, now| cache.is_due(shop, now)).await;
         self.cached(|cache, now| cache.of(shop, now))
@@ -280,7 +282,7 @@ impl<S: DeserializeOwned> Secrets<S> {
     /// Reads the secrets ahead of their first use.
     ///
     /// # Errors
-    /// Where that has failed, or the secret holds no shop. What is wrong with the secret itself is reported by [`Self::reports`].
+    /// If Secrets Manager cannot be reached, or the secret names no shop. Faults of the secret itself are in [`Self::reports`].
     pub async fn prepare(&self, until: Instant) -> Result<(), Refusal> {
         self.refresh_if(until, |_, _| true).await;
         self.cached(|cache, _| match (&cache.failure, &cache.shops) {
@@ -290,24 +292,24 @@ impl<S: DeserializeOwned> Secrets<S> {
         })
     }
 
-    /// The secrets of `shop`, if they are others than `used`; asked for after a verification failed, at most once in 30 seconds.
+    /// The secrets of `shop` if they differ from `used`. For use after a failed verification; reads the secret at most once in 30 seconds.
     pub async fn changed(&self, shop: &Shop, used: &ShopSecrets<S>, until: Instant) -> ShopSecrets<S> {
         if matches!(self.source, Source::Inline(_)) {
             return None;
         }
-        self.refresh_if(until, Cache::may_ask_again).await;
+        self.refresh_if(until, Cache::may_read_again).await;
         let current = self.cached(|cache, now| cache.of(shop, now)).ok()??;
         let is_same = used.as_ref().is_some_and(|used| Arc::ptr_eq(used, &current));
         (!is_same).then_some(current)
     }
 
-    /// What reads have found to be wrong with the secret since this was asked last, one text for each read. Deliveries may still pass
-    /// with the last good value.
+    /// Returns the faults that reads of the secret have found since the last call, one text for each read. Deliveries may still pass with
+    /// the last good value.
     pub fn reports(&self) -> Vec<String> {
         self.cached(|cache, _| std::mem::take(&mut cache.reports))
     }
 
-    /// Reads the secret if that is due, also once nobody else is reading it any more.
+    /// Reads the secret if that is due, and still is after a concurrent read has ended.
     async fn refresh_if(&self, until: Instant, is_due: impl Fn(&Cache<S>, Moment) -> bool) {
         if !self.cached(|cache, now| is_due(cache, now)) {
             return;
@@ -318,10 +320,10 @@ impl<S: DeserializeOwned> Secrets<S> {
         if !self.cached(|cache, now| is_due(cache, now)) {
             return;
         }
-        let late = || Refusal::Unavailable("Secrets Manager does not answer in time".to_owned());
+        let late = || Refusal::Unavailable("Secrets Manager did not answer in time".to_owned());
         let read = timeout_at(until, self.read()).await.unwrap_or_else(|_| Err(late()));
         let failed = self.cached(|cache, now| {
-            cache.asked_at = Some(now);
+            cache.called_at = Some(now);
             match read {
                 Ok((version, parsed)) => {
                     cache.update(version, parsed, now);
@@ -335,7 +337,7 @@ impl<S: DeserializeOwned> Secrets<S> {
         });
         if let Some(cause @ Refusal::Unavailable(_)) = failed {
             let secret = self.name();
-            tracing::warn!(secret, %cause, "the secret could not be read again; the last good value is used");
+            tracing::warn!(code = Code::SecretNotRefreshed.as_str(), secret, %cause, "the secret could not be read again; the last good value is used");
         }
     }
 
@@ -371,7 +373,8 @@ fn no_shop() -> Refusal {
     Refusal::Misconfigured("the secret names no shop".to_owned())
 }
 
-/// Only an outage leaves the last good value in force for as long as it takes: no answer, throttling, and errors of the service.
+/// Distinguishes an outage (no answer, throttling, or an error of the service), during which the last good value stays in use, from a
+/// fault of the secret.
 fn refusal_for(error: &SdkError<aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError>) -> Refusal {
     const THROTTLED: [&str; 4] = [
         "ThrottlingException",
@@ -384,7 +387,7 @@ fn refusal_for(error: &SdkError<aws_sdk_secretsmanager::operation::get_secret_va
     };
     let is_throttled = [408, 429].contains(&status) || error.code().is_some_and(|code| THROTTLED.contains(&code));
     let answer = error.code().map_or_else(|| status.to_string(), str::to_owned);
-    let cause = format!("Secrets Manager answers {answer}");
+    let cause = format!("Secrets Manager answered {answer}");
     if (400..500).contains(&status) && !is_throttled {
         Refusal::Misconfigured(cause)
     } else {

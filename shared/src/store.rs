@@ -1,18 +1,18 @@
-//! The table: what was received, where it stands, and the outbox. One conditional write decides who was first.
+//! The table: the events, their states, and the outbox.
 //!
-//! A head item (`sk` = `head`) is an event. Values that do not fit into it are first written to part items, which are named by
-//! their own hash, so that attempts never mix; the head's conditional write commits the event. See the module `parts`.
+//! An event is a head item (`sk` = `head`). Values that do not fit into the head are written first, to part items that are named by
+//! their own hash, so that attempts never mix. The conditional write of the head then commits the event and decides which of several
+//! concurrent deliveries was first. See the module `parts`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::Read as _;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::get_item::GetItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::AttributeValue;
-use flate2::read::GzDecoder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::answer::Reason;
 use crate::aws;
@@ -31,6 +31,7 @@ mod conflicts;
 mod erasure;
 mod error;
 mod event_items;
+mod expression;
 mod head;
 mod history;
 mod lease;
@@ -43,17 +44,18 @@ mod retry;
 mod scale;
 mod sweep;
 
-use commit::{Commit, Condition};
+use commit::Commit;
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
 pub use erasure::ErasedBy;
 pub use error::StoreError;
-use error::describe;
+use error::is_condition_failed;
 use event_items::{EventItems, sortable};
+use expression::{Change, Condition, Expression};
 pub use head::{Head, State};
 pub use history::{Hour, Received};
 pub use lease::StartedRun;
-pub use orphans::{ManifestPlace, Orphan};
+pub use orphans::{ManifestCursor, Orphan};
 use outbox::ASK_FOR_REST_AFTER;
 pub use outbox::{Projection, Superseded, WorkCursor};
 use parts::part_key;
@@ -63,9 +65,9 @@ use retry::retry_until;
 
 type Item = HashMap<String, AttributeValue>;
 
-/// When redrive first looks after an event that its delivery left unpublished.
+/// The time after which redrive publishes an event that its delivery has stored and not published.
 const FIRST_REDRIVE_AFTER: SignedDuration = SignedDuration::from_secs(30);
-/// How long a delivery that has just stored an event may take to publish it before a repeat does.
+/// The time that the delivery that stored an event has to publish it before a repeat does.
 const LEASE: SignedDuration = SignedDuration::from_secs(3);
 
 /// The events of one table.
@@ -75,12 +77,13 @@ pub struct Store {
     retention: Retention,
 }
 
-/// One try to store and publish an event: an SDK that repeats a write meets its own, and whoever publishes has the latest.
+/// The id of one attempt to store and publish an event. By it, an SDK that repeats a write recognizes its own item, and the latest
+/// attempt to publish an event holds the event's lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptId(String);
 
 impl AttemptId {
-    /// A random one.
+    /// Creates a random id.
     pub fn random() -> Self {
         Self(format!("{:032x}", fastrand::u128(..)))
     }
@@ -88,24 +91,24 @@ impl AttemptId {
 
 /// An event to be written.
 pub struct NewEvent<'a> {
-    /// Its id.
+    /// The id of the event.
     pub id: &'a EventId,
     /// The provider's slug.
     pub provider: &'static str,
-    /// The delivery it came with.
+    /// The delivery that reports the event.
     pub delivery: &'a Verified<Delivery>,
-    /// What it is.
+    /// The content of the event.
     pub content: Content<'a>,
 }
 
-/// What an event is, and with it the state it is first written in.
+/// The content of a new event. It determines the state in which the event is first written.
 #[derive(Clone, Copy)]
 pub enum Content<'a> {
     /// An order event and its JSON: written as pending.
     Order(&'a OrderEvent, &'a EventJson),
-    /// No order event.
+    /// A known event that is not an order event.
     Unsupported,
-    /// Not understood; with the order's id, where the body is clearly an order.
+    /// A delivery that was not understood, with the id of its order if the body is clearly an order.
     Quarantined(Reason, Option<&'a str>),
 }
 
@@ -119,19 +122,58 @@ impl Content<'_> {
     }
 }
 
-/// How a conditional write ended.
+/// The result of [`Store::put`].
 pub enum Put {
-    /// The event is new and stored.
+    /// The event is new and is stored.
     Stored,
-    /// The event was there before.
+    /// The event was stored before.
     Existing(Box<Head>),
-    /// An earlier try has begun to write its parts, and received it at this time: the entry is to be made as of then, so that what
-    /// is written need not be written again.
+    /// An earlier attempt, received at this time, has begun to write the event's parts. The event must be made as of that time, so
+    /// that the parts that are already written need not be written again.
     InProgress(Timestamp),
 }
 
+/// The last key of a page of an index, after which the next page begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(String, String)", into = "(String, String)")]
+pub struct IndexPosition {
+    sort_key: String,
+    id: String,
+}
+
+impl From<(String, String)> for IndexPosition {
+    fn from((sort_key, id): (String, String)) -> Self {
+        Self { sort_key, id }
+    }
+}
+
+impl From<IndexPosition> for (String, String) {
+    fn from(IndexPosition { sort_key, id }: IndexPosition) -> Self {
+        (sort_key, id)
+    }
+}
+
+impl IndexPosition {
+    /// Reads the last key of a page of the index whose sort key is `sort_key`.
+    fn read(last_key: &Item, sort_key: &str) -> Option<Self> {
+        let text = |name| Some(last_key.get(name)?.as_s().ok()?.clone());
+        Some(Self {
+            sort_key: text(sort_key)?,
+            id: text("pk")?,
+        })
+    }
+
+    /// The key of a head in an index, given the names of the index's keys and the value of its partition key.
+    fn to_key(&self, (partition_key, value): (&str, &AttributeValue), sort_key: &str) -> Item {
+        let mut key = item_key(&self.id, "head");
+        key.insert(partition_key.to_owned(), value.clone());
+        key.insert(sort_key.to_owned(), AttributeValue::S(self.sort_key.clone()));
+        key
+    }
+}
+
 impl Store {
-    /// The table `TABLE_NAME`.
+    /// The table that `TABLE_NAME` names.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             client: aws::dynamodb(settings)?,
@@ -140,52 +182,48 @@ impl Store {
         })
     }
 
-    /// Asks for an item that is never there, so that the connection stands and the client has worked once.
+    /// Reads an item that never exists, to open a connection and to set up the client.
     pub async fn connect(&self) -> Result<(), StoreError> {
-        let key = |text: &str| AttributeValue::S(text.to_owned());
         let get = self.client.get_item().table_name(&self.table);
-        let get = get.key("pk", key("connect")).key("sk", key("connect"));
-        get.send()
-            .await
-            .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+        get.set_key(Some(item_key("connect", "connect"))).send().await?;
         Ok(())
     }
 
-    /// Writes an event if it is not there yet: its parts first, then its head, on the condition that there is none but a tombstone
-    /// that is over.
+    /// Writes an event unless it exists: its parts first, then its head. An expired tombstone does not count as an event.
     pub async fn put(
         &self,
         new_event: &NewEvent<'_>,
         attempt: &AttemptId,
         policy: impl Into<RetryPolicy>,
     ) -> Result<Put, StoreError> {
-        let mut written = EventItems::of(new_event, attempt);
-        let policy = policy.into().with_parts(!written.parts.is_empty());
-        if !written.parts.is_empty() {
-            let earlier = self.earlier_try(new_event.id, &written.payload_sha256, policy);
-            let (head, received_at) = earlier.await?;
-            // The event's parts follow from the payload and from when it was received.
-            if let Some(first) = received_at
+        let mut items = EventItems::of(new_event, attempt);
+        let policy = policy.into().with_parts(!items.parts.is_empty());
+        if !items.parts.is_empty() {
+            let earlier = self
+                .earlier_attempt(new_event.id, &items.payload_sha256, policy)
+                .await?;
+            // The parts depend on the payload and on the time of receipt.
+            if let Some(first) = earlier.received_at
                 && sortable(first) != sortable(new_event.delivery.received_at())
             {
                 return Ok(Put::InProgress(first));
             }
-            if let Some(head) = head.filter(|head| !retention::is_over(head, Timestamp::now())) {
+            let head = earlier.head;
+            if let Some(head) = head.filter(|head| !retention::is_expired_tombstone(head, Timestamp::now())) {
                 return Ok(Put::Existing(Box::new(Head::read(head)?)));
             }
         }
         let (state, received_at) = (new_event.content.state(), new_event.delivery.received_at());
         self.retention
-            .mark_new(&mut written.head, new_event.id, state, received_at);
-        let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
-        let condition = Condition::absent(Timestamp::now());
-        let commit = self.commit(&written.head, &condition, end_of_manifest, policy);
-        let item = match commit.await? {
+            .mark_new(&mut items.head, new_event.id, state, received_at);
+        let end_of_manifest = self.put_parts(new_event, &mut items, BTreeSet::new(), policy).await?;
+        let condition = Condition::no_event(Timestamp::now());
+        let item = match self.commit(&items.head, &condition, end_of_manifest, policy).await? {
             Commit::Done => return Ok(Put::Stored),
             Commit::Refused(item) => item,
         };
         let head = Head::read(item)?;
-        // A write whose answer was lost meets itself.
+        // The answer to an earlier try of this write was lost.
         if head.attempt_id == attempt.0 {
             Ok(Put::Stored)
         } else {
@@ -193,14 +231,14 @@ impl Store {
         }
     }
 
-    /// The JSON of the stored order event exactly as it was written.
+    /// The JSON of the stored order event, exactly as it was written.
     pub async fn event(&self, id: &EventId, head: &Head) -> Result<Stored, StoreError> {
         let json = String::from_utf8(self.value(id, head, "event").await?);
         let json = json.map_err(|_| StoreError::Corrupt("event"))?;
         Ok(Stored { json })
     }
 
-    /// The delivery that an event came with.
+    /// The delivery that reported an event.
     pub async fn delivery(&self, id: &EventId, head: &Head) -> Result<Verified<Delivery>, StoreError> {
         let request = head.item.get("request").and_then(|request| request.as_m().ok());
         let request = request.ok_or(StoreError::Corrupt("request"))?;
@@ -214,7 +252,7 @@ impl Store {
             .flatten()
             .filter_map(|(name, value)| Some((name.clone(), texts(value)?)))
             .collect();
-        Ok(Verified::kept(Delivery::kept(
+        Ok(Verified::stored(Delivery::stored(
             method.ok_or(StoreError::Corrupt("request"))?,
             head.shop().and_then(Shop::parse).ok_or(StoreError::Corrupt("shop"))?,
             query.into(),
@@ -223,40 +261,30 @@ impl Store {
         )))
     }
 
-    /// One of the two large values, wherever it is kept.
+    /// One of the two large values, `payload` or `event`, from the head or from its parts.
     async fn value(&self, id: &EventId, head: &Head, name: &'static str) -> Result<Vec<u8>, StoreError> {
         let compressed = match (head.item.get(name), head.item.get(&format!("{name}_parts"))) {
             (Some(AttributeValue::B(bytes)), _) => bytes.as_ref().to_vec(),
             (None, Some(AttributeValue::L(names))) => self.parts(id, names).await?,
             _ => return Err(StoreError::Corrupt(name)),
         };
-        let mut value = Vec::new();
-        GzDecoder::new(&compressed[..])
-            .read_to_end(&mut value)
-            .map_err(|_| StoreError::Corrupt(name))?;
-        Ok(value)
+        compressed::gunzip(&compressed).map_err(|_| StoreError::Corrupt(name))
     }
 
     async fn parts(&self, id: &EventId, names: &[AttributeValue]) -> Result<Vec<u8>, StoreError> {
         let parts = names.iter().map(|name| async move {
-            let name = name.as_s().map_err(|_| StoreError::Corrupt("a part's name"))?;
-            let item = self
-                .get_by_key(part_key(id, name))
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?
-                .ok_or(StoreError::Corrupt("a part is missing"))?;
-            match item.get("data") {
+            let name = name.as_s().map_err(|_| StoreError::Corrupt("the name of a part"))?;
+            let item = self.get_by_key(part_key(id, name)).await?;
+            match item.ok_or(StoreError::Corrupt("a part is missing"))?.get("data") {
                 Some(AttributeValue::B(bytes)) => Ok(bytes.as_ref().to_vec()),
-                _ => Err(StoreError::Corrupt("a part")),
+                _ => Err(StoreError::Corrupt("the data of a part")),
             }
         });
         Ok(try_join_all(parts).await?.concat())
     }
 
     async fn get(&self, id: &EventId, sort_key: &str) -> Result<Option<Item>, StoreError> {
-        self.get_by_key(item_key(id.as_str(), sort_key))
-            .await
-            .map_err(|error| StoreError::DynamoDb(describe(&error)))
+        Ok(self.get_by_key(item_key(id.as_str(), sort_key)).await?)
     }
 
     async fn get_by_key(&self, key: Item) -> Result<Option<Item>, SdkError<GetItemError>> {
@@ -264,51 +292,46 @@ impl Store {
         Ok(get.set_key(Some(key)).send().await?.item)
     }
 
-    /// The event as it stands now.
+    /// The current head of an event.
     pub async fn head(&self, id: &EventId) -> Result<Head, StoreError> {
-        Head::read(
-            self.get(id, "head")
-                .await?
-                .ok_or(StoreError::Corrupt("the head is missing"))?,
-        )
+        let item = self.get(id, "head").await?;
+        Head::read(item.ok_or(StoreError::Corrupt("the head is missing"))?)
     }
 
-    async fn update<'a>(
+    /// Changes the head of an event. Returns false if the change's condition does not hold.
+    async fn update(&self, id: &EventId, change: &Change) -> Result<bool, StoreError> {
+        let updated = self.update_item(head_key(id), change, ReturnValue::None).await?;
+        Ok(updated.is_some())
+    }
+
+    /// Changes an item, and returns those of its attributes that `returned` names. Returns `None` if the change's condition does not
+    /// hold.
+    async fn update_item(
         &self,
-        id: &EventId,
-        change: &str,
-        condition: &str,
-        values: impl IntoIterator<Item = (&'a str, AttributeValue)>,
-    ) -> Result<bool, StoreError> {
-        let mut update = self.client.update_item().table_name(&self.table);
-        update = update
-            .key("pk", AttributeValue::S(id.to_string()))
-            .key("sk", AttributeValue::S("head".to_owned()));
-        update = update.update_expression(change).condition_expression(condition);
-        for (placeholder, name) in [
-            ("#state", "state"),
-            ("#work", "work"),
-            ("#order", "order"),
-            ("#hour", "hour"),
-            ("#request", "request"),
-        ] {
-            if change.contains(placeholder) || condition.contains(placeholder) {
-                update = update.expression_attribute_names(placeholder, name);
-            }
-        }
-        for (name, value) in values {
-            update = update.expression_attribute_values(name, value);
-        }
-        match update.send().await {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(StoreError::DynamoDb(describe(&error))),
+        key: Item,
+        change: &Change,
+        returned: ReturnValue,
+    ) -> Result<Option<Item>, SdkError<UpdateItemError>> {
+        let Expression {
+            update,
+            condition,
+            names,
+            values,
+        } = change.to_expression();
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .update_expression(update)
+            .set_condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .return_values(returned);
+        match request.send().await {
+            Ok(updated) => Ok(Some(updated.attributes.unwrap_or_default())),
+            Err(error) if is_condition_failed(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }
@@ -317,6 +340,11 @@ impl Store {
 fn item_key(pk: &str, sk: &str) -> Item {
     let text = |value: &str| AttributeValue::S(value.to_owned());
     HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+}
+
+/// The key of an event's head.
+fn head_key(id: &EventId) -> Item {
+    item_key(id.as_str(), "head")
 }
 
 /// The texts of a list.
@@ -328,18 +356,7 @@ fn texts(list: &AttributeValue) -> Option<Vec<String>> {
         .collect()
 }
 
-/// The key of a head in an index: where a reading goes on.
-fn index_key(hash: (&str, AttributeValue), range: (&str, &str), id: &str) -> Item {
-    let text = |value: &str| AttributeValue::S(value.to_owned());
-    HashMap::from([
-        (hash.0.to_owned(), hash.1),
-        (range.0.to_owned(), text(range.1)),
-        ("pk".to_owned(), text(id)),
-        ("sk".to_owned(), text("head")),
-    ])
-}
-
-/// The events that a page of an index names.
+/// The ids of the events on a page of an index.
 fn ids_of(items: &[Item]) -> Vec<EventId> {
     let ids = items
         .iter()

@@ -1,7 +1,7 @@
-//! Authenticity. Every check fails closed, compares in constant time, and looks at the raw bytes before anything is parsed.
+//! Verifies deliveries. Every check fails closed, compares in constant time, and works on the raw bytes before anything is parsed.
 //!
-//! A check that passes yields a [`Proof`]; only a proof makes a [`Verified`] delivery; and only a verified delivery
-//! hands out its body. Handling an unverified body therefore does not compile:
+//! A check that passes returns a [`Proof`]. Only a proof makes a [`Verified`] delivery, and only a verified delivery gives access to
+//! its body. Code that handles an unverified body therefore does not compile:
 //!
 //! ```compile_fail
 //! fn parse(delivery: &shared::delivery::Delivery) {
@@ -24,32 +24,32 @@ use crate::http_event::decode_base64;
 use crate::payload::{NotJson, Payload};
 use crate::secrets::{SigningKey, Token};
 
-/// Evidence that a check passed. It cannot be made outside of this crate's checks.
+/// Evidence that a check passed. Only the checks of this crate can create one.
 #[derive(Debug)]
 pub struct Proof(());
 
 impl Proof {
-    /// For checks that live in a module of their own.
+    /// For checks in other modules of this crate.
     pub(crate) fn of_a_passed_check() -> Self {
         Self(())
     }
 }
 
-/// Something that is known to come from the provider.
+/// A value that comes from the provider, as a check has proved.
 pub struct Verified<T>(T);
 
 impl Verified<Delivery> {
-    /// A delivery together with the evidence for it.
+    /// A delivery, given the proof that a check of it passed.
     pub fn new(delivery: Delivery, _: Proof) -> Self {
         Self(delivery)
     }
 
-    /// A delivery out of the store: nothing is stored that was not verified.
-    pub(crate) fn kept(delivery: Delivery) -> Self {
+    /// A delivery from the table, where only verified ones are stored.
+    pub(crate) fn stored(delivery: Delivery) -> Self {
         Self(delivery)
     }
 
-    /// Counts it as received at `time`, when an earlier try to store it was made.
+    /// Counts the delivery as received at `time`, when an earlier attempt to store it was made.
     pub(crate) fn count_as_received_at(&mut self, time: Timestamp) {
         self.0.count_as_received_at(time);
     }
@@ -73,10 +73,10 @@ impl<T> std::ops::Deref for Verified<T> {
     }
 }
 
-/// The token in the URL, `?token=...`, or else the password of HTTP Basic, is one of the live ones.
+/// Checks that the token in the URL (`?token=...`), or else the password of HTTP Basic, is one of the live tokens.
 ///
 /// # Errors
-/// 401 where there is no token, a repeated one or a wrong one.
+/// 401 if the token is missing, repeated or wrong.
 pub fn url_token(delivery: &Delivery, tokens: &[Token]) -> Result<Proof, Refusal> {
     let in_query = delivery
         .parameter(TOKEN_PARAMETER)
@@ -84,7 +84,7 @@ pub fn url_token(delivery: &Delivery, tokens: &[Token]) -> Result<Proof, Refusal
     let in_header = delivery.header("authorization").and_then(basic_password);
     let given = in_query.map(str::as_bytes).or(in_header.as_deref());
     let given = given.ok_or(Refusal::no_credentials("no token is given"))?;
-    // Every live token is compared: the time tells nothing of which one matched.
+    // Every live token is compared, so that the time does not depend on which one matches.
     let matched = tokens
         .iter()
         .fold(Choice::from(0), |matched, token| matched | token.expose().ct_eq(given));
@@ -93,7 +93,7 @@ pub fn url_token(delivery: &Delivery, tokens: &[Token]) -> Result<Proof, Refusal
     } else if Token::is_well_formed(given) {
         Err(Refusal::wrong_credentials("the token is wrong"))
     } else {
-        // No secret can hold it, so it is no token that was live once.
+        // No secret can hold such a text, so it never was a live token.
         Err(Refusal::no_credentials("the token is wrong"))
     }
 }
@@ -108,16 +108,16 @@ fn basic_password(header: &str) -> Option<Vec<u8>> {
     Some(credentials[colon + 1..].to_vec())
 }
 
-/// What a signature covers beside the body.
+/// What a signature covers in addition to the body.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Signed<'a> {
-    /// Bytes that go before the body.
+    /// The bytes before the body.
     pub prefix: &'a [u8],
-    /// What stands for a body that is empty.
+    /// The bytes that are signed in place of an empty body.
     pub empty_body: &'a [u8],
 }
 
-/// An HMAC-SHA256 that came with a delivery.
+/// The HMAC-SHA256 that a delivery carries.
 #[derive(Clone, Copy, Debug)]
 pub struct Signature([u8; 32]);
 
@@ -125,17 +125,17 @@ impl Signature {
     /// Reads 64 lower-case hex digits.
     ///
     /// # Errors
-    /// 401 where `text` is anything else.
+    /// 401 if `text` is anything else.
     pub fn from_lower_hex(text: &str) -> Result<Self, Refusal> {
         let is_upper = |byte: u8| byte.is_ascii_uppercase();
         let bytes = hex_digits(text).filter(|_| !text.bytes().any(is_upper));
         bytes.map(Self).ok_or(WRONG_SIGNATURE)
     }
 
-    /// Reads hex of any case, or base64: for a provider that does not document which one it sends.
+    /// Reads hex digits of any case, or base64: for a provider that does not document its encoding.
     ///
     /// # Errors
-    /// 401 where `text` is neither.
+    /// 401 if `text` is neither.
     pub fn from_hex_or_base64(text: &str) -> Result<Self, Refusal> {
         let base64 = || decode_base64(text)?.try_into().ok();
         hex_digits(text).or_else(base64).map(Self).ok_or(WRONG_SIGNATURE)
@@ -145,24 +145,15 @@ impl Signature {
 const WRONG_SIGNATURE: Refusal = Refusal::wrong_credentials("the signature is wrong");
 
 fn hex_digits(text: &str) -> Option<[u8; 32]> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut bytes = [0; 32];
-    let (pairs, []) = text.as_bytes().as_chunks() else {
-        return None;
-    };
-    if pairs.len() != bytes.len() {
-        return None;
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
+    hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
 
-/// The signature is the HMAC-SHA256 of the raw body under one of the live keys.
+/// Checks that the signature is the HMAC-SHA256 of the raw body under one of the live keys.
 ///
 /// # Errors
-/// 401 where it is not.
+/// 401 if it is not.
 pub fn hmac_sha256(
     delivery: &Delivery,
     Signature(signature): Signature,
@@ -187,20 +178,20 @@ pub fn hmac_sha256(
     }
 }
 
-/// How old and how far ahead a signed timestamp may be.
+/// The range in which a signed timestamp must be.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// Oldest age that passes.
+    /// The oldest age that passes.
     pub max_age: Duration,
-    /// Furthest that a clock may be ahead of ours.
+    /// How far the provider's clock may be ahead of this one.
     pub max_ahead: Duration,
 }
 
 impl Window {
-    /// `sent_at` lies within the window around `now`.
+    /// Checks that `sent_at` is within the window around `now`.
     ///
     /// # Errors
-    /// 401 where it does not.
+    /// 401 if it is not.
     pub fn check(self, sent_at: Timestamp, now: Timestamp) -> Result<(), Refusal> {
         let age = now.duration_since(sent_at);
         let limit = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
@@ -218,7 +209,6 @@ impl Window {
 mod tests {
     use super::*;
     use crate::answer::Unverified;
-    use crate::identity::hex;
 
     const TOKEN: &str = "local-development-token";
 
@@ -253,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_token() {
+    fn any_other_text_is_refused() {
         let right = STANDARD.encode(format!(":{TOKEN}"));
         for (query, header) in [
             (String::new(), None),
@@ -277,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_could_be_a_token_counts_as_wrong_credentials() {
+    fn only_a_well_formed_token_counts_as_wrong_credentials() {
         let basic = |password: &str| format!("Basic {}", STANDARD.encode(format!(":{password}")));
         let retired = "a-token-that-was-live-once";
         for (token, is_wrong) in [
@@ -301,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_checked_whole_and_over_the_raw_body() {
+    fn a_signature_must_match_completely_and_cover_the_raw_body() {
         let keys: Vec<SigningKey> = serde_json::from_str(r#"["retired","key"]"#).expect("keys");
         let body = "what do ya want for nothing?";
         let right = signature_of(body);
@@ -337,11 +327,11 @@ mod tests {
         // printf 'what do ya want for nothing?' | openssl dgst -sha256 -hmac key
         let mut mac = Hmac::<Sha256>::new_from_slice(b"key").expect("a key");
         mac.update(body.as_bytes());
-        hex(&mac.finalize().into_bytes())
+        hex::encode(mac.finalize().into_bytes())
     }
 
     #[test]
-    fn a_signature_of_unknown_encoding_is_read_from_each() {
+    fn a_signature_may_be_in_hex_or_base64() {
         let right = signature_of("");
         let Signature(bytes) = Signature::from_lower_hex(&right).expect("hex");
         let base64 = STANDARD.encode(bytes);
@@ -369,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_may_be_old_but_hardly_ahead() {
+    fn a_timestamp_must_be_within_its_window() {
         let window = Window {
             max_age: Duration::from_hours(24),
             max_ahead: Duration::from_mins(5),

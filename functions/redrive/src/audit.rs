@@ -2,7 +2,7 @@
 //! them; where that event was never stored, the parts are listed here, until the sweep of a later run deletes them.
 
 use serde::{Deserialize, Serialize};
-use shared::store::{ManifestPlace, Orphan};
+use shared::store::{ManifestCursor, Orphan};
 use tokio::time::Instant;
 
 use crate::{Outbox, TaskError};
@@ -16,14 +16,14 @@ const LISTED: usize = 1_000;
 #[serde(deny_unknown_fields)]
 pub struct Audit {
     /// Where an earlier run stopped.
-    cursor: Option<ManifestPlace>,
+    cursor: Option<ManifestCursor>,
 }
 
 /// What was found.
 #[derive(Debug, Serialize)]
 pub struct Audited {
     /// Where to go on, unless it is done.
-    cursor: Option<ManifestPlace>,
+    cursor: Option<ManifestCursor>,
     done: bool,
     orphans: Vec<Orphan>,
 }

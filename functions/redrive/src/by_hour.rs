@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::identity::EventId;
-use shared::store::{Hour, SHARDS, StoreError};
+use shared::store::{Hour, IndexPosition, SHARDS, StoreError};
 
 use crate::{Outbox, PAGE};
 
@@ -13,7 +13,7 @@ use crate::{Outbox, PAGE};
 pub(crate) struct HourCursor {
     hour: Timestamp,
     shard: u8,
-    after: Option<(String, String)>,
+    after: Option<IndexPosition>,
 }
 
 impl HourCursor {
@@ -32,7 +32,7 @@ impl HourCursor {
     }
 
     /// The position after a page that ended with `last`, or that reached the end of its shard.
-    pub(crate) fn next(&self, last: Option<(String, String)>) -> Self {
+    pub(crate) fn next(&self, last: Option<IndexPosition>) -> Self {
         let (hour, shard) = match (&last, self.shard + 1) {
             (Some(_), _) => (self.hour, self.shard),
             (None, next) if next < SHARDS => (self.hour, next),
@@ -52,7 +52,7 @@ impl Outbox {
         &self,
         provider: &str,
         place: &HourCursor,
-    ) -> Result<(Vec<EventId>, Option<(String, String)>), StoreError> {
+    ) -> Result<(Vec<EventId>, Option<IndexPosition>), StoreError> {
         let hour = Hour::containing(place.hour);
         self.store
             .of_hour(provider, hour, place.shard, PAGE, place.after.as_ref())

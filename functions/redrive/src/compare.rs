@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use shared::classify::Classification;
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::store::{Head, Projection, State, StoreError};
 use tokio::time::{Instant, timeout_at};
@@ -143,7 +144,7 @@ impl Outbox {
                     page.events.extend(changed);
                 }
                 Err(TaskError::Store(error @ StoreError::Corrupt(_))) => {
-                    tracing::error!(event_id = %id, cause = %error, "a stored delivery cannot be read");
+                    tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored delivery cannot be read");
                     page.unreadable += 1;
                 }
                 Err(error) => return Err(error),

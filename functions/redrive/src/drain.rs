@@ -18,6 +18,7 @@ use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::publisher::{Evidence, Fault, MessageLimit, Occasion, PublishError};
 use shared::store::{Head, Projection, SHARDS, StartedRun, State, StoreError, WorkCursor};
@@ -264,7 +265,7 @@ impl Outbox {
             let until = last.min(Instant::now() + END_BUDGET);
             let ended = timeout_at(until, self.store.end_run(mark)).await;
             if let Err(cause) = ended.unwrap_or(Err(StoreError::Timeout)) {
-                tracing::warn!(%cause, "the end of the run is not noted; the next run leases what it tries");
+                tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the end of the run is not noted; the next run leases what it tries");
             }
         }
         let is_sound = progress.may_go_on();
@@ -298,14 +299,20 @@ impl Outbox {
         let now = Timestamp::now();
         let sweeps = join_all(shards.map(|shard| self.store.sweep(shard, now, PAGE)));
         let Ok(sweeps) = timeout_at(until, sweeps).await else {
-            tracing::warn!(cause = "no answer in time", "abandoned parts are left to a later run");
+            tracing::warn!(
+                code = Code::PartsNotSwept.as_str(),
+                cause = "no answer in time",
+                "abandoned parts are left to a later run"
+            );
             return;
         };
         let mut swept = 0;
         for sweep in sweeps {
             match sweep {
                 Ok(count) => swept += count,
-                Err(error) => tracing::warn!(cause = %error, "abandoned parts are left to a later run"),
+                Err(error) => {
+                    tracing::warn!(code = Code::PartsNotSwept.as_str(), cause = %error, "abandoned parts are left to a later run")
+                }
             }
         }
         if swept > 0 {
@@ -441,10 +448,14 @@ impl Run<'_> {
     /// Leaves the run's mark.
     async fn begin(&self) -> Option<StartedRun> {
         let begun = self.outbox.store.start_run(self.shards.clone()).await;
-        let begun = begun.inspect_err(|cause| tracing::warn!(%cause, "the beginning of the run is not noted"));
+        let begun = begun.inspect_err(|cause| tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the beginning of the run is not noted"));
         begun.ok().inspect(|begun| {
             if begun.unended > 0 {
-                tracing::warn!(unended = begun.unended, "an earlier run did not come to its end");
+                tracing::warn!(
+                    code = Code::UnendedRun.as_str(),
+                    unended = begun.unended,
+                    "an earlier run did not come to its end"
+                );
             }
         })
     }
@@ -455,7 +466,7 @@ impl Run<'_> {
         let _alone = self.leasing.lock().await;
         if head.leases >= ATTEMPTS {
             let cause = "redrive does not survive publishing it";
-            tracing::error!(event_id = %id, cause, "the event is given up");
+            tracing::error!(code = Code::Failed.as_str(), event_id = %id, cause, "the event is given up");
             worked.counts.failed += u64::from(store.mark_failed(id, head.attempts, cause).await?);
             return Ok(());
         }
@@ -467,7 +478,7 @@ impl Run<'_> {
             Err(error) => {
                 // The table has failed, not the event: its lease must not count against it.
                 if let Err(cause) = store.take_back_untried_lease(id, head).await {
-                    tracing::warn!(event_id = %id, %cause, "the lease is not taken back");
+                    tracing::warn!(code = Code::LeaseNotReleased.as_str(), event_id = %id, %cause, "the lease is not taken back");
                 }
                 return Err(error);
             }
@@ -585,13 +596,13 @@ impl Run<'_> {
             let cause = error.cause.as_str();
             let is_blamed = matches!(error.fault, Fault::Refused | Fault::Unpublishable);
             if is_blamed && attempts + 1 >= ATTEMPTS {
-                tracing::error!(event_id = %id, cause, "SNS refuses the event for good");
+                tracing::error!(code = Code::Failed.as_str(), event_id = %id, cause, "SNS refuses the event for good");
                 counts.failed += u64::from(store.mark_failed(id, *attempts, cause).await?);
             } else if is_blamed {
-                tracing::warn!(event_id = %id, cause, attempts = attempts + 1, "SNS refuses the event");
+                tracing::warn!(code = Code::MessageRefused.as_str(), event_id = %id, cause, attempts = attempts + 1, "SNS refuses the event");
                 counts.put_off += u64::from(store.put_off(id, *attempts, cause, delay(*attempts)).await?);
             } else {
-                tracing::warn!(event_id = %id, cause, deferrals = deferrals + 1, "the event is put off, others pass");
+                tracing::warn!(code = Code::EventDeferred.as_str(), event_id = %id, cause, deferrals = deferrals + 1, "the event is put off, others pass");
                 counts.put_off += u64::from(store.defer(id, cause, delay(*deferrals)).await?);
             }
         }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::store::{ErasedBy, Head, Hour, Projection, Received, State, StoreError};
 use tokio::time::Instant;
@@ -307,7 +308,7 @@ impl Outbox {
             Ok(text) => Ok(window.address.is_in(&String::from_utf8_lossy(&text))),
             // One that cannot be read holds up no other.
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(event_id = %id, cause = %error, "a stored item cannot be read, and is not erased");
+                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored item cannot be read, and is not erased");
                 Ok(false)
             }
             Err(error) => Err(error.into()),

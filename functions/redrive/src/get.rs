@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::answer::Reason;
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::store::{Head, Projection, StoreError};
 use tokio::time::Instant;
@@ -208,7 +209,7 @@ impl Outbox {
         match json {
             Ok(json) => Ok(Some(json)),
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(event_id = %id, cause = %error, "a stored event cannot be read");
+                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored event cannot be read");
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::codes::Code;
 use shared::publisher::{Evidence, Fault, Occasion};
 use shared::store::{Projection, State, StoreError};
 use tokio::time::{Instant, timeout_at};
@@ -108,7 +109,7 @@ impl Outbox {
                     return Ok(Page::Outage(error.cause));
                 }
                 counts.replayed -= 1;
-                tracing::error!(event_id = %id, cause = error.cause, "the event cannot be published");
+                tracing::error!(code = Code::EventNotReplayed.as_str(), event_id = %id, cause = error.cause, "the event cannot be published");
             }
         }
         Ok(Page::Published(counts, place.next(last)))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use shared::codes::Code;
 use shared::store::{State, StoreError};
 use shared::telemetry::{self, Unit};
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +28,15 @@ pub(crate) struct Run {
     pub(crate) done: bool,
     /// Why nothing more can be published at the moment; the events stay in the outbox.
     pub(crate) outage: Option<String>,
+}
+
+/// The log line of a run.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(flatten)]
+    run: &'a Run,
 }
 
 impl Outbox {
@@ -66,8 +76,12 @@ impl Outbox {
         } else {
             Level::INFO
         };
+        let line = Line {
+            code: run.outage.is_some().then(|| Code::RedriveOutage.as_str()),
+            run,
+        };
         // They are the whole stack's: without a dimension.
-        self.telemetry.write(level, "redrive", run, &[&[]]);
+        self.telemetry.write(level, "redrive", &line, &[&[]]);
     }
 }
 
@@ -78,6 +92,10 @@ async fn known<T>(until: Instant, reading: impl Future<Output = Result<T, StoreE
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
-    tracing::warn!(cause, "the outbox is not measured");
+    tracing::warn!(
+        code = Code::OutboxNotMeasured.as_str(),
+        cause,
+        "the outbox is not measured"
+    );
     None
 }

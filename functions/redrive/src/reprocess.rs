@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::classify::Classification;
+use shared::codes::Code;
 use shared::identity::EventId;
 use shared::store::{
     AttemptId, Content, EventJson, Head, Hour, NewEvent, Projection, Received, State, StoreError, Superseded,
@@ -270,7 +271,7 @@ impl Outbox {
             Ok(delivery) => delivery,
             // One that cannot be read holds up no other.
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(event_id = %id, cause = %error, "a kept delivery cannot be read");
+                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a kept delivery cannot be read");
                 not_understood(reprocessed);
                 return Ok(());
             }

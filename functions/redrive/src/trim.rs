@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use shared::codes::Code;
 use shared::store::{Expiring, Projection, StoreError, Trimmed, WorkCursor};
 use tokio::time::{Instant, timeout_at};
 
@@ -31,7 +32,11 @@ impl Outbox {
             Err(_) => Some("no answer in time".to_owned()),
         };
         if let Some(cause) = cause {
-            tracing::warn!(cause, "expired events are not removed yet");
+            tracing::warn!(
+                code = Code::ExpiredNotRemoved.as_str(),
+                cause,
+                "expired events are not removed yet"
+            );
         }
         removed.into_inner()
     }

@@ -1,83 +1,37 @@
-//! Conditional writes, and the end of a manifest in the same transaction.
-
-use std::collections::HashMap;
+//! Conditional writes of one item, and the end of its manifest in the same transaction.
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
-use jiff::Timestamp;
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 
-use super::parts::text;
-use super::{Item, RetryPolicy, State, Store, StoreError, retry_until};
+use super::{Condition, Expression, Item, RetryPolicy, Store, StoreError, retry_until};
 
-/// The condition of a write.
-#[derive(Clone, Default)]
-pub(super) struct Condition {
-    expression: &'static str,
-    names: HashMap<String, String>,
-    values: Item,
-}
-
-impl Condition {
-    /// The condition `expression`; its placeholder for `state` is `#state`.
-    pub(super) fn new<const N: usize>(expression: &'static str, values: [(&str, &str); N]) -> Self {
-        let names = expression
-            .contains("#state")
-            .then(|| ("#state".to_owned(), "state".to_owned()));
-        Self {
-            expression,
-            names: names.into_iter().collect(),
-            values: values
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), text(value)))
-                .collect(),
-        }
-    }
-
-    /// The condition that there is no event: no item, or a tombstone that is over at `now` and that DynamoDB has not deleted yet.
-    pub(super) fn absent(now: Timestamp) -> Self {
-        let mut condition = Self::new(
-            "attribute_not_exists(pk) OR (#state = :erased AND expires_at <= :now)",
-            [(":erased", State::Erased.as_str())],
-        );
-        let now = AttributeValue::N(now.as_second().to_string());
-        condition.values.insert(":now".to_owned(), now);
-        condition
-    }
-
-    /// The condition itself.
-    pub(super) fn expression(&self) -> &'static str {
-        self.expression
-    }
-
-    /// The names of its placeholders.
-    pub(super) fn names(&self) -> Option<HashMap<String, String>> {
-        (!self.names.is_empty()).then(|| self.names.clone())
-    }
-
-    /// Its values.
-    pub(super) fn values(&self) -> Option<Item> {
-        (!self.values.is_empty()).then(|| self.values.clone())
-    }
-}
-
-/// How a conditional write ended.
+/// The result of a conditional write.
 pub(super) enum Commit {
+    /// The item is written.
     Done,
-    /// This item does not meet the condition.
+    /// The condition does not hold for this item.
     Refused(Item),
 }
 
-/// How a transaction ended.
-enum Transacted {
+/// The result of a transaction.
+pub(super) enum Transacted {
+    /// All of it is written.
+    Done,
+    /// Nothing is written. For each part in its order: whether its condition does not hold.
+    Refused(Vec<bool>),
+}
+
+/// The result of a transaction that ends a manifest.
+enum CommitWithManifest {
     Commit(Commit),
     /// The manifest was ended by somebody else.
     ManifestGone,
 }
 
 impl Store {
-    /// Writes an item if `condition` holds, and in the same transaction ends the manifest of its parts. Without parts it is a single
+    /// Writes an item if `condition` holds and, in the same transaction, ends the manifest of its parts. Without parts this is a single
     /// conditional put.
     pub(super) async fn commit(
         &self,
@@ -90,14 +44,14 @@ impl Store {
             return retry_until(policy, || self.put_if(item, condition)).await;
         };
         match retry_until(policy, || self.put_and_end(item, condition, &end)).await? {
-            Transacted::Commit(Commit::Done) => Ok(Commit::Done),
-            Transacted::Commit(Commit::Refused(old)) if !old.is_empty() => Ok(Commit::Refused(old)),
+            CommitWithManifest::Commit(Commit::Done) => Ok(Commit::Done),
+            CommitWithManifest::Commit(Commit::Refused(old)) if !old.is_empty() => Ok(Commit::Refused(old)),
             ended => {
                 let key = ["pk", "sk"].map(|name| (name.to_owned(), item[name].clone()));
-                let stored = retry_until(policy, || self.get_by_key(HashMap::from(key.clone()))).await?;
+                let stored = retry_until(policy, || self.get_by_key(Item::from(key.clone()))).await?;
                 match (ended, stored) {
-                    (Transacted::Commit(_), Some(stored)) => Ok(Commit::Refused(stored)),
-                    // A write whose answer was lost has ended the manifest itself.
+                    (CommitWithManifest::Commit(_), Some(stored)) => Ok(Commit::Refused(stored)),
+                    // An earlier try of this write, whose answer was lost, ended the manifest.
                     (_, Some(stored)) if stored.get("attempt_id") == item.get("attempt_id") => Ok(Commit::Done),
                     _ => Err(StoreError::Swept),
                 }
@@ -106,14 +60,20 @@ impl Store {
     }
 
     async fn put_if(&self, item: &Item, condition: &Condition) -> Result<Commit, SdkError<PutItemError>> {
+        let Expression {
+            condition,
+            names,
+            values,
+            ..
+        } = condition.to_expression();
         let put = self
             .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(item.clone()))
-            .condition_expression(condition.expression)
-            .set_expression_attribute_names(condition.names())
-            .set_expression_attribute_values(condition.values())
+            .set_condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match put.send().await {
             Ok(_) => Ok(Commit::Done),
@@ -131,20 +91,16 @@ impl Store {
         item: &Item,
         condition: &Condition,
         end: &TransactWriteItem,
-    ) -> Result<Transacted, SdkError<TransactWriteItemsError>> {
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(item.clone()))
-            .condition_expression(condition.expression)
-            .set_expression_attribute_names(condition.names())
-            .set_expression_attribute_values(condition.values())
+    ) -> Result<CommitWithManifest, SdkError<TransactWriteItemsError>> {
+        let put = condition
+            .transacted_put(&self.table, item.clone())
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .expect("table and item are set");
         let items = vec![TransactWriteItem::builder().put(put).build(), end.clone()];
         let transaction = self.client.transact_write_items().set_transact_items(Some(items));
         let Err(error) = transaction.send().await else {
-            return Ok(Transacted::Commit(Commit::Done));
+            return Ok(CommitWithManifest::Commit(Commit::Done));
         };
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
             return Err(error);
@@ -155,9 +111,53 @@ impl Store {
             .map(|reason| (reason.code() == Some("ConditionalCheckFailed")).then(|| reason.item.clone()))
             .collect();
         match refused.as_slice() {
-            [Some(old), ..] => Ok(Transacted::Commit(Commit::Refused(old.clone().unwrap_or_default()))),
-            [None, Some(_)] => Ok(Transacted::ManifestGone),
+            [Some(old), ..] => Ok(CommitWithManifest::Commit(Commit::Refused(
+                old.clone().unwrap_or_default(),
+            ))),
+            [None, Some(_)] => Ok(CommitWithManifest::ManifestGone),
             _ => Err(error),
+        }
+    }
+
+    /// Writes an item if `condition` holds and makes an update, both or neither. If the item has parts, the transaction ends their
+    /// manifest too.
+    pub(super) async fn put_and_update(
+        &self,
+        item: Item,
+        condition: &Condition,
+        update: Update,
+        end_of_manifest: Option<TransactWriteItem>,
+        policy: RetryPolicy,
+    ) -> Result<Transacted, StoreError> {
+        let put: Put = condition
+            .transacted_put(&self.table, item)
+            .build()
+            .expect("table and item are set");
+        let items = [
+            TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().update(update).build(),
+        ];
+        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
+        retry_until(policy, || self.transact(&items)).await
+    }
+
+    /// Runs a transaction. It is an error if the transaction is cancelled for another reason than a condition that does not hold.
+    async fn transact(&self, items: &[TransactWriteItem]) -> Result<Transacted, SdkError<TransactWriteItemsError>> {
+        let transaction = self.client.transact_write_items();
+        let Err(error) = transaction.set_transact_items(Some(items.to_vec())).send().await else {
+            return Ok(Transacted::Done);
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+            return Err(error);
+        };
+        let reasons = cancelled.cancellation_reasons().iter();
+        let refused: Vec<_> = reasons
+            .map(|reason| reason.code() == Some("ConditionalCheckFailed"))
+            .collect();
+        if refused.contains(&true) {
+            Ok(Transacted::Refused(refused))
+        } else {
+            Err(error)
         }
     }
 }

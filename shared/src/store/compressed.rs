@@ -1,26 +1,27 @@
-//! How large values are kept: as gzip files (RFC 1952) without name and time, the same for the same bytes.
+//! The compression of large values: gzip files (RFC 1952) without name and time, so that equal values give equal bytes.
 
 use std::cell::Cell;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 
+use flate2::read::GzDecoder;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 use crate::event::OrderEvent;
 use crate::publisher::MessageLimit;
 
 thread_local! {
-    /// Kept, because setting one up takes several times as long as compressing an order.
+    /// Kept, because creating a compressor takes several times as long as compressing an order.
     static DEFLATE: Cell<Option<Compress>> = const { Cell::new(None) };
 }
 
-/// The JSON of an event, written once: compressed, as it is stored, and as a text only where that may be a message.
+/// The JSON of an event, written once: compressed, as it is stored, and as text only if the text is small enough for a message.
 pub struct EventJson {
     compressed: Vec<u8>,
     text: Option<String>,
 }
 
 impl EventJson {
-    /// Writes `event`. No more of its text is in memory at once than a message of `limit` holds.
+    /// Writes `event`. Never holds more of its text in memory than a message of `limit` takes.
     pub fn of(event: &OrderEvent, limit: MessageLimit) -> Self {
         let mut writing = Writing {
             text: Vec::new(),
@@ -31,25 +32,25 @@ impl EventJson {
             .write_json(&mut writing)
             .expect("an event has string keys and finite numbers, and memory takes them");
         let Writing { text, gzip, .. } = writing;
-        let is_whole = gzip.is_none();
+        let fits = gzip.is_none();
         Self {
             compressed: gzip.unwrap_or_else(Gzip::new).finish(&text),
-            text: is_whole.then(|| String::from_utf8(text).expect("JSON is UTF-8")),
+            text: fits.then(|| String::from_utf8(text).expect("JSON is UTF-8")),
         }
     }
 
-    /// As it is stored.
+    /// The compressed JSON, as it is stored.
     pub(super) fn compressed(&self) -> &[u8] {
         &self.compressed
     }
 
-    /// Its text, where that may be a message.
+    /// The text, if it is small enough for a message.
     pub fn into_text(self) -> Option<String> {
         self.text
     }
 }
 
-/// The text so far, or, once it is too large for a message, what of it is not compressed yet.
+/// The text so far or, once it is too large for a message, the part that is not compressed yet.
 struct Writing {
     text: Vec<u8>,
     gzip: Option<Gzip>,
@@ -76,12 +77,19 @@ impl Write for Writing {
     }
 }
 
-/// `bytes` as a gzip file.
+/// Decompresses a gzip file.
+pub(super) fn gunzip(file: &[u8]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    GzDecoder::new(file).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Compresses `bytes` to a gzip file.
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     Gzip::new().finish(bytes)
 }
 
-/// A gzip file that is being written.
+/// A gzip file that is being written. Not flate2's encoder, which cannot keep its compressor for the next file.
 struct Gzip {
     file: Vec<u8>,
     deflate: Compress,
@@ -117,7 +125,7 @@ impl Gzip {
 
     fn compress(&mut self, bytes: &[u8], flush: FlushCompress) {
         self.crc.update(bytes);
-        // Little: `compress_vec` fills all the room there is with zeros first.
+        // A small reserve, because `compress_vec` fills all of it with zeros first.
         self.file.reserve_exact(bytes.len() / 4 + 64);
         let mut rest = bytes;
         loop {
@@ -136,22 +144,16 @@ impl Gzip {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
-    use flate2::read::GzDecoder;
-
     use super::*;
     use crate::event::Order;
     use crate::event::tests::sample;
 
     fn unzipped(file: &[u8]) -> Vec<u8> {
-        let mut read = Vec::new();
-        GzDecoder::new(file).read_to_end(&mut read).expect("a gzip file");
-        read
+        gunzip(file).expect("a gzip file")
     }
 
     #[test]
-    fn what_is_compressed_reads_back_whatever_was_compressed_before() {
+    fn a_compressed_value_is_read_back_unchanged() {
         let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(700_000).collect();
         let repetitive = br#"{"id":"1906","quantity":1}"#.repeat(10_000);
         for bytes in [b"".as_slice(), b"{}", &noise, &repetitive, b"{}", &noise] {
@@ -159,13 +161,13 @@ mod tests {
             assert!(unzipped(&file) == bytes, "{} bytes", bytes.len());
             assert_eq!(file, gzip(bytes));
         }
-        // One that was given up on the way leaves nothing behind.
-        Gzip::new().add(b"given up");
+        // A file that was abandoned leaves nothing behind.
+        Gzip::new().add(b"abandoned");
         assert!(unzipped(&gzip(&repetitive)) == repetitive);
     }
 
     #[test]
-    fn an_event_is_stored_whole_and_is_a_text_only_where_that_may_be_a_message() {
+    fn an_event_is_kept_as_text_only_if_it_fits_into_a_message() {
         let limit = MessageLimit::default().bytes();
         let text = |letters| "x\u{ffff}".repeat(letters);
         for (note, id) in [
@@ -174,7 +176,7 @@ mod tests {
             (text(100_000), text(7)),
             (text(1_000), text(700_000)),
             (text(limit), text(limit)),
-            // EventItems at once.
+            // One field over the limit.
             ("x".repeat(limit + 1), text(7)),
             (text(7), "x".repeat(limit)),
         ] {

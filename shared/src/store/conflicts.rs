@@ -1,63 +1,55 @@
-//! Conflicts: other bodies that came under the id of a known event. Each is kept beside the event's head, and can be published as
+//! Conflicts: other bodies that arrived under the id of a stored event. Each is kept next to the event's head, and can be published as
 //! an event of its own.
 //!
-//! The indexes name conflicts under keys that begin with `conflict#`, so that a reader that knows heads alone does not meet them.
+//! The indexes name conflicts under keys that begin with `conflict#`, so that a reader of heads does not meet them.
 
 use std::collections::BTreeSet;
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata as _, SdkError};
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
-use super::commit::Condition;
-use super::event_items::{order_key, sortable};
+use super::commit::Transacted;
+use super::event_items::order_key;
 use super::parts::parts_named_by;
 use super::{
-    AttemptId, EventItems, Head, Item, NewEvent, Reason, RetryPolicy, State, Store, StoreError, describe, item_key,
-    part_key, retry_until,
+    AttemptId, Change, Condition, EventItems, Head, Item, NewEvent, Reason, RetryPolicy, State, Store, StoreError,
+    head_key, item_key, part_key,
 };
 use crate::identity::EventId;
 
-/// What a conflict's sort key, and its keys in the indexes, begin with.
+/// The prefix of a conflict's sort key, and of its keys in the indexes.
 pub(super) const CONFLICT: &str = "conflict#";
 /// The most conflicts of one event that are read.
 const CONFLICTS: usize = 100;
 
-/// How keeping a conflict ended.
+/// The result of [`Store::put_conflict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptConflict {
-    /// It is kept, or was kept before.
+    /// The body is kept, or was kept before.
     Kept,
-    /// The event is erased: nothing is kept.
+    /// The event is erased, so the body is not kept.
     Erased,
 }
 
-/// How publishing a conflict ended.
+/// The result of [`Store::publish_conflict`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishedConflict {
     /// The event is in the outbox.
     Accepted,
-    /// An earlier call has put it there, under this id.
+    /// An earlier call has put the event into the outbox, under this id.
     Before(EventId),
     /// The conflict is gone.
     Gone,
 }
 
-/// How a transaction ended: done, or which of its conditions do not hold.
-pub(super) enum Transacted {
-    Done,
-    Refused(Vec<bool>),
-}
-
-/// Another body that came under the id of a known event.
+/// Another body that arrived under the id of a stored event.
 pub struct Conflict {
-    /// The event's id.
+    /// The id of the stored event.
     pub id: EventId,
-    /// The hash of the body.
+    /// The SHA-256 of the other body.
     pub payload_sha256: String,
-    /// Its item.
+    /// The conflict's item, which has the attributes of a head.
     pub head: Head,
 }
 
@@ -73,7 +65,7 @@ impl Conflict {
         })
     }
 
-    /// The id of the event that it was published as.
+    /// The id of the event that the conflict was published as.
     pub fn published_as(&self) -> Option<EventId> {
         self.head.text("published_as").map(EventId::stored)
     }
@@ -84,28 +76,25 @@ fn sort_key(payload_sha256: &str) -> String {
     format!("{CONFLICT}{payload_sha256}")
 }
 
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
 impl Store {
-    /// Keeps another body that came under a known event id, beside the first. Does nothing if that body is there already, or if the
-    /// event is erased.
+    /// Keeps another body that arrived under the id of a stored event. Does nothing if that body is kept already, or if the event is
+    /// erased.
     pub async fn put_conflict(
         &self,
         new_event: &NewEvent<'_>,
         policy: impl Into<RetryPolicy>,
     ) -> Result<KeptConflict, StoreError> {
-        let mut written = EventItems::of(new_event, &AttemptId::random());
-        let policy = policy.into().with_parts(!written.parts.is_empty());
-        // Its parts need not be written again.
-        if !written.parts.is_empty() && self.conflict(new_event.id, &written.payload_sha256).await?.is_some() {
+        let mut items = EventItems::of(new_event, &AttemptId::random());
+        let policy = policy.into().with_parts(!items.parts.is_empty());
+        // Saves writing the parts again.
+        if !items.parts.is_empty() && self.conflict(new_event.id, &items.payload_sha256).await?.is_some() {
             return Ok(KeptConflict::Kept);
         }
-        let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
-        let mut item = written.head;
-        item.insert("sk".to_owned(), text(&sort_key(&written.payload_sha256)));
-        // The outbox knows the event by its head alone.
+        let end_of_manifest = self.put_parts(new_event, &mut items, BTreeSet::new(), policy).await?;
+        let mut item = items.head;
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        item.insert("sk".to_owned(), text(&sort_key(&items.payload_sha256)));
+        // Only the head of an event is in the outbox.
         item.remove("work");
         item.remove("next_attempt_at");
         for index in ["order_key", "hour"] {
@@ -115,28 +104,18 @@ impl Store {
         }
         item.insert("state".to_owned(), text(State::Quarantined.as_str()));
         item.insert("reason".to_owned(), text(Reason::Conflict.as_str()));
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression("attribute_not_exists(pk)")
-            .build()
-            .expect("table and item are set");
-        // An update, and not a mere check of the condition, since that takes a permission of its own.
-        let note = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(item_key(new_event.id.as_str(), "head")))
-            .update_expression("SET has_conflicts = :yes")
-            .condition_expression("attribute_exists(pk) AND #state <> :erased")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":erased", text(State::Erased.as_str()))
-            .expression_attribute_values(":yes", AttributeValue::Bool(true))
-            .build()
-            .expect("table, key and expression are set");
-        match self.put_and_update(put, note, end_of_manifest, policy).await? {
+        // An update rather than a condition check, which needs a permission of its own.
+        let note = Change::default()
+            .set("has_conflicts", &true)
+            .only_if(Condition::item_exists().and(Condition::not_in_state(State::Erased)))
+            .transacted(&self.table, head_key(new_event.id));
+        let absent = Condition::no_item();
+        let transacted = self.put_and_update(item, &absent, note, end_of_manifest, policy);
+        match transacted.await? {
             Transacted::Done => Ok(KeptConflict::Kept),
             Transacted::Refused(refused) => match refused.as_slice() {
                 [_, true, ..] => {
-                    // What was written for it must not outlive the erasure.
+                    // The parts that were written for it must not outlive the erasure.
                     self.delete_beside_head(new_event.id).await?;
                     Ok(KeptConflict::Erased)
                 }
@@ -146,46 +125,7 @@ impl Store {
         }
     }
 
-    /// Writes an item and changes another, both or neither; where the item has parts, with the end of their manifest.
-    pub(super) async fn put_and_update(
-        &self,
-        put: Put,
-        update: Update,
-        end_of_manifest: Option<TransactWriteItem>,
-        policy: RetryPolicy,
-    ) -> Result<Transacted, StoreError> {
-        let items = [
-            TransactWriteItem::builder().put(put).build(),
-            TransactWriteItem::builder().update(update).build(),
-        ];
-        let items: Vec<_> = items.into_iter().chain(end_of_manifest).collect();
-        retry_until(policy, || self.transact(&items)).await
-    }
-
-    /// A transaction. It is an error if it ends for another reason than that a condition does not hold.
-    pub(super) async fn transact(
-        &self,
-        items: &[TransactWriteItem],
-    ) -> Result<Transacted, SdkError<TransactWriteItemsError>> {
-        let transaction = self.client.transact_write_items();
-        let Err(error) = transaction.set_transact_items(Some(items.to_vec())).send().await else {
-            return Ok(Transacted::Done);
-        };
-        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
-            return Err(error);
-        };
-        let reasons = cancelled.cancellation_reasons().iter();
-        let refused: Vec<_> = reasons
-            .map(|reason| reason.code() == Some("ConditionalCheckFailed"))
-            .collect();
-        if refused.contains(&true) {
-            Ok(Transacted::Refused(refused))
-        } else {
-            Err(error)
-        }
-    }
-
-    /// The conflicts of an event, at most 100 of them.
+    /// Reads at most 100 conflicts of an event.
     pub async fn conflicts_of(&self, id: &EventId) -> Result<Vec<Conflict>, StoreError> {
         let mut items = Vec::new();
         let mut start = None;
@@ -194,14 +134,11 @@ impl Store {
             let query = self.client.query().table_name(&self.table);
             let query = query
                 .key_condition_expression("pk = :id AND begins_with(sk, :conflict)")
-                .expression_attribute_values(":id", text(id.as_str()))
-                .expression_attribute_values(":conflict", text(CONFLICT))
+                .expression_attribute_values(":id", AttributeValue::S(id.to_string()))
+                .expression_attribute_values(":conflict", AttributeValue::S(CONFLICT.to_owned()))
                 .consistent_read(true)
                 .set_exclusive_start_key(start);
-            let page = query
-                .send()
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+            let page = query.send().await?;
             items.extend(page.items.unwrap_or_default());
             start = page.last_evaluated_key;
             if start.is_none() || items.len() >= CONFLICTS {
@@ -211,7 +148,7 @@ impl Store {
         items.into_iter().take(CONFLICTS).map(Conflict::read).collect()
     }
 
-    /// The conflicts whose body names an order, in the order they were received in.
+    /// Lists the conflicts whose body names an order, in the order of receipt: the event's id and the SHA-256 of the body.
     pub async fn conflicts_of_order(
         &self,
         provider: &str,
@@ -234,37 +171,24 @@ impl Store {
             .transpose()
     }
 
-    /// Writes the event of a conflict under an id of its own, and notes that id on the conflict, both or neither.
+    /// Writes the event of a conflict under an id of its own, and notes that id on the conflict: both or neither.
     pub async fn publish_conflict(
         &self,
         conflict: &Conflict,
         new_event: &NewEvent<'_>,
         policy: impl Into<RetryPolicy>,
     ) -> Result<PublishedConflict, StoreError> {
-        let mut written = EventItems::of(new_event, &AttemptId::random());
-        let policy = policy.into().with_parts(!written.parts.is_empty());
-        let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
-        let absent = Condition::absent(Timestamp::now());
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(written.head))
-            .condition_expression(absent.expression())
-            .set_expression_attribute_names(absent.names())
-            .set_expression_attribute_values(absent.values())
-            .build()
-            .expect("table and item are set");
-        let note = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(item_key(
-                conflict.id.as_str(),
-                &sort_key(&conflict.payload_sha256),
-            )))
-            .update_expression("SET published_as = :by")
-            .condition_expression("attribute_exists(pk) AND attribute_not_exists(published_as)")
-            .expression_attribute_values(":by", text(new_event.id.as_str()))
-            .build()
-            .expect("table, key and expression are set");
-        match self.put_and_update(put, note, end_of_manifest, policy).await? {
+        let mut items = EventItems::of(new_event, &AttemptId::random());
+        let policy = policy.into().with_parts(!items.parts.is_empty());
+        let end_of_manifest = self.put_parts(new_event, &mut items, BTreeSet::new(), policy).await?;
+        let absent = Condition::no_event(Timestamp::now());
+        let key = item_key(conflict.id.as_str(), &sort_key(&conflict.payload_sha256));
+        let note = Change::default()
+            .set("published_as", new_event.id.as_str())
+            .only_if(Condition::item_exists().and(Condition::Absent("published_as")))
+            .transacted(&self.table, key);
+        let transacted = self.put_and_update(items.head, &absent, note, end_of_manifest, policy);
+        match transacted.await? {
             Transacted::Done => Ok(PublishedConflict::Accepted),
             Transacted::Refused(refused) => match refused.as_slice() {
                 [false, false, ..] => Err(StoreError::Swept),
@@ -273,36 +197,36 @@ impl Store {
                     let before = now.and_then(|conflict| conflict.published_as());
                     Ok(before.map_or(PublishedConflict::Gone, PublishedConflict::Before))
                 }
-                // The same body was published out of another conflict.
+                // The same body was published from another conflict.
                 _ => Ok(PublishedConflict::Before(new_event.id.clone())),
             },
         }
     }
 
-    /// Deletes one conflict with its parts. False where it is gone.
+    /// Deletes one conflict with its parts. Returns false if it is gone.
     pub async fn erase_conflict(&self, id: &EventId, payload_sha256: &str) -> Result<bool, StoreError> {
         let sort_key = sort_key(payload_sha256);
         let Some(item) = self.get(id, &sort_key).await? else {
             return Ok(false);
         };
+        let key = item_key(id.as_str(), &sort_key);
         let parts = parts_named_by(&item);
         if !parts.is_empty() {
-            // An erasure that is cut short is found again by this, and finished.
-            let begin = self.client.update_item().table_name(&self.table);
-            let begin = begin
-                .set_key(Some(item_key(id.as_str(), &sort_key)))
-                .update_expression("SET erasing = :now")
-                .expression_attribute_values(":now", AttributeValue::S(sortable(Timestamp::now())))
-                .condition_expression("attribute_exists(pk)");
-            match begin.send().await {
-                Ok(_) => {}
-                Err(error) if error.code() == Some("ConditionalCheckFailedException") => return Ok(false),
-                Err(error) => return Err(StoreError::DynamoDb(describe(&error))),
+            // By this attribute an interrupted erasure is found and completed.
+            let begin = Change::default()
+                .set("erasing", &Timestamp::now())
+                .only_if(Condition::item_exists());
+            if self
+                .update_item(key.clone(), &begin, ReturnValue::None)
+                .await?
+                .is_none()
+            {
+                return Ok(false);
             }
         }
         try_join_all(parts.iter().map(|name| self.delete(part_key(id, name)))).await?;
-        // Last, since it names its parts.
-        self.delete(item_key(id.as_str(), &sort_key)).await?;
+        // After its parts, since it names them.
+        self.delete(key).await?;
         Ok(true)
     }
 }

@@ -1,21 +1,31 @@
-//! Erasing what is known of an event, but for the fact that it happened.
+//! Erases the content of an event, and keeps the fact that it happened.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
+use strum::IntoStaticStr;
 
-use super::event_items::sortable;
-use super::{Head, State, Store, StoreError};
+use super::{Change, Condition, Head, State, Store, StoreError};
 use crate::identity::EventId;
 
-/// Everything that says more than that the event happened, but for what it is found by.
-const CONTENT: &str = "payload, event, #request, last_error, reason";
-/// What it is found by goes last, with the names of its parts: an erasure that was interrupted is found again, and finished.
-const LAST: &str = "payload_parts, event_parts, #hour, #order, order_key, order_sort, has_conflicts, erasing";
-/// What redrive finds it by. For redrive it goes last.
-const WORK: &str = "#work, next_attempt_at";
+/// The attributes that say more than that the event happened, except those by which it is found.
+const CONTENT: [&str; 5] = ["payload", "event", "request", "last_error", "reason"];
+/// The attributes that are removed last: the names of the parts, and the keys by which an interrupted erasure is found and completed.
+const LAST: [&str; 8] = [
+    "payload_parts",
+    "event_parts",
+    "hour",
+    "order",
+    "order_key",
+    "order_sort",
+    "has_conflicts",
+    "erasing",
+];
+/// The keys by which redrive finds the event. Redrive removes them last.
+const WORK: [&str; 2] = ["work", "next_attempt_at"];
 
 /// On whose behalf an event is erased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ErasedBy {
     /// An operator asked for it.
     Operator,
@@ -23,52 +33,37 @@ pub enum ErasedBy {
     Retention,
 }
 
-impl ErasedBy {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Retention => "retention",
-        }
-    }
-}
-
 impl Store {
-    /// Removes an event's content and leaves a tombstone, which keeps a late repeat from being a new event. False where the
-    /// event has changed since `head` was read.
+    /// Removes an event's content and leaves a tombstone, by which a late repeat is still a duplicate. Returns false if the event has
+    /// changed since `head` was read.
     ///
-    /// The head changes first: the parts of an erased event are never read. The end of the tombstone is written last, when nothing
-    /// else is left that DynamoDB would leave behind.
+    /// The head changes first, so that the parts of an erased event are never read. The expiry of the tombstone is written last, when
+    /// nothing is left that DynamoDB would leave behind.
     pub async fn erase(&self, id: &EventId, head: &Head, by: ErasedBy) -> Result<bool, StoreError> {
         let now = Timestamp::now();
-        let (first, last) = match by {
-            ErasedBy::Operator => (format!("{CONTENT}, {WORK}"), LAST.to_owned()),
-            ErasedBy::Retention => (CONTENT.to_owned(), format!("{LAST}, {WORK}")),
+        let is_erased = Condition::in_state(State::Erased);
+        let begin = Change::move_to(State::Erased)
+            .set("erased_at", &now)
+            .set("erased_by", <&str>::from(by))
+            .set("erasing", &true)
+            .remove(&CONTENT)
+            .only_if(Condition::in_state(head.state).or(is_erased.clone()));
+        let end = Change::default().remove(&LAST).only_if(is_erased);
+        let (begin, mut end) = match by {
+            ErasedBy::Operator => (begin.remove(&WORK), end),
+            ErasedBy::Retention => (begin, end.remove(&WORK)),
         };
-        let change = format!("SET #state = :erased, erased_at = :now, erased_by = :by, erasing = :yes REMOVE {first}");
-        let values = [
-            (":by", AttributeValue::S(by.as_str().to_owned())),
-            (":erased", AttributeValue::S(State::Erased.as_str().to_owned())),
-            (":now", AttributeValue::S(sortable(now))),
-            (":yes", AttributeValue::Bool(true)),
-            (":seen", AttributeValue::S(head.state.as_str().to_owned())),
-        ];
-        if !self
-            .update(id, &change, "#state = :seen OR #state = :erased", values)
-            .await?
-        {
+        if !self.update(id, &begin).await? {
             return Ok(false);
         }
         self.delete_beside_head(id).await?;
-        let mut values = vec![(":erased", AttributeValue::S(State::Erased.as_str().to_owned()))];
-        let mut change = format!("REMOVE {last}");
-        if let Some(end) = self.retention.end_of_tombstone(now) {
-            change += " SET expires_at = :end";
-            values.push((":end", end));
+        if let Some(expires_at) = self.retention.end_of_tombstone(now) {
+            end = end.set("expires_at", &AttributeValue::N(expires_at.as_second().to_string()));
         }
-        self.update(id, &change, "#state = :erased", values).await
+        self.update(id, &end).await
     }
 
-    /// Deletes again what is stored beside a tombstone.
+    /// Repeats the deletion of everything that is stored of an erased event except its tombstone.
     pub async fn erase_beside(&self, id: &EventId) -> Result<(), StoreError> {
         self.delete_beside_head(id).await?;
         Ok(())

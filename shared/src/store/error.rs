@@ -1,4 +1,4 @@
-//! What may go wrong with the table.
+//! Errors of the table.
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
@@ -7,38 +7,62 @@ use crate::aws;
 /// The table cannot be used. Nothing may be acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// DynamoDB refused or was not reached; the text holds no item.
+    /// DynamoDB refused the call or was not reached. The text holds nothing of an item.
     #[error("DynamoDB: {0}")]
     DynamoDb(String),
-    /// There was no answer in the time there is.
+    /// DynamoDB asks for fewer calls.
+    #[error("DynamoDB: {0}")]
+    Throttled(String),
+    /// DynamoDB did not answer within the time allowed.
     #[error("DynamoDB did not answer in time")]
     Timeout,
-    /// The parts that an earlier try has left are being deleted. It may be tried again in a minute.
-    #[error("the parts of an earlier try are being deleted")]
+    /// The parts that an earlier attempt left behind are being deleted. The write may succeed in a minute.
+    #[error("the parts of an earlier attempt are being deleted")]
     Swept,
-    /// An item is not as this project writes it.
-    #[error("the stored item is damaged: {0}")]
+    /// An attribute of an item is missing, or is not as this project writes it.
+    #[error("corrupt item: {0}")]
     Corrupt(&'static str),
 }
 
 impl StoreError {
     /// Whether DynamoDB asks for fewer calls.
     pub fn is_throttling(&self) -> bool {
-        matches!(self, Self::DynamoDb(code) if aws::is_throttling(code))
+        matches!(self, Self::Throttled(_))
+    }
+
+    /// The same error after `attempts` attempts.
+    pub(super) fn after(self, attempts: u32) -> Self {
+        let noun = if attempts == 1 { "attempt" } else { "attempts" };
+        let cause = |cause: String| format!("{cause} after {attempts} {noun}");
+        match self {
+            Self::DynamoDb(text) => Self::DynamoDb(cause(text)),
+            Self::Throttled(text) => Self::Throttled(cause(text)),
+            other => other,
+        }
     }
 }
 
-/// The error's code, or what the connection says: never the request, which holds the order. Of a transaction also the codes of its
-/// parts.
-pub(super) fn describe<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> String {
-    let Some(code) = error.code() else {
-        return aws::cause(error);
-    };
-    let reasons = error
-        .message()
-        .and_then(|message| message.find('[').map(|at| &message[at..]));
-    match reasons {
-        Some(reasons) if code == "TransactionCanceledException" => format!("{code} {reasons}"),
-        _ => code.to_owned(),
+impl<E: ProvideErrorMetadata + std::error::Error + 'static> From<SdkError<E>> for StoreError {
+    /// Keeps the error's code, or the connection's error if there was no answer, but never the request, which holds the order.
+    /// For a cancelled transaction it keeps the codes of its parts too.
+    fn from(error: SdkError<E>) -> Self {
+        let Some(code) = error.code() else {
+            return Self::DynamoDb(aws::cause(&error));
+        };
+        if aws::is_throttling(code) {
+            return Self::Throttled(code.to_owned());
+        }
+        let reasons = error
+            .message()
+            .and_then(|message| message.find('[').map(|at| &message[at..]));
+        Self::DynamoDb(match reasons {
+            Some(reasons) if code == "TransactionCanceledException" => format!("{code} {reasons}"),
+            _ => code.to_owned(),
+        })
     }
+}
+
+/// Whether a write was not made because its condition does not hold.
+pub(super) fn is_condition_failed<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    error.code() == Some("ConditionalCheckFailedException")
 }

@@ -1,4 +1,4 @@
-//! How an event is written: its head, and the parts that its large values are kept in.
+//! The items of an event: its head, and the parts for values that do not fit into the head.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,13 +13,13 @@ use super::{AttemptId, Content, FIRST_REDRIVE_AFTER, Hour, Item, NewEvent};
 use crate::delivery::Delivery;
 use crate::identity::{EventId, sha256_hex};
 
-/// An item takes 400 KB, names included; the rest of a head stays far below the difference.
+/// The room for the two large values in a head. An item takes 400 KB, names included; the other attributes stay far below the rest.
 const VALUES_IN_HEAD: usize = 350_000;
 const PART_SIZE: usize = 350_000;
-/// A partition key takes 2 KB; the index stays readable for any sensible order id.
+/// The longest order id in an index key, which takes 2 KB. Order ids are much shorter, so that the keys stay readable.
 const ORDER_IN_KEY: usize = 512;
 
-/// The items an entry is written as: the head, and the parts it refers to.
+/// The items of a new event: its head, and the parts to which the head refers.
 pub(super) struct EventItems {
     pub(super) head: Item,
     pub(super) payload_sha256: String,
@@ -31,62 +31,59 @@ impl EventItems {
         let delivery = new_event.delivery;
         let received_at = sortable(delivery.received_at());
         let state = new_event.content.state();
-        let mut written = Self {
+        let mut items = Self {
             head: Item::new(),
             payload_sha256: sha256_hex(delivery.body()),
             parts: Vec::new(),
         };
-        written.text("pk", new_event.id.as_str());
-        written.text("sk", "head");
-        written.text("event_id", new_event.id.as_str());
-        written.text("state", state.as_str());
-        written.text("provider", new_event.provider);
-        written.text("shop", delivery.shop().as_str());
-        written.text("received_at", &received_at);
-        written.text("attempt_id", &attempt.0);
-        written
-            .head
-            .insert("attempts".to_owned(), AttributeValue::N("0".to_owned()));
-        written.head.insert(
-            "payload_sha256".to_owned(),
-            AttributeValue::S(written.payload_sha256.clone()),
-        );
-        written
-            .head
-            .insert("request".to_owned(), AttributeValue::M(request(delivery)));
+        items.text("pk", new_event.id.as_str());
+        items.text("sk", "head");
+        items.text("event_id", new_event.id.as_str());
+        items.text("state", state.as_str());
+        items.text("provider", new_event.provider);
+        items.text("shop", delivery.shop().as_str());
+        items.text("received_at", &received_at);
+        items.text("attempt_id", &attempt.0);
+        items.insert("attempts", AttributeValue::N("0".to_owned()));
+        items.insert("payload_sha256", AttributeValue::S(items.payload_sha256.clone()));
+        items.insert("request", AttributeValue::M(request(delivery)));
         let hour = Hour::containing(delivery.received_at()).key();
-        written.text(
+        items.text(
             "hour",
             &format!("{}#{hour}#{}", new_event.provider, new_event.id.shard()),
         );
         if state.is_work() {
-            written.text("work", &format!("{}#{}", state.as_str(), new_event.id.shard()));
-            written.text("next_attempt_at", &sortable(Timestamp::now() + FIRST_REDRIVE_AFTER));
+            items.text("work", &format!("{}#{}", state.as_str(), new_event.id.shard()));
+            items.text("next_attempt_at", &sortable(Timestamp::now() + FIRST_REDRIVE_AFTER));
         }
         let mut event = None;
         match new_event.content {
             Content::Order(order_event, json) => {
-                written.text("type", order_event.r#type.as_str());
-                written.text("time", &order_event.time.to_string());
+                items.text("type", order_event.r#type.as_str());
+                items.text("time", &order_event.time.to_string());
                 if let Some(order) = &order_event.data.order.id {
-                    written.order(new_event, order, &received_at);
+                    items.order(new_event, order, &received_at);
                 }
                 event = Some(json.compressed().to_vec());
             }
             Content::Quarantined(reason, order) => {
-                written.text("reason", reason.as_str());
+                items.text("reason", reason.as_str());
                 if let Some(order) = order {
-                    written.order(new_event, order, &received_at);
+                    items.order(new_event, order, &received_at);
                 }
             }
             Content::Unsupported => {}
         }
-        written.values(new_event.id, gzip(delivery.body()), event);
-        written
+        items.values(new_event.id, gzip(delivery.body()), event);
+        items
+    }
+
+    fn insert(&mut self, name: &str, value: AttributeValue) {
+        self.head.insert(name.to_owned(), value);
     }
 
     fn text(&mut self, name: &str, value: &str) {
-        self.head.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
+        self.insert(name, AttributeValue::S(value.to_owned()));
     }
 
     fn order(&mut self, new_event: &NewEvent<'_>, order: &str, received_at: &str) {
@@ -96,7 +93,7 @@ impl EventItems {
         self.text("order_sort", &format!("{received_at}#{}", new_event.id));
     }
 
-    /// Puts the two large values into the head, or where they do not fit the larger ones into parts.
+    /// Puts the two large values into the head, or the larger ones into parts if they do not fit.
     fn values(&mut self, id: &EventId, payload: Vec<u8>, event: Option<Vec<u8>>) {
         let mut values: Vec<_> = [("payload", Some(payload)), ("event", event)]
             .into_iter()
@@ -107,7 +104,7 @@ impl EventItems {
         for (name, value) in values {
             if value.len() <= room {
                 room -= value.len();
-                self.head.insert(name.to_owned(), AttributeValue::B(Blob::new(value)));
+                self.insert(name, AttributeValue::B(Blob::new(value)));
                 continue;
             }
             let sha256 = sha256_hex(&value);
@@ -120,7 +117,7 @@ impl EventItems {
                 })
                 .collect();
             let names = parts.iter().map(|(name, _)| AttributeValue::S(name.clone())).collect();
-            self.head.insert(format!("{name}_parts"), AttributeValue::L(names));
+            self.insert(&format!("{name}_parts"), AttributeValue::L(names));
             self.parts.extend(parts);
         }
     }
@@ -139,7 +136,7 @@ fn short(order: &str) -> Cow<'_, str> {
     }
 }
 
-/// What of the request beside its body is needed to understand it again. The token is not kept.
+/// The parts of the request, in addition to its body, that are needed to read it again. The token is not stored.
 fn request(delivery: &Delivery) -> Item {
     let text = |value: &str| AttributeValue::S(value.to_owned());
     let query = delivery
@@ -155,7 +152,7 @@ fn request(delivery: &Delivery) -> Item {
     ])
 }
 
-/// A time whose text sorts as the time does: always milliseconds.
+/// Writes a time with exactly three digits of a second, so that texts sort as the times do.
 pub(super) fn sortable(time: Timestamp) -> String {
     format!("{time:.3}")
 }

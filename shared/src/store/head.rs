@@ -1,71 +1,55 @@
-//! An event as the table holds it.
+//! The head of an event, as the table holds it.
 
 use jiff::Timestamp;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::{FIRST_REDRIVE_AFTER, Item, LEASE, StoreError};
 use crate::answer::Reason;
 use crate::identity::sha256_hex;
 
-/// Where an event stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The state of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum State {
-    /// Stored, waiting in the outbox to be published.
+    /// Stored, and waiting in the outbox to be published.
     Pending,
     /// Published.
     Published,
-    /// SNS refuses the message for good.
+    /// Not published, because SNS refused its message several times.
     Failed,
-    /// Not understood.
+    /// Not understood, and kept for an operator.
     Quarantined,
-    /// No order event.
+    /// A known event that is not an order event.
     Unsupported,
     /// Stored again under another id.
     Superseded,
-    /// A tombstone: its content is erased, and it is known never to happen again.
+    /// A tombstone: the content is erased, and the id is kept so that a late repeat is still a duplicate.
     Erased,
 }
 
 impl State {
-    pub(super) const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Published,
-        Self::Failed,
-        Self::Quarantined,
-        Self::Unsupported,
-        Self::Superseded,
-        Self::Erased,
-    ];
-
-    /// The word in the table.
+    /// The word for the state in the table.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Published => "published",
-            Self::Failed => "failed",
-            Self::Quarantined => "quarantined",
-            Self::Unsupported => "unsupported",
-            Self::Superseded => "superseded",
-            Self::Erased => "erased",
-        }
+        self.into()
     }
 
-    /// Whether somebody still has to do something about it: such events are in the index `work`.
+    /// Whether the event still has to be processed. Such events are in the index `work`.
     pub(super) fn is_work(self) -> bool {
         matches!(self, Self::Pending | Self::Failed | Self::Quarantined)
     }
 }
 
-/// An event as it stands in the table.
+/// An event as it is in the table.
 pub struct Head {
-    /// Where it stands.
+    /// The state of the event.
     pub state: State,
-    /// Why it is quarantined.
+    /// The reason why the event is quarantined.
     pub reason: Option<Reason>,
-    /// How often SNS has blamed the event's message.
+    /// How often SNS has refused the event's message.
     pub attempts: u32,
-    /// How often the event was put off for an error that SNS does not blame on its message.
+    /// How often the event was put off after an error that SNS did not blame on its message.
     pub deferrals: u32,
-    /// How often in a row a run of redrive has leased the event and not come back.
+    /// How many runs of redrive in a row have leased the event and ended without a result.
     pub leases: u32,
     pub(super) payload_sha256: String,
     pub(super) attempt_id: String,
@@ -80,9 +64,10 @@ impl Head {
             let count = item.get(name).and_then(|count| count.as_n().ok()?.parse().ok());
             count.unwrap_or(0)
         };
-        let state = text("state").and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
         Ok(Self {
-            state: state.ok_or(StoreError::Corrupt("state"))?,
+            state: text("state")
+                .and_then(|word| word.parse().ok())
+                .ok_or(StoreError::Corrupt("state"))?,
             reason: text("reason").and_then(Reason::from_word),
             attempts: count("attempts"),
             deferrals: count("deferrals"),
@@ -96,19 +81,19 @@ impl Head {
         })
     }
 
-    /// Whether an event came of it.
+    /// Whether the item holds an order event.
     pub fn has_event(&self) -> bool {
         ["event", "event_parts"]
             .iter()
             .any(|name| self.item.contains_key(*name))
     }
 
-    /// When it was first received.
+    /// The time at which the event was first received.
     pub fn received_at(&self) -> Option<Timestamp> {
         self.text("received_at")?.parse().ok()
     }
 
-    /// The operator's name of the shop.
+    /// The operator's name for the shop.
     pub fn shop(&self) -> Option<&str> {
         self.text("shop")
     }
@@ -118,7 +103,7 @@ impl Head {
         self.text("provider")
     }
 
-    /// The event's type.
+    /// The type of the event.
     pub fn event_type(&self) -> Option<&str> {
         self.text("type")
     }
@@ -127,17 +112,17 @@ impl Head {
         self.item.get(name)?.as_s().ok().map(String::as_str)
     }
 
-    /// The hash of the body that it was stored with.
+    /// The SHA-256 of the stored body.
     pub fn payload_sha256(&self) -> &str {
         &self.payload_sha256
     }
 
-    /// Whether somebody has dismissed it.
+    /// Whether an operator has dismissed the event.
     pub fn is_dismissed(&self) -> bool {
         self.text("dismissed_at").is_some()
     }
 
-    /// Whether it is a tombstone whose erasure has come to its end.
+    /// Whether the item is a tombstone and its erasure is complete.
     pub fn is_erased_to_its_end(&self) -> bool {
         self.state == State::Erased
             && ["erasing", "order_key"]
@@ -145,28 +130,41 @@ impl Head {
                 .all(|name| !self.item.contains_key(*name))
     }
 
-    /// Whether an erasure of it has begun and has not come to its end.
+    /// Whether an erasure of the item has begun and is not complete.
     pub fn is_being_erased(&self) -> bool {
         self.item.contains_key("erasing")
     }
 
-    /// Whether it was stored with this body.
+    /// Whether the event was stored with this body.
     pub fn has_body(&self, body: &[u8]) -> bool {
         self.payload_sha256 == sha256_hex(body)
     }
 
-    /// Whether its next attempt is due.
+    /// Whether the event's next attempt is due.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.next_attempt_at.is_none_or(|next| next <= now)
     }
 
-    /// Until when the delivery that wrote it last may still be publishing it.
+    /// The time until which the delivery that wrote the event last may still be publishing it.
     pub fn leased_until(&self) -> Option<Timestamp> {
         Some(self.next_attempt_at? - FIRST_REDRIVE_AFTER + LEASE)
     }
 
-    /// Whether redrive has put it off: redrive alone publishes it then, at its own pace.
+    /// Whether redrive has put the event off. From then on only redrive publishes it, at its own pace.
     pub fn is_put_off(&self) -> bool {
         self.attempts > 0 || self.deferrals > 0 || self.leases > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_from_its_word() {
+        for state in State::VARIANTS {
+            assert_eq!(state.as_str().parse(), Ok(*state));
+        }
+        assert!("Pending".parse::<State>().is_err());
     }
 }

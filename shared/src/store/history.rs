@@ -1,4 +1,4 @@
-//! What was received: by order, and by hour.
+//! Reads the stored events by order, by hour of receipt, and by state.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::try_join_all;
@@ -7,44 +7,44 @@ use serde::{Deserialize, Serialize};
 
 use super::conflicts::CONFLICT;
 use super::event_items::{order_key, sortable};
-use super::{SHARDS, State, Store, StoreError, describe, ids_of, index_key};
+use super::{IndexPosition, SHARDS, State, Store, StoreError, ids_of};
 use crate::identity::EventId;
 
-/// An hour of UTC: what the index `by_hour` is cut into.
+/// An hour in UTC, the unit into which the index `by_hour` is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hour(Timestamp);
 
 impl Hour {
-    /// The hour that `time` lies in.
+    /// The hour that contains `time`.
     pub fn containing(time: Timestamp) -> Self {
         let start = time.as_second() - time.as_second().rem_euclid(3600);
         Self(Timestamp::from_second(start).unwrap_or(time))
     }
 
-    /// Its first moment.
+    /// The time at which the hour begins.
     pub fn start(self) -> Timestamp {
         self.0
     }
 
-    /// The one after it.
+    /// The next hour.
     pub fn next(self) -> Self {
         Self(self.0 + SignedDuration::from_hours(1))
     }
 
-    /// As the index writes it: `2024-09-30T10`.
+    /// The hour as the index writes it: `2024-09-30T10`.
     pub(super) fn key(self) -> String {
         sortable(self.0)[..13].to_owned()
     }
 }
 
 impl Store {
-    /// The events of an order, in the order they were received in.
+    /// Lists the events of an order, in the order of receipt.
     pub async fn of_order(&self, provider: &str, shop: &str, order: &str) -> Result<Vec<EventId>, StoreError> {
         let keys = self.keys_of_order(&order_key(provider, shop, order)).await?;
         Ok(keys.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// The items that the index names under `order_key`: event ids and sort keys.
+    /// Lists the items under `order_key` in the index `by_order`: their event ids and sort keys.
     pub(super) async fn keys_of_order(&self, order_key: &str) -> Result<Vec<(EventId, String)>, StoreError> {
         let mut keys = Vec::new();
         let mut start = None;
@@ -54,10 +54,7 @@ impl Store {
                 .key_condition_expression("order_key = :order")
                 .expression_attribute_values(":order", AttributeValue::S(order_key.to_owned()))
                 .set_exclusive_start_key(start);
-            let page = query
-                .send()
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+            let page = query.send().await?;
             let text = |item: &super::Item, name: &str| Some(item.get(name)?.as_s().ok()?.clone());
             keys.extend(page.items().iter().filter_map(|item| {
                 let (id, sort_key) = (text(item, "pk")?, text(item, "sk")?);
@@ -70,18 +67,18 @@ impl Store {
         }
     }
 
-    /// Events of a provider that were received in `hour`, from one shard of the index and some at a time; and the key to
-    /// go on after, if there are more: the last one's time of receipt and id.
+    /// Lists events of a provider that were received in `hour`, from one shard of the index: at most `limit` after `after`. Returns the
+    /// position of the last one too, if there are more.
     pub async fn of_hour(
         &self,
         provider: &str,
         hour: Hour,
         shard: u8,
         limit: i32,
-        after: Option<&(String, String)>,
-    ) -> Result<(Vec<EventId>, Option<(String, String)>), StoreError> {
+        after: Option<&IndexPosition>,
+    ) -> Result<(Vec<EventId>, Option<IndexPosition>), StoreError> {
         let key = AttributeValue::S(format!("{provider}#{}#{shard}", hour.key()));
-        let start = after.map(|(received_at, id)| index_key(("hour", key.clone()), ("received_at", received_at), id));
+        let start = after.map(|after| after.to_key(("hour", &key), "received_at"));
         let query = self.client.query().table_name(&self.table).index_name("by_hour");
         let query = query
             .key_condition_expression("#hour = :hour")
@@ -89,20 +86,14 @@ impl Store {
             .expression_attribute_values(":hour", key)
             .limit(limit)
             .set_exclusive_start_key(start);
-        let page = query
-            .send()
-            .await
-            .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
-        let last = page.last_evaluated_key.as_ref().and_then(|key| {
-            Some((
-                key.get("received_at")?.as_s().ok()?.clone(),
-                key.get("pk")?.as_s().ok()?.clone(),
-            ))
-        });
+        let page = query.send().await?;
+        let last = page.last_evaluated_key.as_ref();
+        let last = last.and_then(|key| IndexPosition::read(key, "received_at"));
         Ok((ids_of(page.items()), last))
     }
 
-    /// What of a provider was received in `hour`, the oldest first, at most `limit` items after `after`; and whether there is more.
+    /// Lists the events and conflicts of a provider that were received in `hour`, the oldest first: at most `limit` after `after`. The
+    /// flag says whether there are more.
     pub async fn received_in(
         &self,
         provider: &str,
@@ -120,7 +111,8 @@ impl Store {
         Ok(merged(pages.await?, after, limit))
     }
 
-    /// The work in `state`, what is due first is first, at most `limit` items after `after`; and whether there is more.
+    /// Lists the events in `state` by the time of their next attempt: at most `limit` after `after`. The flag says whether there are
+    /// more.
     pub async fn work_in_order(
         &self,
         state: State,
@@ -134,8 +126,8 @@ impl Store {
         Ok(merged(pages.await?, after, limit))
     }
 
-    /// The first keys of one partition of an index from a time on: all keys up to the last one's time, and some after `from`; and
-    /// whether there are more.
+    /// Reads keys of one partition of an index from a time on: at least one later than `from` if there is one, and all keys of each time
+    /// that it returns. The flag says whether there are more.
     async fn first_of_index(
         &self,
         index: (&str, &str, &str),
@@ -156,10 +148,7 @@ impl Store {
                 .expression_attribute_values(":from", AttributeValue::S(from.to_owned()))
                 .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start);
-            let page = query
-                .send()
-                .await
-                .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+            let page = query.send().await?;
             let text = |item: &super::Item, name: &str| Some(item.get(name)?.as_s().ok()?.clone());
             keys.extend(page.items().iter().filter_map(|item| {
                 Some(Received {
@@ -172,7 +161,7 @@ impl Store {
             if start.is_none() {
                 return Ok((keys, false));
             }
-            // Of the last moment there may be more.
+            // The last time may have more keys on the next page.
             let last = keys.last().map(|key| key.at.clone()).unwrap_or_default();
             if keys.iter().any(|key| key.at.as_str() > from && key.at < last) {
                 keys.retain(|key| key.at < last);
@@ -182,33 +171,33 @@ impl Store {
     }
 }
 
-/// An item that an index names, in the order in which a task goes through them: by time, then by id.
+/// An item in an index. Items are ordered as a task reads them: by time, then by id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Received {
     at: String,
-    /// The event's id.
+    /// The id of the event.
     pub id: EventId,
-    /// The hash of the body, for a conflict beside the event.
+    /// The SHA-256 of the body, if the item is a conflict of the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<String>,
 }
 
-/// Before every time in an index, whose keys take no empty text.
+/// A text that sorts before every time in an index. Keys cannot be empty.
 const BEGINNING: &str = "0";
 
-/// The first `limit` of the keys of all shards after `after`, and whether there are more.
+/// Merges the keys of all shards, and returns the first `limit` after `after`. The flag says whether there are more.
 fn merged(pages: Vec<(Vec<Received>, bool)>, after: Option<&Received>, limit: usize) -> (Vec<Received>, bool) {
-    // What a shard has not shown yet is later than what it has.
+    // The keys that a shard has not returned yet are later than those that it has.
     let last_of_shards = pages.iter().filter(|(_, has_more)| *has_more);
-    let shown_to = last_of_shards
+    let complete_to = last_of_shards
         .filter_map(|(keys, _)| Some(keys.last()?.at.clone()))
         .min();
     let mut next: Vec<_> = pages.into_iter().flat_map(|(keys, _)| keys).collect();
     next.retain(|key| after.is_none_or(|after| key > after));
-    next.retain(|key| shown_to.as_ref().is_none_or(|shown_to| key.at <= *shown_to));
+    next.retain(|key| complete_to.as_ref().is_none_or(|complete_to| key.at <= *complete_to));
     next.sort();
-    let has_more = shown_to.is_some() || next.len() > limit;
+    let has_more = complete_to.is_some() || next.len() > limit;
     next.truncate(limit);
     (next, has_more)
 }
@@ -237,7 +226,7 @@ mod tests {
         let (first, has_more) = merged(shards(), None, 2);
         assert_eq!((first, has_more), (vec![early.clone(), received("2", 'b')], true));
         let (rest, has_more) = merged(shards(), Some(&received("2", 'b')), 9);
-        // What the first shard has not shown yet may be earlier than the fourth.
+        // The next key of the first shard may be earlier than the fourth.
         assert_eq!((rest, has_more), (vec![received("3", 'a')], true));
     }
 

@@ -1,32 +1,31 @@
-//! Listing the manifests of entries that have not committed.
+//! Lists the parts that no committed item names, by their manifests.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::parts::{MANIFEST, parts_named_by, sort_key_of, text, work_key};
-use super::sweep::failed;
+use super::parts::{MANIFEST, manifest_sort_key, manifests_of_shard, parts_named_by};
 use super::{Item, Store, StoreError, item_key};
 use crate::identity::{EventId, SHARDS};
 
-/// An entry whose parts were written, and whose item has not committed.
+/// An event whose parts were written and whose item has not committed.
 #[derive(Debug, Serialize)]
 pub struct Orphan {
-    /// The event's id.
+    /// The id of the event.
     pub event_id: EventId,
     /// The SHA-256 of the body.
     pub payload_sha256: String,
     /// The provider's slug.
     pub provider: Option<String>,
-    /// The operator's name of the shop.
+    /// The operator's name for the shop.
     pub shop: Option<String>,
-    /// When the first try was received.
+    /// The time at which the first attempt was received.
     pub received_at: Option<Timestamp>,
-    /// How many parts were written, or were about to be.
+    /// The number of parts that were written, or were about to be.
     pub parts: usize,
-    /// How large they are in all.
+    /// The size of all parts, in bytes.
     pub bytes: Option<u64>,
-    /// When they are deleted, unless another try is made.
+    /// The time at which the parts are deleted, unless another attempt is made.
     pub swept_at: Option<Timestamp>,
 }
 
@@ -36,7 +35,7 @@ impl Orphan {
         let sort_key = attribute("sk")?;
         Some(Self {
             event_id: EventId::stored(attribute("pk")?),
-            payload_sha256: sort_key.strip_prefix(MANIFEST)?.trim_start_matches('#').to_owned(),
+            payload_sha256: body_of_manifest(sort_key)?,
             provider: attribute("provider").cloned(),
             shop: attribute("shop").cloned(),
             received_at: attribute("received_at").and_then(|time| time.parse().ok()),
@@ -47,10 +46,15 @@ impl Orphan {
     }
 }
 
-/// A place among the manifests: a shard, and the manifest after which to go on in it. The default is the beginning.
+/// The SHA-256 of the body that a manifest's sort key names.
+fn body_of_manifest(sort_key: &str) -> Option<String> {
+    Some(sort_key.strip_prefix(MANIFEST)?.trim_start_matches('#').to_owned())
+}
+
+/// A position among the manifests: a shard, and the manifest after which to continue in it. The default is the beginning.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ManifestPlace {
+pub struct ManifestCursor {
     shard: u8,
     after: Option<ManifestKey>,
 }
@@ -65,18 +69,19 @@ struct ManifestKey {
 }
 
 impl Store {
-    /// The entries that have parts and have not committed, at most `limit` from `place` on, and the place to go on at. An entry that
-    /// a delivery is storing right now is among them.
+    /// Lists the events that have parts and have not committed: at most `limit` from `cursor` on. Returns the position after them, if
+    /// there are more. An event that a delivery is storing right now is included.
     pub async fn orphans(
         &self,
-        cursor: &ManifestPlace,
+        cursor: &ManifestCursor,
         limit: i32,
-    ) -> Result<(Vec<Orphan>, Option<ManifestPlace>), StoreError> {
-        let work = text(&work_key(cursor.shard));
+    ) -> Result<(Vec<Orphan>, Option<ManifestCursor>), StoreError> {
+        let work = manifests_of_shard(cursor.shard);
         let start = cursor.after.as_ref().map(|after| {
-            let mut start = item_key(&after.event_id, &sort_key_of(&after.payload_sha256));
+            let mut start = item_key(&after.event_id, &manifest_sort_key(&after.payload_sha256));
             start.insert("work".to_owned(), work.clone());
-            start.insert("next_attempt_at".to_owned(), text(&after.next_attempt_at));
+            let next_attempt_at = AttributeValue::S(after.next_attempt_at.clone());
+            start.insert("next_attempt_at".to_owned(), next_attempt_at);
             start
         });
         let query = self.client.query().table_name(&self.table).index_name("work");
@@ -86,26 +91,22 @@ impl Store {
             .expression_attribute_values(":work", work)
             .limit(limit)
             .set_exclusive_start_key(start);
-        let page = query.send().await.map_err(|error| failed(&error))?;
+        let page = query.send().await?;
         let keys = page.items().iter().filter_map(|item| {
             let keys = ["pk", "sk"].map(|name| Some((name.to_owned(), item.get(name)?.clone())));
             keys.into_iter().collect::<Option<Item>>()
         });
-        let manifests = self.batch_get(keys.collect(), None).await;
-        let manifests = manifests.map_err(|error| failed(&error))?;
+        let manifests = self.batch_get(keys.collect(), None).await?;
         let last = page.last_evaluated_key.as_ref().and_then(|last| {
             let attribute = |name| last.get(name).and_then(|value: &AttributeValue| value.as_s().ok());
             Some(ManifestKey {
                 next_attempt_at: attribute("next_attempt_at")?.clone(),
                 event_id: attribute("pk")?.clone(),
-                payload_sha256: attribute("sk")?
-                    .strip_prefix(MANIFEST)?
-                    .trim_start_matches('#')
-                    .to_owned(),
+                payload_sha256: body_of_manifest(attribute("sk")?)?,
             })
         });
         let shard = if last.is_some() { cursor.shard } else { cursor.shard + 1 };
-        let next = (shard < SHARDS).then_some(ManifestPlace { shard, after: last });
+        let next = (shard < SHARDS).then_some(ManifestCursor { shard, after: last });
         Ok((manifests.iter().filter_map(Orphan::read).collect(), next))
     }
 }

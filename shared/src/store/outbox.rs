@@ -1,38 +1,39 @@
-//! The outbox: events on their way from stored to published. Every change of state is conditional on the state before.
+//! The outbox: the way of an event from stored to published. Every change of state is conditional on the state before.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::commit::{Commit, Condition};
-use super::conflicts::{KeptConflict, Transacted};
+use super::commit::{Commit, Transacted};
+use super::conflicts::KeptConflict;
 use super::event_items::{EventItems, sortable};
 use super::parts::parts_named_by;
-use super::retention::{NOTICE, is_over};
+use super::retention::{NOTICE, is_expired_tombstone};
 use super::{
-    AttemptId, ErasedBy, FIRST_REDRIVE_AFTER, Head, Item, NewEvent, RetryPolicy, State, Store, StoreError, describe,
-    ids_of, index_key, item_key, retry_until,
+    AttemptId, Change, Condition, ErasedBy, FIRST_REDRIVE_AFTER, Head, IndexPosition, Item, NewEvent, RetryPolicy,
+    State, Store, StoreError, head_key, ids_of, retry_until,
 };
+use crate::codes::Code;
 use crate::identity::{EventId, SHARDS};
 
-/// DynamoDB leaves keys unprocessed where it is throttled.
+/// The wait before keys that a throttled DynamoDB left unprocessed are requested again.
 pub(super) const ASK_FOR_REST_AFTER: Duration = Duration::from_millis(100);
 
-/// What of an event is read together with where it stands.
+/// The part of an event that is read together with its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projection {
-    /// Neither its large values nor its request.
+    /// Neither the large values nor the request.
     Nothing,
     /// The order event.
     Event,
-    /// The delivery that it came with, and all the rest.
+    /// All attributes, including the delivery.
     Delivery,
 }
 
-/// What of a head says where its event stands, and which one it is.
+/// The attributes of a head that identify its event and describe its state.
 const STATE_ATTRIBUTES: [&str; 18] = [
     "pk",
     "state",
@@ -54,25 +55,24 @@ const STATE_ATTRIBUTES: [&str; 18] = [
     "type",
 ];
 
-/// A place in the index `work`: a shard, and the event after which to go on in it. The default is its beginning.
+/// A position in the index `work`: a shard, and the event after which to continue in it. The default is the beginning.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkCursor {
     shard: u8,
-    /// Time of the next attempt, and id.
-    after: Option<(String, String)>,
+    after: Option<IndexPosition>,
 }
 
-/// What came of a delivery that has another id now that it is understood.
+/// The result of storing a delivery under another id, once its mapping is corrected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Superseded {
-    /// Its event is in the outbox, under the new id.
+    /// The event is in the outbox, under the new id.
     Accepted,
-    /// The event is known, with this body.
+    /// An event with the new id and this body is stored already.
     Duplicate,
-    /// The event is known with another body: this one is kept as a conflict.
+    /// An event with the new id and another body is stored already, and this one is kept as a conflict.
     Conflict,
-    /// The event was erased on request, and this delivery is with it.
+    /// The event with the new id was erased on request, and this delivery is erased with it.
     Erased,
     /// Somebody else has changed the delivery.
     ByAnother,
@@ -89,86 +89,68 @@ impl WorkCursor {
         self.shard
     }
 
-    /// Whether it is the beginning of its shard.
+    /// Whether the position is the beginning of its shard.
     pub fn is_beginning(&self) -> bool {
         self.after.is_none()
     }
 
-    /// The place after a page: within the shard, in the next one, or none.
+    /// The position after a page that ended with `last`: in the same shard, at the beginning of the next one, or `None` after the
+    /// last shard.
     fn next(&self, last: Option<&Item>) -> Option<Self> {
-        let text = |key: &Item, name: &str| Some(key.get(name)?.as_s().ok()?.clone());
-        let after = last.and_then(|key| Some((text(key, "next_attempt_at")?, text(key, "pk")?)));
+        let after = last.and_then(|key| IndexPosition::read(key, "next_attempt_at"));
         let shard = if after.is_some() { self.shard } else { self.shard + 1 };
         (shard < SHARDS).then_some(Self { shard, after })
     }
 }
 
 impl Store {
-    /// Takes over a pending event from the attempt that `head` shows. False where somebody else did, or it is published.
+    /// Takes a pending event over from the attempt that `head` shows. Returns false if somebody else did, or if the event is published.
     pub async fn take_over(&self, id: &EventId, head: &Head, attempt: &AttemptId) -> Result<bool, StoreError> {
-        self.update(
-            id,
-            "SET attempt_id = :mine, next_attempt_at = :next",
-            "#state = :pending AND attempt_id = :seen",
-            [
-                (":mine", AttributeValue::S(attempt.0.clone())),
-                (
-                    ":next",
-                    AttributeValue::S(sortable(Timestamp::now() + FIRST_REDRIVE_AFTER)),
-                ),
-                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
-                (":seen", AttributeValue::S(head.attempt_id.clone())),
-            ],
-        )
-        .await
+        let seen = Condition::equals("attempt_id", head.attempt_id.as_str());
+        let change = Change::default()
+            .set("attempt_id", attempt.0.as_str())
+            .set("next_attempt_at", &(Timestamp::now() + FIRST_REDRIVE_AFTER))
+            .only_if(Condition::in_state(State::Pending).and(seen));
+        self.update(id, &change).await
     }
 
-    /// Moves an event from pending to published. False where somebody else did.
+    /// Moves an event from pending to published. Returns false if the event is no longer pending.
     pub async fn mark_published(&self, id: &EventId) -> Result<bool, StoreError> {
         let now = Timestamp::now();
-        let leave_work = self.retention.leave_work(State::Published, id, now);
-        let change = format!("SET #state = :published, published_at = :now{}", leave_work.clauses());
-        let mut values = leave_work.values();
-        values.extend([
-            (":published", AttributeValue::S(State::Published.as_str().to_owned())),
-            (":now", AttributeValue::S(sortable(now))),
-            (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
-        ]);
-        self.update(id, &change, "#state = :pending", values).await
+        let change = Change::move_to(State::Published).set("published_at", &now);
+        let change = self.retention.leave_work(change, State::Published, id, now);
+        self.update(id, &change.only_if(Condition::in_state(State::Pending)))
+            .await
     }
 
-    /// Writes an event over its quarantined or unsupported self, now that it is understood. False where somebody else did.
+    /// Replaces a quarantined or unsupported event by an order event, now that the delivery is understood. Returns false if somebody
+    /// else did.
     ///
-    /// A write whose answer was lost meets itself: the event is then pending, of this attempt.
+    /// If the answer to an earlier try of this write was lost, the event is already pending with this attempt's id.
     pub async fn release(
         &self,
         new_event: &NewEvent<'_>,
         attempt: &AttemptId,
         policy: impl Into<RetryPolicy>,
     ) -> Result<bool, StoreError> {
-        let mut written = EventItems::of(new_event, attempt);
-        let policy = policy.into().with_parts(!written.parts.is_empty());
+        let mut items = EventItems::of(new_event, attempt);
+        let policy = policy.into().with_parts(!items.parts.is_empty());
         let mut replaced = BTreeSet::new();
-        if !written.parts.is_empty() {
-            let head = retry_until(policy, || self.get_by_key(item_key(new_event.id.as_str(), "head"))).await?;
+        if !items.parts.is_empty() {
+            let head = retry_until(policy, || self.get_by_key(head_key(new_event.id))).await?;
             replaced.extend(head.iter().flat_map(parts_named_by));
         }
-        let end_of_manifest = self.put_parts(new_event, &mut written, replaced, policy).await?;
-        let condition = Condition::new(
-            "#state = :quarantined OR #state = :unsupported OR (#state = :pending AND attempt_id = :mine)",
-            [
-                (":unsupported", State::Unsupported.as_str()),
-                (":quarantined", State::Quarantined.as_str()),
-                (":pending", State::Pending.as_str()),
-                (":mine", &attempt.0),
-            ],
-        );
-        let commit = self.commit(&written.head, &condition, end_of_manifest, policy);
+        let end_of_manifest = self.put_parts(new_event, &mut items, replaced, policy).await?;
+        let is_mine = Condition::in_state(State::Pending).and(Condition::equals("attempt_id", attempt.0.as_str()));
+        let condition = Condition::in_state(State::Quarantined)
+            .or(Condition::in_state(State::Unsupported))
+            .or(is_mine);
+        let commit = self.commit(&items.head, &condition, end_of_manifest, policy);
         Ok(matches!(commit.await?, Commit::Done))
     }
 
-    /// Ids of events in `state` whose next attempt is due at `now`, some at a time from `place` on; and the place to go on
-    /// at, if the index goes on.
+    /// Returns the ids of events in `state` whose next attempt is due at `now`: at most `limit` from `cursor` on. Returns the position
+    /// after them too, if there are more.
     ///
     /// The index lags behind the table: read the heads before you act.
     pub async fn due(
@@ -181,7 +163,7 @@ impl Store {
         self.due_as(state.as_str(), cursor, now, limit).await
     }
 
-    /// The events of one kind in the index `work` whose time has come.
+    /// Returns the ids of events of one kind in the index `work`, as [`Self::due`] does.
     pub(super) async fn due_as(
         &self,
         kind: &str,
@@ -190,10 +172,8 @@ impl Store {
         limit: i32,
     ) -> Result<(Vec<EventId>, Option<WorkCursor>), StoreError> {
         let work = AttributeValue::S(format!("{kind}#{}", cursor.shard));
-        let start = cursor
-            .after
-            .as_ref()
-            .map(|(next_attempt_at, id)| index_key(("work", work.clone()), ("next_attempt_at", next_attempt_at), id));
+        let start = cursor.after.as_ref();
+        let start = start.map(|after| after.to_key(("work", &work), "next_attempt_at"));
         let query = self.client.query().table_name(&self.table).index_name("work");
         let query = query
             .key_condition_expression("#work = :work AND next_attempt_at <= :now")
@@ -202,14 +182,12 @@ impl Store {
             .expression_attribute_values(":now", AttributeValue::S(sortable(now)))
             .limit(limit)
             .set_exclusive_start_key(start);
-        let page = query
-            .send()
-            .await
-            .map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+        let page = query.send().await?;
         Ok((ids_of(page.items()), cursor.next(page.last_evaluated_key.as_ref())))
     }
 
-    /// The heads of some events as they stand now; an event that is gone, and a tombstone that is over, is left out. At most 100.
+    /// Reads the heads of at most 100 events, consistently. Events that are gone, expired tombstones, and heads that cannot be read
+    /// are left out.
     pub async fn heads(&self, ids: &[EventId], projection: Projection) -> Result<Vec<(EventId, Head)>, StoreError> {
         let attributes = match projection {
             Projection::Nothing => Some(STATE_ATTRIBUTES.to_vec()),
@@ -219,7 +197,7 @@ impl Store {
         let mut heads = Vec::with_capacity(ids.len());
         let now = Timestamp::now();
         for item in self.head_items(ids, attributes.as_deref()).await? {
-            if is_over(&item, now) {
+            if is_expired_tombstone(&item, now) {
                 continue;
             }
             let id = item
@@ -227,35 +205,33 @@ impl Store {
                 .and_then(|pk| pk.as_s().ok())
                 .map(|pk| EventId::stored(pk));
             let id = id.ok_or(StoreError::Corrupt("pk"))?;
-            // One that cannot be read holds up no other.
+            // A head that cannot be read must not block the others.
             match Head::read(item) {
                 Ok(head) => heads.push((id, head)),
-                Err(error) => tracing::error!(event_id = %id, cause = %error, "an item is left out"),
+                Err(error) => {
+                    tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "an item cannot be read and is skipped");
+                }
             }
         }
         Ok(heads)
     }
 
-    /// The head of one event; `None` if it is gone, or a tombstone that is over. Unlike [`Store::heads`], this is an error where the
-    /// head cannot be read.
+    /// Reads the head of one event. Returns `None` if the event is gone or is an expired tombstone. Unlike [`Store::heads`], this fails if
+    /// the head cannot be read.
     pub async fn find_head(&self, id: &EventId) -> Result<Option<Head>, StoreError> {
         let item = self.get(id, "head").await?;
-        item.filter(|item| !is_over(item, Timestamp::now()))
+        item.filter(|item| !is_expired_tombstone(item, Timestamp::now()))
             .map(Head::read)
             .transpose()
     }
 
-    /// The head items of some events, or some attributes of them. At most 100.
+    /// Reads the head items of at most 100 events, or some attributes of them.
     pub(super) async fn head_items(
         &self,
         ids: &[EventId],
         attributes: Option<&[&str]>,
     ) -> Result<Vec<Item>, StoreError> {
-        let key = |id: &EventId| {
-            let text = |value: &str| AttributeValue::S(value.to_owned());
-            HashMap::from([("pk".to_owned(), text(id.as_str())), ("sk".to_owned(), text("head"))])
-        };
-        // By placeholders: many a name is a reserved word.
+        // Placeholders, because many names are reserved words.
         let placeholders: Option<HashMap<_, _>> = attributes.map(|names| {
             names
                 .iter()
@@ -265,9 +241,9 @@ impl Store {
         let projection = placeholders
             .as_ref()
             .map(|names| names.keys().cloned().collect::<Vec<_>>().join(", "));
-        let mut wanted: Vec<_> = ids.iter().map(key).collect();
+        let mut wanted: Vec<_> = ids.iter().map(head_key).collect();
         let mut items = Vec::with_capacity(ids.len());
-        // DynamoDB answers with what fits into 16 MB and names the rest.
+        // DynamoDB answers with up to 16 MB, and names the keys that it left unprocessed.
         while !wanted.is_empty() {
             let keys = KeysAndAttributes::builder()
                 .set_keys(Some(wanted))
@@ -276,13 +252,8 @@ impl Store {
                 .consistent_read(true)
                 .build();
             let keys = keys.expect("there are keys");
-            let answer = self
-                .client
-                .batch_get_item()
-                .request_items(&self.table, keys)
-                .send()
-                .await;
-            let mut answer = answer.map_err(|error| StoreError::DynamoDb(describe(&error)))?;
+            let batch = self.client.batch_get_item().request_items(&self.table, keys);
+            let mut answer = batch.send().await?;
             let of_table = answer.responses.as_mut().and_then(|tables| tables.remove(&self.table));
             items.extend(of_table.unwrap_or_default());
             let rest = answer
@@ -297,98 +268,67 @@ impl Store {
         Ok(items)
     }
 
-    /// Puts a pending event off until `next`, after SNS blamed its message. False where somebody else changed it.
+    /// Puts a pending event off until `next`, after SNS refused its message. Returns false if somebody else has changed the event.
     pub async fn put_off(&self, id: &EventId, attempts: u32, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
         self.record_failure(id, attempts, State::Pending, cause, next).await
     }
 
-    /// Gives up on a pending event: SNS blames its message for good. It stays, as failed.
+    /// Moves a pending event to failed, because SNS keeps refusing its message. Returns false if somebody else has changed the event.
     pub async fn mark_failed(&self, id: &EventId, attempts: u32, cause: &str) -> Result<bool, StoreError> {
         self.record_failure(id, attempts, State::Failed, cause, Timestamp::now())
             .await
     }
 
-    /// Puts a pending event off until `next`, after an error that SNS does not blame on its message. False where it is no
+    /// Puts a pending event off until `next`, after an error that SNS does not blame on its message. Returns false if the event is no
     /// longer pending.
     pub async fn defer(&self, id: &EventId, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
-        self.update(
-            id,
-            "SET next_attempt_at = :next, last_error = :cause ADD deferrals :one REMOVE leases",
-            "#state = :pending",
-            [
-                (":next", AttributeValue::S(sortable(next))),
-                (":cause", AttributeValue::S(cause.to_owned())),
-                (":one", AttributeValue::N("1".to_owned())),
-                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
-            ],
-        )
-        .await
+        let change = Change::default()
+            .set("next_attempt_at", &next)
+            .set("last_error", cause)
+            .add("deferrals", &1_u32)
+            .remove(&["leases"])
+            .only_if(Condition::in_state(State::Pending));
+        self.update(id, &change).await
     }
 
-    /// Settles a quarantined event that is now known to be none of ours. False where somebody else changed it.
+    /// Moves a quarantined event to unsupported, once its mapping says so. Returns false if the event is no longer quarantined.
     pub async fn mark_unsupported(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
         // It expires as if it had been unsupported from the start, but not without the notice that quarantined deliveries have.
         let now = Timestamp::now();
         let since = head.received_at().unwrap_or(now);
-        let leave_work = self
+        let change = Change::move_to(State::Unsupported).remove(&["reason"]);
+        let change = self
             .retention
-            .leave_work_until(State::Unsupported, id, since, now + NOTICE);
-        let change = match leave_work.clauses() {
-            clauses if clauses.contains("REMOVE") => format!("SET #state = :unsupported{clauses}, reason"),
-            clauses => format!("SET #state = :unsupported{clauses} REMOVE reason"),
-        };
-        let mut values = leave_work.values();
-        values.extend([
-            (
-                ":unsupported",
-                AttributeValue::S(State::Unsupported.as_str().to_owned()),
-            ),
-            (
-                ":quarantined",
-                AttributeValue::S(State::Quarantined.as_str().to_owned()),
-            ),
-        ]);
-        self.update(id, &change, "#state = :quarantined", values).await
+            .leave_work_until(change, State::Unsupported, id, since, now + NOTICE);
+        self.update(id, &change.only_if(Condition::in_state(State::Quarantined)))
+            .await
     }
 
-    /// Settles a quarantined event that somebody has looked at; the reason stays. False where it is not quarantined.
+    /// Moves a quarantined event that an operator has looked at to unsupported. The reason stays. Returns false if the event is not
+    /// quarantined.
     pub async fn dismiss(&self, id: &EventId) -> Result<bool, StoreError> {
         let now = Timestamp::now();
-        let leave_work = self.retention.leave_work(State::Unsupported, id, now);
-        let change = format!("SET #state = :unsupported, dismissed_at = :now{}", leave_work.clauses());
-        let state = |state: State| AttributeValue::S(state.as_str().to_owned());
-        let mut values = leave_work.values();
-        values.extend([
-            (":unsupported", state(State::Unsupported)),
-            (":now", AttributeValue::S(sortable(now))),
-            (":quarantined", state(State::Quarantined)),
-        ]);
-        self.update(id, &change, "#state = :quarantined", values).await
+        let change = Change::move_to(State::Unsupported).set("dismissed_at", &now);
+        let change = self.retention.leave_work(change, State::Unsupported, id, now);
+        self.update(id, &change.only_if(Condition::in_state(State::Quarantined)))
+            .await
     }
 
-    /// Takes back a dismissal: the delivery is quarantined again, with its reason. False where it is not dismissed.
+    /// Takes back a dismissal: the delivery is quarantined again, with its reason. Returns false if the delivery is not dismissed.
     pub async fn undismiss(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
-        let change = "SET #state = :quarantined, #work = :work, next_attempt_at = :next REMOVE dismissed_at";
-        let state = |state: State| AttributeValue::S(state.as_str().to_owned());
-        // As it was: what was received first is read first.
+        // The same position as before in the index, which is read in the order of receipt.
         let next = head.received_at().unwrap_or_else(Timestamp::now) + FIRST_REDRIVE_AFTER;
-        let work = format!("{}#{}", State::Quarantined.as_str(), id.shard());
-        self.update(
-            id,
-            change,
-            "#state = :unsupported AND attribute_exists(dismissed_at)",
-            [
-                (":quarantined", state(State::Quarantined)),
-                (":work", AttributeValue::S(work)),
-                (":next", AttributeValue::S(sortable(next))),
-                (":unsupported", state(State::Unsupported)),
-            ],
-        )
-        .await
+        let change = Change::move_to(State::Quarantined)
+            .set("work", work_key(State::Quarantined, id).as_str())
+            .set("next_attempt_at", &next)
+            .remove(&["dismissed_at"])
+            .only_if(Condition::in_state(State::Unsupported).and(Condition::Exists("dismissed_at")));
+        self.update(id, &change).await
     }
 
-    /// Writes an event under the id it has now that it is understood, and marks its old head, in state `from`, as superseded, both or
-    /// neither. Where the new id is known, another body is kept as a conflict, and the old head is marked.
+    /// Writes an event under the id that it has now that it is understood, and marks its old head, which is in state `from`, as
+    /// superseded: both or neither. If there is an event with the new id and another body, the delivery is kept as a conflict of that
+    /// event, and the old head is marked.
     pub async fn supersede(
         &self,
         old: &EventId,
@@ -397,75 +337,48 @@ impl Store {
         policy: impl Into<RetryPolicy>,
     ) -> Result<Superseded, StoreError> {
         let attempt = AttemptId::random();
-        let mut written = EventItems::of(new_event, &attempt);
-        let policy = policy.into().with_parts(!written.parts.is_empty());
-        let mut change = "SET #state = :superseded, superseded_by = :by".to_owned();
-        let mut values = vec![
-            (":superseded", AttributeValue::S(State::Superseded.as_str().to_owned())),
-            (":by", AttributeValue::S(new_event.id.to_string())),
-            (":from", AttributeValue::S(from.as_str().to_owned())),
-        ];
-        // The kept body is the order's too: whoever erases the order must find it.
-        for (name, placeholder) in [("order_key", ":order_key"), ("order_sort", ":order_sort")] {
-            if let Some(value) = written.head.get(name) {
-                change.extend([", ", name, " = ", placeholder]);
-                values.push((placeholder, value.clone()));
+        let mut items = EventItems::of(new_event, &attempt);
+        let policy = policy.into().with_parts(!items.parts.is_empty());
+        let mut change = Change::move_to(State::Superseded).set("superseded_by", new_event.id.as_str());
+        // The old head keeps the body, so it must be found when the order is erased.
+        for name in ["order_key", "order_sort"] {
+            if let Some(value) = items.head.get(name) {
+                change = change.set(name, value);
             }
         }
-        let leave_work = self
+        let received_at = new_event.delivery.received_at();
+        let change = self
             .retention
-            .leave_work(State::Superseded, old, new_event.delivery.received_at());
-        change += leave_work.clauses();
-        values.extend(leave_work.values());
+            .leave_work(change, State::Superseded, old, received_at)
+            .only_if(Condition::in_state(from));
         let now = Timestamp::now();
-        // Parts are written only if there is no event yet to have them.
-        let is_known = !written.parts.is_empty()
+        // Parts are written only if there is no event yet that would have them.
+        let exists = !items.parts.is_empty()
             && self
                 .get(new_event.id, "head")
                 .await?
-                .is_some_and(|head| !is_over(&head, now));
-        if !is_known {
-            let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
-            let absent = Condition::absent(now);
-            let put = Put::builder()
-                .table_name(&self.table)
-                .set_item(Some(std::mem::take(&mut written.head)))
-                .condition_expression(absent.expression())
-                .set_expression_attribute_names(absent.names())
-                .set_expression_attribute_values(absent.values())
-                .build()
-                .expect("table and item are set");
-            let mark = Update::builder()
-                .table_name(&self.table)
-                .key("pk", AttributeValue::S(old.to_string()))
-                .key("sk", AttributeValue::S("head".to_owned()))
-                .update_expression(&change)
-                .condition_expression("#state = :from")
-                .expression_attribute_names("#state", "state")
-                .expression_attribute_names("#work", "work")
-                .set_expression_attribute_values(Some(
-                    values
-                        .iter()
-                        .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                        .collect(),
-                ))
-                .build()
-                .expect("table, key and expression are set");
-            match self.put_and_update(put, mark, end_of_manifest, policy).await? {
+                .is_some_and(|head| !is_expired_tombstone(&head, now));
+        if !exists {
+            let end_of_manifest = self.put_parts(new_event, &mut items, BTreeSet::new(), policy).await?;
+            let head = std::mem::take(&mut items.head);
+            let mark = change.transacted(&self.table, head_key(old));
+            let absent = Condition::no_event(now);
+            let transacted = self.put_and_update(head, &absent, mark, end_of_manifest, policy);
+            match transacted.await? {
                 Transacted::Done => return Ok(Superseded::Accepted),
                 Transacted::Refused(refused) => match refused.as_slice() {
-                    // Its own write, whose answer was lost, or that of another.
+                    // Changed by somebody else, or by an earlier try of this write whose answer was lost.
                     [_, true, ..] => return Ok(Superseded::ByAnother),
                     [true, ..] => {}
                     _ => return Err(StoreError::Swept),
                 },
             }
         }
-        let known = self.head(new_event.id).await?;
-        let superseded = match known.state {
-            // What was erased on request is not kept, under whatever id.
+        let existing = self.head(new_event.id).await?;
+        let superseded = match existing.state {
+            // An event that was erased on request is not stored again, under whatever id.
             State::Erased => Superseded::Erased,
-            _ if known.payload_sha256 != written.payload_sha256 => match self.put_conflict(new_event, policy).await? {
+            _ if existing.payload_sha256 != items.payload_sha256 => match self.put_conflict(new_event, policy).await? {
                 KeptConflict::Kept => Superseded::Conflict,
                 KeptConflict::Erased => Superseded::Erased,
             },
@@ -478,7 +391,7 @@ impl Store {
             }
             _ => Superseded::Duplicate,
         };
-        let is_marked = self.update(old, &change, "#state = :from", values).await?;
+        let is_marked = self.update(old, &change).await?;
         if superseded == Superseded::Erased {
             let head = self.head(old).await?;
             self.erase(old, &head, ErasedBy::Operator).await?;
@@ -486,24 +399,15 @@ impl Store {
         Ok(if is_marked { superseded } else { Superseded::ByAnother })
     }
 
-    /// Moves a failed event back to pending, due at once. False where it is no longer failed.
+    /// Moves a failed event back to pending, due at once. Returns false if the event is no longer failed.
     pub async fn requeue(&self, id: &EventId) -> Result<bool, StoreError> {
-        let change =
-            "SET #state = :pending, #work = :work, next_attempt_at = :now, attempts = :none REMOVE deferrals, leases";
-        let work = format!("{}#{}", State::Pending.as_str(), id.shard());
-        self.update(
-            id,
-            change,
-            "#state = :failed",
-            [
-                (":pending", AttributeValue::S(State::Pending.as_str().to_owned())),
-                (":work", AttributeValue::S(work)),
-                (":now", AttributeValue::S(sortable(Timestamp::now()))),
-                (":none", AttributeValue::N("0".to_owned())),
-                (":failed", AttributeValue::S(State::Failed.as_str().to_owned())),
-            ],
-        )
-        .await
+        let change = Change::move_to(State::Pending)
+            .set("work", work_key(State::Pending, id).as_str())
+            .set("next_attempt_at", &Timestamp::now())
+            .set("attempts", &0_u32)
+            .remove(&["deferrals", "leases"])
+            .only_if(Condition::in_state(State::Failed));
+        self.update(id, &change).await
     }
 
     async fn record_failure(
@@ -514,23 +418,18 @@ impl Store {
         cause: &str,
         next: Timestamp,
     ) -> Result<bool, StoreError> {
-        let change = "SET #state = :state, #work = :work, next_attempt_at = :next, last_error = :cause, attempts = :attempts REMOVE leases";
-        let text = |value: String| AttributeValue::S(value);
-        let number = |value: u32| AttributeValue::N(value.to_string());
-        self.update(
-            id,
-            change,
-            "#state = :pending AND attempts = :seen",
-            [
-                (":state", text(state.as_str().to_owned())),
-                (":work", text(format!("{}#{}", state.as_str(), id.shard()))),
-                (":next", text(sortable(next))),
-                (":cause", text(cause.to_owned())),
-                (":attempts", number(attempts + 1)),
-                (":pending", text(State::Pending.as_str().to_owned())),
-                (":seen", number(attempts)),
-            ],
-        )
-        .await
+        let change = Change::move_to(state)
+            .set("work", work_key(state, id).as_str())
+            .set("next_attempt_at", &next)
+            .set("last_error", cause)
+            .set("attempts", &(attempts + 1))
+            .remove(&["leases"])
+            .only_if(Condition::in_state(State::Pending).and(Condition::equals("attempts", &attempts)));
+        self.update(id, &change).await
     }
+}
+
+/// The key of an event in the index `work`.
+fn work_key(state: State, id: &EventId) -> String {
+    format!("{}#{}", state.as_str(), id.shard())
 }

@@ -1,11 +1,11 @@
-//! How long, and after which errors, a write is tried.
+//! How long a write is tried, and after which errors.
 
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::Instant;
 
-use super::{StoreError, describe};
+use super::StoreError;
 
 /// How long a write is tried.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Tries until `until`; an entry that needs parts, which take longer to write, until `with_parts_until`.
+    /// Tries until `until`; an event that needs parts, which take longer to write, until `with_parts_until`.
     pub fn new(until: Instant, with_parts_until: Instant) -> Self {
         Self {
             until,
@@ -25,7 +25,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Tries again after an error of access too: what is not stored now cannot be sent again, and a permission may be given back.
+    /// Retries after access errors too: for a delivery that cannot be sent again, since a permission may be restored in time.
     #[must_use]
     pub fn retrying_access_errors(self) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl RetryPolicy {
     fn allows<E: ProvideErrorMetadata>(self, error: &SdkError<E>) -> bool {
         let is_one_of = |codes: &[&str]| error.code().is_some_and(|code| codes.contains(&code));
         let is_invalid = is_one_of(&["ValidationException", "ResourceNotFoundException"])
-            // A transaction names the faults of its parts in its message.
+            // A transaction names the errors of its parts in its message.
             || error.message().is_some_and(|message| message.contains("ValidationError"));
         !is_invalid && (self.retries_access_errors || !is_one_of(&ACCESS_ERRORS))
     }
@@ -57,7 +57,7 @@ impl From<Instant> for RetryPolicy {
     }
 }
 
-/// What DynamoDB says where the function's role or its credentials are the fault.
+/// The codes of DynamoDB for a fault of the function's role or credentials.
 const ACCESS_ERRORS: [&str; 7] = [
     "AccessDeniedException",
     "ExpiredTokenException",
@@ -68,36 +68,32 @@ const ACCESS_ERRORS: [&str; 7] = [
     "UnrecognizedClientException",
 ];
 
-/// The first wait before another try; each next one is twice as long.
+/// The wait before the second attempt. Each further wait is twice as long, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Tries until it works, fails for good, or there is no time left. The error is then that of the last try.
+/// Repeats `operation` until it succeeds, fails in a way that `policy` does not retry, or its time is over. The error is then
+/// that of the last attempt.
 pub(super) async fn retry_until<T, E, F>(policy: RetryPolicy, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, SdkError<E>>>,
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let mut tries = 0_u32;
+    let mut attempts = 0_u32;
     let mut last = None;
     let mut wait = FIRST_WAIT;
-    let trying = async {
+    let repeated = async {
         loop {
-            tries += 1;
+            attempts += 1;
             match operation().await {
                 Ok(value) => return Ok(value),
-                Err(error) if policy.allows(&error) => last = Some(describe(&error)),
-                Err(error) => return Err(StoreError::DynamoDb(describe(&error))),
+                Err(error) if policy.allows(&error) => last = Some(StoreError::from(error)),
+                Err(error) => return Err(error.into()),
             }
             tokio::time::sleep(wait / 2 + (wait / 2).mul_f32(fastrand::f32())).await;
             wait = LONGEST_WAIT.min(wait * 2);
         }
     };
-    let ended = tokio::time::timeout_at(policy.until, trying).await;
-    ended.unwrap_or_else(|_| match last {
-        Some(cause) if tries == 1 => Err(StoreError::DynamoDb(format!("{cause} after 1 try"))),
-        Some(cause) => Err(StoreError::DynamoDb(format!("{cause} after {tries} tries"))),
-        None => Err(StoreError::Timeout),
-    })
+    let ended = tokio::time::timeout_at(policy.until, repeated).await;
+    ended.unwrap_or_else(|_| Err(last.map_or(StoreError::Timeout, |error| error.after(attempts))))
 }

@@ -1,4 +1,4 @@
-//! What the keys of the table and its indexes take at the rate that a stack is made for.
+//! The load on the keys of the table and its indexes at the rate that a stack is designed for.
 
 use std::collections::HashMap;
 
@@ -14,27 +14,27 @@ use crate::identity::{EventId, IdempotencyKey, Shop};
 use crate::publisher::MessageLimit;
 use crate::verification::Verified;
 
-/// Events a second: the API's default.
+/// Events per second: the API's default limit.
 const RATE: usize = 2_000;
 const EVENTS: usize = 100_000;
-/// What no partition key may take in a second. DynamoDB lets it take 1,000.
+/// The most write units per second for one partition key. DynamoDB allows 1,000.
 const UNITS: usize = 700;
-/// What four runs of redrive side by side publish in a second: each works for 45 seconds of a minute, and what a partition does not take in
-/// the rest of it DynamoDB keeps for bursts.
+/// Events per second that four concurrent runs of redrive publish. Each run works for 45 seconds of a minute; DynamoDB keeps the
+/// capacity that a partition does not use in the rest of the minute for bursts.
 const DRAINED: usize = 4 * 1_729 * 45 / 60;
 
 const INDEXES: [(&str, &str); 3] = [("by_order", "order_key"), ("work", "work"), ("by_hour", "hour")];
 
-/// Write units by index, or the table, and partition key.
+/// Write units by index (or table) and partition key.
 #[derive(Default)]
 struct Units(HashMap<(&'static str, String), usize>);
 
 impl Units {
-    fn add(&mut self, cursor: &'static str, key: &str, units: usize) {
-        *self.0.entry((cursor, key.to_owned())).or_default() += units;
+    fn add(&mut self, index: &'static str, key: &str, units: usize) {
+        *self.0.entry((index, key.to_owned())).or_default() += units;
     }
 
-    /// An item is put into the table and into each index that it has a key of: a unit each there, for keys are small.
+    /// Counts a put of an item: into the table, and one unit for each index whose key it has, because keys are small.
     fn put(&mut self, item: &Item) {
         self.add("table", text(item, "pk"), item_units(item));
         for (index, key) in INDEXES {
@@ -44,16 +44,16 @@ impl Units {
         }
     }
 
-    /// An event is marked as published: its item is written again, and leaves the index `work`.
+    /// Counts the mark of a published event: its item is written again, and leaves the index `work`.
     fn mark_published(&mut self, item: &Item) {
         self.add("table", text(item, "pk"), item_units(item));
         self.add("work", text(item, "work"), 1);
     }
 
-    /// The busiest key, and what it takes in each of `seconds`.
+    /// The busiest key, and its units in each of `seconds`.
     fn busiest(&self, seconds: usize) -> (String, usize) {
-        let ((cursor, key), units) = self.0.iter().max_by_key(|(_, units)| **units).expect("there are keys");
-        (format!("{cursor} {key}"), units.div_ceil(seconds))
+        let ((index, key), units) = self.0.iter().max_by_key(|(_, units)| **units).expect("there are keys");
+        (format!("{index} {key}"), units.div_ceil(seconds))
     }
 }
 
@@ -61,14 +61,13 @@ fn text<'a>(item: &'a Item, name: &str) -> &'a str {
     item[name].as_s().expect("a text")
 }
 
-/// An event is small: what it holds beside its two values is well below a KiB.
+/// The write units of an item. Its attributes other than the two values take well below one KiB.
 fn item_units(item: &Item) -> usize {
     let values = ["payload", "event"].map(|name| item[name].as_b().expect("bytes").as_ref().len());
     (values.iter().sum::<usize>() + 1_024).div_ceil(1_024)
 }
 
-/// The heads of events as they are written, each of an order of its own, all of one provider and shop: nothing spreads them but
-/// their ids.
+/// The heads of events as they are written, each of its own order, all of one provider and shop: only their ids spread them.
 fn heads() -> impl Iterator<Item = Item> {
     let shop = Shop::parse("main").expect("a shop");
     let begun: Timestamp = "2026-11-28T10:00:00Z".parse().expect("a time");
@@ -85,13 +84,13 @@ fn heads() -> impl Iterator<Item = Item> {
         let received_at = begun + SignedDuration::from_micros(i64::try_from(number * 1_000_000 / RATE).expect("small"));
         let query = HashMap::<String, Vec<String>>::new();
         let body = br#"{"action":"PaymentOrder"}"#.to_vec();
-        let delivery = Delivery::kept(Method::POST, shop.clone(), query.into(), body, received_at);
+        let delivery = Delivery::stored(Method::POST, shop.clone(), query.into(), body, received_at);
         let mut event = event.clone();
         event.data.order.id = Some(order);
         let new_event = NewEvent {
             id: &id,
             provider: "selldone",
-            delivery: &Verified::kept(delivery),
+            delivery: &Verified::stored(delivery),
             content: Content::Order(&event, &json),
         };
         EventItems::of(&new_event, &AttemptId::random()).head
@@ -108,7 +107,7 @@ fn no_partition_key_is_hot_at_2000_events_a_second() {
         outage.put(&head);
         drain.put(&head);
         drain.mark_published(&head);
-        // Beside the events that arrive, those of the backlog are published, of the same shards.
+        // In addition to the arriving events, those of the backlog are published, from the same shards.
         let drained = |arrived: usize| arrived * DRAINED / RATE;
         drain.add("work", text(&head, "work"), drained(number + 1) - drained(number));
     }
@@ -118,7 +117,7 @@ fn no_partition_key_is_hot_at_2000_events_a_second() {
         assert!(units <= UNITS, "{case}: {key} takes {units} units a second");
         assert!(
             units >= RATE / 16,
-            "{case}: {key} takes {units} units a second, which is too few to be true"
+            "{case}: {key} takes {units} units a second, which is implausibly few"
         );
     }
 }
