@@ -1,4 +1,4 @@
-//! Clients of the AWS services: credentials from the environment, limits on every wait.
+//! Creates the clients of the AWS services, with credentials from the environment and a limit on every wait.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Region, StalledStreamProtectionC
 use crate::http;
 use crate::settings::{SettingError, Settings};
 
-/// Lambda puts the role's temporary credentials into the environment of each execution environment.
+/// Reads the role's temporary credentials, which Lambda sets as environment variables.
 fn credentials(settings: &Settings) -> Result<Credentials, SettingError> {
     Ok(Credentials::new(
         settings.required("AWS_ACCESS_KEY_ID")?,
@@ -32,7 +32,7 @@ fn retries() -> RetryConfig {
         .with_initial_backoff(Duration::from_millis(50))
 }
 
-/// Builds the client of one service; the services' `Config` types have the same methods and no common trait.
+/// Builds the client of one service. A macro, because the services' `Config` types have the same methods but no common trait.
 macro_rules! client {
     ($settings:ident, $service:ident, $endpoint:literal, $attempt:expr) => {{
         let config = $service::Config::builder()
@@ -41,7 +41,7 @@ macro_rules! client {
             .credentials_provider(credentials($settings)?)
             .http_client(http::sdk_client())
             .timeout_config(limits($attempt))
-            // The limits above end a stalled answer too; watching each body for it is work for nothing.
+            // The limits above end a stalled answer too, so each body need not be watched for it.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .retry_config(retries());
         let config = match $settings.optional($endpoint) {
@@ -83,7 +83,7 @@ pub(crate) fn cause(error: &dyn Error) -> String {
     innermost.to_string()
 }
 
-/// Whether a service says by this code that it is asked too much of, in the short time of a run.
+/// Whether a service asks for fewer calls by this code.
 pub(crate) fn is_throttling(code: &str) -> bool {
     const CODES: [&str; 9] = [
         "KMSThrottling",

@@ -1,4 +1,4 @@
-//! Asking the provider whether a delivery is its own: a call back over HTTPS.
+//! Verifies a delivery by a call back to the provider over HTTPS.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,47 +17,47 @@ use crate::http::Pool;
 use crate::secrets::SigningKey;
 use crate::verification::Proof;
 
-/// How long the first try may go unanswered before the second begins.
-const SECOND_TRY_AFTER: Duration = Duration::from_millis(1500);
-/// How much of an answer is read, in bytes, for its connection to be used again.
+/// The time without an answer after which the second attempt begins.
+const SECOND_ATTEMPT_AFTER: Duration = Duration::from_millis(1500);
+/// The most bytes of an answer's body that are read so that the connection can be reused.
 const MOST_OF_AN_ANSWER: usize = 64 * 1024;
-/// How long the rest of an answer may take after its head.
+/// The time limit for an answer's body after its head.
 const REST_OF_AN_ANSWER: Duration = Duration::from_millis(500);
 
 static POOL: Pool = Pool::new();
 
-/// What the provider says of a delivery.
+/// The provider's answer about a delivery.
 #[derive(Debug)]
 pub enum Confirmation {
-    /// 200: it is genuine.
+    /// 200: the delivery is authentic.
     Confirmed(Proof),
-    /// Any other answer, redirects included: none is followed.
+    /// Any other answer, including redirects, which are not followed.
     Refused {
-        /// The status.
+        /// The status of the answer.
         status: StatusCode,
-        /// False if another try may have reached the provider and was not answered, or with a server error: it may have used up
-        /// what can be confirmed only once.
+        /// False if another attempt may have reached the provider and was answered with a server error or not at all. That attempt may
+        /// have used up a token that can be confirmed only once.
         is_certain: bool,
     },
-    /// No answer in time.
+    /// There was no answer in time, for this cause.
     Unreachable(String),
 }
 
-/// Opens a connection to the host of `url` by asking it, as nobody; whatever it answers will do.
+/// Opens a connection to the host of `url` by a request without credentials. Any answer will do.
 pub async fn connect(url: &str) {
     let Ok(request) = Request::get(url).body(SdkBody::empty()) else {
         return;
     };
-    // Whether it answers is found out when it matters. Read to its end, so that the connection can be used again.
+    // An error is ignored, because verification meets it again. The body is read so that the connection can be reused.
     if let Ok(response) = POOL.call().send(request).await {
         let _ = Limited::new(response.into_body(), MOST_OF_AN_ANSWER).collect().await;
     }
 }
 
-/// Asks `url`, as the user `key` with an empty password, and waits for the answer until `until` at most.
+/// Calls `url` with the user name `key` and an empty password, and waits for the answer until `until` at most.
 ///
-/// A try that fails, is answered with a server error, or is not answered within 1.5 seconds is followed by a second one over a new
-/// connection: the first one's may have died while the process was frozen. A slow first try stays in the race.
+/// If the first attempt fails, is answered with a server error, or is not answered within 1.5 seconds, a second one is made over a new
+/// connection, because the first connection may have been lost while the process was frozen. A late answer to the first still counts.
 pub async fn ask(url: &str, key: &SigningKey, until: Instant) -> Confirmation {
     ask_over(&POOL, url, key, until).await
 }
@@ -71,12 +71,12 @@ async fn ask_over(pool: &Pool, url: &str, key: &SigningKey, until: Instant) -> C
             .body(SdkBody::empty())
     };
     let (Ok(first), Ok(second)) = (request(), request()) else {
-        return Confirmation::Unreachable("the address of the validation call is no URL".to_owned());
+        return Confirmation::Unreachable("the address of the validation call is not a URL".to_owned());
     };
     let mut first = pin!(attempt(pool, first, until));
-    let soon = until.min(Instant::now() + SECOND_TRY_AFTER);
+    let soon = until.min(Instant::now() + SECOND_ATTEMPT_AFTER);
     let ended = match timeout_at(soon, &mut first).await {
-        Ok(Try::Answered(status)) => return conclude(&[Try::Answered(status)]),
+        Ok(Attempt::Answered(status)) => return conclude(&[Attempt::Answered(status)]),
         Ok(failed) => Some(failed),
         Err(_) => None,
     };
@@ -90,25 +90,25 @@ async fn ask_over(pool: &Pool, url: &str, key: &SigningKey, until: Instant) -> C
         },
     };
     match earlier {
-        Try::Answered(StatusCode::OK) => conclude(&[earlier]),
+        Attempt::Answered(StatusCode::OK) => conclude(&[earlier]),
         _ => conclude(&[earlier, later.await]),
     }
 }
 
-/// How one try ended.
+/// The result of one attempt.
 #[derive(Debug)]
-enum Try {
-    /// With any status but a server error.
+enum Attempt {
+    /// An answer with any status except a server error.
     Answered(StatusCode),
-    /// With a server error: what has been done with the request is not known.
+    /// A server error. The provider may have processed the request.
     Failed(StatusCode),
-    /// Without an answer, though the request may have been received.
+    /// No answer, although the provider may have received the request.
     Lost(String),
-    /// Without a connection.
+    /// No connection.
     NotSent(String),
 }
 
-async fn attempt(pool: &Pool, mut request: Request<SdkBody>, until: Instant) -> Try {
+async fn attempt(pool: &Pool, mut request: Request<SdkBody>, until: Instant) -> Attempt {
     let connection = capture_connection(&mut request);
     let response = match timeout_at(until, pool.call().send(request)).await {
         Ok(Ok(response)) => response,
@@ -118,33 +118,37 @@ async fn attempt(pool: &Pool, mut request: Request<SdkBody>, until: Instant) -> 
                 _ => "no answer in time".to_owned(),
             };
             return match *connection.connection_metadata() {
-                Some(_) => Try::Lost(cause),
-                None => Try::NotSent(cause),
+                Some(_) => Attempt::Lost(cause),
+                None => Attempt::NotSent(cause),
             };
         }
     };
     let (head, body) = response.into_parts();
-    // Read to its end too. What it says does not matter, nor whether all of it comes.
+    // The body is read so that the connection can be reused. Its content does not matter, nor whether it is complete.
     let _ = timeout(REST_OF_AN_ANSWER, Limited::new(body, MOST_OF_AN_ANSWER).collect()).await;
     if head.status.is_server_error() {
-        Try::Failed(head.status)
+        Attempt::Failed(head.status)
     } else {
-        Try::Answered(head.status)
+        Attempt::Answered(head.status)
     }
 }
 
-/// What all tries say together: one confirmation is enough, and an answer counts for more than none.
-fn conclude(tries: &[Try]) -> Confirmation {
-    let is_certain = !tries.iter().any(|ended| matches!(ended, Try::Failed(_) | Try::Lost(_)));
+/// Combines the results of all attempts: one confirmation is enough, and an answer counts for more than none.
+fn conclude(attempts: &[Attempt]) -> Confirmation {
+    let is_certain = !attempts
+        .iter()
+        .any(|ended| matches!(ended, Attempt::Failed(_) | Attempt::Lost(_)));
     let mut concluded = Confirmation::Unreachable("no answer in time".to_owned());
-    for ended in tries {
+    for ended in attempts {
         concluded = match (ended, concluded) {
-            (Try::Answered(StatusCode::OK), _) => return Confirmation::Confirmed(Proof::of_a_passed_check()),
-            (Try::Answered(status), _) | (Try::Failed(status), Confirmation::Unreachable(_)) => Confirmation::Refused {
-                status: *status,
-                is_certain,
-            },
-            (Try::Lost(cause) | Try::NotSent(cause), Confirmation::Unreachable(_)) => {
+            (Attempt::Answered(StatusCode::OK), _) => return Confirmation::Confirmed(Proof::of_a_passed_check()),
+            (Attempt::Answered(status), _) | (Attempt::Failed(status), Confirmation::Unreachable(_)) => {
+                Confirmation::Refused {
+                    status: *status,
+                    is_certain,
+                }
+            }
+            (Attempt::Lost(cause) | Attempt::NotSent(cause), Confirmation::Unreachable(_)) => {
                 Confirmation::Unreachable(cause.clone())
             }
             (_, concluded) => concluded,
@@ -183,7 +187,7 @@ mod tests {
         write!(stream, "HTTP/1.1 {status} -\r\ncontent-length: 2\r\n\r\n{{}}").unwrap();
     }
 
-    /// Asks a provider of which each connection does what `script` says, in order.
+    /// Calls a provider whose connections act as `script` says, in order.
     async fn asked(script: &[fn(&mut TcpStream)]) -> Confirmation {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -203,7 +207,7 @@ mod tests {
             }
         });
         let confirmation = ask_over(&Pool::new(), &url, &key(), soon()).await;
-        // Meanwhile the runtime closes what has been given up.
+        // In the meantime the runtime closes abandoned connections.
         tokio::task::spawn_blocking(|| server.join().unwrap()).await.unwrap();
         confirmation
     }
@@ -223,7 +227,7 @@ mod tests {
                 read_request(&mut stream);
                 let start = format!("HTTP/1.1 {status} -\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n");
                 stream.write_all(start.as_bytes()).unwrap();
-                // The caller waits for the rest. One that does not care for it hangs up: a read ends, of nothing.
+                // The caller waits for the rest. If it did not, it would close the connection, and this read would end.
                 stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
                 assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
                 stream.set_read_timeout(None).unwrap();
@@ -246,12 +250,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_without_a_usable_answer_is_made_once_more() {
+    async fn a_call_without_a_usable_answer_is_repeated_once() {
         let failures: [fn(&mut TcpStream); 3] = [|_| {}, |stream| answer(stream, 503), swallow];
         for failure in failures {
             let confirmed = asked(&[failure, |stream| answer(stream, 200)]).await;
             assert!(matches!(confirmed, Confirmation::Confirmed(_)), "{confirmed:?}");
-            // It may have been used up by the first.
+            // The first attempt may have used up the token.
             assert_refused(&asked(&[failure, |stream| answer(stream, 404)]).await, 404, false);
         }
         assert_refused(&asked(&[|stream| answer(stream, 404)]).await, 404, true);
@@ -265,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_first_answer_counts_though_a_second_was_asked_for() {
+    async fn a_late_first_answer_counts_after_a_second_call() {
         static SECOND_IS_ASKED: Barrier = Barrier::new(2);
         let late: fn(&mut TcpStream) = |stream| {
             SECOND_IS_ASKED.wait();
@@ -280,8 +284,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nothing_could_be_sent_nothing_is_uncertain() {
-        let ended = [Try::NotSent("refused".to_owned()), Try::Answered(StatusCode::NOT_FOUND)];
+    async fn an_attempt_that_was_not_sent_leaves_certainty() {
+        let ended = [
+            Attempt::NotSent("refused".to_owned()),
+            Attempt::Answered(StatusCode::NOT_FOUND),
+        ];
         assert_refused(&conclude(&ended), 404, true);
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let unreachable = ask_over(&Pool::new(), &format!("http://{closed}"), &key(), soon()).await;

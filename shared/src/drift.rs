@@ -1,4 +1,4 @@
-//! Noticing that a provider has changed its payload: fields that the mapping does not know, and words without a translation.
+//! Detects that a provider has changed its payload, by fields and words that the mapping does not know.
 //!
 //! Drift never changes an event. It is counted and logged by JSON pointer and JSON type, never by value.
 
@@ -9,31 +9,31 @@ use serde::Serialize;
 
 use crate::event::{ItemKind, OrderEvent, PaymentStatus, Status};
 
-/// The most drifts that are looked for in one payload.
+/// The most drifts that are collected from one payload.
 const FOUND: usize = 100;
 /// The most drifts that one delivery reports. The next delivery reports more.
 const REPORTED: usize = 10;
-/// The most drifts that an execution environment remembers. Beyond them it reports nothing more.
+/// The most drifts that an execution environment remembers. After that it reports nothing more.
 const REMEMBERED: usize = 1_000;
-/// A longer name may be data in the place of a name.
+/// The longest field name. A longer one may be data.
 const NAME_LENGTH: usize = 64;
-/// A name with more digits may be a date, a phone number or a key.
+/// The most digits of a field name. A name with more may be a date, a phone number or a key.
 const NAME_DIGITS: usize = 3;
 
-/// A place where a payload is not as the mapping knows it.
+/// A difference between a payload and its mapping.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Drift {
     /// A JSON pointer from the payload's root, with `*` for positions in lists and for names that may be data; for an unknown word,
     /// a JSON pointer from the event's root.
     pub pointer: String,
-    /// The value's JSON type; `word` for a word without a translation.
+    /// The JSON type of the value; `word` for a word that is not mapped.
     pub r#type: &'static str,
 }
 
-/// The pointers of a list of fields that stay in `unmapped`, without the reasons: the part of the list that a function needs.
+/// Extracts the pointers from a list of fields that stay in `unmapped`, because a function does not need the reasons.
 ///
 /// # Panics
-/// At compile time, where `N` is not the list's length.
+/// At compile time, if `N` is not the length of the list.
 pub const fn pointers<const N: usize>(list: &[(&'static str, &'static str)]) -> [&'static str; N] {
     assert!(N == list.len(), "one pointer for each entry");
     let mut pointers = [""; N];
@@ -47,7 +47,7 @@ pub const fn pointers<const N: usize>(list: &[(&'static str, &'static str)]) -> 
 
 /// The fields that are known to stay in `unmapped`, as a tree of names.
 ///
-/// In a pointer, `*` is any one name or position, and `**` at its end is everything below.
+/// In a pointer, `*` stands for any one name or position, and `**` at the end for everything below.
 #[derive(Debug, Default)]
 pub struct Known {
     names: HashMap<&'static str, Self>,
@@ -57,7 +57,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// The tree of these pointers.
+    /// Builds the tree of these pointers.
     pub fn new(pointers: &[&'static str]) -> Self {
         let mut root = Self::default();
         for pointer in pointers {
@@ -78,16 +78,16 @@ impl Known {
     }
 }
 
-/// The parts of [`Known`] that agree with the path to a value. More than one agrees where a name and `*` both do.
+/// The nodes of [`Known`] that match the path to a value. Both a name and `*` may match.
 #[derive(Clone, Default)]
-pub(crate) struct Agreeing<'k>(Vec<&'k Known>);
+pub(crate) struct Matching<'k>(Vec<&'k Known>);
 
-impl<'k> Agreeing<'k> {
+impl<'k> Matching<'k> {
     pub(crate) fn root(known: &'k Known) -> Self {
         Self(vec![known])
     }
 
-    /// The parts that agree with `name` too. Names are as in a payload, without the escapes of a JSON pointer.
+    /// The nodes that match `name` below these. Names are as in a payload, without the escapes of a JSON pointer.
     pub(crate) fn below(&self, name: &str) -> Self {
         let below = |known: &&'k Known| [known.names.get(name), known.any_name.as_deref()];
         Self(self.0.iter().flat_map(below).flatten().collect())
@@ -119,7 +119,7 @@ impl Drifts {
         }
     }
 
-    /// Adds the words of an event that have no translation, and those that the provider's mapping names beside them.
+    /// Adds the words of an event that are not mapped: those that are `unknown` in the event, and those that the mapping names.
     pub(crate) fn add_words(&mut self, event: &OrderEvent, named: &[&str]) {
         let order = &event.data.order;
         for pointer in named {
@@ -146,7 +146,7 @@ impl Drifts {
 }
 
 /// A step of a pointer as it is reported: `*` for a name that may be data, such as an address, a product's key or a person's name.
-/// Field names of providers are made of ASCII letters, digits, `_` and `$`, and begin with no digit.
+/// Field names of providers consist of ASCII letters, digits, `_` and `$`, and do not begin with a digit.
 pub(crate) fn step(name: &str) -> &str {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
     let begins_plainly = name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
@@ -160,7 +160,7 @@ pub(crate) fn step(name: &str) -> &str {
 pub struct Reported(Mutex<BTreeSet<Drift>>);
 
 impl Reported {
-    /// Those of `drifts` that this execution environment has not reported yet, up to a limit. From now on they count as reported.
+    /// Returns those of `drifts` that this execution environment has not reported yet, up to a limit, and records them as reported.
     pub fn news(&self, drifts: Vec<Drift>) -> Vec<Drift> {
         if drifts.is_empty() {
             return drifts;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn known_and_mapped_fields_are_no_drift() {
+    fn known_and_mapped_fields_are_not_drift() {
         let body = r#"{"mapped":"a","known":1,"list":[{"known":1},{"other":{},"known":null}],"free":{"a":[{"b":1}]},"x":{"id":1},"new":[],"other":{}}"#;
         assert_eq!(drifts(body), []);
     }
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reported_of_one_payload_has_a_limit() {
+    fn the_drift_of_one_payload_has_a_limit() {
         let fields: Vec<_> = (0..1_000).map(|at| format!("\"field_{at}\":{at}")).collect();
         assert_eq!(drifts(&format!("{{{}}}", fields.join(","))).len(), FOUND);
     }

@@ -1,6 +1,6 @@
 //! The normalized order event: one CloudEvents 1.0 JSON object, the same for every provider.
 //!
-//! Absent facts are null, nothing is guessed and no total is computed. Within v1 fields are only added.
+//! Facts that the provider does not state are null. Nothing is guessed, and no total is computed. Within v1 fields are only added.
 
 mod json;
 mod unmapped;
@@ -19,58 +19,58 @@ use crate::money::{Amount, Currency, Quantity};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OrderEvent {
-    /// Version of CloudEvents: `1.0`.
+    /// The version of CloudEvents: `1.0`.
     pub specversion: String,
-    /// The event's id: 64 hex digits, made of what the provider sent. The same event always has the same id, replays included: deduplicate by it.
+    /// The id of the event: 64 hex digits, computed from the provider's payload. The same event always has the same id, also when it is replayed: deduplicate by it.
     pub id: EventId,
-    /// Where the event comes from: `/{provider}/{shop}`.
+    /// The source of the event: `/{provider}/{shop}`.
     pub source: String,
-    /// What happened, in our words; `data.provider_event` is the provider's own.
+    /// The type of the event, in normalized words; `data.provider_event` is the provider's word.
     pub r#type: EventType,
-    /// The provider's id of the order, as in `data.order.id`; absent where the provider names no order.
+    /// The provider's id of the order, as in `data.order.id`; absent if the provider names no order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// When it happened, RFC 3339 in UTC, by the provider's clock; the time of receipt where the provider does not say (then named in `data.assumed`).
+    /// The time of the event, RFC 3339 in UTC, by the provider's clock; the time of receipt if the provider states none (then named in `data.assumed`).
     pub time: Timestamp,
-    /// Format of `data`: `application/json`.
+    /// The format of `data`: `application/json`.
     pub datacontenttype: String,
-    /// Schema of `data`: `urn:order-webhooks:order-event:v1`.
+    /// The schema of `data`: `urn:order-webhooks:order-event:v1`.
     pub dataschema: String,
-    /// What happened, and the order.
+    /// The event and its order.
     pub data: Data,
 }
 
-/// What happened, and the order as the provider described it.
+/// The event, and the order as the provider describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Data {
-    /// The provider's slug, by the route of the delivery: `selldone`, `cartum`, `deeple`, `aboutyou`, `snipcart`.
+    /// The provider's slug, from the route of the delivery: `selldone`, `cartum`, `deeple`, `aboutyou`, `snipcart`.
     pub provider: String,
-    /// The operator's own name for the shop, by the route of the delivery.
+    /// The operator's name for the shop, from the route of the delivery.
     pub shop: String,
     /// The provider's word for the event.
     pub provider_event: String,
-    /// True for an order of the provider's test mode; false where the provider has none or does not say.
+    /// True for an order of the provider's test mode; false if the provider has no test mode or does not state it.
     pub test: bool,
-    /// When the delivery was received that the event was made of: RFC 3339 in UTC, by the receiver's clock, to the millisecond.
+    /// The time at which the delivery of the event was received: RFC 3339 in UTC, by the receiver's clock, to the millisecond.
     pub received_at: Timestamp,
-    /// The order as the provider describes it: what it does not say is null.
+    /// The order as the provider describes it. Facts that it does not state are null.
     pub order: Order,
-    /// The step that a change event reports, in the provider's words; null for other events.
+    /// The change that a change event reports, in the provider's words; null for other events.
     pub change: Option<Change>,
     /// The refund that the event reports; null for other events.
     pub refund: Option<Refund>,
     /// The notification that the event reports; null for other events.
     pub notification: Option<Notification>,
-    /// True where the provider sent only a part of the order: then null means "not said", never "removed".
+    /// True if the provider sent only a part of the order. Null then means "not stated", never "removed".
     pub partial: bool,
-    /// JSON pointers, from the event's root, to values that the provider did not state in so many words.
+    /// JSON pointers, from the event's root, to values that the provider did not state explicitly.
     pub assumed: Vec<String>,
-    /// JSON pointers, from the provider's payload, to fields that were not as documented. They are null here and stand in `unmapped` as they came.
+    /// JSON pointers, from the payload's root, to fields that were not as documented. They are null in the event, and `unmapped` holds them unchanged.
     pub warnings: Vec<String>,
-    /// JSON pointers, from the event's root, to what the publisher left out of this message, for its size or for privacy. The stored event is whole.
+    /// JSON pointers, from the event's root, to the values that the publisher left out of this message because of its size or for privacy. The stored event is complete.
     pub omitted: Vec<String>,
-    /// What of the provider's payload has no place above, at its own place and as it came; null where it was left out.
+    /// The parts of the provider's payload that have no field in the event, unchanged and at their own places; null if they were left out.
     pub unmapped: Option<Unmapped>,
 }
 
@@ -80,63 +80,63 @@ pub struct Data {
 pub struct Order {
     /// The provider's key of the order.
     pub id: Option<String>,
-    /// The number that people see; the same as `id` where only one of the two is known.
+    /// The number that people see; the same as `id` if only one of the two is known.
     pub number: Option<String>,
-    /// The sales channel the order came from, in the provider's words, where the provider sells on several.
+    /// The sales channel of the order, in the provider's words, if the provider sells on several.
     pub channel: Option<String>,
     /// The provider's key of the order that this one follows from: the first order of a subscription whose renewal this is.
     pub parent_id: Option<String>,
-    /// The order's page at the provider, a URL as it came: it may be relative to the provider's or the shop's site.
+    /// The URL of the order's page at the provider, unchanged. It may be relative to the provider's or the shop's site.
     pub url: Option<String>,
     /// The language of the order, as the provider writes it: `en`, `fr-CA`.
     pub locale: Option<String>,
-    /// Where the order stands; null: not said.
+    /// The status of the order; null: not stated.
     pub status: Option<Status>,
-    /// The provider's word for `status`, as it came.
+    /// The provider's word for `status`, unchanged.
     pub provider_status: Option<String>,
-    /// Where the payment stands; null: not said.
+    /// The status of the payment; null: not stated.
     pub payment_status: Option<PaymentStatus>,
-    /// The provider's word for `payment_status`, as it came.
+    /// The provider's word for `payment_status`, unchanged.
     pub provider_payment_status: Option<String>,
-    /// Why the order was cancelled or rejected, as it came; null: not cancelled, or not said.
+    /// The reason why the order was cancelled or rejected, unchanged; null: not cancelled, or not stated.
     pub cancel_reason: Option<String>,
-    /// Currency of every amount that does not name its own, by the provider; by the operator's setting where the provider names none (then named in `data.assumed`).
+    /// The currency of every amount that does not name its own, as the provider states it; the operator's setting if the provider states none (then named in `data.assumed`).
     pub currency: Option<Currency>,
-    /// Sums, as the provider states them.
+    /// The totals, as the provider states them.
     pub totals: Totals,
-    /// Discounts on the order; null: not said.
+    /// The discounts on the order; null: not stated.
     pub discounts: Option<Vec<Discount>>,
-    /// Taxes on the order; null: not said.
+    /// The taxes on the order; null: not stated.
     pub tax_lines: Option<Vec<TaxLine>>,
-    /// Refunds and withdrawals since the order was placed; null: not said.
+    /// The refunds and withdrawals since the order was placed; null: not stated.
     pub adjustments: Option<Vec<Adjustment>>,
-    /// Who ordered.
+    /// The customer who placed the order.
     pub customer: Option<Customer>,
-    /// Who pays.
+    /// The billing address.
     pub billing_address: Option<Address>,
-    /// Where it goes.
+    /// The shipping address.
     pub shipping_address: Option<Address>,
-    /// What was ordered; null: not said.
+    /// The items of the order; null: not stated.
     pub items: Option<Vec<Item>>,
-    /// How it goes there.
+    /// The shipping of the order.
     pub shipping: Shipping,
-    /// How it is paid.
+    /// The payment of the order.
     pub payment: Payment,
-    /// The customer's note, as it came.
+    /// The customer's note, unchanged.
     pub note: Option<String>,
-    /// Fields that the shop added to its checkout, with what the customer entered; null: not said.
+    /// The fields that the shop added to its checkout, with the customer's input; null: not stated.
     pub custom_fields: Option<Vec<CustomField>>,
-    /// When the order was placed, RFC 3339 in UTC, by the provider's clock.
+    /// The time at which the order was placed, RFC 3339 in UTC, by the provider's clock.
     pub placed_at: Option<Timestamp>,
-    /// When the order last changed, RFC 3339 in UTC, by the provider's clock: order a consumer's view by this, never by arrival.
+    /// The time of the order's last change, RFC 3339 in UTC, by the provider's clock. Order a consumer's view by this, never by arrival.
     pub updated_at: Option<Timestamp>,
-    /// When the order was completed, RFC 3339 in UTC, by the provider's clock.
+    /// The time at which the order was completed, RFC 3339 in UTC, by the provider's clock.
     pub completed_at: Option<Timestamp>,
-    /// When the order was cancelled or rejected, RFC 3339 in UTC, by the provider's clock.
+    /// The time at which the order was cancelled or rejected, RFC 3339 in UTC, by the provider's clock.
     pub cancelled_at: Option<Timestamp>,
 }
 
-/// Sums of an order in its currency, each as the provider states it.
+/// The totals of an order in its currency, each as the provider states it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Totals {
@@ -152,13 +152,13 @@ pub struct Totals {
     pub shipping_tax: Option<Amount>,
     /// All taxes together, in the order's currency.
     pub tax: Option<Amount>,
-    /// What the customer pays, without taxes, in the order's currency.
+    /// The amount that the customer pays, without taxes, in the order's currency.
     pub total_net: Option<Amount>,
-    /// What the customer pays, in the order's currency.
+    /// The amount that the customer pays, in the order's currency.
     pub total: Option<Amount>,
-    /// What was paid back so far, in the order's currency.
+    /// The amount that was paid back so far, in the order's currency.
     pub refunded: Option<Amount>,
-    /// What is still to be paid, in the order's currency.
+    /// The amount that is still to be paid, in the order's currency.
     pub outstanding: Option<Amount>,
 }
 
@@ -166,15 +166,15 @@ pub struct Totals {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Discount {
-    /// The code the customer entered.
+    /// The code that the customer entered.
     pub code: Option<String>,
-    /// Its name.
+    /// The name of the discount.
     pub name: Option<String>,
     /// The kind of discount, in the provider's words: `coupon`, `Rate`.
     pub kind: Option<String>,
-    /// Its rate in percent, where it is one: `25`.
+    /// The rate in percent, if the discount has one: `25`.
     pub rate: Option<Amount>,
-    /// What it saved, in the order's currency.
+    /// The amount of the discount, in the order's currency.
     pub amount: Option<Amount>,
 }
 
@@ -184,13 +184,13 @@ pub struct Discount {
 pub struct TaxLine {
     /// The number under which the tax is registered, as it is printed on invoices, or the provider's key of the tax.
     pub id: Option<String>,
-    /// Its name.
+    /// The name of the tax.
     pub name: Option<String>,
-    /// Its rate in percent: `19`.
+    /// The rate in percent: `19`.
     pub rate: Option<Amount>,
-    /// Its amount, in the order's currency.
+    /// The amount of the tax, in the order's currency.
     pub amount: Option<Amount>,
-    /// Whether the prices include it.
+    /// Whether the prices include the tax.
     pub included: Option<bool>,
 }
 
@@ -202,29 +202,29 @@ pub struct Adjustment {
     pub id: Option<String>,
     /// The number that people see: the confirmation number of a withdrawal.
     pub number: Option<String>,
-    /// What it is: a refund or a withdrawal.
+    /// The kind of adjustment: a refund or a withdrawal.
     pub kind: Option<AdjustmentKind>,
-    /// How much goes back to the customer, in the adjustment's own `currency`.
+    /// The amount that goes back to the customer, in the adjustment's own `currency`.
     pub amount: Option<Amount>,
-    /// The currency of `amount`, by the provider; null: the order's.
+    /// The currency of `amount`, as the provider states it; null: the order's currency.
     pub currency: Option<Currency>,
-    /// Why, as the provider has it.
+    /// The reason, as the provider states it.
     pub reason: Option<String>,
-    /// What was decided, in the provider's words; null: not said.
+    /// The decision, in the provider's words; null: not stated.
     pub resolution: Option<String>,
-    /// Whether it concerns a part of the order only; null: not said.
+    /// Whether the adjustment concerns only a part of the order; null: not stated.
     pub partial: Option<bool>,
-    /// Whether the customer asked after the end of the withdrawal period; null: not said.
+    /// Whether the customer asked after the end of the withdrawal period; null: not stated.
     pub outside_period: Option<bool>,
-    /// Whether the provider told the customer; null: not said.
+    /// Whether the provider notified the customer; null: not stated.
     pub customer_notified: Option<bool>,
-    /// The lines that it concerns; null: not said.
+    /// The lines that the adjustment concerns; null: not stated.
     pub items: Option<Vec<ItemReference>>,
-    /// When it was made, RFC 3339 in UTC, by the provider's clock.
+    /// The time of the adjustment, RFC 3339 in UTC, by the provider's clock.
     pub created_at: Option<Timestamp>,
 }
 
-/// Who ordered.
+/// The customer who placed the order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Customer {
@@ -238,7 +238,7 @@ pub struct Customer {
     pub last_name: Option<String>,
     /// E-mail address; some providers mask it.
     pub email: Option<String>,
-    /// Telephone number as the provider writes it; some providers mask it.
+    /// Telephone number, as the provider writes it; some providers mask it.
     pub phone: Option<String>,
 }
 
@@ -256,13 +256,13 @@ pub struct Address {
     pub last_name: Option<String>,
     /// Company.
     pub company: Option<String>,
-    /// Street and number, or the whole address where the provider has one line for it.
+    /// Street and number, or the complete address if the provider has one line for it.
     pub line1: Option<String>,
     /// Second line.
     pub line2: Option<String>,
-    /// District, between city and subdistrict.
+    /// District, a part of the city.
     pub district: Option<String>,
-    /// Part of a district.
+    /// Subdistrict, a part of the district.
     pub subdistrict: Option<String>,
     /// City.
     pub city: Option<String>,
@@ -278,9 +278,9 @@ pub struct Address {
     pub phone: Option<String>,
     /// E-mail address; some providers mask it.
     pub email: Option<String>,
-    /// Tax or VAT number of the person or company at this address, as it came.
+    /// Tax or VAT number of the person or company at this address, unchanged.
     pub tax_id: Option<String>,
-    /// The customer's instructions for the delivery to this address, as they came.
+    /// The customer's instructions for the delivery to this address, unchanged.
     pub instructions: Option<String>,
 }
 
@@ -290,29 +290,29 @@ pub struct Address {
 pub struct Item {
     /// The provider's key of this line.
     pub id: Option<String>,
-    /// `id` of the line that this one belongs to: the set that it is a part of.
+    /// `id` of the line to which this one belongs: the set of which it is a part.
     pub parent_id: Option<String>,
-    /// What the line is: a product, a gift, a set or a part of one; null: not said.
+    /// The kind of line: a product, a gift, a set or a part of one; null: not stated.
     pub kind: Option<ItemKind>,
     /// The provider's key of the product.
     pub product_id: Option<String>,
-    /// The provider's key of the product's variant: its size, its colour.
+    /// The provider's key of the product's variant, such as its size or colour.
     pub variant_id: Option<String>,
     /// Stock-keeping unit.
     pub sku: Option<String>,
-    /// The product's name.
+    /// The name of the product.
     pub name: Option<String>,
-    /// What the customer chose.
+    /// The options that the customer chose.
     pub options: Vec<ItemOption>,
-    /// How many: pieces, or the unit that the shop sells in.
+    /// The number of pieces, or of the unit in which the shop sells.
     pub quantity: Option<Quantity>,
-    /// Price of one, in the order's currency.
+    /// Price of one piece, in the order's currency.
     pub unit_price: Option<Amount>,
-    /// Price of one without tax, in the order's currency.
+    /// Price of one piece without tax, in the order's currency.
     pub unit_price_net: Option<Amount>,
-    /// Price of one before discounts, in the order's currency.
+    /// Price of one piece before discounts, in the order's currency.
     pub original_unit_price: Option<Amount>,
-    /// What discounts saved on the line, in the order's currency.
+    /// The discount on the line, in the order's currency.
     pub discount: Option<Amount>,
     /// Price of the line, in the order's currency.
     pub total: Option<Amount>,
@@ -322,29 +322,29 @@ pub struct Item {
     pub tax: Option<Amount>,
     /// Tax rate in percent: `19`.
     pub tax_rate: Option<Amount>,
-    /// Where the item stands; null: not said.
+    /// The status of the item; null: not stated.
     pub status: Option<Status>,
-    /// Whether the item is shipped; false for downloads, services and the like; null: not said.
+    /// Whether the item is shipped; false for downloads, services and the like; null: not stated.
     pub requires_shipping: Option<bool>,
     /// Weight of one piece, in grams.
     pub weight: Option<Quantity>,
-    /// Tracking number of its parcel.
+    /// Tracking number of the item's parcel.
     pub tracking_number: Option<String>,
-    /// Tracking number of its return.
+    /// Tracking number of the item's return.
     pub return_tracking_number: Option<String>,
-    /// The product's page, a URL as it came: it may be relative to the shop's site.
+    /// The URL of the product's page, unchanged. It may be relative to the shop's site.
     pub url: Option<String>,
-    /// The product's picture, a URL as it came: it may be relative to the shop's site.
+    /// The URL of the product's picture, unchanged. It may be relative to the shop's site.
     pub image_url: Option<String>,
 }
 
-/// A choice the customer made for an item.
+/// An option that the customer chose for an item.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ItemOption {
-    /// What there was to choose: `Size`.
+    /// The name of the option: `Size`.
     pub name: Option<String>,
-    /// What was chosen: `S`.
+    /// The value that was chosen: `S`.
     pub value: Option<String>,
 }
 
@@ -352,29 +352,29 @@ pub struct ItemOption {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CustomField {
-    /// The field's name or label: `Gift message`.
+    /// The name or label of the field: `Gift message`.
     pub name: Option<String>,
-    /// What the customer entered or chose, as text.
+    /// The value that the customer entered or chose, as text.
     pub value: Option<String>,
 }
 
-/// How the order travels.
+/// The shipping of an order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shipping {
-    /// The method the customer chose, in the provider's words.
+    /// The method that the customer chose, in the provider's words.
     pub method: Option<String>,
     /// The carrier, in the provider's words.
     pub carrier: Option<String>,
     /// Tracking number at the carrier.
     pub tracking_number: Option<String>,
-    /// Tracking page, a URL as it came: it may be relative to the provider's site.
+    /// The URL of the tracking page, unchanged. It may be relative to the provider's site.
     pub tracking_url: Option<String>,
-    /// Delivery note or label, a URL as it came: it may be relative to the provider's site.
+    /// The URL of the delivery note or label, unchanged. It may be relative to the provider's site.
     pub document_url: Option<String>,
-    /// The pick-up point the parcel goes to, instead of an address.
+    /// The pick-up point to which the parcel goes in place of an address.
     pub pickup_point: Option<PickupPoint>,
-    /// The parcels, where the provider tells of them; null: not said. The fields above say the same of an order that travels as one.
+    /// The parcels, if the provider states them; null: not stated. For an order in one parcel the fields above state the same.
     pub fulfillments: Option<Vec<Fulfillment>>,
 }
 
@@ -382,17 +382,17 @@ pub struct Shipping {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fulfillment {
-    /// The lines in it; null: not said.
+    /// The lines in the parcel; null: not stated.
     pub items: Option<Vec<ItemReference>>,
     /// The carrier, in the provider's words.
     pub carrier: Option<String>,
     /// Tracking number at the carrier.
     pub tracking_number: Option<String>,
-    /// Tracking page, a URL as it came: it may be relative to the provider's site.
+    /// The URL of the tracking page, unchanged. It may be relative to the provider's site.
     pub tracking_url: Option<String>,
-    /// Tracking number of its return.
+    /// Tracking number of the parcel's return.
     pub return_tracking_number: Option<String>,
-    /// Where the parcel stands; null: not said.
+    /// The status of the parcel; null: not stated.
     pub status: Option<Status>,
 }
 
@@ -402,7 +402,7 @@ pub struct Fulfillment {
 pub struct ItemReference {
     /// `id` of the line in `order.items`.
     pub id: Option<String>,
-    /// How many of it: pieces, or the unit that the shop sells in; null: not said.
+    /// The number of pieces of the line, or of the unit in which the shop sells; null: not stated.
     pub quantity: Option<Quantity>,
 }
 
@@ -410,33 +410,33 @@ pub struct ItemReference {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PickupPoint {
-    /// Its key at the carrier.
+    /// The key of the pick-up point at the carrier.
     pub id: Option<String>,
-    /// Its kind, in the provider's words.
+    /// The kind of pick-up point, in the provider's words.
     pub r#type: Option<String>,
-    /// Its name.
+    /// The name of the pick-up point.
     pub name: Option<String>,
-    /// The number that people know it by: of a branch or a locker.
+    /// The number of the branch or locker that people use.
     pub number: Option<String>,
-    /// Its key in the carrier's own directory, where that is not `id`.
+    /// The key in the carrier's own directory, if that is not `id`.
     pub r#ref: Option<String>,
-    /// The customer's own number at the carrier, without which some lockers take no parcel.
+    /// The customer's number at the carrier, without which some lockers do not accept a parcel.
     pub customer_number: Option<String>,
 }
 
-/// How the order is paid.
+/// The payment of an order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Payment {
-    /// The method, in the provider's words; the gateway where the provider names nothing else.
+    /// The method, in the provider's words; the gateway if the provider names nothing else.
     pub method: Option<String>,
-    /// The provider's key of the method; it may differ from shop to shop.
+    /// The provider's key of the method. It may differ between shops.
     pub method_id: Option<String>,
-    /// The gateway or processor that takes the payment, in the provider's words.
+    /// The gateway or processor of the payment, in the provider's words.
     pub gateway: Option<String>,
     /// The provider's key of the payment.
     pub id: Option<String>,
-    /// The card that it is paid with.
+    /// The card with which the order is paid.
     pub card: Option<Card>,
 }
 
@@ -446,49 +446,49 @@ pub struct Payment {
 pub struct Card {
     /// The brand, as the provider writes it: `Visa`.
     pub brand: Option<String>,
-    /// The last four digits of its number.
+    /// The last four digits of the card number.
     pub last4: Option<String>,
 }
 
-/// A step from one word of the provider to another.
+/// A change from one word of the provider to another.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Change {
-    /// The provider's word before.
+    /// The provider's word before the change.
     pub from: Option<String>,
-    /// The provider's word after.
+    /// The provider's word after the change.
     pub to: Option<String>,
 }
 
-/// Money that went back.
+/// A refund to the customer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refund {
-    /// How much, in the refund's own `currency`.
+    /// The amount, in the refund's own `currency`.
     pub amount: Option<Amount>,
-    /// In which currency, by the provider.
+    /// The currency of `amount`, as the provider states it.
     pub currency: Option<Currency>,
-    /// Why, as the provider has it.
+    /// The reason, as the provider states it.
     pub reason: Option<String>,
-    /// Whether the provider told the customer.
+    /// Whether the provider notified the customer.
     pub customer_notified: Option<bool>,
 }
 
-/// A message added to the order. Texts may hold HTML from the provider: never show them unescaped.
+/// A message that was added to the order. The texts may contain HTML from the provider: never show them unescaped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Notification {
-    /// The provider's word for its kind.
+    /// The provider's word for the kind of notification.
     pub kind: Option<String>,
-    /// Subject, as it came.
+    /// The subject, unchanged.
     pub subject: Option<String>,
-    /// Text, as it came.
+    /// The text, unchanged.
     pub message: Option<String>,
-    /// Whether the provider sent it by e-mail.
+    /// Whether the provider sent the notification by e-mail.
     pub sent_by_email: Option<bool>,
 }
 
-/// `value`, or nothing if no field of it is known: an absent fact is null as a whole.
+/// Returns `value`, or `None` if no field of it is known, so that an absent fact is null.
 pub fn unless_empty<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
@@ -498,7 +498,7 @@ pub(crate) mod tests {
     use super::*;
 
     #[test]
-    fn characters_that_sqs_refuses_are_escaped_and_read_back_the_same() {
+    fn characters_that_sqs_rejects_are_escaped() {
         let item = Item {
             name: Some("a\u{ffff}b\u{fffe}\u{0}".to_owned()),
             ..Item::default()

@@ -1,7 +1,7 @@
-//! Reads the event of an API Gateway HTTP API, payload format 2.0.
+//! Reads the event of an API Gateway HTTP API with payload format 2.0.
 //!
-//! Whatever came over HTTP may be malformed. So only what a delivery is made of is read, each part by itself: a header that is
-//! not usable is skipped, a body that cannot be decoded is reported where the body is looked at, and nothing here panics.
+//! Everything that arrives over HTTP may be malformed. So only the parts of a delivery are read, each by itself: an unusable header is
+//! skipped, a body that cannot be decoded is reported when the body is read, and nothing here panics.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,28 +17,28 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// One request, as API Gateway hands it over.
+/// One request, as API Gateway passes it on.
 #[derive(Debug)]
 pub struct HttpEvent {
-    /// The method; `None` if the event names one that HTTP does not allow.
+    /// The method; `None` if it is not a valid HTTP method.
     pub method: Option<Method>,
-    /// The shop's name in the path, without the slash that may follow it.
+    /// The shop's name in the path, without a trailing slash.
     pub shop: Option<String>,
     /// The usable headers.
     pub headers: HeaderMap,
     /// The decoded query.
     pub query: QueryMap,
-    /// The body, decoded from base64 where the event says so.
+    /// The body, decoded from base64 if the event says so.
     pub body: Result<Body, UnreadableBody>,
-    /// When API Gateway received the request, by its own clock.
+    /// The time at which API Gateway received the request, by its own clock.
     pub received_at: Option<Timestamp>,
 }
 
-/// The body is not text, or is marked as base64 and is not.
+/// The body is not text, or is marked as base64 and cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableBody;
 
-/// The event does not come from an HTTP API: it names no HTTP method.
+/// The event does not come from an HTTP API, because it names no HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the event is not from an API Gateway HTTP API with payload format 2.0")]
 pub struct NotAnHttpEvent;
@@ -47,7 +47,7 @@ impl HttpEvent {
     /// Reads an event from JSON.
     ///
     /// # Errors
-    /// Where it is not an event of an HTTP API. The error holds nothing of the event.
+    /// If it is not an event of an HTTP API. The error contains nothing of the event.
     pub fn read(json: &[u8]) -> Result<Self, NotAnHttpEvent> {
         serde_json::from_slice(json).map_or(Err(NotAnHttpEvent), |Incoming(event)| event)
     }
@@ -71,7 +71,7 @@ impl HttpEvent {
         let mut shop_and_slash = None;
         for_each_member(members.path_parameters, |name, value| match name {
             "shop" => shop = text(value),
-            // The name that SAM expects in the route that takes a path with a slash after the shop.
+            // The name that SAM expects in the route for paths with a slash after the shop.
             "proxy" => shop_and_slash = text(value),
             _ => {}
         });
@@ -89,7 +89,7 @@ impl HttpEvent {
     }
 }
 
-/// What the Lambda runtime hands over. To read it never fails: an event that is not an HTTP API's is for the function to log and count.
+/// An event, as the Lambda runtime passes it on. Reading it never fails, so that the function can log and count malformed events.
 pub(crate) struct Incoming(pub(crate) Result<HttpEvent, NotAnHttpEvent>);
 
 impl<'de> Deserialize<'de> for Incoming {
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Incoming {
             "isBase64Encoded" => event.is_base64_encoded = Some(value),
             _ => {}
         }));
-        // What serde says may quote the event.
+        // serde's message may quote the event.
         let event = match read {
             Ok(()) => HttpEvent::from_members(&event),
             Err(_) => Err(NotAnHttpEvent),
@@ -142,7 +142,7 @@ impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for Members<F> {
     }
 }
 
-/// Calls `member` with each member of an object, up to the first that cannot be read. Anything else has no members.
+/// Calls `member` with each member of an object, up to the first that cannot be read. Other values have no members.
 fn for_each_member<'de>(object: Option<&'de RawValue>, member: impl FnMut(&str, &'de RawValue)) {
     if let Some(object) = object {
         let mut json = serde_json::Deserializer::from_str(object.get());
@@ -150,7 +150,7 @@ fn for_each_member<'de>(object: Option<&'de RawValue>, member: impl FnMut(&str, 
     }
 }
 
-/// Text that is copied only where it has escapes.
+/// Text that is copied only if it has escapes.
 struct Text<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -181,14 +181,14 @@ fn text(json: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str(json.get()).ok().map(|Text(text)| text)
 }
 
-/// The headers that HTTP allows; a verification that needs one that is skipped fails.
+/// Reads the headers that are valid in HTTP. If verification needs a header that is skipped, it fails.
 fn headers(object: Option<&RawValue>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for_each_member(object, |name, value| {
         let name = HeaderName::from_bytes(name.as_bytes()).ok();
         let value = text(value).and_then(|value| HeaderValue::from_str(&value).ok());
         if let (Some(name), Some(value)) = (name, value) {
-            // A map takes 32,768 headers; API Gateway lets 10 KB of them through.
+            // A map takes 32,768 headers; API Gateway passes on 10 KB of them.
             let _ = headers.try_append(name, value);
         }
     });
@@ -211,7 +211,7 @@ fn body(body: Option<&RawValue>, is_base64_encoded: Option<&RawValue>) -> Result
     }
 }
 
-/// Decodes base64 in any of its usual forms: either alphabet, with or without padding, in one line or many.
+/// Decodes base64 in any of its usual forms: with either alphabet, with or without padding, on one line or many.
 pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     const ANY_PADDING: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -253,7 +253,7 @@ mod tests {
         HttpEvent::read(event.to_string().as_bytes()).expect("an event of an HTTP API")
     }
 
-    /// The event with another value at `pointer`.
+    /// The sample event with another value at `pointer`.
     fn with(pointer: &str, value: Value) -> Value {
         let mut event = event();
         let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn base64_is_decoded_in_any_of_its_forms() {
-        // Every byte twice over, so that both alphabets differ, and a length that needs padding.
+        // All bytes twice, so that the alphabets differ, and a length that needs padding.
         let bytes: Vec<u8> = (0..=255).chain(0..=255).chain([255, 254]).collect();
         let padded = base64::engine::general_purpose::STANDARD.encode(&bytes);
         let bare = padded.trim_end_matches('=').to_owned();
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_not_whole_milliseconds_is_absent() {
+    fn a_time_that_is_not_in_integer_milliseconds_is_absent() {
         let odd = r#"[1.5, null, "1727693024500", {}, 1e400, -99999999999999999999, 9223372036854775807]"#;
         for time in serde_json::from_str::<Vec<Value>>(odd).expect("JSON") {
             assert_eq!(read(&with("/requestContext/timeEpoch", time)).received_at, None);
@@ -412,7 +412,7 @@ mod tests {
         }
     }
 
-    /// Any JSON, with the names that are read among its names.
+    /// Any JSON, whose names include those that are read.
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -453,7 +453,7 @@ mod tests {
         }
 
         #[test]
-        fn a_good_event_with_one_odd_member_is_still_read(
+        fn an_event_with_one_malformed_member_is_still_read(
             pointer in proptest::sample::select(vec![
                 "/rawQueryString", "/headers", "/headers/pid", "/requestContext/timeEpoch", "/pathParameters",
                 "/pathParameters/shop", "/body", "/isBase64Encoded", "/cookies", "/queryStringParameters", "/version",

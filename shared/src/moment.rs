@@ -1,11 +1,11 @@
-//! Time that passes in a process which Lambda freezes between deliveries.
+//! Measures time in a process that Lambda freezes between deliveries.
 
 use std::time::{Duration, Instant, SystemTime};
 
 /// A point in time on two clocks.
 ///
-/// While the process is frozen the monotonic clock may stand still, and the wall clock may be set back at any time, so
-/// neither is enough by itself.
+/// The monotonic clock may stop while the process is frozen, and the wall clock may be set back at any time, so neither is enough by
+/// itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) steady: Instant,
@@ -21,7 +21,7 @@ impl Moment {
         }
     }
 
-    /// The time since `earlier`, by whichever clock shows more of it.
+    /// The time since `earlier`, by the clock that shows more of it.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
         self.steady.saturating_duration_since(earlier.steady).max(wall)

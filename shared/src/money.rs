@@ -1,6 +1,6 @@
-//! Exact numbers: amounts, rates, quantities, and the currency they are in.
+//! Exact numbers: amounts, rates, quantities, and their currency.
 //!
-//! A decimal goes from the provider's text to ours without ever being a binary float.
+//! A decimal is never converted to a binary float between the provider's text and the event.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use serde_json::Number;
 
 /// An exact decimal, written as text without exponent or trailing zeros: `451.16`.
 ///
-/// Holds up to 28 significant digits; more is refused rather than rounded.
+/// Holds up to 28 significant digits. A number with more is rejected, not rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount(Decimal);
 
 impl Amount {
-    /// 0.
+    /// Zero.
     pub const ZERO: Self = Self(Decimal::ZERO);
 
-    /// Reads a decimal as JSON writes it (`-12.50`, `1.5e3`); `None` if it is none or does not fit exactly.
+    /// Reads a decimal as JSON writes it (`-12.50`, `1.5e3`); `None` if the text is not a decimal or does not fit exactly.
     pub fn parse(text: &str) -> Option<Self> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -32,9 +32,9 @@ impl Amount {
         Some(Self(shift(value, exponent)?.normalize()))
     }
 
-    /// The amount of so many of the currency's smallest unit: 1999 in EUR is 19.99, 1999 in JPY is 1999.
+    /// Converts a number of the currency's smallest unit: 1999 in EUR is 19.99, 1999 in JPY is 1999.
     ///
-    /// `None` for a fraction, and for a currency whose smallest unit is not known: nothing is guessed.
+    /// `None` for a fraction, and for a currency whose smallest unit is not known.
     pub fn of_minor_units(Self(minor): Self, currency: Currency) -> Option<Self> {
         if !minor.fract().is_zero() {
             return None;
@@ -43,13 +43,13 @@ impl Amount {
         Some(Self(shift(minor, -exponent)?.normalize()))
     }
 
-    /// A fraction as a percentage: 0.05 is 5.
+    /// Converts a fraction to a percentage: 0.05 is 5.
     pub fn fraction_as_percent(self) -> Option<Self> {
         Some(Self(shift(self.0, 2)?.normalize()))
     }
 }
 
-/// `-?digits[.digits]`: the part of JSON's number grammar before the exponent, leading zeros allowed in strings.
+/// Whether the text is `-?digits[.digits]`: JSON's number grammar without the exponent, but with leading zeros, which strings may have.
 fn is_plain_decimal(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
@@ -57,7 +57,7 @@ fn is_plain_decimal(text: &str) -> bool {
     all_digits(whole) && all_digits(fraction)
 }
 
-/// `value` times ten to the power of `exponent`, exactly.
+/// Multiplies `value` by ten to the power of `exponent`, exactly.
 fn shift(value: Decimal, exponent: i32) -> Option<Decimal> {
     if value.is_zero() {
         return Some(Decimal::ZERO);
@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for Amount {
     }
 }
 
-/// How many, or how much by weight or length: an exact JSON number.
+/// A quantity of pieces, or of a weight or length: an exact JSON number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantity(Decimal);
 
@@ -122,14 +122,14 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
-/// A currency code of ISO 4217, upper case.
+/// A currency code of ISO 4217, in upper case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Currency([u8; 3]);
 
 impl Currency {
     /// Reads three letters in any case; `None` for anything else.
     ///
-    /// The list of ISO 4217 grows, so a code of the right shape passes without being on it.
+    /// The list of ISO 4217 grows, so a code of the right form is accepted even if it is not on the list.
     pub fn parse(text: &str) -> Option<Self> {
         let letters: [u8; 3] = text.as_bytes().try_into().ok()?;
         letters
@@ -138,12 +138,12 @@ impl Currency {
             .then(|| Self(letters.map(|letter| letter.to_ascii_uppercase())))
     }
 
-    /// The code: `EUR`.
+    /// The code, such as `EUR`.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).expect("ASCII letters are UTF-8")
     }
 
-    /// Number of decimal places between the smallest unit and the main one: 2 for EUR, 0 for JPY.
+    /// The number of decimal places between the smallest unit and the main one: 2 for EUR, 0 for JPY.
     fn exponent(self) -> Option<u16> {
         Iso4217::from_code(self.as_str())?.exponent()
     }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_exact_decimal_is_refused() {
+    fn a_text_that_is_not_an_exact_decimal_is_rejected() {
         for given in [
             "",
             "-",
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn minor_units_follow_the_currencys_own_exponent() {
+    fn minor_units_follow_the_exponent_of_the_currency() {
         let units = |units: &str, code: &str| {
             let (units, currency) = (Amount::parse(units), Currency::parse(code).expect("a code"));
             Amount::of_minor_units(units.expect("an amount"), currency).map(|amount| amount.to_string())

@@ -1,11 +1,11 @@
-//! Reading a provider's payload: leniently, and knowing at the end what was not read.
+//! Reads a provider's payload leniently, and records which fields were not read.
 //!
-//! A field is *taken* when the mapping reads it and it has the documented type. What was not taken is the event's
-//! `unmapped`. A field that was asked for and has another type is not taken, reads as absent and is named in the
-//! event's `warnings`: one odd field never costs an order. `null` and `""` count as absent.
+//! A field is *taken* when the mapping reads it and it has the documented type. The fields that are not taken become the event's
+//! `unmapped`. A field that the mapping reads but that has another type is not taken, counts as absent and is named in the event's
+//! `warnings`, so that a malformed field never costs an order. `null` and `""` count as absent.
 //!
-//! Providers that write JSON by looking at a value (PHP's `JSON_NUMERIC_CHECK`) send a text of digits as a number: a phone
-//! number, a name, a coupon code. So wherever text is expected, a number is read as its digits.
+//! Providers whose JSON writer infers types (PHP's `JSON_NUMERIC_CHECK`) send a text of digits as a number: a phone number, a name, a
+//! coupon code. So a number is read as its digits wherever text is expected.
 
 mod text;
 mod tree;
@@ -18,44 +18,44 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::drift::{Agreeing, Drifts, Known};
+use crate::drift::{Drifts, Known, Matching};
 use crate::event::Unmapped;
 use crate::money::{Amount, Currency, Quantity};
 use tree::Tree;
 pub use tree::Value;
 
-/// A parsed payload, and the record of what was read from it.
+/// A parsed payload, and a record of the fields that were read.
 pub struct Payload<'b> {
     tree: Tree<'b>,
     warnings: RefCell<BTreeSet<String>>,
-    /// Fields that are as documented and are not used.
+    /// Fields that are as documented and cannot be used.
     unused: RefCell<BTreeSet<String>>,
 }
 
-/// The body is not JSON, or none that can be handled.
+/// The body is not JSON that can be handled.
 #[derive(Debug, thiserror::Error)]
 pub enum NotJson {
-    /// It is not JSON in UTF-8, or nested so deeply that it is not read to its end.
+    /// The body is not JSON in UTF-8, or is nested so deeply that it is not read to its end.
     #[error("the body is not JSON (line {line}, column {column})")]
     Malformed {
-        /// Where, counted from 1.
+        /// The line of the error, counted from 1.
         line: usize,
-        /// Where in the line, counted from 1.
+        /// The column of the error, counted from 1.
         column: usize,
     },
-    /// It holds more than a function's memory does once it is read.
-    #[error("the body holds more than {MOST_OBJECTS} objects or {MOST_VALUES} values")]
+    /// The body has more values than fit into a function's memory.
+    #[error("the body has more than {MOST_OBJECTS} objects or {MOST_VALUES} values")]
     TooDense,
-    /// It is nested too deeply.
+    /// The body is nested too deeply.
     #[error("the body is nested deeper than {DEPTH} levels")]
     TooDeep,
-    /// There is nothing in it.
+    /// The body is empty.
     #[error("the body is empty")]
     Empty,
-    /// It begins as gzip does, and is not gzip to its end.
+    /// The body begins like gzip and cannot be unpacked.
     #[error("the body is gzip that cannot be unpacked")]
     CorruptGzip,
-    /// It is gzip of more than may be read.
+    /// The body is gzip and unpacks to more than the limit.
     #[error("the body unpacks to more than {limit} bytes")]
     TooLarge {
         /// The limit, in bytes.
@@ -73,19 +73,19 @@ impl NotJson {
     }
 }
 
-/// Ten times what the largest real order holds, and what 256 MiB of memory do: a small item becomes many times its text in the event.
+/// Limits of ten times the largest real order, which fit into 256 MiB of memory: in the event, a small item becomes many times its text.
 const MOST_OBJECTS: usize = 120_000;
 const MOST_VALUES: usize = 600_000;
 
-/// What is left of a payload stands two levels deeper in the event, which must be read back: a JSON reader takes 127.
+/// The deepest nesting. In the event, the rest of a payload is nested two levels deeper, and JSON readers accept 127 levels.
 const DEPTH: usize = 120;
 
 impl<'b> Payload<'b> {
-    /// Reads a body as it was received: JSON in UTF-8, which may be compressed with gzip or begin with a byte order mark. UTF-16 is
-    /// read if it begins with one.
+    /// Parses a body as it was received: JSON in UTF-8, which may be compressed with gzip or begin with a byte order mark. UTF-16 is
+    /// accepted if it begins with one.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse), and where gzip cannot be unpacked or unpacks to more than `limit` bytes.
+    /// The errors of [`parse`](Self::parse), and gzip that cannot be unpacked or unpacks to more than `limit` bytes.
     pub fn unwrap_and_parse(body: &'b [u8], limit: usize) -> Result<Self, NotJson> {
         Self::parse(text::unwrapped(body, limit)?)
     }
@@ -93,8 +93,8 @@ impl<'b> Payload<'b> {
     /// Parses JSON in UTF-8.
     ///
     /// # Errors
-    /// Where the text is empty, is not JSON in UTF-8, is nested deeper than 120 levels, or is made of more parts than memory holds.
-    /// The error holds none of the text.
+    /// If the text is empty, is not JSON in UTF-8, is nested deeper than 120 levels, or has too many values for the memory. The error
+    /// contains nothing of the text.
     pub fn parse(text: impl Into<Cow<'b, [u8]>>) -> Result<Self, NotJson> {
         let bytes = text.into();
         if bytes.trim_ascii().is_empty() {
@@ -110,9 +110,10 @@ impl<'b> Payload<'b> {
                 .into(),
         };
         let tree = Tree::parse(text.clone(), values).or_else(|error| {
-            // A text cut in the middle of an emoji is no reason to lose the order it belongs to.
-            let mended = without_lone_surrogates(text.as_bytes()).and_then(|mended| String::from_utf8(mended).ok());
-            mended
+            // A text that was cut in the middle of an emoji must not cost the order.
+            let repaired = without_lone_surrogates(text.as_bytes());
+            repaired
+                .and_then(|repaired| String::from_utf8(repaired).ok())
                 .and_then(|text| Tree::parse(text.into(), values).ok())
                 .ok_or(NotJson::Malformed {
                     line: error.line(),
@@ -129,7 +130,7 @@ impl<'b> Payload<'b> {
         })
     }
 
-    /// The outermost object. Where the body is JSON but no object, it has no fields.
+    /// The outermost object. If the body is JSON but not an object, it has no fields.
     pub fn root(&self) -> Fields<'_> {
         Fields {
             payload: self,
@@ -138,7 +139,7 @@ impl<'b> Payload<'b> {
         }
     }
 
-    /// Forgets what was read so far: to find out what a payload is takes nothing from it.
+    /// Discards the record of the fields that were read so far, because identifying an event must not take any field.
     pub(crate) fn forget_reads(&self) {
         self.tree.forget_reads();
         self.warnings.borrow_mut().clear();
@@ -147,18 +148,19 @@ impl<'b> Payload<'b> {
 
     /// Adds to `found` the fields that were not as documented, and those that were not taken and are not known to stay in `unmapped`.
     ///
-    /// The first are added even if they are known to stay there: a field that stays for one of its values may be mapped for others.
+    /// Fields that were not as documented are added even if they are known to stay there, because a field may stay for some values and
+    /// be mapped for others.
     pub(crate) fn drift(&self, known: &Known, found: &mut Drifts) {
         let root = self.tree.root();
         for pointer in &*self.warnings.borrow() {
             root.drift_at(pointer, found);
         }
         if root.settle() && root.is_object() {
-            root.drift(&Agreeing::root(known), &mut String::new(), found);
+            root.drift(&Matching::root(known), &mut String::new(), found);
         }
     }
 
-    /// Everything that was not taken, at its own place; and JSON pointers to the fields that were not as documented.
+    /// Returns everything that was not taken, at its own place, and JSON pointers to the fields that were not as documented.
     pub fn into_rest(self) -> (Unmapped, Vec<String>) {
         let root = self.tree.root();
         let rest = if root.settle() && root.is_object() {
@@ -183,20 +185,20 @@ fn open(value: Value<'_>) -> Option<Value<'_>> {
 pub enum Element<'p> {
     /// An object.
     Object(Fields<'p>),
-    /// Anything else.
+    /// Any other value.
     Other(Value<'p>),
 }
 
-/// How the zone of a time is known.
+/// The origin of a time's zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zone {
-    /// The time names its offset from UTC.
+    /// The time states its offset from UTC.
     Stated,
-    /// The time names none, and was read in the zone that the caller gave.
+    /// The time states no offset, and was read in the zone that the caller gave.
     Assumed,
 }
 
-/// The fields of one object of the payload. An object that is not there has no fields.
+/// The fields of one object of the payload. A missing object has no fields.
 pub struct Fields<'p> {
     payload: &'p Payload<'p>,
     object: Option<Value<'p>>,
@@ -204,46 +206,47 @@ pub struct Fields<'p> {
 }
 
 impl<'p> Fields<'p> {
-    /// Whether the object is there.
+    /// Whether the object exists.
     pub fn exist(&self) -> bool {
         self.object.is_some()
     }
 
-    /// Text, or a number as the digits that it came in.
+    /// Reads text, or the digits of a number.
     pub fn text(&self, name: &str) -> Option<String> {
         self.read(name, |value| value.as_text().map(str::to_owned))
     }
 
-    /// A key, a code or a number that people see. Providers write these as text or as a number; both are read as [`text`](Self::text) reads them.
+    /// Reads a key, a code or a number that people see. Providers write these as text or as a number, and both are read as by
+    /// [`text`](Self::text).
     pub fn id(&self, name: &str) -> Option<String> {
         self.text(name)
     }
 
-    /// A value of any scalar type, as text.
+    /// Reads a value of any scalar type as text.
     pub fn scalar(&self, name: &str) -> Option<String> {
         self.read(name, |value| value.as_scalar().map(Cow::into_owned))
     }
 
-    /// A truth value, also as 1 or 0, in a number or a text.
+    /// Reads a truth value, which may also be 1 or 0, as a number or a text.
     pub fn flag(&self, name: &str) -> Option<bool> {
         self.read(name, Value::as_flag)
     }
 
-    /// An amount in the currency's main unit, of either sign.
+    /// Reads an amount in the currency's main unit, of either sign.
     pub fn amount(&self, name: &str) -> Option<Amount> {
         self.read(name, Value::as_amount)
     }
 
-    /// A price, a fee or a sum in the currency's main unit, which is never below zero.
+    /// Reads a price, a fee or a total in the currency's main unit, which is never negative.
     ///
-    /// Providers write a negative number where they mean something else: "by the carrier's tariff", "paid on delivery". It is
-    /// no amount, so it reads as absent and stays where it is.
+    /// Providers write a negative number with another meaning: "by the carrier's tariff", "paid on delivery". Such a number is not an
+    /// amount, so it counts as absent and is not taken.
     pub fn price(&self, name: &str) -> Option<Amount> {
         self.price_by(name, Value::as_amount)
     }
 
-    /// A price, as [`price`](Self::price) reads it, in the smallest unit of `currency`. Without a currency it cannot be told, and
-    /// stays where it is.
+    /// Reads a price in the smallest unit of `currency`, with the rules of [`price`](Self::price). Without a currency the value is
+    /// unknown and is not taken.
     pub fn minor_units(&self, name: &str, currency: Option<Currency>) -> Option<Amount> {
         let currency = currency?;
         self.price_by(name, |value| Amount::of_minor_units(value.as_amount()?, currency))
@@ -259,22 +262,22 @@ impl<'p> Fields<'p> {
         Some(price)
     }
 
-    /// A rate as a fraction of one, read as percent.
+    /// Reads a fraction of one as percent.
     pub fn fraction(&self, name: &str) -> Option<Amount> {
         self.read(name, |value| value.as_amount()?.fraction_as_percent())
     }
 
-    /// A quantity.
+    /// Reads a quantity.
     pub fn quantity(&self, name: &str) -> Option<Quantity> {
         self.read(name, |value| value.as_amount().map(Quantity::from))
     }
 
-    /// A currency code, in any case.
+    /// Reads a currency code in any case.
     pub fn currency(&self, name: &str) -> Option<Currency> {
         self.read(name, |value| Currency::parse(value.as_str()?))
     }
 
-    /// A country code of two letters, in any case.
+    /// Reads a country code of two letters in any case.
     pub fn country(&self, name: &str) -> Option<String> {
         self.read(name, |value| {
             let code = value.as_str()?;
@@ -282,17 +285,17 @@ impl<'p> Fields<'p> {
         })
     }
 
-    /// A time with its offset from UTC.
+    /// Reads a time that states its offset from UTC.
     pub fn time(&self, name: &str) -> Option<Timestamp> {
         self.read(name, |value| value.as_str()?.parse().ok())
     }
 
-    /// A time that says no zone, in `zone`. A time that names its offset is read by that.
+    /// Reads a time in `zone`, unless the time states its own offset.
     pub fn time_in(&self, name: &str, zone: &TimeZone) -> Option<Timestamp> {
         self.zoned_time_in(name, zone).map(|(time, _)| time)
     }
 
-    /// The same, and whether the time names its offset or is read in `zone`.
+    /// The same as [`time_in`](Self::time_in), with the origin of the zone.
     pub fn zoned_time_in(&self, name: &str, zone: &TimeZone) -> Option<(Timestamp, Zone)> {
         self.read(name, |value| {
             let text = value.as_str()?;
@@ -304,7 +307,7 @@ impl<'p> Fields<'p> {
         })
     }
 
-    /// The object in a field. `[]` is an absent one: PHP writes an empty map so.
+    /// Returns the object in a field. `[]` counts as absent, because PHP writes an empty map so.
     pub fn object(&self, name: &str) -> Fields<'p> {
         let is_empty = |value: Value<'p>| value.elements().is_some_and(|mut elements| elements.next().is_none());
         let object = match self.get(name) {
@@ -321,13 +324,13 @@ impl<'p> Fields<'p> {
         Fields {
             payload: self.payload,
             object,
-            // Nothing is warned of in an object that is not there.
+            // There are no warnings about a missing object.
             pointer: object.map(|_| self.pointer_to(name)).unwrap_or_default(),
         }
     }
 
-    /// The objects of a list; `None` where there is no list, or one that holds no object although it holds something: an empty list would
-    /// say that there is nothing. An element that is no object is left out and warned of.
+    /// Returns the objects of a list. Returns `None` if there is no list, or if the list has elements but no objects, because an empty
+    /// result would mean that it has no elements. An element that is not an object is skipped with a warning.
     pub fn objects(&self, name: &str) -> Option<Vec<Fields<'p>>> {
         self.list(name, |element| match element {
             Element::Object(fields) => Some(fields),
@@ -335,8 +338,8 @@ impl<'p> Fields<'p> {
         })
     }
 
-    /// The elements of a list that `convert` understands, as [`objects`](Self::objects) reads them. An element that is no object is taken
-    /// if it is understood.
+    /// Returns the elements of a list that `convert` accepts, with the rules of [`objects`](Self::objects). An element that is not an
+    /// object is taken if `convert` accepts it.
     pub fn list<T>(&self, name: &str, mut convert: impl FnMut(Element<'p>) -> Option<T>) -> Option<Vec<T>> {
         let value = self.get(name)?;
         let Some(elements) = value.elements() else {
@@ -369,17 +372,17 @@ impl<'p> Fields<'p> {
         (is_empty || !converted.is_empty()).then_some(converted)
     }
 
-    /// What `objects` or `text` would find, without taking it: to decide which of two fields to read.
+    /// Whether a field has a value. Does not take the field; use this to decide which of two fields to read.
     pub fn has(&self, name: &str) -> bool {
         self.peek(name).is_some()
     }
 
-    /// Warns of a field whose value is as documented and cannot be used here.
+    /// Adds a warning about a field whose value is as documented and cannot be used here.
     pub fn warn_unused(&self, name: &str) {
         self.payload.unused.borrow_mut().insert(self.pointer_to(name));
     }
 
-    /// Takes a field if `convert` understands it.
+    /// Reads a field, and takes it if `convert` accepts its value.
     pub fn read<T>(&self, name: &str, convert: impl FnOnce(Value<'p>) -> Option<T>) -> Option<T> {
         let value = self.get(name)?;
         let converted = self.convert(name, value, convert)?;
@@ -387,8 +390,8 @@ impl<'p> Fields<'p> {
         Some(converted)
     }
 
-    /// The fields that hold a text, a number or a truth value, each with its value as text; takes them. Lists and objects
-    /// are not taken.
+    /// Takes the fields that hold a text, a number or a truth value, and returns each with its value as text. Lists and objects are not
+    /// taken.
     pub fn scalars(&self) -> Vec<(String, String)> {
         let fields = self.object.map(Value::fields).unwrap_or_default();
         let scalar = |(name, value): (&str, Value<'p>)| {
@@ -408,19 +411,20 @@ impl<'p> Fields<'p> {
         self.field(name).is_some_and(Value::is_list)
     }
 
-    /// A field's value, without taking it and without a warning: to decide how to read it. An absent value is `None`.
+    /// Returns the value of a field without taking it and without a warning; use this to decide how to read it. An absent value is
+    /// `None`.
     pub fn peek(&self, name: &str) -> Option<Value<'p>> {
         self.field(name).filter(|value| !value.is_absent())
     }
 
-    /// Takes a field whose place in the event was found by other means.
+    /// Takes a field whose value is in the event by other means.
     pub fn take(&self, name: &str) {
         if let Some(value) = self.field(name) {
             value.take();
         }
     }
 
-    /// Reads a field as [`read`](Self::read) does, and leaves it where it is.
+    /// Reads a field as [`read`](Self::read) does, without taking it.
     pub fn look<T>(&self, name: &str, convert: impl FnOnce(Value<'p>) -> Option<T>) -> Option<T> {
         self.convert(name, self.get(name)?, convert)
     }
@@ -433,7 +437,7 @@ impl<'p> Fields<'p> {
         converted
     }
 
-    /// The field's value, if it is not absent; an absent one is taken, since null says all of it.
+    /// Returns the value of a field unless it is absent. An absent value is taken, because null in the event says the same.
     fn get(&self, name: &str) -> Option<Value<'p>> {
         let value = self.field(name)?;
         if value.is_absent() {
@@ -456,8 +460,8 @@ impl<'p> Fields<'p> {
     }
 }
 
-/// How many values a body holds at most, counted without reading: a separator within a text counts too. `None` where memory does
-/// not hold them.
+/// An upper bound of the number of values in a body, counted without parsing: separators within texts count too. `None` if the values
+/// do not fit into the memory.
 fn values_at_most(body: &[u8]) -> Option<usize> {
     let (mut objects, mut values) = (0, 1);
     for byte in body {
@@ -467,28 +471,28 @@ fn values_at_most(body: &[u8]) -> Option<usize> {
     (objects <= MOST_OBJECTS && values <= MOST_VALUES).then_some(values)
 }
 
-/// The body with `\ufffd` for each escaped half of a surrogate pair; `None` where there is no such half.
+/// Replaces each escaped half of a surrogate pair by `\ufffd`. Returns `None` if there is none.
 fn without_lone_surrogates(body: &[u8]) -> Option<Vec<u8>> {
     let unit = |at: usize| -> Option<u16> {
         let digits = body.get(at..at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
     };
-    let mut mended = Vec::with_capacity(body.len());
+    let mut repaired = Vec::with_capacity(body.len());
     let mut found = false;
     let mut at = 0;
     while let Some(&byte) = body.get(at) {
         let (taken, put): (usize, &[u8]) = match (byte, unit(at)) {
             (b'\\', Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => (12, &body[at..at + 12]),
             (b'\\', Some(0xd800..=0xdfff)) => (6, b"\\ufffd"),
-            // Whatever is escaped, an escaped backslash above all, begins no escape of its own.
+            // An escaped character, such as a backslash, does not begin another escape.
             (b'\\', _) => (2, body.get(at..at + 2).unwrap_or(&body[at..])),
             _ => (1, &body[at..=at]),
         };
         found |= taken == 6;
-        mended.extend_from_slice(put);
+        repaired.extend_from_slice(put);
         at += taken;
     }
-    found.then_some(mended)
+    found.then_some(repaired)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a provider's folder says of its provider. Everything else is the same for all and lives here.
+//! The interface of a provider. Everything else is the same for all providers and is in this crate.
 
 use std::future::Future;
 
@@ -17,42 +17,41 @@ use crate::verification::{Proof, Verified};
 
 /// A source of order webhooks.
 pub trait Provider: Sized + Send + Sync + 'static {
-    /// The slug in routes, sources and ids.
+    /// The provider's slug, which is used in routes, event sources and event ids.
     const NAME: &'static str;
 
-    /// The methods that its deliveries come with.
+    /// The HTTP methods that the provider uses.
     const METHODS: &'static [Method] = &[Method::POST];
 
-    /// The query parameters that say which event a delivery reports. They count towards the identity of a delivery that is not
-    /// understood; all others are ignored, since a signature need not cover them.
+    /// The query parameters that name the event of a delivery. They are a part of the key of a delivery that is not understood. All
+    /// other parameters are ignored, because a signature need not cover them.
     const EVENT_PARAMETERS: &'static [&'static str] = &[];
 
     /// Whether a delivery that was verified once can be verified again.
     const VERIFIES: Verifies = Verifies::AnyNumberOfTimes;
 
-    /// JSON pointers to the fields of its payloads that are known to stay in `unmapped`, as [`Known`](crate::drift::Known) reads
-    /// them. What stays there beside these is reported as drift.
+    /// JSON pointers to the fields of the payload that are known to stay in `unmapped`, as [`Known`](crate::drift::Known) reads
+    /// them. Other fields that stay there are reported as drift.
     const UNMAPPED: &'static [&'static str] = &[];
 
-    /// Where a body that is an order has the order's id and its lines. By these, a delivery that is not understood is still
-    /// found by its order.
+    /// The fields that identify an order in a body. By them, a quarantined delivery is found with its order.
     const ORDER: OrderPlace;
 
-    /// What one shop's deliveries are verified with.
+    /// The secrets with which one shop's deliveries are verified.
     type Secrets: DeserializeOwned + Send + Sync;
 
-    /// The order events it sends.
+    /// The provider's order events.
     type Event;
 
     /// Reads the provider's own settings.
     fn from_settings(settings: &Settings) -> Result<Self, SettingError>;
 
-    /// Connects ahead to what verification will ask, if it asks anything. What fails here is found again there.
+    /// Opens the connections that verification needs, if any. An error is ignored, because verification meets it again.
     fn connect(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// Decides whether a delivery comes from the provider, until `until` at most: the time after it is for storing.
+    /// Decides whether a delivery comes from the provider. Must end by `until`, because the time after it is needed for storing.
     fn verify(
         &self,
         delivery: &Delivery,
@@ -60,25 +59,25 @@ pub trait Provider: Sized + Send + Sync + 'static {
         until: Instant,
     ) -> impl Future<Output = Result<Proof, Refusal>> + Send;
 
-    /// Finds which event a delivery reports, and what makes it the same event again. What it reads counts as not read.
+    /// Finds the event that a delivery reports, and the key that identifies it. Fields that are read here still count as unread.
     fn identify(
         &self,
         delivery: &Verified<Delivery>,
         payload: &Payload,
     ) -> Result<Identified<Self::Event>, NoOrderEvent>;
 
-    /// Puts the event into our words, field by field.
+    /// Maps the payload to the normalized event, field by field.
     fn normalize(&self, event: Self::Event, payload: &Payload) -> Normalized;
 }
 
 /// The fields by which a body is recognized as an order, whatever event it reports.
 #[derive(Clone, Copy, Debug)]
 pub struct OrderPlace {
-    /// The field whose object is the order; `None` where the body itself is.
+    /// The field whose object is the order; `None` if the body itself is the order.
     pub object: Option<&'static str>,
-    /// The order's field with its id.
+    /// The field of the order that holds its id.
     pub id: &'static str,
-    /// The order's field with the list of its lines.
+    /// The field of the order that holds the list of its lines.
     pub items: &'static str,
 }
 
@@ -94,43 +93,43 @@ impl OrderPlace {
     }
 }
 
-/// Whether verification can be repeated when the provider sends again.
+/// Whether a delivery can be verified again when the provider repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verifies {
-    /// A repeat verifies as the first try did.
+    /// A repeat is verified as the first attempt was.
     AnyNumberOfTimes,
-    /// A repeat may not verify, so what was verified must be stored now.
+    /// A repeat may fail verification, so a verified delivery must be stored now.
     Once,
 }
 
-/// An order event that was recognized.
+/// An order event that was identified.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Identified<Event> {
-    /// Which event it is.
+    /// The event.
     pub event: Event,
-    /// What makes it the same event again.
+    /// The key that identifies the event.
     pub key: IdempotencyKey,
 }
 
-/// An authentic delivery that reports no order event we know.
+/// An authentic delivery without an order event that can be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoOrderEvent {
-    /// A known event that is no order event.
+    /// A known event that is not an order event.
     Unsupported,
-    /// Something that may be one, kept for a person to look at.
+    /// A delivery that may report an order event, stored for an operator.
     Quarantined(Reason),
 }
 
-/// An event in our words, before it is given its id and what was left of the payload.
+/// A normalized event, without its id and the unmapped rest of the payload.
 #[derive(Clone, Debug)]
 pub struct Normalized {
-    /// What happened.
+    /// The type of the event.
     pub event_type: EventType,
-    /// The provider's word for it.
+    /// The provider's word for the event.
     pub provider_event: String,
-    /// When it happened, if the provider says.
+    /// The time of the event, if the provider states it.
     pub time: Option<Timestamp>,
-    /// Whether it is of the provider's test mode.
+    /// Whether the event is from the provider's test mode.
     pub test: bool,
     /// Whether only a part of the order was sent.
     pub partial: bool,
@@ -142,15 +141,15 @@ pub struct Normalized {
     pub refund: Option<Refund>,
     /// The notification of a notification event.
     pub notification: Option<Notification>,
-    /// JSON pointers to what the provider did not state in so many words.
+    /// JSON pointers to values that the provider did not state explicitly.
     pub assumed: Vec<String>,
-    /// JSON pointers to the places for words that have no translation, where the event itself does not say unknown there. They are
-    /// reported as drift.
+    /// JSON pointers to fields of the event whose word could not be mapped, unless the event says `unknown` there. They are reported
+    /// as drift.
     pub unknown_words: Vec<&'static str>,
 }
 
 impl Normalized {
-    /// A whole, live order, with nothing assumed.
+    /// An event with a complete order, not from the test mode, with nothing assumed.
     pub fn new(event_type: EventType, provider_event: impl Into<String>, order: Order) -> Self {
         Self {
             event_type,
@@ -173,7 +172,7 @@ impl Normalized {
 pub struct Assumed(Vec<String>);
 
 impl Assumed {
-    /// Names `value` at `pointer` as assumed, if there is a value; hands it back.
+    /// Records that `value` at `pointer` is assumed, if there is a value, and returns it.
     pub fn note<T>(&mut self, pointer: impl Into<String>, value: Option<T>) -> Option<T> {
         if value.is_some() {
             self.0.push(pointer.into());
@@ -181,12 +180,12 @@ impl Assumed {
         value
     }
 
-    /// Whether the value at `pointer` is named.
+    /// Whether the value at `pointer` is recorded as assumed.
     pub fn names(&self, pointer: &str) -> bool {
         self.0.iter().any(|named| named == pointer)
     }
 
-    /// The pointers.
+    /// The pointers to all assumed values.
     pub fn into_pointers(self) -> Vec<String> {
         self.0
     }

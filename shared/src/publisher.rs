@@ -1,4 +1,4 @@
-//! Publishing an event to the topic, within what SNS takes.
+//! Publishes events to the topic, within the limits of SNS.
 
 mod error;
 mod omission;
@@ -18,17 +18,17 @@ use crate::aws;
 use crate::event::OrderEvent;
 use crate::settings::{SettingError, Settings};
 
-/// SNS takes 256 KiB a message, body and attributes together, unless the topic's `MaximumMessageSize` says more.
+/// The default limit of a message, body and attributes together. The topic's `MaximumMessageSize` can raise it.
 const MESSAGE_LIMIT: usize = 256 * 1024;
-/// More than that no topic takes.
+/// The largest limit that a topic can have.
 const LARGEST_MESSAGE_LIMIT: usize = 1024 * 1024;
 
-/// How large a message may be, and the messages of one call together: what the topic's `MaximumMessageSize` says.
+/// The limit of a message, and of all messages of one call together: the topic's `MaximumMessageSize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageLimit(usize);
 
 impl MessageLimit {
-    /// `MAX_MESSAGE_BYTES`, by default SNS's own.
+    /// Reads `MAX_MESSAGE_BYTES`, whose default is the default of SNS.
     pub(crate) fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         const NAME: &str = "MAX_MESSAGE_BYTES";
         const EXPECTED: &str = "a number of bytes from 262144 to 1048576";
@@ -43,7 +43,7 @@ impl MessageLimit {
         }
     }
 
-    /// In bytes, attributes included.
+    /// The limit in bytes, including attributes.
     pub fn bytes(self) -> usize {
         self.0
     }
@@ -60,35 +60,36 @@ pub struct Publisher {
     client: aws_sdk_sns::Client,
     topic_arn: String,
     limit: MessageLimit,
-    /// Whether messages carry the part of the payload that has no place in the event.
+    /// Whether messages contain the parts of the payload that have no field in the event.
     publishes_unmapped: bool,
 }
 
-/// An event as SNS takes it.
+/// The message of an event.
 pub struct Message {
     text: String,
     attributes: HashMap<String, MessageAttributeValue>,
     size: usize,
 }
 
-/// Whether a message is the first of its event's.
+/// Why an event is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
     /// The event has happened.
     First,
-    /// Somebody asked for it again: the message says so in the attribute `replay`.
+    /// An operator replays the event. The message says so in the attribute `replay`.
     Replay,
 }
 
-/// The JSON of an event exactly as it is stored. A newer version may have written it, so its types, words and fields are open.
+/// The JSON of an event, exactly as it is stored. A newer version may have written it, with types, words and fields that this version
+/// does not know.
 pub struct Stored {
-    /// The text.
+    /// The JSON text.
     pub json: String,
 }
 
-/// What one run knows of whether the topic takes messages at the moment.
+/// The evidence that one run has on whether the topic accepts messages at the moment.
 ///
-/// An error is one message's fault only if other messages pass; where nothing passes, it is an outage.
+/// An error is the fault of one message only if other messages are published. If nothing is published, it is an outage.
 #[derive(Debug, Default)]
 pub struct Evidence {
     published: AtomicBool,
@@ -96,12 +97,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Whether anything was published.
+    /// Whether any message was published.
     pub fn has_published(&self) -> bool {
         self.published.load(Ordering::Relaxed)
     }
 
-    /// Whether another call is worth while after a failed one: something was published, and not too many calls have failed since.
+    /// Whether another call is worthwhile after a failed one: a message was published, and not too many calls have failed since.
     pub fn is_worth_a_call(&self) -> bool {
         self.has_published() && self.failed_since.load(Ordering::Relaxed) < FAILURES_IN_A_ROW
     }
@@ -116,11 +117,11 @@ impl Evidence {
     }
 }
 
-/// Failed calls in a row after which a run takes an outage to have begun: more than it takes to find ten refused messages.
+/// The number of failed calls in a row that count as an outage: more than it takes to find ten refused messages in a batch.
 const FAILURES_IN_A_ROW: u32 = 24;
 
 impl Publisher {
-    /// A publisher to the topic `TOPIC_ARN`.
+    /// A publisher to the topic that `TOPIC_ARN` names.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             client: aws::sns(settings)?,
@@ -130,19 +131,19 @@ impl Publisher {
         })
     }
 
-    /// How large a message may be.
+    /// The limit of a message.
     pub fn limit(&self) -> MessageLimit {
         self.limit
     }
 
-    /// Asks what the topic is, so that the connection stands and the client has worked once.
+    /// Reads the attributes of the topic, to open a connection and to set up the client.
     pub async fn connect(&self) -> Result<(), PublishError> {
         let request = self.client.get_topic_attributes().topic_arn(&self.topic_arn);
         request.send().await.map_err(|error| call_error(&error, 1))?;
         Ok(())
     }
 
-    /// Whether the topic exists and is a standard topic, so that a message that SNS refuses is not refused because of the topic.
+    /// Whether the topic exists and is a standard topic. If so, SNS does not refuse a message because of the topic.
     pub async fn has_sound_topic(&self) -> bool {
         let request = self.client.get_topic_attributes().topic_arn(&self.topic_arn);
         let answer = request.send().await;
@@ -158,10 +159,10 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes many messages in as few calls as SNS allows; one result for each, in their order.
+    /// Publishes many messages in as few calls as SNS allows. Returns one result for each, in their order.
     ///
-    /// A call that fails is split down to the message that causes it, as long as `evidence` says that others pass. Otherwise the
-    /// rest is not tried: an outage is not multiplied.
+    /// A failed call is split down to the message that causes the error, as long as `evidence` says that others are published.
+    /// Otherwise the rest is not tried, so that an outage does not cause even more calls.
     pub async fn publish_all(&self, messages: Vec<Message>, evidence: &Evidence) -> Vec<Result<(), PublishError>> {
         let mut results: Vec<Option<Result<(), PublishError>>> = messages.iter().map(|_| None).collect();
         let mut batches = batches(messages, self.limit);
@@ -208,7 +209,7 @@ impl Publisher {
             .collect()
     }
 
-    /// One call; what became of each message that the answer names.
+    /// Makes one call. Returns the result of each message that the answer names.
     async fn publish_batch(
         &self,
         batch: &[(usize, Message)],
@@ -242,19 +243,19 @@ impl Publisher {
         Ok(published.chain(refused).collect())
     }
 
-    /// The message of a new event, whose JSON is `json` if that may be a message: exactly that, or what of it fits.
+    /// Creates the message of a new event: `json` if it is given and fits, or otherwise the event without the parts that do not fit.
     ///
     /// # Errors
-    /// Where the event is too large whatever is left out.
+    /// If the event is too large even without all optional parts.
     pub fn new_message(&self, event: OrderEvent, json: Option<String>) -> Result<Message, PublishError> {
         let attributes = attributes(&event);
         self.message(attributes, json, |room| reduced(event, room))
     }
 
-    /// The message of a stored event: its text as it is, or what of it fits.
+    /// Creates the message of a stored event: its text unchanged, or without the parts that do not fit.
     ///
     /// # Errors
-    /// Where the text is no event, or too large whatever is left out.
+    /// If the text is not an event, or is too large even without all optional parts.
     pub fn stored_message(&self, stored: Stored, occasion: Occasion) -> Result<Message, PublishError> {
         let no_event = || PublishError::unpublishable("the stored event is not a JSON object");
         let mut attributes = stored::attributes(&stored.json).ok_or_else(no_event)?;
@@ -280,7 +281,7 @@ impl Publisher {
         let room = limit.saturating_sub(attributes_size);
         let whole = json.filter(|json| self.publishes_unmapped && json.len() <= room);
         let text = whole.or_else(|| reduced(room)).ok_or_else(|| {
-            let too_large = format!("the event is over {limit} bytes whatever is left out");
+            let too_large = format!("the event is over {limit} bytes even without its optional parts");
             PublishError::unpublishable(too_large)
         })?;
         let attribute = |value: String| {
@@ -302,13 +303,14 @@ impl Publisher {
 }
 
 impl Message {
-    /// What it counts towards SNS's limit: its text and its attributes, in bytes.
+    /// The size that counts towards the limit of SNS: text and attributes, in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 }
 
-/// Messages that go in one call, ten at most and together no larger than one may be, each with its place among all.
+/// Groups messages into calls of at most ten messages, which together must not exceed the limit of one. Each message has its index among
+/// all messages.
 fn batches(messages: Vec<Message>, limit: MessageLimit) -> VecDeque<Vec<(usize, Message)>> {
     let mut batches = VecDeque::<Vec<(usize, Message)>>::new();
     let mut size = 0;
@@ -334,7 +336,7 @@ fn size_of_attributes(attributes: &[(&str, String)]) -> usize {
     sizes.sum()
 }
 
-/// What subscribers can filter by.
+/// The attributes by which subscribers can filter.
 fn attributes(event: &OrderEvent) -> Vec<(&'static str, String)> {
     let mut attributes = vec![
         ("type", event.r#type.as_str().to_owned()),

@@ -1,4 +1,5 @@
-//! Settings from environment variables. An empty variable counts as unset, so that `sam local` can set it.
+//! Reads settings from environment variables. An empty variable counts as unset, because `sam local` can only override variables
+//! that the template declares.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -6,36 +7,36 @@ use std::str::FromStr;
 
 type Lookup = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Where settings come from: the environment, or a table in tests.
+/// A source of settings: the environment, or a table in tests.
 pub struct Settings {
     lookup: Lookup,
 }
 
-/// A setting is missing or not as documented. The message names it and never its value.
+/// A setting is missing or malformed. The message names the setting and never contains its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
-    /// A setting without a default is not there.
+    /// A setting without a default is missing.
     #[error("the environment variable {0} is not set")]
     Missing(&'static str),
-    /// A setting is there and makes no sense.
+    /// A setting is malformed.
     #[error("the environment variable {name} is not {expected}")]
     Invalid {
-        /// The variable.
+        /// The name of the variable.
         name: &'static str,
-        /// What it should be, in words.
+        /// The expected value, in words.
         expected: &'static str,
     },
 }
 
 impl Settings {
-    /// The process's environment.
+    /// The settings in the process's environment.
     pub fn from_environment() -> Self {
         Self {
             lookup: Box::new(|name| env::var(name).ok()),
         }
     }
 
-    /// A fixed table.
+    /// The settings in a fixed table.
     pub fn from_table<K: Into<String>, V: Into<String>>(table: impl IntoIterator<Item = (K, V)>) -> Self {
         let table: BTreeMap<String, String> = table
             .into_iter()
@@ -46,17 +47,17 @@ impl Settings {
         }
     }
 
-    /// A setting that may be absent.
+    /// Reads a setting that may be absent.
     pub fn optional(&self, name: &'static str) -> Option<String> {
         (self.lookup)(name).filter(|value| !value.is_empty())
     }
 
-    /// A setting that must be there.
+    /// Reads a setting that must be present.
     pub fn required(&self, name: &'static str) -> Result<String, SettingError> {
         self.optional(name).ok_or(SettingError::Missing(name))
     }
 
-    /// A setting with a default, read as `T`; `expected` says in words what it should be.
+    /// Reads a setting with a default as `T`. `expected` describes the expected value for the error message.
     pub fn parsed<T: FromStr>(
         &self,
         name: &'static str,
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_setting_is_unset_and_a_wrong_one_is_named_without_its_value() {
+    fn an_empty_setting_is_unset_and_a_wrong_one_is_named() {
         let settings = Settings::from_table([("EMPTY", ""), ("NUMBER", "12x")]);
         assert_eq!(settings.parsed("EMPTY", 5_u32, "a number"), Ok(5));
         assert_eq!(settings.required("EMPTY"), Err(SettingError::Missing("EMPTY")));

@@ -1,8 +1,8 @@
-//! The lines of JSON that a function writes about its work: each is log and metrics in one.
+//! Writes log lines in JSON that carry metrics too.
 //!
 //! `CloudWatch` extracts the metrics from the line (the embedded metric format), so they cost no call, are written before the
-//! answer is sent, and cannot disagree with the log. [`count`] and [`measure`] may be called anywhere; the next line carries
-//! what they noted. Lambda gives a function one event at a time, so that is the line of the event being handled.
+//! answer is sent, and cannot disagree with the log. [`count`] and [`measure`] may be called anywhere; the next line carries their
+//! values. Lambda gives a function one event at a time, so that is the line of the current event.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -15,33 +15,32 @@ use tracing::Level;
 
 use crate::settings::Settings;
 
-/// Where lines go.
+/// The destination of lines.
 type Sink = Box<dyn Fn(&[u8]) + Send + Sync>;
 
-/// The sets of dimensions that metrics are published under, once for each set. A dimension is a member of the line, by its
-/// name.
+/// Sets of dimensions. Metrics are published once under each set. A dimension is the name of a member of the line.
 pub type Dimensions = [&'static [&'static str]];
 
 /// The unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Unit {
-    /// A number of things.
+    /// A count.
     Count,
-    /// A time.
+    /// A duration in seconds.
     Seconds,
 }
 
 type Metrics = BTreeMap<&'static str, (Unit, Value)>;
 
-/// What was counted and measured since the last line.
+/// The metrics that were counted and measured since the last line.
 static NOTED: Mutex<Metrics> = Mutex::new(BTreeMap::new());
 
-/// Counts one more of `name` in the next line.
+/// Increments the metric `name` of the next line.
 pub fn count(name: &'static str) {
     add(&mut NOTED.lock().unwrap_or_else(PoisonError::into_inner), name);
 }
 
-/// Puts a measured value into the next line.
+/// Adds a measured value to the next line.
 pub fn measure(name: &'static str, unit: Unit, value: impl Into<Value>) {
     let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
     noted.insert(name, (unit, value.into()));
@@ -59,22 +58,21 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Lines go to standard output. Their metrics go to the namespace `METRICS_NAMESPACE`; without one, lines carry no
-    /// metrics.
+    /// Writes lines to standard output, with metrics in the namespace that `METRICS_NAMESPACE` names. Without a namespace, lines carry
+    /// no metrics.
     pub fn from_settings(settings: &Settings) -> Self {
         Self {
             namespace: settings.optional("METRICS_NAMESPACE"),
             sink: Box::new(|line| {
-                // Standard output is a pipe to the Lambda service. If that is gone, nobody is left to read an error.
+                // Standard output is a pipe to the Lambda service. If it is closed, nothing can report an error.
                 let _ = std::io::stdout().lock().write_all(line);
             }),
         }
     }
 
-    /// Writes a line: time, level, `message`, the members of `fields`, and the metrics noted since the last line.
+    /// Writes a line: time, level, `message`, the members of `fields`, and the metrics since the last line.
     ///
-    /// Each set of `dimensions` names members of `fields` that hold text: `CloudWatch` drops the metrics of a line that lacks
-    /// one.
+    /// Each set of `dimensions` must name members of `fields` that are texts: `CloudWatch` drops the metrics of a line that lacks one.
     pub fn write(&self, level: Level, message: &'static str, fields: &impl Serialize, dimensions: &Dimensions) {
         let noted = std::mem::take(&mut *NOTED.lock().unwrap_or_else(PoisonError::into_inner));
         (self.sink)(&self.line(level, message, fields, dimensions, noted));
@@ -116,7 +114,7 @@ impl Telemetry {
 
 #[cfg(test)]
 impl Telemetry {
-    /// Without metrics, into `sink`.
+    /// Writes lines without metrics to `sink`.
     pub(crate) fn into(sink: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
         Self {
             namespace: None,

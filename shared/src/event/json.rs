@@ -1,16 +1,16 @@
-//! Writing an event as JSON that SQS accepts in a message.
+//! Writes an event as JSON that SQS accepts in a message.
 
 use std::io::{self, Write};
 
 use super::OrderEvent;
 
 impl OrderEvent {
-    /// The event as JSON text, without the two characters that SQS refuses in a message; JSON can write them escaped.
+    /// The event as JSON text. The two characters that SQS rejects in a message are escaped.
     pub fn to_json(&self) -> String {
         self.to_json_within(usize::MAX).expect("there is room")
     }
 
-    /// The same, if it takes `room` bytes at most; no more than that is written to find out.
+    /// The same as [`Self::to_json`], if it takes at most `room` bytes. Writes no more than that to find out.
     pub(crate) fn to_json_within(&self, room: usize) -> Option<String> {
         let mut json = Within { text: Vec::new(), room };
         match self.write_json(&mut json) {
@@ -20,14 +20,14 @@ impl OrderEvent {
         Some(String::from_utf8(json.text).expect("JSON is UTF-8"))
     }
 
-    /// Writes the same to `sink`.
+    /// Writes the same text as [`Self::to_json`] to `sink`.
     pub(crate) fn write_json(&self, sink: impl Write) -> serde_json::Result<()> {
         serde_json::to_writer(Escaping(sink), self)
     }
 }
 
-/// Escapes U+FFFE and U+FFFF. They can stand in strings alone, so replacing the text is safe, and `serde_json` hands over whole
-/// characters.
+/// Escapes U+FFFE and U+FFFF. They occur only in strings, so replacing the text is safe, and `serde_json` never splits a character
+/// between two writes.
 struct Escaping<W>(W);
 
 impl<W: Write> Write for Escaping<W> {
@@ -51,7 +51,7 @@ impl<W: Write> Write for Escaping<W> {
     }
 }
 
-/// Text that grows up to `room` bytes and refuses to go on.
+/// Text that grows up to `room` bytes and then fails.
 struct Within {
     text: Vec<u8>,
     room: usize,

@@ -1,30 +1,30 @@
-//! What an event leaves of the payload it was read from.
+//! The parts of a payload that have no field in the event.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// What of a payload has no place in the event: an object, kept as the text that it is written as.
+/// The parts of a payload that have no field in the event: an object, kept as JSON text.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct Unmapped(Box<RawValue>);
 
 impl Unmapped {
-    /// Writes what `rest` is, which is an object.
+    /// Writes `rest`, which must be an object.
     pub(crate) fn of(rest: &impl Serialize) -> Self {
         Self(serde_json::value::to_raw_value(rest).expect("JSON can be written again"))
     }
 
-    /// Its text.
+    /// The object as JSON text.
     pub fn as_json(&self) -> &str {
         self.0.get()
     }
 
-    /// Its fields.
+    /// The fields of the object.
     ///
     /// # Errors
-    /// Where a field has one of the names that `serde_json` gives a meaning of its own, and a value that does not go with it.
+    /// If a field has a name to which `serde_json` gives a special meaning, and a value that does not fit that meaning.
     pub fn fields(&self) -> serde_json::Result<Map<String, Value>> {
         serde_json::from_str(self.as_json())
     }
@@ -44,7 +44,7 @@ impl From<Map<String, Value>> for Unmapped {
 
 impl PartialEq for Unmapped {
     fn eq(&self, other: &Self) -> bool {
-        // The same text can be escaped in more than one way.
+        // Equal texts can be escaped in different ways.
         self.as_json() == other.as_json()
             || matches!((self.fields(), other.fields()), (Ok(ours), Ok(theirs)) if ours == theirs)
     }
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Unmapped {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
         if !text.get().starts_with('{') {
-            return Err(D::Error::custom("`unmapped` is an object or null"));
+            return Err(D::Error::custom("`unmapped` is neither an object nor null"));
         }
         Ok(Self(text))
     }

@@ -1,4 +1,4 @@
-//! The words of the event.
+//! The vocabularies of the event.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ macro_rules! vocabulary {
         }
 
         impl $name {
-            /// The word as it stands in the event.
+            /// The word in the event.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
@@ -25,7 +25,7 @@ macro_rules! vocabulary {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                let mut description = concat!($($doc),+).trim().to_owned() + " Words are added: one that is not listed here is no error.";
+                let mut description = concat!($($doc),+).trim().to_owned() + " More words may be added: an unlisted word is not an error.";
                 for (word, meaning) in [$(($word, concat!($($variant_doc),+))),+] {
                     description.push_str(&format!("\n- `{word}`:{meaning}"));
                 }
@@ -36,11 +36,11 @@ macro_rules! vocabulary {
 }
 
 vocabulary! {
-    /// What happened.
+    /// The type of an event.
     EventType {
-        /// The order exists.
+        /// The order was placed.
         Created = "order.created",
-        /// The order is paid.
+        /// The order was paid.
         Paid = "order.paid",
         /// The shop accepted the order.
         Confirmed = "order.confirmed",
@@ -50,11 +50,11 @@ vocabulary! {
         Shipped = "order.shipped",
         /// The order reached the customer.
         Delivered = "order.delivered",
-        /// The whole order is cancelled.
+        /// The complete order was cancelled.
         Cancelled = "order.cancelled",
-        /// The order came back.
+        /// The order was returned.
         Returned = "order.returned",
-        /// Money went back to the customer.
+        /// Money was paid back to the customer.
         Refunded = "order.refunded",
         /// The order changed in a way that has no type of its own.
         Updated = "order.updated",
@@ -68,7 +68,7 @@ vocabulary! {
         ItemCancelled = "order.item_cancelled",
         /// Items of the order were shipped.
         ItemsShipped = "order.items_shipped",
-        /// Items of the order came back.
+        /// Items of the order were returned.
         ItemsReturned = "order.items_returned",
         /// The delivery, not the order, was cancelled.
         DeliveryCancelled = "order.delivery_cancelled",
@@ -78,7 +78,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// Where an order or an item stands.
+    /// The status of an order or an item.
     Status {
         /// Not yet accepted.
         Pending = "pending",
@@ -94,19 +94,19 @@ vocabulary! {
         Delivered = "delivered",
         /// Cancelled.
         Cancelled = "cancelled",
-        /// Sent back.
+        /// Returned by the customer.
         Returned = "returned",
-        /// The items differ.
+        /// The items have different statuses.
         Mixed = "mixed",
         /// Disputed by the customer.
         Disputed = "disputed",
-        /// The provider said a word that has no mapping; it stands beside this one.
+        /// The provider used a word that has no mapping; for an order, `provider_status` holds it.
         Unknown = "unknown",
     }
 }
 
 vocabulary! {
-    /// Where the payment stands.
+    /// The status of a payment.
     PaymentStatus {
         /// Nothing paid.
         Unpaid = "unpaid",
@@ -126,13 +126,13 @@ vocabulary! {
         Cancelled = "cancelled",
         /// Charged back or disputed.
         Disputed = "disputed",
-        /// The provider said a word that has no mapping; it stands beside this one.
+        /// The provider used a word that has no mapping; `provider_payment_status` holds it.
         Unknown = "unknown",
     }
 }
 
 vocabulary! {
-    /// What a line of an order is. It says which lines add up: the parts of a set have prices of their own, and so has the set.
+    /// The kind of an order's line. It determines which lines add up, because both a set and its parts have prices.
     ItemKind {
         /// A product sold by itself.
         Product = "product",
@@ -140,7 +140,7 @@ vocabulary! {
         Gift = "gift",
         /// A set of products, sold as one.
         Set = "set",
-        /// A part of a set that is another line of the order.
+        /// A part of a set. The set is another line of the order.
         SetItem = "set_item",
         /// The provider used a word that has no mapping; it is kept in `unmapped`.
         Unknown = "unknown",
@@ -148,7 +148,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// Why an amount was added to or taken from an order after it was placed.
+    /// The kind of an adjustment: why an amount was added to or subtracted from an order after it was placed.
     AdjustmentKind {
         /// Money went back to the customer.
         Refund = "refund",

@@ -4,13 +4,13 @@ use serde_json::{Map, Value, json};
 use super::{Element, NotJson, Payload, TimeZone, Zone, without_lone_surrogates};
 use crate::money::Currency;
 
-/// The payload of a value, for as long as the test runs.
+/// The payload of a value, which lives until the end of the tests.
 fn payload(value: &Value) -> Payload<'static> {
     Payload::parse(value.to_string().leak().as_bytes()).expect("JSON")
 }
 
 #[test]
-fn what_is_not_taken_stays_at_its_own_place() {
+fn a_field_that_is_not_taken_stays_at_its_place() {
     let payload = payload(&json!({
         "id": 7, "note": "", "extra": {"deep": [1.10]},
         "items": [{"sku": "A", "colour": "red"}, {"sku": "B"}, {"sku": "C", "weight": 2}],
@@ -78,7 +78,7 @@ fn a_flag_is_a_truth_value_or_one_or_zero() {
 }
 
 #[test]
-fn a_list_that_was_not_read_is_not_empty() {
+fn a_list_without_objects_is_not_empty() {
     let body = json!({"none": [], "skus": ["A"], "mixed": ["A", {"sku": "B"}]});
     let payload = payload(&body);
     let order = payload.root();
@@ -112,7 +112,7 @@ fn a_list_may_hold_objects_and_bare_keys() {
 }
 
 #[test]
-fn an_odd_field_is_absent_warned_of_and_kept() {
+fn a_malformed_field_is_absent_with_a_warning_and_kept() {
     let payload = payload(&json!({"a/b": [1], "address": "x", "items": ["y", {"sku": true}], "ok": "z"}));
     let order = payload.root();
     assert_eq!(order.text("a/b"), None);
@@ -130,7 +130,7 @@ fn an_odd_field_is_absent_warned_of_and_kept() {
 }
 
 #[test]
-fn a_negative_price_is_a_sentinel_and_stays() {
+fn a_negative_price_is_not_taken() {
     let payload = payload(&json!({"price": -1, "fee": "-0.5", "cents": -100, "zero": 0, "discount": -1, "odd": true}));
     let root = payload.root();
     assert_eq!(root.price("price"), None);
@@ -148,7 +148,7 @@ fn a_negative_price_is_a_sentinel_and_stays() {
 }
 
 #[test]
-fn scalars_are_taken_and_what_is_nested_stays() {
+fn scalars_are_taken_and_nested_values_stay() {
     let body = br#"{"o":{"b":"x","a":1.50,"b":"y","c":true,"d":[1],"e":null,"f":{"g":1},"d":[2]}}"#;
     let payload = Payload::parse(body).expect("JSON");
     let scalars = payload.root().object("o").scalars();
@@ -163,7 +163,7 @@ fn scalars_are_taken_and_what_is_nested_stays() {
 }
 
 #[test]
-fn a_peek_takes_nothing_and_warns_of_nothing() {
+fn a_peek_takes_nothing_and_does_not_warn() {
     let payload = payload(&json!({"a": 1, "b": null}));
     let root = payload.root();
     assert!(root.peek("a").is_some() && root.peek("b").is_none() && root.peek("c").is_none());
@@ -213,7 +213,7 @@ fn times_are_read_with_their_offset_or_in_the_given_zone() {
 }
 
 #[test]
-fn numbers_stay_exact_in_what_is_left() {
+fn numbers_stay_exact_in_the_rest() {
     let payload = Payload::parse(br#"{"big":12345678901234567890.10,"id":99999999999999999999}"#).expect("JSON");
     assert_eq!(payload.root().id("id").as_deref(), Some("99999999999999999999"));
     let (rest, _) = payload.into_rest();
@@ -224,7 +224,7 @@ fn numbers_stay_exact_in_what_is_left() {
 }
 
 #[test]
-fn a_payload_is_nested_no_deeper_than_its_event_can_be_read_back() {
+fn the_nesting_of_a_payload_is_limited() {
     let nested = |levels: usize| {
         let body = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
         Payload::parse(body.as_bytes()).err()
@@ -235,7 +235,7 @@ fn a_payload_is_nested_no_deeper_than_its_event_can_be_read_back() {
 }
 
 #[test]
-fn a_body_that_would_not_fit_into_memory_is_not_read() {
+fn a_body_that_does_not_fit_into_memory_is_rejected() {
     let list = |element: &str, count: usize| format!("[{}]", vec![element; count].join(","));
     assert!(Payload::parse(list("{}", 100_000).as_bytes()).is_ok());
     assert!(matches!(
@@ -266,7 +266,7 @@ fn half_a_surrogate_pair_costs_one_character() {
 }
 
 #[test]
-fn the_error_for_a_broken_body_holds_none_of_it() {
+fn the_error_for_malformed_json_contains_none_of_it() {
     let error = Payload::parse(br#"{"secret": tru"#)
         .err()
         .expect("not JSON")
@@ -275,7 +275,7 @@ fn the_error_for_a_broken_body_holds_none_of_it() {
 }
 
 #[test]
-fn of_a_name_that_is_there_twice_the_last_value_counts() {
+fn the_last_value_of_a_repeated_name_counts() {
     let payload = Payload::parse(br#"{"id":"1","?":1,"id":"2","?":{"b":[],"a":1,"b":null}}"#).expect("JSON");
     assert_eq!(payload.root().text("id").as_deref(), Some("2"));
     let (rest, _) = payload.into_rest();
@@ -289,7 +289,7 @@ fn of_a_name_that_is_there_twice_the_last_value_counts() {
 }
 
 #[test]
-fn a_name_that_means_a_number_to_the_reader_is_a_name_in_a_body() {
+fn the_parsers_name_for_a_number_is_an_ordinary_name() {
     for name in ["$serde_json::private::Number", r"\u0024serde_json::private::Number"] {
         let body = format!(r#"{{"amount":{{"{name}":"7"}},"id":7}}"#);
         let payload = Payload::parse(body.as_bytes()).expect("JSON");
@@ -304,7 +304,7 @@ fn a_name_that_means_a_number_to_the_reader_is_a_name_in_a_body() {
 
 proptest! {
     #[test]
-    fn what_nobody_reads_is_left_as_it_came(value in json(), spaced in any::<bool>()) {
+    fn an_unread_payload_is_left_unchanged(value in json(), spaced in any::<bool>()) {
         let object = Value::Object(Map::from_iter([("\n\u{1f600}".to_owned(), value)]));
         let text = if spaced { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
         let text = text.expect("JSON");
@@ -338,7 +338,7 @@ proptest! {
     }
 }
 
-/// Any JSON, numbers of any length included.
+/// Any JSON, including numbers of any length.
 fn json() -> impl Strategy<Value = Value> {
     let number = "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?";
     let leaf = prop_oneof![

@@ -1,7 +1,7 @@
-//! From the bytes of a body to the bytes of its text in UTF-8.
+//! Unwraps a body to its text in UTF-8.
 //!
-//! Some senders wrap what is JSON: a proxy compresses it, an editor or a library puts a byte order mark before it. Both are
-//! recognised by their first bytes, which no JSON begins with. Headers are not consulted: they may be wrong, and are not stored.
+//! Some senders wrap their JSON: a proxy compresses it, or an editor or a library writes a byte order mark before it. Both are
+//! recognized by their first bytes, with which no JSON begins. Headers are not used: they may be wrong, and are not stored.
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -13,10 +13,10 @@ use super::NotJson;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const UTF_8_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
-/// The text that a body holds: unpacked if it is gzip, and in UTF-8 without a byte order mark.
+/// The text of a body: unpacked if it is gzip, and in UTF-8 without a byte order mark.
 ///
 /// # Errors
-/// Where gzip cannot be unpacked, or unpacks to more than `limit` bytes: no more than that is ever held.
+/// If gzip cannot be unpacked, or unpacks to more than `limit` bytes. No more than that is ever in memory.
 pub(super) fn unwrapped(body: &[u8], limit: usize) -> Result<Cow<'_, [u8]>, NotJson> {
     if !body.starts_with(&GZIP) {
         return Ok(without_mark(body.into()));
@@ -46,7 +46,7 @@ fn without_mark(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     }
 }
 
-/// Half of a surrogate pair becomes U+FFFD, as it does where JSON escapes it. So does a single byte at the end.
+/// Decodes UTF-16. Half of a surrogate pair becomes U+FFFD, as it does if JSON escapes it. So does a single byte at the end.
 fn from_utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Vec<u8> {
     let (pairs, rest) = bytes.as_chunks();
     let text = char::decode_utf16(pairs.iter().copied().map(unit));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_text_is_the_text() {
+    fn a_wrapped_text_is_unwrapped() {
         let plain = TEXT.as_bytes().to_vec();
         let (first, second) = plain.split_at(5);
         for body in [
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_utf_16_is_read_with_replacement_characters() {
+    fn corrupt_utf_16_is_read_with_replacement_characters() {
         let cut = [utf_16("a", u16::to_le_bytes), vec![0x3d, 0xd8, b'b', 0, b'c']].concat();
         assert_eq!(unwrapped(&cut, 0).expect("text"), "a\u{fffd}b\u{fffd}".as_bytes());
     }
@@ -127,14 +127,14 @@ mod tests {
         let body = gzip(&[b' '; 1000]);
         assert_eq!(unwrapped(&body, 1000).expect("text").len(), 1000);
         assert!(matches!(unwrapped(&body, 999), Err(NotJson::TooLarge { limit: 999 })));
-        // A thousand to one: what is over the limit is not unpacked.
+        // Compressed a thousand to one. Nothing over the limit is unpacked.
         let bomb = gzip(&vec![b' '; 20_000_000]);
         assert!(bomb.len() < 25_000);
         assert!(matches!(unwrapped(&bomb, 1000), Err(NotJson::TooLarge { limit: 1000 })));
     }
 
     #[test]
-    fn damaged_gzip_is_reported() {
+    fn corrupt_gzip_is_reported() {
         let body = gzip(TEXT.as_bytes());
         let mut flipped = body.clone();
         let at = body.len() - 6;

@@ -1,7 +1,7 @@
-//! A JSON document, read once into one list of nodes that refer to the text they were read from.
+//! A JSON document, parsed once into one list of nodes that refer to the document's text.
 //!
-//! An order is mostly names and texts, and most of them go nowhere: none is copied until it is asked for. A number is its
-//! own text, so that it stays exact.
+//! An order consists mostly of names and texts that are never used, so none is copied until it is read. A number is kept as text, so
+//! that it stays exact.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,35 +13,35 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde::ser::{Error as _, Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 use serde_json::value::RawValue;
 
-use crate::drift::{self, Agreeing, Drifts};
+use crate::drift::{self, Drifts, Matching};
 use crate::money::Amount;
 
-/// A document.
+/// A parsed document.
 pub(super) struct Tree<'b> {
     body: Cow<'b, str>,
-    /// What does not stand in the body as it is meant: texts with escapes, and numbers, whose place serde does not say.
+    /// Texts that are not in the body literally: texts with escapes, and numbers, whose position serde does not report.
     decoded: String,
-    /// Each value before what it holds: the first is the outermost.
+    /// The nodes of all values. A list or an object precedes its parts, so the first node is the outermost value.
     nodes: Vec<Node>,
     depth: usize,
 }
 
 struct Node {
     name: Span,
-    /// Of a text or a number, its text; of a list or an object, the nodes that it holds.
+    /// The text of a text or a number; the nodes of the parts of a list or an object.
     holds: Span,
     kind: Kind,
     read: Cell<ReadState>,
 }
 
 impl Node {
-    /// The nodes of what a list or an object holds.
+    /// The nodes of the parts of a list or an object.
     fn parts(&self) -> Option<Range<usize>> {
         matches!(self.kind, Kind::List | Kind::Object).then(|| self.holds.range())
     }
 }
 
-/// A part of the body, or, beyond the body's end, of what is decoded; or of the nodes.
+/// A range of the body or, beyond the body's end, of the decoded texts; or a range of the nodes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Span {
     start: u32,
@@ -66,19 +66,19 @@ enum Kind {
     Object,
 }
 
-/// What was read of a value.
+/// Which part of a value was read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReadState {
-    /// Nothing.
+    /// None of it.
     Unread,
-    /// Its parts, one by one.
+    /// Some of its parts, one by one.
     Visited,
     /// All of it.
     Consumed,
 }
 
 impl<'b> Tree<'b> {
-    /// Reads a document. There is room for `values` values at once.
+    /// Parses a document. Allocates nodes for `values` values at once.
     pub(super) fn parse(body: Cow<'b, str>, values: usize) -> serde_json::Result<Self> {
         let mut builder = Builder {
             body: &body,
@@ -105,7 +105,7 @@ impl<'b> Tree<'b> {
         })
     }
 
-    /// How many lists and objects stand in each other at most.
+    /// The greatest depth of nested lists and objects.
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
@@ -138,22 +138,22 @@ pub struct Value<'t> {
 }
 
 impl<'t> Value<'t> {
-    /// The text of a text.
+    /// The content of a text.
     pub fn as_str(self) -> Option<&'t str> {
         (self.node.kind == Kind::Text).then(|| self.tree.text(self.node.holds))
     }
 
-    /// The text of a text, or of a number the digits that it came in.
+    /// The content of a text, or the digits of a number as the payload has them.
     pub fn as_text(self) -> Option<&'t str> {
         self.as_str().or_else(|| self.as_number())
     }
 
-    /// The text of a number.
+    /// The digits of a number.
     pub(super) fn as_number(self) -> Option<&'t str> {
         (self.node.kind == Kind::Number).then(|| self.tree.text(self.node.holds))
     }
 
-    /// The text of a text, the digits of a number, or `true` or `false`.
+    /// The content of a text, the digits of a number, or `true` or `false`.
     pub(super) fn as_scalar(self) -> Option<Cow<'t, str>> {
         match self.as_bool() {
             Some(is_true) => Some(is_true.to_string().into()),
@@ -170,7 +170,7 @@ impl<'t> Value<'t> {
         }
     }
 
-    /// A truth value, also as 1 or 0, in a number or a text: databases without truth values hand them on so.
+    /// A truth value, which may also be 1 or 0, as a number or a text: databases without truth values return these.
     pub fn as_flag(self) -> Option<bool> {
         self.as_bool().or_else(|| match self.as_text()? {
             "1" => Some(true),
@@ -179,27 +179,27 @@ impl<'t> Value<'t> {
         })
     }
 
-    /// An amount: a number, or a text that holds one. Providers send both.
+    /// An amount: a number, or a text that contains one. Providers send both.
     pub fn as_amount(self) -> Option<Amount> {
         Amount::parse(self.as_text()?)
     }
 
-    /// `null` and `""` say nothing.
+    /// Whether the value is `null` or `""`, which count as absent.
     pub(super) fn is_absent(self) -> bool {
         self.node.kind == Kind::Null || self.as_str() == Some("")
     }
 
-    /// Whether it is an object.
+    /// Whether the value is an object.
     pub fn is_object(self) -> bool {
         self.node.kind == Kind::Object
     }
 
-    /// Whether it is a list.
+    /// Whether the value is a list.
     pub(super) fn is_list(self) -> bool {
         self.node.kind == Kind::List
     }
 
-    /// Whether a list or an object holds nothing; `None` for any other value.
+    /// Whether a list or an object is empty; `None` for any other value.
     pub fn is_empty(self) -> Option<bool> {
         self.node.parts().map(|parts| parts.is_empty())
     }
@@ -209,7 +209,7 @@ impl<'t> Value<'t> {
         (self.node.kind == Kind::List).then(|| self.parts())
     }
 
-    /// A field of an object. Of a name that is there twice the last one counts, as with most readers, and nothing is left of the others.
+    /// A field of an object. If a name is repeated, the last field counts, as with most readers, and the others are taken.
     pub(super) fn field(self, name: &str) -> Option<Self> {
         let fields = self.parts().filter(|field| field.name() == name);
         fields.reduce(|shadowed, field| {
@@ -218,7 +218,7 @@ impl<'t> Value<'t> {
         })
     }
 
-    /// The fields of an object, in their order. A name that is there twice is handled as by [`field`](Self::field).
+    /// The fields of an object, in their order. Repeated names are handled as by [`field`](Self::field).
     pub(super) fn fields(self) -> Vec<(&'t str, Self)> {
         let mut places = HashMap::new();
         let mut fields = Vec::new();
@@ -232,17 +232,17 @@ impl<'t> Value<'t> {
         fields
     }
 
-    /// This value was read whole.
+    /// Records that the complete value was read.
     pub(super) fn take(self) {
         self.node.read.set(ReadState::Consumed);
     }
 
-    /// The parts of this value are read one by one.
+    /// Records that the parts of the value are read one by one.
     pub(super) fn open(self) {
         self.node.read.set(ReadState::Visited);
     }
 
-    /// Takes what was opened and of which nothing is left. Whether something is.
+    /// Takes the value if all of its parts were taken. Returns whether anything is left.
     pub(super) fn settle(self) -> bool {
         if self.node.read.get() == ReadState::Visited {
             let mut is_left = false;
@@ -256,13 +256,13 @@ impl<'t> Value<'t> {
         self.node.read.get() != ReadState::Consumed
     }
 
-    /// Adds to `found` what was not taken of a settled value and is not known. `pointer` leads to the value.
-    pub(super) fn drift(self, known: &Agreeing<'_>, pointer: &mut String, found: &mut Drifts) {
+    /// Adds the parts of a settled value that were not taken and are not known to `found`. `pointer` leads to the value.
+    pub(super) fn drift(self, known: &Matching<'_>, pointer: &mut String, found: &mut Drifts) {
         if known.cover_all_below() && self.node.parts().is_some() || found.is_full() {
             return;
         }
         if !self.has_parts() {
-            // An empty list or object says nothing yet.
+            // An empty list or object is not drift.
             if !known.cover_value() && self.node.parts().is_none() {
                 found.add(pointer.clone(), self.type_name());
             }
@@ -270,7 +270,7 @@ impl<'t> Value<'t> {
         }
         let is_list = self.node.kind == Kind::List;
         for part in self.parts().filter(|part| part.node.read.get() != ReadState::Consumed) {
-            // Positions in a list are known by `*` alone.
+            // Only `*` matches positions in a list.
             let name = if is_list { "*" } else { part.name() };
             let length = pointer.len();
             pointer.push('/');
@@ -280,7 +280,7 @@ impl<'t> Value<'t> {
         }
     }
 
-    /// Adds to `found` the value that a JSON pointer from this one leads to.
+    /// Adds the value to which a JSON pointer from this one leads to `found`.
     pub(super) fn drift_at(self, pointer: &str, found: &mut Drifts) {
         let mut at = self;
         let mut reported = String::new();
@@ -330,8 +330,8 @@ impl<'t> Value<'t> {
     }
 }
 
-/// What of a settled value was not taken. An element that was read whole leaves `{}`, so that the others keep
-/// their places.
+/// Writes the parts of a settled value that were not taken. An element that was taken leaves `{}`, so that the others keep their
+/// positions.
 impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.node.read.get() == ReadState::Consumed {
@@ -368,7 +368,7 @@ impl Serialize for Value<'_> {
     }
 }
 
-/// A tree while it is read.
+/// A tree that is being parsed.
 struct Builder<'b> {
     body: &'b str,
     decoded: String,
@@ -377,7 +377,7 @@ struct Builder<'b> {
 }
 
 impl Builder<'_> {
-    /// Where a text stands that serde has lent; `None` where it is not the body's.
+    /// The position of a text that serde has borrowed; `None` if it is not in the body.
     fn place<E: de::Error>(&self, text: &str) -> Result<Option<Span>, E> {
         let start = text.as_ptr().addr().checked_sub(self.body.as_ptr().addr());
         match start.filter(|start| start + text.len() <= self.body.len()) {
@@ -386,14 +386,14 @@ impl Builder<'_> {
         }
     }
 
-    /// Keeps a text that is not the body's.
+    /// Stores a text that is not in the body.
     fn keep<E: de::Error>(&mut self, text: &str) -> Result<Span, E> {
         let start = self.body.len() + self.decoded.len();
         self.decoded.push_str(text);
         span(start, text.len())
     }
 
-    /// Where the node stands that is put next.
+    /// Appends a node, and returns the index of the next one.
     fn put(&mut self, name: Span, kind: Kind, holds: Span) -> usize {
         self.nodes.push(Node {
             name,
@@ -404,7 +404,7 @@ impl Builder<'_> {
         self.nodes.len()
     }
 
-    /// All that was put from `first` on is in the list or the object before it.
+    /// Ends a list or an object: its parts are all nodes from `first` on.
     fn close<E: de::Error>(&mut self, first: usize, depth: usize) -> Result<(), E> {
         self.nodes[first - 1].holds = span(first, self.nodes.len() - first)?;
         self.depth = self.depth.max(depth);
@@ -423,7 +423,7 @@ fn narrow<E: de::Error>(number: usize) -> Result<u32, E> {
     u32::try_from(number).map_err(|_| E::custom("the document is too large"))
 }
 
-/// Reads a value, and what it holds.
+/// Parses a value and its parts.
 struct ReadValue<'g, 'b> {
     builder: &'g mut Builder<'b>,
     name: Span,
@@ -515,7 +515,7 @@ impl<'de> Visitor<'de> for ReadValue<'_, '_> {
     }
 }
 
-/// Reads a name, or the text of a number.
+/// Parses a name, or the text of a number.
 struct ReadText<'g, 'b> {
     builder: &'g mut Builder<'b>,
 }
@@ -523,7 +523,7 @@ struct ReadText<'g, 'b> {
 #[derive(PartialEq, Eq)]
 enum Found {
     Here(Span),
-    /// Not in the body: the name under which `serde_json` hands over a number's text, in place of an object's.
+    /// Not in the body: the name under which `serde_json` passes on the text of a number, as if it were an object.
     Elsewhere,
 }
 

@@ -1,4 +1,4 @@
-//! What may go wrong with publishing, and whose fault it is.
+//! Errors of publishing, and whose fault they are.
 
 use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 
@@ -6,35 +6,35 @@ use crate::aws;
 
 /// An event was not published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("SNS does not take the message: {cause}")]
+#[error("SNS did not accept the message: {cause}")]
 pub struct PublishError {
-    /// What kind of error it is.
+    /// The kind of error.
     pub fault: Fault,
-    /// The code of SNS, or what the connection says.
+    /// The code of SNS, or the error of the connection.
     pub cause: String,
-    /// Whether it is about this message alone. An error of a call with several messages does not say which of them causes it.
+    /// Whether the error concerns only this message. An error of a call with several messages does not say which of them causes it.
     pub is_alone: bool,
 }
 
-/// Kinds of errors of publishing.
+/// The kinds of publishing errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The event can never be a message: it is too large, or its item is damaged.
+    /// The event can never be a message, because it is too large or its item is corrupt.
     Unpublishable,
-    /// SNS refuses the call because of what is in it: the message, or the topic.
+    /// SNS refuses the call because of its content: the message or the topic.
     Refused,
     /// SNS or the table asks for fewer calls.
     Throttled,
-    /// SNS is not reached, or takes nothing from us.
+    /// SNS is not reached, or accepts no message from this function.
     Outage,
-    /// An error that does not say whose fault it is: a missing permission, an internal error, an unknown code.
+    /// The error does not say whose fault it is: a missing permission, an internal error, or an unknown code.
     Unclear,
     /// The stored event cannot be read at the moment.
     Store,
 }
 
 impl PublishError {
-    /// The event can never be a message.
+    /// The error of an event that can never be a message.
     pub fn unpublishable(cause: impl Into<String>) -> Self {
         Self {
             fault: Fault::Unpublishable,
@@ -44,7 +44,7 @@ impl PublishError {
     }
 }
 
-/// The codes by which SNS refuses a call because of what is in it. An outage, throttling or a missing permission is never one.
+/// The codes by which SNS refuses a call because of its content, never because of an outage, throttling or a missing permission.
 const REFUSED: [&str; 7] = [
     "BatchRequestTooLong",
     "BatchRequestTooLongException",
@@ -55,7 +55,7 @@ const REFUSED: [&str; 7] = [
     "ValidationError",
 ];
 
-/// The codes of an outage that no message causes: SNS itself, the topic, its key, or our credentials.
+/// The codes of an outage that no message causes: of SNS itself, the topic, its key, or the function's credentials.
 const OUTAGE: [&str; 12] = [
     "ExpiredToken",
     "ExpiredTokenException",
@@ -71,7 +71,7 @@ const OUTAGE: [&str; 12] = [
     "UnrecognizedClientException",
 ];
 
-/// The error of a call with `messages` messages.
+/// Describes the error of a call with `messages` messages.
 pub(super) fn call_error<E>(error: &SdkError<E>, messages: usize) -> PublishError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -87,11 +87,11 @@ where
     }
 }
 
-/// What kind of error a code of SNS is; `ours`: SNS says that the caller is at fault.
-pub(super) fn fault_of(code: &str, ours: bool) -> Fault {
+/// The kind of error that a code of SNS stands for. `is_sender_fault` means that SNS blames the caller.
+pub(super) fn fault_of(code: &str, is_sender_fault: bool) -> Fault {
     if aws::is_throttling(code) {
         Fault::Throttled
-    } else if ours && REFUSED.contains(&code) {
+    } else if is_sender_fault && REFUSED.contains(&code) {
         Fault::Refused
     } else if OUTAGE.contains(&code) || code.starts_with("KMS") {
         Fault::Outage

@@ -1,17 +1,17 @@
-//! Leaving out parts of an event that is too large for a message.
+//! Leaves out parts of an event that is too large for a message.
 
 use crate::event::{Order, OrderEvent};
 
-/// An event that parts can be left out of.
+/// An event from which parts can be left out.
 pub(super) trait Reducible {
-    /// Leaves out a part, names it in `omitted`, and no longer names what is in it as assumed.
+    /// Leaves out a part, adds it to `omitted`, and removes the pointers into it from `assumed`.
     fn leave_out(&mut self, omission: &Omission);
 
-    /// Its JSON, if it takes `room` bytes at most.
+    /// The event's JSON, if it takes at most `room` bytes.
     fn json_within(&self, room: usize) -> Option<String>;
 }
 
-/// The event's JSON without `unmapped`, and with as little more left out as makes it fit into `room` bytes; `None` if nothing does.
+/// The event's JSON without `unmapped`, and without as many further parts as it takes to fit into `room` bytes; `None` if it never fits.
 pub(super) fn reduced(mut event: impl Reducible, room: usize) -> Option<String> {
     OMISSIONS.iter().find_map(|omission| {
         event.leave_out(omission);
@@ -44,8 +44,8 @@ impl Reducible for OrderEvent {
     }
 }
 
-/// In the order in which a consumer can best do without them. After the items only oddities remain: the last steps are
-/// there because an order that cannot be published as it is must still be announced.
+/// The parts in the order in which they are left out, the least important first. After the items only rare cases remain: the last
+/// steps exist because an order that cannot be published completely must still be announced.
 pub(super) const OMISSIONS: [Omission; 5] = [
     Omission {
         pointers: &["/data/unmapped"],

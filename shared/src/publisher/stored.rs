@@ -1,7 +1,7 @@
-//! A stored event as it is published again: its text, of which only what is needed is read.
+//! Publishes a stored event: reads only the parts of its text that are needed.
 //!
-//! A newer version of this code may have written it. So nothing here is a closed list: a type, a currency, a word or a field that
-//! is not known is published as it is stored.
+//! A newer version of this code may have written the event. So nothing here is a closed list: unknown types, currencies, words and
+//! fields are published as they are stored.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::omission::{Omission, Reducible};
 use crate::event::{Payment, Shipping};
 
-/// What subscribers can filter by, as far as the event says it; `None` where the text is not a JSON object.
+/// The attributes by which subscribers can filter, as far as the event has them; `None` if the text is not a JSON object.
 pub(super) fn attributes(json: &str) -> Option<Vec<(&'static str, String)>> {
     let event = Object::parse(json)?;
     let data = event.get("data").and_then(Object::parse).unwrap_or_default();
@@ -28,21 +28,21 @@ pub(super) fn attributes(json: &str) -> Option<Vec<(&'static str, String)>> {
         ("currency", currency.filter(is_code)),
     ];
     let known = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    // SNS takes no empty attribute.
+    // SNS rejects empty attributes.
     Some(known.filter(|(_, value)| !value.is_empty()).collect())
 }
 
-/// A JSON object, taken apart by one level: the rest of its text stays as it is.
+/// A JSON object, parsed by one level. The values of its members stay text.
 #[derive(Default)]
 struct Object<'j>(Vec<(String, Member<'j>)>);
 
 /// The value of a member.
 enum Member<'j> {
-    /// As it is stored.
+    /// The stored text.
     Stored(&'j str),
-    /// In its place.
+    /// A text that replaces the stored one.
     Changed(String),
-    /// Taken apart.
+    /// An object that is parsed by one level.
     Object(Object<'j>),
 }
 
@@ -51,7 +51,7 @@ impl<'j> Object<'j> {
         serde_json::from_str(json).ok()
     }
 
-    /// A member as it is stored.
+    /// The stored text of a member.
     fn get(&self, name: &str) -> Option<&'j str> {
         self.0.iter().find_map(|(known, member)| match member {
             Member::Stored(text) if known == name => Some(*text),
@@ -59,7 +59,7 @@ impl<'j> Object<'j> {
         })
     }
 
-    /// Replaces a member that is there.
+    /// Replaces an existing member.
     fn set(&mut self, name: &str, value: Member<'j>) {
         if let Some((_, member)) = self.0.iter_mut().find(|(known, _)| known == name) {
             *member = value;
@@ -73,7 +73,7 @@ impl<'j> Object<'j> {
         })
     }
 
-    /// A member that is an object, taken apart.
+    /// Parses a member that is an object.
     fn open(&mut self, name: &str) -> Option<&mut Self> {
         if let Some(object) = self.get(name).and_then(Self::parse) {
             self.set(name, Member::Object(object));
@@ -98,7 +98,7 @@ impl<'j> Object<'j> {
         into.push('}');
     }
 
-    /// How many bytes it is written in.
+    /// The size of the object's text, in bytes.
     fn size(&self) -> usize {
         let sizes = self.0.iter().map(|(name, member)| {
             let value = match member {
@@ -141,11 +141,11 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
-/// A stored event of which parts are left out: an object with `data`, and an `order` in it.
+/// A stored event from which parts can be left out: an object with `data`, which holds an `order`.
 pub(super) struct StoredEvent<'j>(Object<'j>);
 
 impl<'j> StoredEvent<'j> {
-    /// `None` where the text is not an event.
+    /// Reads an event; `None` if the text is not one.
     pub(super) fn read(json: &'j str) -> Option<Self> {
         let mut event = Object::parse(json)?;
         let mut data = Object::parse(event.get("data")?)?;
@@ -206,7 +206,7 @@ impl Object<'_> {
     }
 }
 
-/// What stands in the place of a member that is left out: what the schema allows there.
+/// The value that replaces a member that is left out, as the schema allows it.
 fn nothing_for(name: &str) -> String {
     let empty = match name {
         "warnings" => Ok("[]".to_owned()),
@@ -229,7 +229,7 @@ mod tests {
     use crate::event::tests::sample;
     use crate::event::{Fulfillment, Item, Order};
 
-    /// An event that this version would not write.
+    /// An event as a newer version may write it.
     fn newer(unmapped: usize) -> Value {
         let mut event: Value = serde_json::from_str(&sample(Order::default()).to_json()).expect("JSON");
         event["type"] = "order.something_new".into();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_read_whatever_the_words_are() {
+    fn attributes_of_a_newer_version_are_read() {
         let attributes = attributes(&newer(1).to_string()).expect("an event");
         let expected = [
             ("type", "order.something_new"),
@@ -266,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_version_added_survives_an_omission() {
-        let whole = newer(MESSAGE_LIMIT);
-        let text = whole.to_string();
+    fn fields_of_a_newer_version_survive_an_omission() {
+        let complete = newer(MESSAGE_LIMIT);
+        let text = complete.to_string();
         let event = StoredEvent::read(&text).expect("an event");
         let message = reduced(event, MESSAGE_LIMIT).expect("a message");
-        let mut expected = whole;
+        let mut expected = complete;
         expected["data"]["unmapped"] = Value::Null;
         expected["data"]["omitted"] = json!(["/data/unmapped"]);
         assert_eq!(serde_json::from_str::<Value>(&message).expect("JSON"), expected);

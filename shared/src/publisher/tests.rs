@@ -44,7 +44,7 @@ fn as_little_as_possible_is_left_out() {
 }
 
 #[test]
-fn what_is_left_out_is_no_longer_named_as_assumed() {
+fn an_omitted_value_is_no_longer_assumed() {
     let message = reduced(event(10, MESSAGE_LIMIT, 10), MESSAGE_LIMIT).expect("a message");
     let read: OrderEvent = serde_json::from_str(&message).expect("an event");
     assert_eq!(read.data.assumed, ["/time"]);
@@ -58,7 +58,7 @@ fn an_order_id_that_fills_a_message_cannot_be_published() {
 }
 
 #[test]
-fn a_code_of_sns_says_what_kind_of_error_it_is() {
+fn a_code_of_sns_determines_the_kind_of_error() {
     for (code, fault) in [
         ("InvalidParameter", Fault::Refused),
         ("AuthorizationError", Fault::Unclear),
@@ -74,7 +74,7 @@ fn a_code_of_sns_says_what_kind_of_error_it_is() {
 }
 
 #[test]
-fn a_batch_holds_ten_messages_and_no_more_than_one_may_hold() {
+fn a_batch_is_limited_in_number_and_size() {
     let message = |size| Message {
         text: String::new(),
         attributes: HashMap::new(),
@@ -89,16 +89,16 @@ fn a_batch_holds_ten_messages_and_no_more_than_one_may_hold() {
     assert_eq!(lengths(&[MESSAGE_LIMIT - 10, 10, 1], default), [2, 1]);
     assert_eq!(lengths(&[MESSAGE_LIMIT - 10, 11], default), [1, 1]);
     assert_eq!(lengths(&[], default), [0; 0]);
-    // A call may be as large as one message.
+    // The limit of one message is also the limit of a call.
     let large = publisher("1048576").expect("a publisher").limit();
     assert_eq!(lengths(&[MESSAGE_LIMIT; 5], large), [4, 1]);
     assert_eq!(lengths(&[MESSAGE_LIMIT; 2], default), [1, 1]);
 }
 
 #[test]
-fn another_call_is_worth_while_only_while_messages_pass() {
+fn another_call_is_worthwhile_while_messages_are_published() {
     let evidence = Evidence::default();
-    assert!(!evidence.is_worth_a_call(), "nothing has passed yet");
+    assert!(!evidence.is_worth_a_call(), "nothing is published yet");
     evidence.note(true);
     for _ in 0..FAILURES_IN_A_ROW {
         assert!(evidence.is_worth_a_call());
@@ -120,7 +120,7 @@ fn publisher(max_message_bytes: &str) -> Result<Publisher, SettingError> {
 }
 
 #[test]
-fn a_topic_of_large_messages_gets_the_event_complete() {
+fn a_topic_with_a_larger_limit_gets_the_complete_event() {
     let event = event(MESSAGE_LIMIT, 10, 10);
     let json = event.to_json_within(usize::MAX).expect("JSON");
     let limits = [("", false), ("262144", false), ("524288", true), ("1048576", true)];
@@ -137,7 +137,7 @@ fn a_topic_of_large_messages_gets_the_event_complete() {
 }
 
 #[test]
-fn a_larger_limit_leaves_out_what_is_over_it_all_the_same() {
+fn an_event_over_a_larger_limit_is_reduced_too() {
     let event = event(LARGEST_MESSAGE_LIMIT, 10, 10);
     let publisher = publisher("1048576").expect("a publisher");
     let message = publisher.new_message(event, None).expect("a message");
@@ -146,7 +146,7 @@ fn a_larger_limit_leaves_out_what_is_over_it_all_the_same() {
 }
 
 #[test]
-fn a_limit_that_no_topic_has_is_a_wrong_setting() {
+fn a_limit_that_no_topic_can_have_is_a_wrong_setting() {
     for wrong in ["0", "262143", "1048577", "1 MiB", "-1"] {
         let error = publisher(wrong).err().expect("it is wrong").to_string();
         assert!(error.contains("MAX_MESSAGE_BYTES"), "{error}");
@@ -154,7 +154,7 @@ fn a_limit_that_no_topic_has_is_a_wrong_setting() {
 }
 
 #[test]
-fn everything_that_is_left_out_is_named() {
+fn every_omitted_value_is_named() {
     fn leaves(at: &str, value: &serde_json::Value, found: &mut Vec<(String, serde_json::Value)>) {
         match value {
             serde_json::Value::Object(fields) if !fields.is_empty() => {
@@ -172,16 +172,16 @@ fn everything_that_is_left_out_is_named() {
         include_str!("../../../events/snipcart/order-refund-created.normalized.json"),
     ] {
         let mut event: OrderEvent = serde_json::from_str(golden).expect("an event");
-        let mut whole = Vec::new();
-        leaves("", &serde_json::to_value(&event).expect("JSON"), &mut whole);
+        let mut complete = Vec::new();
+        leaves("", &serde_json::to_value(&event).expect("JSON"), &mut complete);
         for omission in &OMISSIONS {
             event.leave_out(omission);
             let reduced = serde_json::to_value(&event).expect("JSON");
-            for (pointer, value) in &whole {
+            for (pointer, value) in &complete {
                 let is_kept = reduced.pointer(pointer) == Some(value);
                 let is_named = event.data.omitted.iter().any(|omitted| pointer.starts_with(omitted));
-                let speaks_of_others = ["/data/assumed", "/data/omitted"].contains(&pointer.as_str());
-                assert!(is_kept || is_named || speaks_of_others, "{pointer} is gone");
+                let names_others = ["/data/assumed", "/data/omitted"].contains(&pointer.as_str());
+                assert!(is_kept || is_named || names_others, "{pointer} is gone");
             }
         }
     }
@@ -205,7 +205,7 @@ fn large_lists_are_left_out_before_the_rest_of_the_order() {
 }
 
 #[test]
-fn a_currency_is_an_attribute_where_it_is_known() {
+fn a_known_currency_is_an_attribute() {
     let mut event = event(1, 1, 1);
     let names = |event: &OrderEvent| attributes(event).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(names(&event), ["type", "provider", "shop", "test"]);

@@ -1,4 +1,4 @@
-//! Reads a secret's JSON.
+//! Parses the JSON of a secret.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,19 +12,19 @@ use super::values::{NO_HEADER_NAME, NO_KEY, NO_TOKEN, NO_VALUES};
 use crate::answer::Refusal;
 use crate::identity::Shop;
 
-/// One provider's secret: what each shop is verified with, not parsed yet.
+/// The secret of one provider, with the secrets of each shop not parsed yet.
 #[derive(Deserialize)]
 struct Document {
     shops: BTreeMap<String, Box<RawValue>>,
 }
 
-/// What a secret says of each shop, or what is wrong with that.
+/// The secrets of each shop, or the fault in them.
 pub(super) type Parsed<S> = BTreeMap<String, Result<S, String>>;
 
-/// Reads a secret, shop by shop. An editor may have put a byte order mark before it.
+/// Parses a secret, shop by shop. A byte order mark, which some editors write, is skipped.
 pub(super) fn parse<S: DeserializeOwned>(json: &str) -> Result<Parsed<S>, Refusal> {
     let json = json.strip_prefix('\u{feff}').unwrap_or(json);
-    // serde's own message may quote a value, so only the place is told.
+    // serde's message may quote a value, so only the position is reported.
     let document: Document = serde_json::from_str(json).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         Refusal::Misconfigured(format!(
@@ -33,7 +33,7 @@ pub(super) fn parse<S: DeserializeOwned>(json: &str) -> Result<Parsed<S>, Refusa
     })?;
     let shops = document.shops.into_iter().map(|(shop, json)| {
         let parsed = parse_shop(json.get()).map_err(|cause| {
-            // What is no name of a shop may be a value in the wrong place.
+            // A text that is not a valid shop name may be a value in the wrong place.
             let name = Shop::parse(&shop);
             let name = name.as_ref().map_or("with an invalid name", Shop::as_str);
             format!("the secret is not as documented: shop {name}: {cause}")
@@ -43,12 +43,12 @@ pub(super) fn parse<S: DeserializeOwned>(json: &str) -> Result<Parsed<S>, Refusa
     Ok(shops.collect())
 }
 
-/// Reads one shop's secrets; the error names the field, and never a value.
+/// Parses the secrets of one shop. The error names the field and never contains a value.
 fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<S, String> {
     let mut json = serde_json::Deserializer::from_str(json);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let place = place(error.path());
-        // serde's own messages may quote a value: of them only the name of a missing field is used, which comes from the code.
+        // serde's messages may quote a value. Only the name of a missing field is used, which comes from the code.
         let message = error.inner().to_string();
         let ours = [NO_TOKEN, NO_KEY, NO_VALUES, NO_HEADER_NAME];
         if let Some(ours) = ours.into_iter().find(|ours| message.starts_with(ours)) {
@@ -67,7 +67,7 @@ fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<S, String> {
     })
 }
 
-/// Where something is within a shop's secrets, such as `tokens[1]`. A name that is not a field's is left out, because it may be a value.
+/// A position in a shop's secrets, such as `tokens[1]`. A name that is not a field's name is replaced, because it may be a value.
 fn place(path: &Path) -> String {
     let mut place = String::new();
     for segment in path {

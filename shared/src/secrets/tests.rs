@@ -10,7 +10,7 @@ struct Tokens {
     tokens: Live<Token>,
 }
 
-/// A provider with everything that a shop's secrets may hold.
+/// The secrets of a shop with values of every type.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 struct Everything {
@@ -67,7 +67,7 @@ fn a_malformed_shop_is_named_with_its_field() {
         ),
         (
             r#"{"tokens":["local-development-token"],"header":"hunter2: no"}"#,
-            "header: this is not a valid name of a header",
+            "header: not a valid header name",
         ),
         (
             r#"{"tokens":["local-development-token"],"key":["hunter2"]}"#,
@@ -86,10 +86,10 @@ fn a_malformed_shop_is_named_with_its_field() {
             (1, Some(1))
         );
         assert_eq!(other.header.as_ref().map(HeaderName::as_str), Some("x-signature"));
-        let told = shops["main"].as_ref().expect_err(&json);
-        assert_eq!(*told, format!("the secret is not as documented: shop main: {cause}"));
-        let told = shops["hunter2 "].as_ref().expect_err(&json);
-        assert!(!told.contains("hunter2"), "{told}");
+        let fault = shops["main"].as_ref().expect_err(&json);
+        assert_eq!(*fault, format!("the secret is not as documented: shop main: {cause}"));
+        let fault = shops["hunter2 "].as_ref().expect_err(&json);
+        assert!(!fault.contains("hunter2"), "{fault}");
     }
 }
 
@@ -108,7 +108,7 @@ fn a_secret_is_not_printed() {
 }
 
 #[test]
-fn an_inline_secret_answers_for_its_shops_alone() {
+fn an_inline_secret_knows_only_its_own_shops() {
     let settings = Settings::from_table([(
         "SECRETS",
         r#"{"shops":{"main":{"tokens":["local-development-token"]}}}"#,
@@ -133,11 +133,11 @@ fn an_inline_secret_answers_for_its_shops_alone() {
 }
 
 thread_local! {
-    /// What the two clocks show beyond the time at which a test began.
+    /// The time since the beginning of a test, on the two clocks.
     static CLOCKS: Cell<(Duration, Duration)> = const { Cell::new((Duration::ZERO, Duration::ZERO)) };
 }
 
-/// The clocks of a test: they stand still but for [`pass`].
+/// The clocks of a test. Only [`pass`] advances them.
 fn clock() -> Moment {
     static BEGUN: std::sync::LazyLock<Moment> = std::sync::LazyLock::new(Moment::now);
     let (steady, wall) = CLOCKS.get();
@@ -147,12 +147,12 @@ fn clock() -> Moment {
     }
 }
 
-/// The wall's clock, in seconds since the test began.
+/// The wall clock, in seconds since the beginning of the test.
 fn now() -> u64 {
     CLOCKS.get().1.as_secs()
 }
 
-/// Lets time pass. Of a frozen process only the wall's clock goes on.
+/// Lets time pass. Only the wall clock of a frozen process advances.
 fn pass(seconds: u64, process: Process) {
     let (steady, wall) = CLOCKS.get();
     let passed = Duration::from_secs(seconds);
@@ -169,7 +169,7 @@ enum Process {
     Frozen,
 }
 
-/// Secrets Manager, as far as a secret's versions go: how often it was asked, and what it answers.
+/// A simulated Secrets Manager with the versions of one secret, which records its calls.
 pub(super) struct Script {
     calls: Arc<Mutex<Vec<u64>>>,
     answer: Arc<dyn Fn(u64) -> Result<String, Refusal> + Send + Sync>,
@@ -177,7 +177,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// One that never answers.
+    /// A Secrets Manager that never answers.
     fn silent() -> Self {
         Self {
             calls: Arc::default(),
@@ -215,7 +215,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-/// A function that has been started, its secret, and when it asked for it.
+/// A started function, its secret, and the times of its calls.
 struct Function {
     secrets: Secrets<Tokens>,
     calls: Arc<Mutex<Vec<u64>>>,
@@ -236,19 +236,19 @@ impl Function {
             calls,
             runtime: runtime(),
         };
-        // What it meets here it meets again with the first delivery.
+        // An error here is met again by the first delivery.
         let _ = function
             .runtime
             .block_on(async { function.secrets.prepare(soon()).await });
         function
     }
 
-    /// Whether a delivery for the shop `main` with this token is let in, as the receiver decides it.
-    fn lets_in(&self, token: &str) -> Result<bool, Refusal> {
-        self.lets_in_to("main", token)
+    /// Whether a delivery for the shop `main` with this token passes, as the receiver decides it.
+    fn passes(&self, token: &str) -> Result<bool, Refusal> {
+        self.passes_for("main", token)
     }
 
-    fn lets_in_to(&self, shop: &str, token: &str) -> Result<bool, Refusal> {
+    fn passes_for(&self, shop: &str, token: &str) -> Result<bool, Refusal> {
         let shop = Shop::parse(shop).expect("a shop");
         let knows = |secrets: &ShopSecrets<Tokens>| {
             secrets
@@ -267,13 +267,13 @@ impl Function {
 }
 
 fn unreachable_service() -> Refusal {
-    Refusal::Unavailable("nobody answers".to_owned())
+    Refusal::Unavailable("no answer".to_owned())
 }
 
 proptest! {
-    /// Whatever comes and whenever: forgeries, pauses, frozen processes.
+    /// With any sequence of deliveries, forgeries, pauses and frozen processes.
     #[test]
-    fn a_value_stored_five_minutes_ahead_is_never_refused_and_one_taken_out_five_minutes_ago_always(
+    fn a_value_is_known_and_forgotten_within_five_minutes(
         stored_at in 0_u64..1_000,
         deliveries in proptest::collection::vec((0_u64..400, 0_u8..3, any::<bool>()), 1..150),
     ) {
@@ -287,15 +287,15 @@ proptest! {
             Ok(document(live))
         });
         for (pause, token, frozen) in deliveries {
-            // Often many come within the 30 seconds in which nothing is asked again.
+            // Many deliveries arrive within the 30 seconds in which the secret is not read again.
             let pause = if pause < 200 { pause % 10 } else { pause };
             pass(pause, if frozen { Process::Frozen } else { Process::Running });
             let at = now();
             match token {
-                0 if at < taken_out_at => prop_assert_eq!(function.lets_in(OLD), Ok(true), "at {}", at),
-                0 if at >= taken_out_at + 300 => prop_assert_eq!(function.lets_in(OLD), Ok(false), "at {}", at),
-                1 if at >= stored_at + 300 => prop_assert_eq!(function.lets_in(NEW), Ok(true), "at {}", at),
-                _ => prop_assert_eq!(function.lets_in("a-token-that-never-was-live"), Ok(false), "at {}", at),
+                0 if at < taken_out_at => prop_assert_eq!(function.passes(OLD), Ok(true), "at {}", at),
+                0 if at >= taken_out_at + 300 => prop_assert_eq!(function.passes(OLD), Ok(false), "at {}", at),
+                1 if at >= stored_at + 300 => prop_assert_eq!(function.passes(NEW), Ok(true), "at {}", at),
+                _ => prop_assert_eq!(function.passes("a-token-that-never-was-live"), Ok(false), "at {}", at),
             }
         }
         let calls = function.calls();
@@ -304,42 +304,42 @@ proptest! {
 }
 
 #[test]
-fn a_new_value_is_found_by_its_first_delivery_thirty_seconds_after_the_last_question() {
+fn the_first_delivery_with_a_new_value_finds_it() {
     let function = Function::start(|now| Ok(document(if now < 10 { &[OLD] } else { &[NEW] })));
     pass(29, Process::Running);
-    assert_eq!(function.lets_in(NEW), Ok(false), "it is not asked again yet");
+    assert_eq!(function.passes(NEW), Ok(false), "the secret is not read again yet");
     pass(1, Process::Running);
-    assert_eq!(function.lets_in(NEW), Ok(true));
-    assert_eq!(function.lets_in(OLD), Ok(false), "what is taken out is refused");
+    assert_eq!(function.passes(NEW), Ok(true));
+    assert_eq!(function.passes(OLD), Ok(false), "a removed value is refused");
     assert_eq!(function.calls(), [0, 30]);
 }
 
 #[test]
-fn while_secrets_manager_is_unreachable_the_last_good_value_is_kept_and_asked_for_twice_a_minute() {
+fn during_an_outage_the_last_good_value_is_kept() {
     let function = Function::start(|now| match now {
         0..10 | 4_000.. => Ok(document(&[OLD])),
         _ => Err(unreachable_service()),
     });
     for _ in 0..400 {
         pass(10, Process::Running);
-        assert_eq!(function.lets_in(OLD), Ok(true));
-        assert_eq!(function.lets_in(NEW), Ok(false));
+        assert_eq!(function.passes(OLD), Ok(true));
+        assert_eq!(function.passes(NEW), Ok(false));
     }
     let calls = function.calls();
     assert!(calls.windows(2).all(|pair| pair[1] - pair[0] >= 30), "{calls:?}");
 }
 
-/// A secret of two shops, `main` with good tokens and `other` with what is given.
+/// A secret of two shops: `main` with good tokens, and `other` with the given ones.
 fn two_shops(other: &serde_json::Value) -> String {
     serde_json::json!({"shops": {"main": {"tokens": [OLD]}, "other": {"tokens": other}}}).to_string()
 }
 
-fn is_misconfigured(let_in: &Result<bool, Refusal>) -> bool {
-    matches!(let_in, Err(Refusal::Misconfigured(_)))
+fn is_misconfigured(passed: &Result<bool, Refusal>) -> bool {
+    matches!(passed, Err(Refusal::Misconfigured(_)))
 }
 
 #[test]
-fn an_unusable_secret_is_reported_at_once_and_fails_closed_in_time() {
+fn an_unusable_secret_is_reported_and_fails_closed_in_time() {
     let unusable: [fn() -> Result<String, Refusal>; 2] = [
         || Ok(r#"{"shops":"#.to_owned()),
         || Err(Refusal::Misconfigured("denied".to_owned())),
@@ -347,59 +347,59 @@ fn an_unusable_secret_is_reported_at_once_and_fails_closed_in_time() {
     for answer in unusable {
         let function = Function::start(move |now| match now {
             0..10 | 5_000.. => Ok(document(&[OLD])),
-            // An outage in between neither ends the grace nor extends it.
+            // An outage in between neither ends nor extends the grace period.
             400..700 => Err(unreachable_service()),
             _ => answer(),
         });
         assert!(function.secrets.reports().is_empty());
         pass(300, Process::Running);
-        assert_eq!(function.lets_in(OLD), Ok(true), "within the grace");
+        assert_eq!(function.passes(OLD), Ok(true), "within the grace period");
         assert_eq!(function.secrets.reports().len(), 1, "at the first read that finds it");
         for _ in 0..29 {
             pass(30, Process::Frozen);
-            assert_eq!(function.lets_in(OLD), Ok(true), "at {}", now());
+            assert_eq!(function.passes(OLD), Ok(true), "at {}", now());
         }
         let reports = function.secrets.reports().len();
-        assert_eq!(reports, 19, "at each read but those that reached nobody");
+        assert_eq!(reports, 19, "at each read except those during the outage");
         pass(29, Process::Running);
-        assert_eq!(function.lets_in(OLD), Ok(true), "at {}", now());
+        assert_eq!(function.passes(OLD), Ok(true), "at {}", now());
         pass(1, Process::Running);
         assert!(
-            is_misconfigured(&function.lets_in(OLD)),
-            "the grace is over at {}",
+            is_misconfigured(&function.passes(OLD)),
+            "the grace period is over at {}",
             now()
         );
         pass(3_800, Process::Running);
-        assert_eq!(function.lets_in(OLD), Ok(true), "it can be used again");
+        assert_eq!(function.passes(OLD), Ok(true), "it can be used again");
     }
 }
 
 #[test]
 fn an_unusable_secret_that_was_never_good_is_refused_at_once() {
     let function = Function::start(|_| Ok(r#"{"shops":"#.to_owned()));
-    assert!(is_misconfigured(&function.lets_in(OLD)));
+    assert!(is_misconfigured(&function.passes(OLD)));
     assert_eq!(function.secrets.reports().len(), 1);
 }
 
 #[test]
-fn a_malformed_shop_leaves_the_others_as_they_are() {
+fn a_malformed_shop_does_not_affect_the_others() {
     let function = Function::start(|_| Ok(two_shops(&serde_json::json!(["short"]))));
     let reports = function.secrets.reports();
     let [report] = reports.as_slice() else {
         panic!("{reports:?}")
     };
     assert!(report.contains("shop other: tokens[0]"), "{report}");
-    assert_eq!(function.lets_in(OLD), Ok(true));
-    assert!(is_misconfigured(&function.lets_in_to("other", OLD)));
-    assert_eq!(function.lets_in_to("unknown", OLD), Ok(false));
+    assert_eq!(function.passes(OLD), Ok(true));
+    assert!(is_misconfigured(&function.passes_for("other", OLD)));
+    assert_eq!(function.passes_for("unknown", OLD), Ok(false));
 }
 
 #[test]
-fn a_shop_that_became_malformed_has_its_last_good_value_for_the_grace() {
+fn a_malformed_shop_has_its_last_good_value_for_the_grace() {
     let function = Function::start(|now| {
         let tokens = match now {
             0..10 | 5_000.. => serde_json::json!([NEW]),
-            // Another slip does not begin another grace.
+            // Another fault does not begin another grace period.
             10..600 => serde_json::json!(["short"]),
             _ => serde_json::Value::Null,
         };
@@ -407,37 +407,33 @@ fn a_shop_that_became_malformed_has_its_last_good_value_for_the_grace() {
     });
     pass(300, Process::Running);
     for _ in 0..30 {
-        assert_eq!(function.lets_in_to("other", NEW), Ok(true), "at {}", now());
-        assert_eq!(function.lets_in_to("other", OLD), Ok(false), "at {}", now());
+        assert_eq!(function.passes_for("other", NEW), Ok(true), "at {}", now());
+        assert_eq!(function.passes_for("other", OLD), Ok(false), "at {}", now());
         pass(30, Process::Frozen);
     }
-    assert!(is_misconfigured(&function.lets_in_to("other", NEW)), "at {}", now());
-    assert_eq!(function.lets_in(OLD), Ok(true), "the other shop");
+    assert!(is_misconfigured(&function.passes_for("other", NEW)), "at {}", now());
+    assert_eq!(function.passes(OLD), Ok(true), "the other shop");
     pass(3_800, Process::Running);
-    assert_eq!(function.lets_in_to("other", NEW), Ok(true), "it can be used again");
+    assert_eq!(function.passes_for("other", NEW), Ok(true), "it can be used again");
 }
 
 #[test]
-fn an_emptied_secret_lets_nothing_in_until_there_is_a_shop_again() {
+fn an_emptied_secret_refuses_everything_until_it_is_filled() {
     let function = Function::start(|now| match now {
         100..500 => Ok(r#"{"shops":{}}"#.to_owned()),
         _ => Ok(document(&[OLD])),
     });
-    assert_eq!(function.lets_in(OLD), Ok(true));
+    assert_eq!(function.passes(OLD), Ok(true));
     pass(300, Process::Running);
-    assert!(is_misconfigured(&function.lets_in(OLD)));
+    assert!(is_misconfigured(&function.passes(OLD)));
     pass(195, Process::Running);
-    assert!(is_misconfigured(&function.lets_in(OLD)));
+    assert!(is_misconfigured(&function.passes(OLD)));
     pass(5, Process::Running);
-    assert_eq!(
-        function.lets_in(OLD),
-        Ok(true),
-        "what is put in is found within 5 seconds"
-    );
+    assert_eq!(function.passes(OLD), Ok(true), "a new shop is found within 5 seconds");
 }
 
 #[test]
-fn without_a_usable_value_it_is_asked_every_five_seconds() {
+fn without_a_usable_value_it_is_read_every_five_seconds() {
     let unusable: [fn() -> Result<String, Refusal>; 4] = [
         || Err(unreachable_service()),
         || Err(Refusal::Misconfigured("denied".to_owned())),
@@ -447,27 +443,27 @@ fn without_a_usable_value_it_is_asked_every_five_seconds() {
     for answer in unusable {
         let function = Function::start(move |now| if now < 12 { answer() } else { Ok(document(&[OLD])) });
         for _ in 0..14 {
-            assert!(function.lets_in(OLD).is_err(), "at {}", now());
+            assert!(function.passes(OLD).is_err(), "at {}", now());
             pass(1, Process::Running);
         }
         pass(1, Process::Running);
-        assert_eq!(function.lets_in(OLD), Ok(true));
+        assert_eq!(function.passes(OLD), Ok(true));
         assert_eq!(function.calls(), [0, 5, 10, 15]);
     }
 }
 
 #[test]
-fn an_unknown_shop_asks_twice_a_minute() {
+fn an_unknown_shop_causes_two_reads_a_minute() {
     let function = Function::start(|_| Ok(document(&[OLD])));
     for _ in 0..100 {
-        assert_eq!(function.lets_in_to("unknown", OLD), Ok(false));
+        assert_eq!(function.passes_for("unknown", OLD), Ok(false));
         pass(1, Process::Running);
     }
     assert_eq!(function.calls(), [0, 30, 60, 90]);
 }
 
 #[test]
-fn deliveries_at_once_share_one_read_and_its_result() {
+fn concurrent_deliveries_share_one_read() {
     let function = Function::start(|now| {
         if now == 0 {
             Err(unreachable_service())
@@ -485,18 +481,18 @@ fn deliveries_at_once_share_one_read_and_its_result() {
 }
 
 #[test]
-fn a_read_that_takes_too_long_is_given_up_and_not_repeated_at_once() {
+fn a_read_that_timed_out_is_not_repeated_at_once() {
     let secrets = Secrets::<Tokens>::of_source(Source::Script(Script::silent()), clock);
     let main = Shop::parse("main").expect("a shop");
     CLOCKS.set((Duration::ZERO, Duration::ZERO));
     let (first, second) = runtime().block_on(async {
         let until = Instant::now() + Duration::from_millis(10);
         let first = secrets.of(&main, until).await;
-        // It would hang here.
+        // A second read would hang here.
         (first, secrets.of(&main, soon()).await)
     });
-    for given_up in [first, second] {
-        let refusal = given_up.expect_err("nobody answers");
+    for timed_out in [first, second] {
+        let refusal = timed_out.expect_err("no answer");
         assert!(matches!(refusal, Refusal::Unavailable(_)), "{refusal}");
     }
 }

@@ -1,4 +1,4 @@
-//! The values of a shop's secrets.
+//! The types of the values in a shop's secrets.
 
 use lambda_http::http;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -9,14 +9,14 @@ use subtle::ConstantTimeEq as _;
 pub(super) const NO_TOKEN: &str = "a token is not [A-Za-z0-9_-]{20,128}";
 pub(super) const NO_KEY: &str = "a key is empty";
 pub(super) const NO_VALUES: &str = "a list of live values is empty";
-pub(super) const NO_HEADER_NAME: &str = "this is not a valid name of a header";
+pub(super) const NO_HEADER_NAME: &str = "not a valid header name";
 
 /// A token that is part of a webhook's URL: `[A-Za-z0-9_-]{20,128}`.
 #[derive(Debug)]
 pub struct Token(SecretString);
 
 impl Token {
-    /// Whether `text` has the form that every token has.
+    /// Whether `text` has the form of a token.
     pub(crate) fn is_well_formed(text: &[u8]) -> bool {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         (20..=128).contains(&text.len()) && text.iter().all(plain)
@@ -38,12 +38,12 @@ impl<'de> Deserialize<'de> for Token {
     }
 }
 
-/// A key that signatures are made with, or an API key: any text but none.
+/// A signing key or an API key: any text that is not empty.
 #[derive(Debug)]
 pub struct SigningKey(SecretString);
 
 impl SigningKey {
-    /// Whether it is `given`, compared in constant time.
+    /// Whether the key equals `given`, compared in constant time.
     pub fn matches(&self, given: &[u8]) -> bool {
         self.expose().ct_eq(given).into()
     }
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for SigningKey {
     }
 }
 
-/// The values that are live at the moment: at least one, two during a rotation.
+/// The live values of a list: at least one, and two during a rotation.
 #[derive(Debug)]
 pub struct Live<T>(Vec<T>);
 
@@ -87,10 +87,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Live<T> {
     }
 }
 
-/// A list of live values that may be left out: without it, the check that it is for is off. `null` is refused, because it may be
-/// meant to switch the check on.
+/// A list of live values that may be left out, which switches its check off. `null` is rejected, because it may be meant to switch the
+/// check on.
 ///
-/// A field of this type is declared with `#[serde(default)]`.
+/// A field of this type must be declared with `#[serde(default)]`.
 #[derive(Debug)]
 pub struct OptIn<T>(Option<Live<T>>);
 
@@ -113,12 +113,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OptIn<T> {
     }
 }
 
-/// The name of a header that deliveries carry.
+/// The name of a header of deliveries.
 #[derive(Debug)]
 pub struct HeaderName(http::HeaderName);
 
 impl HeaderName {
-    /// A name that is known to be valid, in lower case.
+    /// Creates a name from a literal in lower case. Panics if it is not valid.
     pub const fn from_static(name: &'static str) -> Self {
         Self(http::HeaderName::from_static(name))
     }
