@@ -123,7 +123,7 @@ impl Store {
             .await
     }
 
-    /// Replaces a quarantined or unsupported event by an order event, now that the delivery is understood. Returns false if somebody
+    /// Replaces a quarantined or unsupported event with an order event, now that the delivery is understood. Returns false if somebody
     /// else did.
     ///
     /// If the answer to an earlier try of this write was lost, the event is already pending with this attempt's id.
