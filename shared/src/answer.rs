@@ -15,7 +15,8 @@ use crate::identity::EventId;
 const RETRY_AFTER: &str = "30";
 
 /// The outcome of an authentic delivery, which is stored and answered 200.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// The event is new. It is stored, and published or waiting in the outbox.
     Accepted,
@@ -30,12 +31,7 @@ pub enum Outcome {
 impl Outcome {
     /// The `status` in the answer and the `outcome` in the log.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Duplicate => "duplicate",
-            Self::Unsupported => "unsupported",
-            Self::Quarantined(_) => "quarantined",
-        }
+        self.into()
     }
 
     /// The metric that counts the outcome. A conflict does not count as quarantined, because no new mapping resolves it. Nor

@@ -32,7 +32,7 @@ impl StoreError {
 
     /// The same error after `attempts` attempts.
     pub(super) fn after(self, attempts: u32) -> Self {
-        let noun = if attempts == 1 { "attempt" } else { "attempts" };
+        let noun = if attempts == 1 { "try" } else { "tries" };
         let cause = |cause: String| format!("{cause} after {attempts} {noun}");
         match self {
             Self::DynamoDb(text) => Self::DynamoDb(cause(text)),
