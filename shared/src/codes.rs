@@ -1,6 +1,8 @@
-//! The stable codes of refusals and log lines. `shared/CODES.md` says for each code what it means, what causes it and what cures it.
+//! The stable codes of refusals and log lines. `shared/CODES.md` says for each code what it means, what causes it and
+//! what cures it.
 //!
-//! The other codes on that page are the [reasons](crate::answer::Reason) of quarantined deliveries, and the names of alarms and alerts.
+//! The other codes on that page are the [reasons](crate::answer::Reason) of quarantined deliveries, and the names of
+//! alarms and alerts.
 
 use strum::{IntoStaticStr, VariantArray};
 
@@ -14,7 +16,8 @@ pub enum Code {
     BodyTooLarge,
     /// 400: the request cannot be read.
     MalformedRequest,
-    /// 401: the delivery could not be verified. The answer has this code whatever the cause is; the log line has one of the next two.
+    /// 401: the delivery could not be verified. The answer has this code whatever the cause is; the log line has one of
+    /// the next two.
     VerificationFailed,
     /// The request carries nothing that looks like the provider's credentials, or the shop is not configured.
     NoCredentials,

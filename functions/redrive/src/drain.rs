@@ -265,7 +265,11 @@ impl Outbox {
             let until = last.min(Instant::now() + END_BUDGET);
             let ended = timeout_at(until, self.store.end_run(mark)).await;
             if let Err(cause) = ended.unwrap_or(Err(StoreError::Timeout)) {
-                tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the end of the run is not noted; the next run leases what it tries");
+                tracing::warn!(
+                    code = Code::RunNotRecorded.as_str(),
+                    %cause,
+                    "the end of the run is not noted; the next run leases what it tries"
+                );
             }
         }
         let is_sound = progress.may_go_on();
@@ -311,7 +315,11 @@ impl Outbox {
             match sweep {
                 Ok(count) => swept += count,
                 Err(error) => {
-                    tracing::warn!(code = Code::PartsNotSwept.as_str(), cause = %error, "abandoned parts are left to a later run")
+                    tracing::warn!(
+                        code = Code::PartsNotSwept.as_str(),
+                        cause = %error,
+                        "abandoned parts are left to a later run"
+                    );
                 }
             }
         }
@@ -448,7 +456,9 @@ impl Run<'_> {
     /// Leaves the run's mark.
     async fn begin(&self) -> Option<StartedRun> {
         let begun = self.outbox.store.start_run(self.shards.clone()).await;
-        let begun = begun.inspect_err(|cause| tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the beginning of the run is not noted"));
+        let begun = begun.inspect_err(|cause| {
+            tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the beginning of the run is not noted");
+        });
         begun.ok().inspect(|begun| {
             if begun.unended > 0 {
                 tracing::warn!(
@@ -478,7 +488,12 @@ impl Run<'_> {
             Err(error) => {
                 // The table has failed, not the event: its lease must not count against it.
                 if let Err(cause) = store.take_back_untried_lease(id, head).await {
-                    tracing::warn!(code = Code::LeaseNotReleased.as_str(), event_id = %id, %cause, "the lease is not taken back");
+                    tracing::warn!(
+                        code = Code::LeaseNotReleased.as_str(),
+                        event_id = %id,
+                        %cause,
+                        "the lease is not taken back"
+                    );
                 }
                 return Err(error);
             }
@@ -599,10 +614,22 @@ impl Run<'_> {
                 tracing::error!(code = Code::Failed.as_str(), event_id = %id, cause, "SNS refuses the event for good");
                 counts.failed += u64::from(store.mark_failed(id, *attempts, cause).await?);
             } else if is_blamed {
-                tracing::warn!(code = Code::MessageRefused.as_str(), event_id = %id, cause, attempts = attempts + 1, "SNS refuses the event");
+                tracing::warn!(
+                    code = Code::MessageRefused.as_str(),
+                    event_id = %id,
+                    cause,
+                    attempts = attempts + 1,
+                    "SNS refuses the event"
+                );
                 counts.put_off += u64::from(store.put_off(id, *attempts, cause, delay(*attempts)).await?);
             } else {
-                tracing::warn!(code = Code::EventDeferred.as_str(), event_id = %id, cause, deferrals = deferrals + 1, "the event is put off, others pass");
+                tracing::warn!(
+                    code = Code::EventDeferred.as_str(),
+                    event_id = %id,
+                    cause,
+                    deferrals = deferrals + 1,
+                    "the event is put off, others pass"
+                );
                 counts.put_off += u64::from(store.defer(id, cause, delay(*deferrals)).await?);
             }
         }

@@ -308,7 +308,12 @@ impl Outbox {
             Ok(text) => Ok(window.address.is_in(&String::from_utf8_lossy(&text))),
             // One that cannot be read holds up no other.
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored item cannot be read, and is not erased");
+                tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    event_id = %id,
+                    cause = %error,
+                    "a stored item cannot be read, and is not erased"
+                );
                 Ok(false)
             }
             Err(error) => Err(error.into()),

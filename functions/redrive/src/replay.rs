@@ -109,7 +109,12 @@ impl Outbox {
                     return Ok(Page::Outage(error.cause));
                 }
                 counts.replayed -= 1;
-                tracing::error!(code = Code::EventNotReplayed.as_str(), event_id = %id, cause = error.cause, "the event cannot be published");
+                tracing::error!(
+                    code = Code::EventNotReplayed.as_str(),
+                    event_id = %id,
+                    cause = error.cause,
+                    "the event cannot be published"
+                );
             }
         }
         Ok(Page::Published(counts, place.next(last)))

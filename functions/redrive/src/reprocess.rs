@@ -271,7 +271,12 @@ impl Outbox {
             Ok(delivery) => delivery,
             // One that cannot be read holds up no other.
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a kept delivery cannot be read");
+                tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    event_id = %id,
+                    cause = %error,
+                    "a kept delivery cannot be read"
+                );
                 not_understood(reprocessed);
                 return Ok(());
             }
