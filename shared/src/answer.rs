@@ -1,7 +1,7 @@
 //! The answers to providers: outcomes of stored deliveries, and refusals.
 //!
-//! A refusal has two audiences. Its message is for the operator and goes to the log; the provider receives the status and a
-//! fixed text, which reveal nothing about secrets or configuration.
+//! A refusal has two audiences. Its message is for the operator and goes to the log; the provider receives the status
+//! and a fixed text, which reveal nothing about secrets or configuration.
 
 use lambda_http::http::{Method, StatusCode, header};
 use lambda_http::{Body, Response};
@@ -34,8 +34,8 @@ impl Outcome {
         self.into()
     }
 
-    /// The metric that counts the outcome. A conflict does not count as quarantined, because no new mapping resolves it. Nor
-    /// does a panic of the mapping, which is a reason to roll a deployment back.
+    /// The metric that counts the outcome. A conflict does not count as quarantined, because no new mapping resolves
+    /// it. Nor does a panic of the mapping, which is a reason to roll a deployment back.
     pub(crate) fn metric(&self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
@@ -117,15 +117,16 @@ pub enum Refusal {
     Unavailable(String),
 }
 
-/// Why a delivery could not be verified. Operators can distinguish the two kinds by their codes and metrics; callers cannot.
+/// Why a delivery could not be verified. Operators can distinguish the two kinds by their codes and metrics; callers
+/// cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
-    /// The shop is not configured, or the request carries nothing that looks like the provider's credentials. Every public
-    /// address receives such requests.
+    /// The shop is not configured, or the request carries nothing that looks like the provider's credentials. Every
+    /// public address receives such requests.
     #[error("{0}")]
     NoCredentials(&'static str),
-    /// The shop is configured and the request carries what looks like the provider's credentials, but they do not pass. After a
-    /// failed rotation, every genuine delivery is refused like this.
+    /// The shop is configured and the request carries what looks like the provider's credentials, but they do not pass.
+    /// After a failed rotation, every genuine delivery is refused like this.
     #[error("{0}")]
     WrongCredentials(&'static str),
 }
@@ -288,10 +289,7 @@ mod tests {
             }
             let body = body(&answer);
             let code = body["type"].as_str().and_then(|uri| uri.rsplit(':').next());
-            assert!(
-                Code::VARIANTS.iter().any(|known| Some(known.as_str()) == code),
-                "{body}"
-            );
+            assert!(Code::ALL.iter().any(|known| Some(known.as_str()) == code), "{body}");
             assert_eq!(
                 (&body["status"], &body["request_id"]),
                 (&json!(status), &json!("request-1"))

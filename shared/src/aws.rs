@@ -32,7 +32,8 @@ fn retries() -> RetryConfig {
         .with_initial_backoff(Duration::from_millis(50))
 }
 
-/// Builds the client of one service. A macro, because the services' `Config` types have the same methods but no common trait.
+/// Builds the client of one service. A macro, because the services' `Config` types have the same methods but no common
+/// trait.
 macro_rules! client {
     ($settings:ident, $service:ident, $endpoint:literal, $attempt:expr) => {{
         let config = $service::Config::builder()

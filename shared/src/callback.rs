@@ -35,8 +35,8 @@ pub enum Confirmation {
     Refused {
         /// The status of the answer.
         status: StatusCode,
-        /// False if another attempt may have reached the provider and was answered with a server error or not at all. That attempt may
-        /// have used up a token that can be confirmed only once.
+        /// False if another attempt may have reached the provider and was answered with a server error or not at all.
+        /// That attempt may have used up a token that can be confirmed only once.
         is_certain: bool,
     },
     /// There was no answer in time, for this cause.
@@ -56,8 +56,9 @@ pub async fn connect(url: &str) {
 
 /// Calls `url` with the user name `key` and an empty password, and waits for the answer until `until` at most.
 ///
-/// If the first attempt fails, is answered with a server error, or is not answered within 1.5 seconds, a second one is made over a new
-/// connection, because the first connection may have been lost while the process was frozen. A late answer to the first still counts.
+/// If the first attempt fails, is answered with a server error, or is not answered within 1.5 seconds, a second one is
+/// made over a new connection, because the first connection may have been lost while the process was frozen. A late
+/// answer to the first still counts.
 pub async fn ask(url: &str, key: &SigningKey, until: Instant) -> Confirmation {
     ask_over(&POOL, url, key, until).await
 }

@@ -21,7 +21,8 @@ pub struct Classified {
     pub key: IdempotencyKey,
     /// What to do with the delivery.
     pub classification: Classification,
-    /// The differences between an order's payload and the mapping. Empty unless [`classify`] was given the known fields.
+    /// The differences between an order's payload and the mapping. Empty unless [`classify`] was given the known
+    /// fields.
     pub drift: Vec<Drift>,
     /// The id of the order that a quarantined delivery names, if its body is clearly an order.
     pub order: Option<String>,
@@ -39,8 +40,8 @@ pub enum Classification {
 
 /// Identifies and normalizes a delivery. This succeeds for every delivery, because an authentic one is always stored.
 ///
-/// If our code panics, the delivery is quarantined, and can be reprocessed once the code is corrected. Until then it is identified
-/// by its body, so that another body of the same event is not taken for a repeat.
+/// If our code panics, the delivery is quarantined, and can be reprocessed once the code is corrected. Until then it is
+/// identified by its body, so that another body of the same event is not taken for a repeat.
 ///
 /// `known` are the provider's fields that are known to stay in `unmapped`. With them, drift is reported too.
 pub fn classify<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<&Known>) -> Classified {
@@ -107,7 +108,8 @@ fn order_without_event<P: Provider>(delivery: &Verified<Delivery>) -> Option<Str
     catch_unwind(AssertUnwindSafe(find)).ok().flatten()
 }
 
-/// The key of a delivery without an event: its body, and the query parameters that name the event if the provider has any.
+/// The key of a delivery without an event: its body, and the query parameters that name the event if the provider has
+/// any.
 fn key_without_event(delivery: &Verified<Delivery>) -> IdempotencyKey {
     let query = delivery.parameters_without_credentials();
     if query.is_empty() {

@@ -1,6 +1,8 @@
-//! The stable codes of refusals and log lines. `shared/CODES.md` says for each code what it means, what causes it and what cures it.
+//! The stable codes of refusals and log lines. `shared/CODES.md` says for each code what it means, what causes it and
+//! what cures it.
 //!
-//! The other codes on that page are the [reasons](crate::answer::Reason) of quarantined deliveries, and the names of alarms and alerts.
+//! The other codes on that page are the [reasons](crate::answer::Reason) of quarantined deliveries, and the names of
+//! alarms and alerts.
 
 use strum::{IntoStaticStr, VariantArray};
 
@@ -14,7 +16,8 @@ pub enum Code {
     BodyTooLarge,
     /// 400: the request cannot be read.
     MalformedRequest,
-    /// 401: the delivery could not be verified. The answer has this code whatever the cause is; the log line has one of the next two.
+    /// 401: the delivery could not be verified. The answer has this code whatever the cause is; the log line has one of
+    /// the next two.
     VerificationFailed,
     /// The request carries nothing that looks like the provider's credentials, or the shop is not configured.
     NoCredentials,
@@ -69,6 +72,9 @@ pub enum Code {
 }
 
 impl Code {
+    /// All codes.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
     /// The code as a word.
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -169,8 +175,8 @@ mod tests {
 
     #[test]
     fn every_code_has_a_section_and_every_section_a_code() {
-        let codes = Code::VARIANTS.iter().map(|code| code.as_str());
-        let reasons = Reason::VARIANTS.iter().map(|reason| reason.as_str());
+        let codes = Code::ALL.iter().map(|code| code.as_str());
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
         let codes = codes.chain(reasons).chain(ALERTS).map(str::to_owned);
         let codes: BTreeSet<String> = codes.chain(alarms()).collect();
         let sections: BTreeSet<String> = sections().into_keys().map(str::to_owned).collect();
@@ -216,7 +222,7 @@ mod tests {
     #[test]
     fn every_code_is_used() {
         let sources = functions();
-        for code in Code::VARIANTS {
+        for code in Code::ALL {
             let used = format!("Code::{code:?}");
             assert!(sources.iter().any(|(_, text)| text.contains(&used)), "{used}");
         }

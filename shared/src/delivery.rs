@@ -14,8 +14,8 @@ use crate::identity::Shop;
 /// The limit for a body in base64, which takes a third more than the body. API Gateway passes on at most 6 MB.
 const BASE64_BODY_LIMIT: usize = 4_500_000;
 
-/// The largest plausible difference between API Gateway's clock and this one. An older event was saved and is now used to invoke the
-/// function manually.
+/// The largest plausible difference between API Gateway's clock and this one. An older event was saved and is now used
+/// to invoke the function manually.
 const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(24);
 
 /// The query parameter that holds the token.
@@ -63,11 +63,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Reads a request of the route `/webhooks/{provider}/{shop}`. Keeps only the token and the `event_parameters` of its query.
+    /// Reads a request of the route `/webhooks/{provider}/{shop}`. Keeps only the token and the `event_parameters` of
+    /// its query.
     ///
     /// # Errors
-    /// In this order: 405 for a method that is not in `methods`, 400 for a body that cannot be decoded, 413 for a body over the
-    /// limit, and 401 if the path names no shop.
+    /// In this order: 405 for a method that is not in `methods`, 400 for a body that cannot be decoded, 413 for a body
+    /// over the limit, and 401 if the path names no shop.
     pub fn read(
         event: HttpEvent,
         methods: &'static [Method],

@@ -23,8 +23,8 @@ const NAME_DIGITS: usize = 3;
 /// A difference between a payload and its mapping.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Drift {
-    /// A JSON pointer from the payload's root, with `*` for positions in lists and for names that may be data; for an unknown word,
-    /// a JSON pointer from the event's root.
+    /// A JSON pointer from the payload's root, with `*` for positions in lists and for names that may be data; for an
+    /// unknown word, a JSON pointer from the event's root.
     pub pointer: String,
     /// The JSON type of the value; `word` for a word that is not mapped.
     pub r#type: &'static str,
@@ -119,7 +119,8 @@ impl Drifts {
         }
     }
 
-    /// Adds the words of an event that are not mapped: those that are `unknown` in the event, and those that the mapping names.
+    /// Adds the words of an event that are not mapped: those that are `unknown` in the event, and those that the
+    /// mapping names.
     pub(crate) fn add_words(&mut self, event: &OrderEvent, named: &[&str]) {
         let order = &event.data.order;
         for pointer in named {
@@ -145,8 +146,9 @@ impl Drifts {
     }
 }
 
-/// A step of a pointer as it is reported: `*` for a name that may be data, such as an address, a product's key or a person's name.
-/// Field names of providers consist of ASCII letters, digits, `_` and `$`, and do not begin with a digit.
+/// A step of a pointer as it is reported: `*` for a name that may be data, such as an address, a product's key or a
+/// person's name. Field names of providers consist of ASCII letters, digits, `_` and `$`, and do not begin with a
+/// digit.
 pub(crate) fn step(name: &str) -> &str {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
     let begins_plainly = name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
@@ -160,7 +162,8 @@ pub(crate) fn step(name: &str) -> &str {
 pub struct Reported(Mutex<BTreeSet<Drift>>);
 
 impl Reported {
-    /// Returns those of `drifts` that this execution environment has not reported yet, up to a limit, and records them as reported.
+    /// Returns those of `drifts` that this execution environment has not reported yet, up to a limit, and records them
+    /// as reported.
     pub fn news(&self, drifts: Vec<Drift>) -> Vec<Drift> {
         if drifts.is_empty() {
             return drifts;

@@ -26,14 +26,14 @@ use crate::telemetry::{self, Dimensions, Telemetry};
 /// The time that is kept free for the answer before the function's own deadline.
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
-/// The dimensions for a request for a shop that is not configured. Each set of values is billed as a metric of its own, so invented shop
-/// names must not create any.
+/// The dimensions for a request for a shop that is not configured. Each set of values is billed as a metric of its own,
+/// so invented shop names must not create any.
 const BY_PROVIDER: &Dimensions = &[&["provider"]];
 /// The dimensions for a delivery for a configured shop.
 const BY_PROVIDER_AND_SHOP: &Dimensions = &[&["provider"], &["provider", "shop"]];
 
-/// The least time for a delivery, whatever the clocks say: enough to verify, store and publish it. Lambda invokes a function with its
-/// full timeout left, which is longer; a closer deadline is the result of a wrong clock.
+/// The least time for a delivery, whatever the clocks say: enough to verify, store and publish it. Lambda invokes a
+/// function with its full timeout left, which is longer; a closer deadline is the result of a wrong clock.
 const LEAST_BUDGET: Duration = Duration::from_secs(8);
 
 /// Runs the function of one provider.
@@ -163,7 +163,8 @@ impl<P: Provider> Function<P> {
     /// Answers an event. The log line is written before the answer, because Lambda freezes the process after it.
     ///
     /// # Errors
-    /// If the event does not come from an HTTP API, or the code has panicked. API Gateway then answers 500, and Lambda counts an error.
+    /// If the event does not come from an HTTP API, or the code has panicked. API Gateway then answers 500, and Lambda
+    /// counts an error.
     async fn answer(
         &self,
         event: Result<HttpEvent, NotAnHttpEvent>,
@@ -237,7 +238,8 @@ impl<P: Provider> Function<P> {
         }
     }
 
-    /// Logs and counts faults of the secret as soon as they are read, even if deliveries still pass with the last good value.
+    /// Logs and counts faults of the secret as soon as they are read, even if deliveries still pass with the last good
+    /// value.
     fn log_secret_reports(&self, receiver: &Receiver<P>) {
         for cause in receiver.secret_reports() {
             telemetry::count("Misconfigured");
@@ -301,9 +303,9 @@ impl<P: Provider> Function<P> {
 
 /// The time at which the answer must be sent.
 ///
-/// Lambda's deadline is a time of Lambda's clock, and this machine's clock may be wrong. So the time left is computed from API Gateway's
-/// time of receipt too, which is a time of AWS as well. The shorter of the two counts, but never less than [`LEAST_BUDGET`]. From
-/// then on only the monotonic clock is used.
+/// Lambda's deadline is a time of Lambda's clock, and this machine's clock may be wrong. So the time left is computed
+/// from API Gateway's time of receipt too, which is a time of AWS as well. The shorter of the two counts, but never
+/// less than [`LEAST_BUDGET`]. From then on only the monotonic clock is used.
 fn deadline(context: &Context, received_at: Option<Timestamp>) -> Instant {
     let until = |now: SystemTime| context.deadline().duration_since(now).unwrap_or_default();
     let left = until(SystemTime::now());

@@ -1,11 +1,12 @@
-//! The HTTP/1.1 client of the functions, with or without TLS. Each service has its own pool of connections. The root certificates are
-//! read once for all of them.
+//! The HTTP/1.1 client of the functions, with or without TLS. Each service has its own pool of connections. The root
+//! certificates are read once for all of them.
 //!
-//! A connection that was lost while the process was frozen looks alive until something is sent over it. So idle connections are not
-//! reused after a pause of a minute, and a call that gets no answer discards all idle connections of its service: the next attempt is
-//! made over a new one.
+//! A connection that was lost while the process was frozen looks alive until something is sent over it. So idle
+//! connections are not reused after a pause of a minute, and a call that gets no answer discards all idle connections
+//! of its service: the next attempt is made over a new one.
 //!
-//! This replaces `aws-smithy-http-client`, whose HTTP/2, tunnels and proxies are not needed here and are a tenth of a function's size.
+//! This replaces `aws-smithy-http-client`, whose HTTP/2, tunnels and proxies are not needed here and are a tenth of a
+//! function's size.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,11 +42,11 @@ const CERTIFICATE_FILES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The pause between two calls, by the monotonic or the wall clock, after which idle connections are discarded. Load balancers and NAT
-/// gateways drop idle connections silently.
+/// The pause between two calls, by the monotonic or the wall clock, after which idle connections are discarded. Load
+/// balancers and NAT gateways drop idle connections silently.
 const IDLE_FOR: Duration = Duration::from_mins(1);
-/// The number of idle connections that are kept per host. A delivery makes its calls one after the other; only a large order needs
-/// more at once.
+/// The number of idle connections that are kept per host. A delivery makes its calls one after the other; only a large
+/// order needs more at once.
 const MOST_IDLE: usize = 2;
 
 /// The client that sends requests.
@@ -106,15 +107,16 @@ impl Pool {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Discards the connections of a generation, unless that has been done already. Calls in progress keep their connections.
+    /// Discards the connections of a generation, unless that has been done already. Calls in progress keep their
+    /// connections.
     fn discard(&self, generation: &Arc<()>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.take_if(|current| Arc::ptr_eq(&current.generation, generation));
     }
 }
 
-/// One call over a [`Pool`]. A call that is dropped before it is answered, because it failed or took too long, discards the pool's
-/// idle connections, which may be lost for the same reason.
+/// One call over a [`Pool`]. A call that is dropped before it is answered, because it failed or took too long, discards
+/// the pool's idle connections, which may be lost for the same reason.
 #[derive(Debug)]
 pub(crate) struct PooledCall<'a> {
     pool: &'a Pool,
@@ -218,7 +220,8 @@ impl HttpConnector for Connector {
     }
 }
 
-/// Lets the SDK close the connection of `request` after a server error, so that the next attempt may reach another server.
+/// Lets the SDK close the connection of `request` after a server error, so that the next attempt may reach another
+/// server.
 fn attach_connection_poisoning(request: &mut Request<SdkBody>) {
     let Some(borrower) = request.extensions().get::<CaptureSmithyConnection>().cloned() else {
         return;

@@ -1,7 +1,8 @@
 //! Reads the event of an API Gateway HTTP API with payload format 2.0.
 //!
-//! Everything that arrives over HTTP may be malformed. So only the parts of a delivery are read, each by itself: an unusable header is
-//! skipped, a body that cannot be decoded is reported when the body is read, and nothing here panics.
+//! Everything that arrives over HTTP may be malformed. So only the parts of a delivery are read, each by itself: an
+//! unusable header is skipped, a body that cannot be decoded is reported when the body is read, and nothing here
+//! panics.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -89,7 +90,8 @@ impl HttpEvent {
     }
 }
 
-/// An event, as the Lambda runtime passes it on. Reading it never fails, so that the function can log and count malformed events.
+/// An event, as the Lambda runtime passes it on. Reading it never fails, so that the function can log and count
+/// malformed events.
 pub(crate) struct Incoming(pub(crate) Result<HttpEvent, NotAnHttpEvent>);
 
 impl<'de> Deserialize<'de> for Incoming {

@@ -40,7 +40,8 @@ impl fmt::Display for Shop {
 pub enum IdempotencyKey {
     /// Values of the provider, including the name of the event if the provider has one.
     Parts(Vec<String>),
-    /// Values of the provider that several events share. Two deliveries with them are the same event only if their bodies are equal.
+    /// Values of the provider that several events share. Two deliveries with them are the same event only if their
+    /// bodies are equal.
     PartsAndBody(Vec<String>),
     /// The provider gives no identifying values. Two deliveries are the same event only if their bodies are equal.
     Body,
@@ -53,8 +54,8 @@ impl IdempotencyKey {
     }
 }
 
-/// The number of shards of the indexes `work` and `by_hour`, so that neither a backlog nor a busy hour makes one partition hot. The
-/// shard of an event is the first hex digit of its id.
+/// The number of shards of the indexes `work` and `by_hour`, so that neither a backlog nor a busy hour makes one
+/// partition hot. The shard of an event is the first hex digit of its id.
 ///
 /// The number may grow, but never shrink: the events in the removed shards would not be found.
 pub const SHARDS: u8 = 16;

@@ -8,8 +8,8 @@
 //!
 //! Each provider's crate implements [`Provider`]; this crate knows no provider.
 //!
-//! Without the feature `receiver`, which is on by default, the crate contains only the event: the types with which a consumer reads
-//! it, and no AWS SDK.
+//! Without the feature `receiver`, which is on by default, the crate contains only the event: the types with which a
+//! consumer reads it, and no AWS SDK.
 
 #[cfg(feature = "receiver")]
 pub mod answer;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// A point in time on two clocks.
 ///
-/// The monotonic clock may stop while the process is frozen, and the wall clock may be set back at any time, so neither is enough by
-/// itself.
+/// The monotonic clock may stop while the process is frozen, and the wall clock may be set back at any time, so neither
+/// is enough by itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) steady: Instant,

@@ -19,7 +19,8 @@ impl Amount {
     /// Zero.
     pub const ZERO: Self = Self(Decimal::ZERO);
 
-    /// Reads a decimal as JSON writes it (`-12.50`, `1.5e3`); `None` if the text is not a decimal or does not fit exactly.
+    /// Reads a decimal as JSON writes it (`-12.50`, `1.5e3`); `None` if the text is not a decimal or does not fit
+    /// exactly.
     pub fn parse(text: &str) -> Option<Self> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -49,7 +50,8 @@ impl Amount {
     }
 }
 
-/// Whether the text is `-?digits[.digits]`: JSON's number grammar without the exponent, but with leading zeros, which strings may have.
+/// Whether the text is `-?digits[.digits]`: JSON's number grammar without the exponent, but with leading zeros, which
+/// strings may have.
 fn is_plain_decimal(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));

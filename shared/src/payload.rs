@@ -1,11 +1,11 @@
 //! Reads a provider's payload leniently, and records which fields were not read.
 //!
-//! A field is *taken* when the mapping reads it and it has the documented type. The fields that are not taken become the event's
-//! `unmapped`. A field that the mapping reads but that has another type is not taken, counts as absent and is named in the event's
-//! `warnings`, so that a malformed field never costs an order. `null` and `""` count as absent.
+//! A field is *taken* when the mapping reads it and it has the documented type. The fields that are not taken become
+//! the event's `unmapped`. A field that the mapping reads but that has another type is not taken, counts as absent and
+//! is named in the event's `warnings`, so that a malformed field never costs an order. `null` and `""` count as absent.
 //!
-//! Providers whose JSON writer infers types (PHP's `JSON_NUMERIC_CHECK`) send a text of digits as a number: a phone number, a name, a
-//! coupon code. So a number is read as its digits wherever text is expected.
+//! Providers whose JSON writer infers types (PHP's `JSON_NUMERIC_CHECK`) send a text of digits as a number: a phone
+//! number, a name, a coupon code. So a number is read as its digits wherever text is expected.
 
 mod text;
 mod tree;
@@ -73,16 +73,18 @@ impl NotJson {
     }
 }
 
-/// Limits of ten times the largest real order, which fit into 256 MiB of memory: in the event, a small item becomes many times its text.
+/// Limits of ten times the largest real order, which fit into 256 MiB of memory: in the event, a small item becomes
+/// many times its text.
 const MOST_OBJECTS: usize = 120_000;
 const MOST_VALUES: usize = 600_000;
 
-/// The deepest nesting. In the event, the rest of a payload is nested two levels deeper, and JSON readers accept 127 levels.
+/// The deepest nesting. In the event, the rest of a payload is nested two levels deeper, and JSON readers accept 127
+/// levels.
 const DEPTH: usize = 120;
 
 impl<'b> Payload<'b> {
-    /// Parses a body as it was received: JSON in UTF-8, which may be compressed with gzip or begin with a byte order mark. UTF-16 is
-    /// accepted if it begins with one.
+    /// Parses a body as it was received: JSON in UTF-8, which may be compressed with gzip or begin with a byte order
+    /// mark. UTF-16 is accepted if it begins with one.
     ///
     /// # Errors
     /// The errors of [`parse`](Self::parse), and gzip that cannot be unpacked or unpacks to more than `limit` bytes.
@@ -93,8 +95,8 @@ impl<'b> Payload<'b> {
     /// Parses JSON in UTF-8.
     ///
     /// # Errors
-    /// If the text is empty, is not JSON in UTF-8, is nested deeper than 120 levels, or has too many values for the memory. The error
-    /// contains nothing of the text.
+    /// If the text is empty, is not JSON in UTF-8, is nested deeper than 120 levels, or has too many values for the
+    /// memory. The error contains nothing of the text.
     pub fn parse(text: impl Into<Cow<'b, [u8]>>) -> Result<Self, NotJson> {
         let bytes = text.into();
         if bytes.trim_ascii().is_empty() {
@@ -146,10 +148,11 @@ impl<'b> Payload<'b> {
         self.unused.borrow_mut().clear();
     }
 
-    /// Adds to `found` the fields that were not as documented, and those that were not taken and are not known to stay in `unmapped`.
+    /// Adds to `found` the fields that were not as documented, and those that were not taken and are not known to stay
+    /// in `unmapped`.
     ///
-    /// Fields that were not as documented are added even if they are known to stay there, because a field may stay for some values and
-    /// be mapped for others.
+    /// Fields that were not as documented are added even if they are known to stay there, because a field may stay for
+    /// some values and be mapped for others.
     pub(crate) fn drift(&self, known: &Known, found: &mut Drifts) {
         let root = self.tree.root();
         for pointer in &*self.warnings.borrow() {
@@ -160,7 +163,8 @@ impl<'b> Payload<'b> {
         }
     }
 
-    /// Returns everything that was not taken, at its own place, and JSON pointers to the fields that were not as documented.
+    /// Returns everything that was not taken, at its own place, and JSON pointers to the fields that were not as
+    /// documented.
     pub fn into_rest(self) -> (Unmapped, Vec<String>) {
         let root = self.tree.root();
         let rest = if root.settle() && root.is_object() {
@@ -216,8 +220,8 @@ impl<'p> Fields<'p> {
         self.read(name, |value| value.as_text().map(str::to_owned))
     }
 
-    /// Reads a key, a code or a number that people see. Providers write these as text or as a number, and both are read as by
-    /// [`text`](Self::text).
+    /// Reads a key, a code or a number that people see. Providers write these as text or as a number, and both are read
+    /// as by [`text`](Self::text).
     pub fn id(&self, name: &str) -> Option<String> {
         self.text(name)
     }
@@ -239,14 +243,14 @@ impl<'p> Fields<'p> {
 
     /// Reads a price, a fee or a total in the currency's main unit, which is never negative.
     ///
-    /// Providers write a negative number with another meaning: "by the carrier's tariff", "paid on delivery". Such a number is not an
-    /// amount, so it counts as absent and is not taken.
+    /// Providers write a negative number with another meaning: "by the carrier's tariff", "paid on delivery". Such a
+    /// number is not an amount, so it counts as absent and is not taken.
     pub fn price(&self, name: &str) -> Option<Amount> {
         self.price_by(name, Value::as_amount)
     }
 
-    /// Reads a price in the smallest unit of `currency`, with the rules of [`price`](Self::price). Without a currency the value is
-    /// unknown and is not taken.
+    /// Reads a price in the smallest unit of `currency`, with the rules of [`price`](Self::price). Without a currency
+    /// the value is unknown and is not taken.
     pub fn minor_units(&self, name: &str, currency: Option<Currency>) -> Option<Amount> {
         let currency = currency?;
         self.price_by(name, |value| Amount::of_minor_units(value.as_amount()?, currency))
@@ -333,8 +337,9 @@ impl<'p> Fields<'p> {
         }
     }
 
-    /// Returns the objects of a list. Returns `None` if there is no list, or if the list has elements but no objects, because an empty
-    /// result would mean that it has no elements. An element that is not an object is skipped with a warning.
+    /// Returns the objects of a list. Returns `None` if there is no list, or if the list has elements but no objects,
+    /// because an empty result would mean that it has no elements. An element that is not an object is skipped with a
+    /// warning.
     pub fn objects(&self, name: &str) -> Option<Vec<Fields<'p>>> {
         self.list(name, |element| match element {
             Element::Object(fields) => Some(fields),
@@ -342,8 +347,8 @@ impl<'p> Fields<'p> {
         })
     }
 
-    /// Returns the elements of a list that `convert` accepts, with the rules of [`objects`](Self::objects). An element that is not an
-    /// object is taken if `convert` accepts it.
+    /// Returns the elements of a list that `convert` accepts, with the rules of [`objects`](Self::objects). An element
+    /// that is not an object is taken if `convert` accepts it.
     pub fn list<T>(&self, name: &str, mut convert: impl FnMut(Element<'p>) -> Option<T>) -> Option<Vec<T>> {
         let value = self.get(name)?;
         let Some(elements) = value.elements() else {
@@ -394,8 +399,8 @@ impl<'p> Fields<'p> {
         Some(converted)
     }
 
-    /// Takes the fields that hold a text, a number or a truth value, and returns each with its value as text. Lists and objects are not
-    /// taken.
+    /// Takes the fields that hold a text, a number or a truth value, and returns each with its value as text. Lists and
+    /// objects are not taken.
     pub fn scalars(&self) -> Vec<(String, String)> {
         let fields = self.object.map(Value::fields).unwrap_or_default();
         let scalar = |(name, value): (&str, Value<'p>)| {
@@ -415,8 +420,8 @@ impl<'p> Fields<'p> {
         self.field(name).is_some_and(Value::is_list)
     }
 
-    /// Returns the value of a field without taking it and without a warning; use this to decide how to read it. An absent value is
-    /// `None`.
+    /// Returns the value of a field without taking it and without a warning; use this to decide how to read it. An
+    /// absent value is `None`.
     pub fn peek(&self, name: &str) -> Option<Value<'p>> {
         self.field(name).filter(|value| !value.is_absent())
     }
@@ -441,7 +446,8 @@ impl<'p> Fields<'p> {
         converted
     }
 
-    /// Returns the value of a field unless it is absent. An absent value is taken, because null in the event says the same.
+    /// Returns the value of a field unless it is absent. An absent value is taken, because null in the event says the
+    /// same.
     fn get(&self, name: &str) -> Option<Value<'p>> {
         let value = self.field(name)?;
         if value.is_absent() {
@@ -464,8 +470,8 @@ impl<'p> Fields<'p> {
     }
 }
 
-/// An upper bound of the number of values in a body, counted without parsing: separators within texts count too. `None` if the values
-/// do not fit into the memory.
+/// An upper bound of the number of values in a body, counted without parsing: separators within texts count too. `None`
+/// if the values do not fit into the memory.
 fn values_at_most(body: &[u8]) -> Option<usize> {
     let (mut objects, mut values) = (0, 1);
     for byte in body {

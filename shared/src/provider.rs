@@ -23,15 +23,15 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// The HTTP methods that the provider uses.
     const METHODS: &'static [Method] = &[Method::POST];
 
-    /// The query parameters that name the event of a delivery. They are a part of the key of a delivery that is not understood. All
-    /// other parameters are ignored, because a signature need not cover them.
+    /// The query parameters that name the event of a delivery. They are a part of the key of a delivery that is not
+    /// understood. All other parameters are ignored, because a signature need not cover them.
     const EVENT_PARAMETERS: &'static [&'static str] = &[];
 
     /// Whether a delivery that was verified once can be verified again.
     const VERIFIES: Verifies = Verifies::AnyNumberOfTimes;
 
-    /// JSON pointers to the fields of the payload that are known to stay in `unmapped`, as [`Known`](crate::drift::Known) reads
-    /// them. Other fields that stay there are reported as drift.
+    /// JSON pointers to the fields of the payload that are known to stay in `unmapped`, as
+    /// [`Known`](crate::drift::Known) reads them. Other fields that stay there are reported as drift.
     const UNMAPPED: &'static [&'static str] = &[];
 
     /// The fields that identify an order in a body. By them, a quarantined delivery is found with its order.
@@ -51,7 +51,8 @@ pub trait Provider: Sized + Send + Sync + 'static {
         std::future::ready(())
     }
 
-    /// Decides whether a delivery comes from the provider. Must end by `until`, because the time after it is needed for storing.
+    /// Decides whether a delivery comes from the provider. Must end by `until`, because the time after it is needed for
+    /// storing.
     fn verify(
         &self,
         delivery: &Delivery,
@@ -59,7 +60,8 @@ pub trait Provider: Sized + Send + Sync + 'static {
         until: Instant,
     ) -> impl Future<Output = Result<Proof, Refusal>> + Send;
 
-    /// Finds the event that a delivery reports, and the key that identifies it. Fields that are read here still count as unread.
+    /// Finds the event that a delivery reports, and the key that identifies it. Fields that are read here still count
+    /// as unread.
     fn identify(
         &self,
         delivery: &Verified<Delivery>,
@@ -143,8 +145,8 @@ pub struct Normalized {
     pub notification: Option<Notification>,
     /// JSON pointers to values that the provider did not state explicitly.
     pub assumed: Vec<String>,
-    /// JSON pointers to fields of the event whose word could not be mapped, unless the event says `unknown` there. They are reported
-    /// as drift.
+    /// JSON pointers to fields of the event whose word could not be mapped, unless the event says `unknown` there. They
+    /// are reported as drift.
     pub unknown_words: Vec<&'static str>,
 }
 

@@ -80,8 +80,8 @@ pub enum Occasion {
     Replay,
 }
 
-/// The JSON of an event, exactly as it is stored. A newer version may have written it, with types, words and fields that this version
-/// does not know.
+/// The JSON of an event, exactly as it is stored. A newer version may have written it, with types, words and fields
+/// that this version does not know.
 pub struct Stored {
     /// The JSON text.
     pub json: String,
@@ -102,7 +102,8 @@ impl Evidence {
         self.published.load(Ordering::Relaxed)
     }
 
-    /// Whether another call is worthwhile after a failed one: a message was published, and not too many calls have failed since.
+    /// Whether another call is worthwhile after a failed one: a message was published, and not too many calls have
+    /// failed since.
     pub fn is_worth_a_call(&self) -> bool {
         self.has_published() && self.failed_since.load(Ordering::Relaxed) < FAILURES_IN_A_ROW
     }
@@ -117,7 +118,8 @@ impl Evidence {
     }
 }
 
-/// The number of failed calls in a row that count as an outage: more than it takes to find ten refused messages in a batch.
+/// The number of failed calls in a row that count as an outage: more than it takes to find ten refused messages in a
+/// batch.
 const FAILURES_IN_A_ROW: u32 = 24;
 
 impl Publisher {
@@ -161,8 +163,8 @@ impl Publisher {
 
     /// Publishes many messages in as few calls as SNS allows. Returns one result for each, in their order.
     ///
-    /// A failed call is split down to the message that causes the error, as long as `evidence` says that others are published.
-    /// Otherwise the rest is not tried, so that an outage does not cause even more calls.
+    /// A failed call is split down to the message that causes the error, as long as `evidence` says that others are
+    /// published. Otherwise the rest is not tried, so that an outage does not cause even more calls.
     pub async fn publish_all(&self, messages: Vec<Message>, evidence: &Evidence) -> Vec<Result<(), PublishError>> {
         let mut results: Vec<Option<Result<(), PublishError>>> = messages.iter().map(|_| None).collect();
         let mut batches = batches(messages, self.limit);
@@ -243,7 +245,8 @@ impl Publisher {
         Ok(published.chain(refused).collect())
     }
 
-    /// Creates the message of a new event: `json` if it is given and fits, or otherwise the event without the parts that do not fit.
+    /// Creates the message of a new event: `json` if it is given and fits, or otherwise the event without the parts
+    /// that do not fit.
     ///
     /// # Errors
     /// If the event is too large even without all optional parts.
@@ -309,8 +312,8 @@ impl Message {
     }
 }
 
-/// Groups messages into calls of at most ten messages, which together must not exceed the limit of one. Each message has its index among
-/// all messages.
+/// Groups messages into calls of at most ten messages, which together must not exceed the limit of one. Each message
+/// has its index among all messages.
 fn batches(messages: Vec<Message>, limit: MessageLimit) -> VecDeque<Vec<(usize, Message)>> {
     let mut batches = VecDeque::<Vec<(usize, Message)>>::new();
     let mut size = 0;

@@ -1,6 +1,7 @@
 //! The flow of a delivery, from the request to the answer, top to bottom.
 //!
-//! All steps share one deadline, 14.5 s after the invocation of the function: its timeout of 15 s, less the time for the answer.
+//! All steps share one deadline, 14.5 s after the invocation of the function: its timeout of 15 s, less the time for
+//! the answer.
 //!
 //! | step | time limit |
 //! |---|---|
@@ -98,8 +99,8 @@ impl<P: Provider> Receiver<P> {
         })
     }
 
-    /// Reads the secret and calls each service once, all at the same time, so that the first delivery need not wait for connections.
-    /// An error is only logged: the first delivery meets it again.
+    /// Reads the secret and calls each service once, all at the same time, so that the first delivery need not wait for
+    /// connections. An error is only logged: the first delivery meets it again.
     pub async fn prepare(&self) {
         let connect = join3(self.store.connect(), self.publisher.connect(), self.provider.connect());
         let secrets = self.secrets.prepare(Instant::now() + SECRET_BUDGET);
@@ -145,7 +146,8 @@ impl<P: Provider> Receiver<P> {
         self.secrets.reports()
     }
 
-    /// Receives a delivery: reads and verifies it, classifies it, stores it and publishes its event, until `deadline` at most.
+    /// Receives a delivery: reads and verifies it, classifies it, stores it and publishes its event, until `deadline`
+    /// at most.
     ///
     /// # Errors
     /// The refusal that the provider is answered if the delivery is not stored.
@@ -161,8 +163,8 @@ impl<P: Provider> Receiver<P> {
         }
     }
 
-    /// Verifies a delivery with the live secrets. If that fails and the secrets have changed since they were read, verifies it again
-    /// with the new ones, so that a rotation costs no delivery.
+    /// Verifies a delivery with the live secrets. If that fails and the secrets have changed since they were read,
+    /// verifies it again with the new ones, so that a rotation costs no delivery.
     async fn verify(&self, delivery: Delivery, until: Instant) -> Result<Verified<Delivery>, Refusal> {
         let secrets = self.secrets.of(delivery.shop(), until).await?;
         let first = match &secrets {
@@ -270,7 +272,8 @@ impl<P: Provider> Receiver<P> {
         Ok((outcome, Publication::Settled))
     }
 
-    /// Stores a delivery that has nothing to publish. A repeat is answered as the stored delivery was, unless that is understood by now.
+    /// Stores a delivery that has nothing to publish. A repeat is answered as the stored delivery was, unless that is
+    /// understood by now.
     async fn store_only(
         &self,
         id: &EventId,
@@ -312,8 +315,9 @@ impl<P: Provider> Receiver<P> {
 
     /// Publishes an event that an earlier delivery has stored and not published.
     ///
-    /// The earlier delivery may be publishing it at this moment, and two at once would publish it twice. So this waits until the
-    /// event's lease ends, takes the event over and publishes it. If there is no time left for that, the event stays in the outbox.
+    /// The earlier delivery may be publishing it at this moment, and two at once would publish it twice. So this waits
+    /// until the event's lease ends, takes the event over and publishes it. If there is no time left for that, the
+    /// event stays in the outbox.
     async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
         let take_over_until = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
         let cause = match timeout_at(take_over_until, self.take_over(id, head, attempt)).await {
@@ -334,8 +338,8 @@ impl<P: Provider> Receiver<P> {
         Publication::Waits
     }
 
-    /// Waits until no other attempt is publishing the event, and takes it over. Returns `None` if the event is published by then, or if
-    /// redrive has put it off and will publish it.
+    /// Waits until no other attempt is publishing the event, and takes it over. Returns `None` if the event is
+    /// published by then, or if redrive has put it off and will publish it.
     async fn take_over(&self, id: &EventId, mut head: Head, attempt: &AttemptId) -> Result<Option<Stored>, StoreError> {
         while head.state == State::Pending && !head.is_put_off() {
             let lease = head
@@ -352,8 +356,8 @@ impl<P: Provider> Receiver<P> {
         Ok(None)
     }
 
-    /// Publishes an event and marks it as published. An error here delays the event but does not lose it: it is stored, and redrive
-    /// publishes it.
+    /// Publishes an event and marks it as published. An error here delays the event but does not lose it: it is stored,
+    /// and redrive publishes it.
     async fn publish(&self, id: &EventId, message: Result<Message, PublishError>, deadline: Instant) -> Publication {
         let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
         let published = async { self.publisher.publish(message?).await };
@@ -392,8 +396,8 @@ impl<P: Provider> Receiver<P> {
         now + left.saturating_sub(STORE_BUDGET).max(left / 2)
     }
 
-    /// How long a write is tried. A delivery that cannot be verified again must be stored now, and an event with parts takes longer to
-    /// write: both may use all the time until the deadline.
+    /// How long a write is tried. A delivery that cannot be verified again must be stored now, and an event with parts
+    /// takes longer to write: both may use all the time until the deadline.
     fn retry_policy(deadline: Instant) -> RetryPolicy {
         match P::VERIFIES {
             Verifies::AnyNumberOfTimes => RetryPolicy::new(deadline.min(Instant::now() + STORE_BUDGET), deadline),
@@ -406,8 +410,8 @@ impl<P: Provider> Receiver<P> {
 enum Interrupted {
     /// The delivery is refused.
     Refused(Refusal),
-    /// An earlier attempt, received at this time, has begun to store the same delivery. This attempt continues as if it were the
-    /// earlier one.
+    /// An earlier attempt, received at this time, has begun to store the same delivery. This attempt continues as if it
+    /// were the earlier one.
     InProgress(Timestamp),
 }
 

@@ -1,10 +1,11 @@
-//! The secrets of a provider: read from Secrets Manager (or from the setting itself, locally), cached, and read again when they may
-//! have changed.
+//! The secrets of a provider: read from Secrets Manager (or from the setting itself, locally), cached, and read again
+//! when they may have changed.
 //!
-//! Every list holds the live values, so a rotation needs no downtime. While Secrets Manager is unreachable, the last good value stays
-//! in use. After Secrets Manager has answered that there is no usable value (the secret is malformed, deleted, or must not be read),
-//! the last good value is used for [`GRACE`] only, and each such read is reported. Shops are parsed one by one, so a malformed shop
-//! does not affect the others. No text of a secret reaches a log or an error message.
+//! Every list holds the live values, so a rotation needs no downtime. While Secrets Manager is unreachable, the last
+//! good value stays in use. After Secrets Manager has answered that there is no usable value (the secret is malformed,
+//! deleted, or must not be read), the last good value is used for [`GRACE`] only, and each such read is reported. Shops
+//! are parsed one by one, so a malformed shop does not affect the others. No text of a secret reaches a log or an error
+//! message.
 //!
 //! | Secrets Manager is called | at most once in |
 //! |---|---|
@@ -37,7 +38,8 @@ use crate::settings::{SettingError, Settings};
 
 /// How long a value is used before it is read again.
 const CACHED_FOR: Duration = Duration::from_mins(5);
-/// The time after which a value is read again, after a failed verification or a failed read, while there is a good value.
+/// The time after which a value is read again, after a failed verification or a failed read, while there is a good
+/// value.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// The time after which a value is read again while there is no good value with which deliveries can be verified.
 const READ_AGAIN_WITHOUT_VALUE_AFTER: Duration = Duration::from_secs(5);
@@ -266,8 +268,8 @@ impl<S: DeserializeOwned> Secrets<S> {
     /// The secrets of `shop`, at most five minutes old if Secrets Manager answers by `until`.
     ///
     /// # Errors
-    /// 503 if Secrets Manager cannot be reached and no value is cached. 500 if the secret, or the part of the shop, is missing or
-    /// malformed, and no value is cached or the grace period of the last good one is over.
+    /// 503 if Secrets Manager cannot be reached and no value is cached. 500 if the secret, or the part of the shop, is
+    /// missing or malformed, and no value is cached or the grace period of the last good one is over.
     pub async fn of(&self, shop: &Shop, until: Instant) -> Result<ShopSecrets<S>, Refusal> {
         self.refresh_if(until, |cache, now| cache.is_due(shop, now)).await;
         self.cached(|cache, now| cache.of(shop, now))
@@ -282,7 +284,8 @@ impl<S: DeserializeOwned> Secrets<S> {
     /// Reads the secrets ahead of their first use.
     ///
     /// # Errors
-    /// If Secrets Manager cannot be reached, or the secret names no shop. Faults of the secret itself are in [`Self::reports`].
+    /// If Secrets Manager cannot be reached, or the secret names no shop. Faults of the secret itself are in
+    /// [`Self::reports`].
     pub async fn prepare(&self, until: Instant) -> Result<(), Refusal> {
         self.refresh_if(until, |_, _| true).await;
         self.cached(|cache, _| match (&cache.failure, &cache.shops) {
@@ -292,7 +295,8 @@ impl<S: DeserializeOwned> Secrets<S> {
         })
     }
 
-    /// The secrets of `shop` if they differ from `used`. For use after a failed verification; reads the secret at most once in 30 seconds.
+    /// The secrets of `shop` if they differ from `used`. For use after a failed verification; reads the secret at most
+    /// once in 30 seconds.
     pub async fn changed(&self, shop: &Shop, used: &ShopSecrets<S>, until: Instant) -> ShopSecrets<S> {
         if matches!(self.source, Source::Inline(_)) {
             return None;
@@ -303,8 +307,8 @@ impl<S: DeserializeOwned> Secrets<S> {
         (!is_same).then_some(current)
     }
 
-    /// Returns the faults that reads of the secret have found since the last call, one text for each read. Deliveries may still pass with
-    /// the last good value.
+    /// Returns the faults that reads of the secret have found since the last call, one text for each read. Deliveries
+    /// may still pass with the last good value.
     pub fn reports(&self) -> Vec<String> {
         self.cached(|cache, _| std::mem::take(&mut cache.reports))
     }
@@ -337,7 +341,12 @@ impl<S: DeserializeOwned> Secrets<S> {
         });
         if let Some(cause @ Refusal::Unavailable(_)) = failed {
             let secret = self.name();
-            tracing::warn!(code = Code::SecretNotRefreshed.as_str(), secret, %cause, "the secret could not be read again; the last good value is used");
+            tracing::warn!(
+                code = Code::SecretNotRefreshed.as_str(),
+                secret,
+                %cause,
+                "the secret could not be read again; the last good value is used"
+            );
         }
     }
 
@@ -373,8 +382,8 @@ fn no_shop() -> Refusal {
     Refusal::Misconfigured("the secret names no shop".to_owned())
 }
 
-/// Distinguishes an outage (no answer, throttling, or an error of the service), during which the last good value stays in use, from a
-/// fault of the secret.
+/// Distinguishes an outage (no answer, throttling, or an error of the service), during which the last good value stays
+/// in use, from a fault of the secret.
 fn refusal_for(error: &SdkError<aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError>) -> Refusal {
     const THROTTLED: [&str; 4] = [
         "ThrottlingException",

@@ -1,5 +1,5 @@
-//! Reads settings from environment variables. An empty variable counts as unset, because `sam local` can only override variables
-//! that the template declares.
+//! Reads settings from environment variables. An empty variable counts as unset, because `sam local` can only override
+//! variables that the template declares.
 
 use std::collections::BTreeMap;
 use std::env;

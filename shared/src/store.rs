@@ -1,8 +1,8 @@
 //! The table: the events, their states, and the outbox.
 //!
-//! An event is a head item (`sk` = `head`). Values that do not fit into the head are written first, to part items that are named by
-//! their own hash, so that attempts never mix. The conditional write of the head then commits the event and decides which of several
-//! concurrent deliveries was first. See the module `parts`.
+//! An event is a head item (`sk` = `head`). Values that do not fit into the head are written first, to part items that
+//! are named by their own hash, so that attempts never mix. The conditional write of the head then commits the event
+//! and decides which of several concurrent deliveries was first. See the module `parts`.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -77,8 +77,8 @@ pub struct Store {
     retention: Retention,
 }
 
-/// The id of one attempt to store and publish an event. By it, an SDK that repeats a write recognizes its own item, and the latest
-/// attempt to publish an event holds the event's lease.
+/// The id of one attempt to store and publish an event. By it, an SDK that repeats a write recognizes its own item, and
+/// the latest attempt to publish an event holds the event's lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptId(String);
 
@@ -128,8 +128,8 @@ pub enum Put {
     Stored,
     /// The event was stored before.
     Existing(Box<Head>),
-    /// An earlier attempt, received at this time, has begun to write the event's parts. The event must be made as of that time, so
-    /// that the parts that are already written need not be written again.
+    /// An earlier attempt, received at this time, has begun to write the event's parts. The event must be made as of
+    /// that time, so that the parts that are already written need not be written again.
     InProgress(Timestamp),
 }
 
@@ -189,7 +189,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes an event unless it exists: its parts first, then its head. An expired tombstone does not count as an event.
+    /// Writes an event unless it exists: its parts first, then its head. An expired tombstone does not count as an
+    /// event.
     pub async fn put(
         &self,
         new_event: &NewEvent<'_>,
@@ -304,8 +305,8 @@ impl Store {
         Ok(updated.is_some())
     }
 
-    /// Changes an item, and returns those of its attributes that `returned` names. Returns `None` if the change's condition does not
-    /// hold.
+    /// Changes an item, and returns those of its attributes that `returned` names. Returns `None` if the change's
+    /// condition does not hold.
     async fn update_item(
         &self,
         key: Item,
@@ -328,7 +329,8 @@ impl Store {
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values)
             .return_values(returned);
-        match request.send().await {
+        // Boxed, because the SDK's future is large.
+        match Box::pin(request.send()).await {
             Ok(updated) => Ok(Some(updated.attributes.unwrap_or_default())),
             Err(error) if is_condition_failed(&error) => Ok(None),
             Err(error) => Err(error),

@@ -1,8 +1,9 @@
 //! Writes log lines in JSON that carry metrics too.
 //!
-//! `CloudWatch` extracts the metrics from the line (the embedded metric format), so they cost no call, are written before the
-//! answer is sent, and cannot disagree with the log. [`count`] and [`measure`] may be called anywhere; the next line carries their
-//! values. Lambda gives a function one event at a time, so that is the line of the current event.
+//! `CloudWatch` extracts the metrics from the line (the embedded metric format), so they cost no call, are written
+//! before the answer is sent, and cannot disagree with the log. [`count`] and [`measure`] may be called anywhere; the
+//! next line carries their values. Lambda gives a function one event at a time, so that is the line of the current
+//! event.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -58,8 +59,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Writes lines to standard output, with metrics in the namespace that `METRICS_NAMESPACE` names. Without a namespace, lines carry
-    /// no metrics.
+    /// Writes lines to standard output, with metrics in the namespace that `METRICS_NAMESPACE` names. Without a
+    /// namespace, lines carry no metrics.
     pub fn from_settings(settings: &Settings) -> Self {
         Self {
             namespace: settings.optional("METRICS_NAMESPACE"),
@@ -72,7 +73,8 @@ impl Telemetry {
 
     /// Writes a line: time, level, `message`, the members of `fields`, and the metrics since the last line.
     ///
-    /// Each set of `dimensions` must name members of `fields` that are texts: `CloudWatch` drops the metrics of a line that lacks one.
+    /// Each set of `dimensions` must name members of `fields` that are texts: `CloudWatch` drops the metrics of a line
+    /// that lacks one.
     pub fn write(&self, level: Level, message: &'static str, fields: &impl Serialize, dimensions: &Dimensions) {
         let noted = std::mem::take(&mut *NOTED.lock().unwrap_or_else(PoisonError::into_inner));
         (self.sink)(&self.line(level, message, fields, dimensions, noted));

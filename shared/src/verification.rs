@@ -1,7 +1,8 @@
-//! Verifies deliveries. Every check fails closed, compares in constant time, and works on the raw bytes before anything is parsed.
+//! Verifies deliveries. Every check fails closed, compares in constant time, and works on the raw bytes before anything
+//! is parsed.
 //!
-//! A check that passes returns a [`Proof`]. Only a proof makes a [`Verified`] delivery, and only a verified delivery gives access to
-//! its body. Code that handles an unverified body therefore does not compile:
+//! A check that passes returns a [`Proof`]. Only a proof makes a [`Verified`] delivery, and only a verified delivery
+//! gives access to its body. Code that handles an unverified body therefore does not compile:
 //!
 //! ```compile_fail
 //! fn parse(delivery: &shared::delivery::Delivery) {

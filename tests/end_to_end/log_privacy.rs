@@ -11,6 +11,8 @@ use local::project::settings::{DEEPLE_PID, DEEPLE_SECRET, REDRIVE, SNIPCART_KEY,
 use local::providers::samples::Fixture;
 use local::providers::snipcart::Behaviour;
 use serde_json::{Value, json};
+use shared::answer::Reason;
+use shared::codes::Code;
 use shared::event::EventType;
 use shared::identity::EventId;
 use tests::authentication::{CLIENT_SECRET, OTHER_PID, OTHER_SECRET, OTHER_TOKEN};
@@ -127,6 +129,11 @@ fn words(line: &Line) -> String {
         let id = id.as_str().expect("an id");
         let hex = id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
         assert!(hex && id.len() == 36, "{line:?}");
+    }
+    if let Some(code) = rest.remove("code") {
+        let codes = Code::ALL.iter().map(|code| code.as_str());
+        let mut codes = codes.chain(Reason::ALL.iter().map(|reason| reason.as_str()));
+        assert!(codes.any(|known| code == known), "{line:?}");
     }
     if let Some(word) = rest.remove("type") {
         assert!(serde_json::from_value::<EventType>(word).is_ok(), "{line:?}");

@@ -124,7 +124,12 @@ impl Outbox {
                     page.events.extend(changed);
                 }
                 Err(TaskError::Store(error @ StoreError::Corrupt(_))) => {
-                    tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored delivery cannot be read");
+                    tracing::error!(
+                        code = Code::CorruptItem.as_str(),
+                        event_id = %id,
+                        cause = %error,
+                        "a stored delivery cannot be read"
+                    );
                     page.unreadable += 1;
                 }
                 Err(error) => return Err(error),

@@ -213,7 +213,12 @@ impl Outbox {
         match json {
             Ok(json) => Ok(Some(json)),
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored event cannot be read");
+                tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    event_id = %id,
+                    cause = %error,
+                    "a stored event cannot be read"
+                );
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -96,7 +96,12 @@ impl Outbox {
                 Ok(()) => {}
                 Err(error) if is_its_own_fault(&error, evidence) => {
                     unpublished += 1;
-                    tracing::error!(code = Code::EventNotReplayed.as_str(), event_id = %id, cause = error.cause, "the event cannot be published");
+                    tracing::error!(
+                        code = Code::EventNotReplayed.as_str(),
+                        event_id = %id,
+                        cause = error.cause,
+                        "the event cannot be published"
+                    );
                 }
                 Err(error) => return Err(error.into()),
             }

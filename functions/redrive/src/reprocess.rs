@@ -207,7 +207,12 @@ impl Run<'_> {
             Ok(delivery) => delivery,
             // A delivery that cannot be read does not hold up the others.
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored delivery cannot be read");
+                tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    event_id = %id,
+                    cause = %error,
+                    "a stored delivery cannot be read"
+                );
                 self.counts.add_not_understood(head.state);
                 return Ok(());
             }

@@ -26,8 +26,8 @@ impl OrderEvent {
     }
 }
 
-/// Escapes U+FFFE and U+FFFF. They occur only in strings, so replacing the text is safe, and `serde_json` never splits a character
-/// between two writes.
+/// Escapes U+FFFE and U+FFFF. They occur only in strings, so replacing the text is safe, and `serde_json` never splits
+/// a character between two writes.
 struct Escaping<W>(W);
 
 impl<W: Write> Write for Escaping<W> {

@@ -1,7 +1,8 @@
 //! Unwraps a body to its text in UTF-8.
 //!
-//! Some senders wrap their JSON: a proxy compresses it, or an editor or a library writes a byte order mark before it. Both are
-//! recognized by their first bytes, with which no JSON begins. Headers are not used: they may be wrong, and are not stored.
+//! Some senders wrap their JSON: a proxy compresses it, or an editor or a library writes a byte order mark before it.
+//! Both are recognized by their first bytes, with which no JSON begins. Headers are not used: they may be wrong, and
+//! are not stored.
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -46,7 +47,8 @@ fn without_mark(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     }
 }
 
-/// Decodes UTF-16. Half of a surrogate pair becomes U+FFFD, as it does if JSON escapes it. So does a single byte at the end.
+/// Decodes UTF-16. Half of a surrogate pair becomes U+FFFD, as it does if JSON escapes it. So does a single byte at the
+/// end.
 fn from_utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Vec<u8> {
     let (pairs, rest) = bytes.as_chunks();
     let text = char::decode_utf16(pairs.iter().copied().map(unit));

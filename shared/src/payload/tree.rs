@@ -1,7 +1,7 @@
 //! A JSON document, parsed once into one list of nodes that refer to the document's text.
 //!
-//! An order consists mostly of names and texts that are never used, so none is copied until it is read. A number is kept as text, so
-//! that it stays exact.
+//! An order consists mostly of names and texts that are never used, so none is copied until it is read. A number is
+//! kept as text, so that it stays exact.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -209,7 +209,8 @@ impl<'t> Value<'t> {
         (self.node.kind == Kind::List).then(|| self.parts())
     }
 
-    /// A field of an object. If a name is repeated, the last field counts, as with most readers, and the others are taken.
+    /// A field of an object. If a name is repeated, the last field counts, as with most readers, and the others are
+    /// taken.
     pub(super) fn field(self, name: &str) -> Option<Self> {
         let fields = self.parts().filter(|field| field.name() == name);
         fields.reduce(|shadowed, field| {
@@ -256,7 +257,8 @@ impl<'t> Value<'t> {
         self.node.read.get() != ReadState::Consumed
     }
 
-    /// Adds the parts of a settled value that were not taken and are not known to `found`. `pointer` leads to the value.
+    /// Adds the parts of a settled value that were not taken and are not known to `found`. `pointer` leads to the
+    /// value.
     pub(super) fn drift(self, known: &Matching<'_>, pointer: &mut String, found: &mut Drifts) {
         if known.cover_all_below() && self.node.parts().is_some() || found.is_full() {
             return;
@@ -330,8 +332,8 @@ impl<'t> Value<'t> {
     }
 }
 
-/// Writes the parts of a settled value that were not taken. An element that was taken leaves `{}`, so that the others keep their
-/// positions.
+/// Writes the parts of a settled value that were not taken. An element that was taken leaves `{}`, so that the others
+/// keep their positions.
 impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.node.read.get() == ReadState::Consumed {

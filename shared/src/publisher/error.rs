@@ -12,7 +12,8 @@ pub struct PublishError {
     pub fault: Fault,
     /// The code of SNS, or the error of the connection.
     pub cause: String,
-    /// Whether the error concerns only this message. An error of a call with several messages does not say which of them causes it.
+    /// Whether the error concerns only this message. An error of a call with several messages does not say which of
+    /// them causes it.
     pub is_alone: bool,
 }
 
@@ -44,7 +45,8 @@ impl PublishError {
     }
 }
 
-/// The codes by which SNS refuses a call because of its content, never because of an outage, throttling or a missing permission.
+/// The codes by which SNS refuses a call because of its content, never because of an outage, throttling or a missing
+/// permission.
 const REFUSED: [&str; 7] = [
     "BatchRequestTooLong",
     "BatchRequestTooLongException",

@@ -11,7 +11,8 @@ pub(super) trait Reducible {
     fn json_within(&self, room: usize) -> Option<String>;
 }
 
-/// The event's JSON without `unmapped`, and without as many further parts as it takes to fit into `room` bytes; `None` if it never fits.
+/// The event's JSON without `unmapped`, and without as many further parts as it takes to fit into `room` bytes; `None`
+/// if it never fits.
 pub(super) fn reduced(mut event: impl Reducible, room: usize) -> Option<String> {
     OMISSIONS.iter().find_map(|omission| {
         event.leave_out(omission);
@@ -44,8 +45,8 @@ impl Reducible for OrderEvent {
     }
 }
 
-/// The parts in the order in which they are left out, the least important first. After the items only rare cases remain: the last
-/// steps exist because an order that cannot be published completely must still be announced.
+/// The parts in the order in which they are left out, the least important first. After the items only rare cases
+/// remain: the last steps exist because an order that cannot be published completely must still be announced.
 pub(super) const OMISSIONS: [Omission; 5] = [
     Omission {
         pointers: &["/data/unmapped"],

@@ -1,7 +1,7 @@
 //! Publishes a stored event: reads only the parts of its text that are needed.
 //!
-//! A newer version of this code may have written the event. So nothing here is a closed list: unknown types, currencies, words and
-//! fields are published as they are stored.
+//! A newer version of this code may have written the event. So nothing here is a closed list: unknown types,
+//! currencies, words and fields are published as they are stored.
 
 use std::fmt;
 
@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use super::omission::{Omission, Reducible};
 use crate::event::{Payment, Shipping};
 
-/// The attributes by which subscribers can filter, as far as the event has them; `None` if the text is not a JSON object.
+/// The attributes by which subscribers can filter, as far as the event has them; `None` if the text is not a JSON
+/// object.
 pub(super) fn attributes(json: &str) -> Option<Vec<(&'static str, String)>> {
     let event = Object::parse(json)?;
     let data = event.get("data").and_then(Object::parse).unwrap_or_default();

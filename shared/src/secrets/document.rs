@@ -67,7 +67,8 @@ fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<S, String> {
     })
 }
 
-/// A position in a shop's secrets, such as `tokens[1]`. A name that is not a field's name is replaced, because it may be a value.
+/// A position in a shop's secrets, such as `tokens[1]`. A name that is not a field's name is replaced, because it may
+/// be a value.
 fn place(path: &Path) -> String {
     let mut place = String::new();
     for segment in path {

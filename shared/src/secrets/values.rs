@@ -87,8 +87,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Live<T> {
     }
 }
 
-/// A list of live values that may be left out, which switches its check off. `null` is rejected, because it may be meant to switch the
-/// check on.
+/// A list of live values that may be left out, which switches its check off. `null` is rejected, because it may be
+/// meant to switch the check on.
 ///
 /// A field of this type must be declared with `#[serde(default)]`.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! Measures the backlog in the index `work`. The reads are bounded, so that watching a backlog costs less than draining it.
+//! Measures the backlog in the index `work`. The reads are bounded, so that watching a backlog costs less than draining
+//! it.
 
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use futures_util::future::try_join_all;
@@ -38,8 +39,8 @@ impl Store {
 
     /// The time at which the oldest pending event was received; `None` if no event is pending.
     ///
-    /// Only the three events that are due first in each shard are searched. They were received first, except for events that SNS has
-    /// refused or that a repeat has taken over; if there are more of those, the oldest event may be older.
+    /// Only the three events that are due first in each shard are searched. They were received first, except for events
+    /// that SNS has refused or that a repeat has taken over; if there are more of those, the oldest event may be older.
     pub async fn oldest_pending(&self) -> Result<Option<Timestamp>, StoreError> {
         let pages = (0..SHARDS).map(|shard| async move {
             let cursor = WorkCursor::at(shard);

@@ -31,8 +31,8 @@ enum CommitWithManifest {
 }
 
 impl Store {
-    /// Writes an item if `condition` holds and, in the same transaction, ends the manifest of its parts. Without parts this is a single
-    /// conditional put.
+    /// Writes an item if `condition` holds and, in the same transaction, ends the manifest of its parts. Without parts
+    /// this is a single conditional put.
     pub(super) async fn commit(
         &self,
         item: &Item,
@@ -119,8 +119,8 @@ impl Store {
         }
     }
 
-    /// Writes an item if `condition` holds and makes an update, both or neither. If the item has parts, the transaction ends their
-    /// manifest too.
+    /// Writes an item if `condition` holds and makes an update, both or neither. If the item has parts, the transaction
+    /// ends their manifest too.
     pub(super) async fn put_and_update(
         &self,
         item: Item,
@@ -141,7 +141,8 @@ impl Store {
         retry_until(policy, || self.transact(&items)).await
     }
 
-    /// Runs a transaction. It is an error if the transaction is cancelled for another reason than a condition that does not hold.
+    /// Runs a transaction. It is an error if the transaction is cancelled for another reason than a condition that does
+    /// not hold.
     async fn transact(&self, items: &[TransactWriteItem]) -> Result<Transacted, SdkError<TransactWriteItemsError>> {
         let transaction = self.client.transact_write_items();
         let Err(error) = transaction.set_transact_items(Some(items.to_vec())).send().await else {

@@ -14,7 +14,8 @@ thread_local! {
     static DEFLATE: Cell<Option<Compress>> = const { Cell::new(None) };
 }
 
-/// The JSON of an event, written once: compressed, as it is stored, and as text only if the text is small enough for a message.
+/// The JSON of an event, written once: compressed, as it is stored, and as text only if the text is small enough for a
+/// message.
 pub struct EventJson {
     compressed: Vec<u8>,
     text: Option<String>,

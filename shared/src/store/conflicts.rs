@@ -1,5 +1,5 @@
-//! Conflicts: other bodies that arrived under the id of a stored event. Each is kept next to the event's head, and can be published as
-//! an event of its own.
+//! Conflicts: other bodies that arrived under the id of a stored event. Each is kept next to the event's head, and can
+//! be published as an event of its own.
 //!
 //! The indexes name conflicts under keys that begin with `conflict#`, so that a reader of heads does not meet them.
 
@@ -77,8 +77,8 @@ fn sort_key(payload_sha256: &str) -> String {
 }
 
 impl Store {
-    /// Keeps another body that arrived under the id of a stored event. Does nothing if that body is kept already, or if the event is
-    /// erased.
+    /// Keeps another body that arrived under the id of a stored event. Does nothing if that body is kept already, or if
+    /// the event is erased.
     pub async fn put_conflict(
         &self,
         new_event: &NewEvent<'_>,
@@ -148,7 +148,8 @@ impl Store {
         items.into_iter().take(CONFLICTS).map(Conflict::read).collect()
     }
 
-    /// Lists the conflicts whose body names an order, in the order of receipt: the event's id and the SHA-256 of the body.
+    /// Lists the conflicts whose body names an order, in the order of receipt: the event's id and the SHA-256 of the
+    /// body.
     pub async fn conflicts_of_order(
         &self,
         provider: &str,

@@ -9,7 +9,8 @@ use crate::identity::EventId;
 
 /// The attributes that say more than that the event happened, except those by which it is found.
 const CONTENT: [&str; 5] = ["payload", "event", "request", "last_error", "reason"];
-/// The attributes that are removed last: the names of the parts, and the keys by which an interrupted erasure is found and completed.
+/// The attributes that are removed last: the names of the parts, and the keys by which an interrupted erasure is found
+/// and completed.
 const LAST: [&str; 8] = [
     "payload_parts",
     "event_parts",
@@ -34,11 +35,11 @@ pub enum ErasedBy {
 }
 
 impl Store {
-    /// Removes an event's content and leaves a tombstone, by which a late repeat is still a duplicate. Returns false if the event has
-    /// changed since `head` was read.
+    /// Removes an event's content and leaves a tombstone, by which a late repeat is still a duplicate. Returns false if
+    /// the event has changed since `head` was read.
     ///
-    /// The head changes first, so that the parts of an erased event are never read. The expiry of the tombstone is written last, when
-    /// nothing is left that DynamoDB would leave behind.
+    /// The head changes first, so that the parts of an erased event are never read. The expiry of the tombstone is
+    /// written last, when nothing is left that DynamoDB would leave behind.
     pub async fn erase(&self, id: &EventId, head: &Head, by: ErasedBy) -> Result<bool, StoreError> {
         let now = Timestamp::now();
         let is_erased = Condition::in_state(State::Erased);
@@ -56,7 +57,8 @@ impl Store {
         if !self.update(id, &begin).await? {
             return Ok(false);
         }
-        self.delete_beside_head(id).await?;
+        // Boxed, because this future is large.
+        Box::pin(self.delete_beside_head(id)).await?;
         if let Some(expires_at) = self.retention.end_of_tombstone(now) {
             end = end.set("expires_at", &AttributeValue::N(expires_at.as_second().to_string()));
         }
@@ -69,8 +71,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what is stored under an event id that has no head: parts that no delivery has committed. Returns false if there is
-    /// nothing, or if a delivery has committed a head in the meantime.
+    /// Deletes what is stored under an event id that has no head: parts that no delivery has committed. Returns false
+    /// if there is nothing, or if a delivery has committed a head in the meantime.
     pub async fn erase_leftovers(&self, id: &EventId) -> Result<bool, StoreError> {
         Ok(self.has_leftovers(id).await? && self.delete_beside_head(id).await?)
     }

@@ -43,8 +43,8 @@ impl StoreError {
 }
 
 impl<E: ProvideErrorMetadata + std::error::Error + 'static> From<SdkError<E>> for StoreError {
-    /// Keeps the error's code, or the connection's error if there was no answer, but never the request, which holds the order.
-    /// For a cancelled transaction it keeps the codes of its parts too.
+    /// Keeps the error's code, or the connection's error if there was no answer, but never the request, which holds the
+    /// order. For a cancelled transaction it keeps the codes of its parts too.
     fn from(error: SdkError<E>) -> Self {
         let Some(code) = error.code() else {
             return Self::DynamoDb(aws::cause(&error));

@@ -13,7 +13,8 @@ use super::{AttemptId, Content, FIRST_REDRIVE_AFTER, Hour, Item, NewEvent};
 use crate::delivery::Delivery;
 use crate::identity::{EventId, sha256_hex};
 
-/// The room for the two large values in a head. An item takes 400 KB, names included; the other attributes stay far below the rest.
+/// The room for the two large values in a head. An item takes 400 KB, names included; the other attributes stay far
+/// below the rest.
 const VALUES_IN_HEAD: usize = 350_000;
 const PART_SIZE: usize = 350_000;
 /// The longest order id in an index key, which takes 2 KB. Order ids are much shorter, so that the keys stay readable.

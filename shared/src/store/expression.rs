@@ -1,6 +1,7 @@
 //! Builds the expressions of conditional writes.
 //!
-//! Every attribute gets a placeholder, because many names are reserved words in DynamoDB, and every value gets a number.
+//! Every attribute gets a placeholder, because many names are reserved words in DynamoDB, and every value gets a
+//! number.
 
 use std::collections::HashMap;
 

@@ -67,8 +67,8 @@ impl Store {
         }
     }
 
-    /// Lists events of a provider that were received in `hour`, from one shard of the index: at most `limit` after `after`. Returns the
-    /// position of the last one too, if there are more.
+    /// Lists events of a provider that were received in `hour`, from one shard of the index: at most `limit` after
+    /// `after`. Returns the position of the last one too, if there are more.
     pub async fn of_hour(
         &self,
         provider: &str,
@@ -92,8 +92,8 @@ impl Store {
         Ok((ids_of(page.items()), last))
     }
 
-    /// Lists the events and conflicts of a provider that were received in `hour`, the oldest first: at most `limit` after `after`. The
-    /// flag says whether there are more.
+    /// Lists the events and conflicts of a provider that were received in `hour`, the oldest first: at most `limit`
+    /// after `after`. The flag says whether there are more.
     pub async fn received_in(
         &self,
         provider: &str,
@@ -111,8 +111,8 @@ impl Store {
         Ok(merged(pages.await?, after, limit))
     }
 
-    /// Lists the events in `state` by the time of their next attempt: at most `limit` after `after`. The flag says whether there are
-    /// more.
+    /// Lists the events in `state` by the time of their next attempt: at most `limit` after `after`. The flag says
+    /// whether there are more.
     pub async fn work_in_order(
         &self,
         state: State,
@@ -126,8 +126,8 @@ impl Store {
         Ok(merged(pages.await?, after, limit))
     }
 
-    /// Reads keys of one partition of an index from a time on: at least one later than `from` if there is one, and all keys of each time
-    /// that it returns. The flag says whether there are more.
+    /// Reads keys of one partition of an index from a time on: at least one later than `from` if there is one, and all
+    /// keys of each time that it returns. The flag says whether there are more.
     async fn first_of_index(
         &self,
         index: (&str, &str, &str),

@@ -1,7 +1,8 @@
-//! Marks that a run of redrive leaves in case the process is killed: one that the run has begun, and leases on single events.
+//! Marks that a run of redrive leaves in case the process is killed: one that the run has begun, and leases on single
+//! events.
 //!
-//! A run that completes removes its mark. A run that finds the mark of another one assumes that one of the due events may kill the
-//! process, and leases each event before it tries it; the next run skips leased events.
+//! A run that completes removes its mark. A run that finds the mark of another one assumes that one of the due events
+//! may kill the process, and leases each event before it tries it; the next run skips leased events.
 
 use std::ops::Range;
 
@@ -80,8 +81,8 @@ impl Store {
         self.update(id, &change).await
     }
 
-    /// Takes back the lease of an event that was not tried. The event is due again, and its earlier leases, which `head` shows, still
-    /// count.
+    /// Takes back the lease of an event that was not tried. The event is due again, and its earlier leases, which
+    /// `head` shows, still count.
     pub async fn take_back_untried_lease(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
         if head.leases == 0 {
             return self.take_back_lease(id).await;

@@ -51,7 +51,8 @@ fn body_of_manifest(sort_key: &str) -> Option<String> {
     Some(sort_key.strip_prefix(MANIFEST)?.trim_start_matches('#').to_owned())
 }
 
-/// A position among the manifests: a shard, and the manifest after which to continue in it. The default is the beginning.
+/// A position among the manifests: a shard, and the manifest after which to continue in it. The default is the
+/// beginning.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestCursor {
@@ -69,8 +70,8 @@ struct ManifestKey {
 }
 
 impl Store {
-    /// Lists the events that have parts and have not committed: at most `limit` from `cursor` on. Returns the position after them, if
-    /// there are more. An event that a delivery is storing right now is included.
+    /// Lists the events that have parts and have not committed: at most `limit` from `cursor` on. Returns the position
+    /// after them, if there are more. An event that a delivery is storing right now is included.
     pub async fn orphans(
         &self,
         cursor: &ManifestCursor,

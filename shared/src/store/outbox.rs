@@ -94,8 +94,8 @@ impl WorkCursor {
         self.after.is_none()
     }
 
-    /// The position after a page that ended with `last`: in the same shard, at the beginning of the next one, or `None` after the
-    /// last shard.
+    /// The position after a page that ended with `last`: in the same shard, at the beginning of the next one, or `None`
+    /// after the last shard.
     fn next(&self, last: Option<&Item>) -> Option<Self> {
         let after = last.and_then(|key| IndexPosition::read(key, "next_attempt_at"));
         let shard = if after.is_some() { self.shard } else { self.shard + 1 };
@@ -104,7 +104,8 @@ impl WorkCursor {
 }
 
 impl Store {
-    /// Takes a pending event over from the attempt that `head` shows. Returns false if somebody else did, or if the event is published.
+    /// Takes a pending event over from the attempt that `head` shows. Returns false if somebody else did, or if the
+    /// event is published.
     pub async fn take_over(&self, id: &EventId, head: &Head, attempt: &AttemptId) -> Result<bool, StoreError> {
         let seen = Condition::equals("attempt_id", head.attempt_id.as_str());
         let change = Change::default()
@@ -123,8 +124,8 @@ impl Store {
             .await
     }
 
-    /// Replaces a quarantined or unsupported event with an order event, now that the delivery is understood. Returns false if somebody
-    /// else did.
+    /// Replaces a quarantined or unsupported event with an order event, now that the delivery is understood. Returns
+    /// false if somebody else did.
     ///
     /// If the answer to an earlier try of this write was lost, the event is already pending with this attempt's id.
     pub async fn release(
@@ -149,8 +150,8 @@ impl Store {
         Ok(matches!(commit.await?, Commit::Done))
     }
 
-    /// Returns the ids of events in `state` whose next attempt is due at `now`: at most `limit` from `cursor` on. Returns the position
-    /// after them too, if there are more.
+    /// Returns the ids of events in `state` whose next attempt is due at `now`: at most `limit` from `cursor` on.
+    /// Returns the position after them too, if there are more.
     ///
     /// The index lags behind the table: read the heads before you act.
     pub async fn due(
@@ -186,8 +187,8 @@ impl Store {
         Ok((ids_of(page.items()), cursor.next(page.last_evaluated_key.as_ref())))
     }
 
-    /// Reads the heads of at most 100 events, consistently. Events that are gone, expired tombstones, and heads that cannot be read
-    /// are left out.
+    /// Reads the heads of at most 100 events, consistently. Events that are gone, expired tombstones, and heads that
+    /// cannot be read are left out.
     pub async fn heads(&self, ids: &[EventId], projection: Projection) -> Result<Vec<(EventId, Head)>, StoreError> {
         let attributes = match projection {
             Projection::Nothing => Some(STATE_ATTRIBUTES.to_vec()),
@@ -209,15 +210,20 @@ impl Store {
             match Head::read(item) {
                 Ok(head) => heads.push((id, head)),
                 Err(error) => {
-                    tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "an item cannot be read and is skipped");
+                    tracing::error!(
+                        code = Code::CorruptItem.as_str(),
+                        event_id = %id,
+                        cause = %error,
+                        "an item cannot be read and is skipped"
+                    );
                 }
             }
         }
         Ok(heads)
     }
 
-    /// Reads the head of one event. Returns `None` if the event is gone or is an expired tombstone. Unlike [`Store::heads`], this fails if
-    /// the head cannot be read.
+    /// Reads the head of one event. Returns `None` if the event is gone or is an expired tombstone. Unlike
+    /// [`Store::heads`], this fails if the head cannot be read.
     pub async fn find_head(&self, id: &EventId) -> Result<Option<Head>, StoreError> {
         let item = self.get(id, "head").await?;
         item.filter(|item| !is_expired_tombstone(item, Timestamp::now()))
@@ -268,19 +274,21 @@ impl Store {
         Ok(items)
     }
 
-    /// Puts a pending event off until `next`, after SNS refused its message. Returns false if somebody else has changed the event.
+    /// Puts a pending event off until `next`, after SNS refused its message. Returns false if somebody else has changed
+    /// the event.
     pub async fn put_off(&self, id: &EventId, attempts: u32, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
         self.record_failure(id, attempts, State::Pending, cause, next).await
     }
 
-    /// Moves a pending event to failed, because SNS keeps refusing its message. Returns false if somebody else has changed the event.
+    /// Moves a pending event to failed, because SNS keeps refusing its message. Returns false if somebody else has
+    /// changed the event.
     pub async fn mark_failed(&self, id: &EventId, attempts: u32, cause: &str) -> Result<bool, StoreError> {
         self.record_failure(id, attempts, State::Failed, cause, Timestamp::now())
             .await
     }
 
-    /// Puts a pending event off until `next`, after an error that SNS does not blame on its message. Returns false if the event is no
-    /// longer pending.
+    /// Puts a pending event off until `next`, after an error that SNS does not blame on its message. Returns false if
+    /// the event is no longer pending.
     pub async fn defer(&self, id: &EventId, cause: &str, next: Timestamp) -> Result<bool, StoreError> {
         let change = Change::default()
             .set("next_attempt_at", &next)
@@ -291,9 +299,11 @@ impl Store {
         self.update(id, &change).await
     }
 
-    /// Moves a quarantined event to unsupported, once its mapping says so. Returns false if the event is no longer quarantined.
+    /// Moves a quarantined event to unsupported, once its mapping says so. Returns false if the event is no longer
+    /// quarantined.
     pub async fn mark_unsupported(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
-        // It expires as if it had been unsupported from the start, but not without the notice that quarantined deliveries have.
+        // It expires as if it had been unsupported from the start, but not without the notice that quarantined
+        // deliveries have.
         let now = Timestamp::now();
         let since = head.received_at().unwrap_or(now);
         let change = Change::move_to(State::Unsupported).remove(&["reason"]);
@@ -304,8 +314,8 @@ impl Store {
             .await
     }
 
-    /// Moves a quarantined event that an operator has looked at to unsupported. The reason stays. Returns false if the event is not
-    /// quarantined.
+    /// Moves a quarantined event that an operator has looked at to unsupported. The reason stays. Returns false if the
+    /// event is not quarantined.
     pub async fn dismiss(&self, id: &EventId) -> Result<bool, StoreError> {
         let now = Timestamp::now();
         let change = Change::move_to(State::Unsupported).set("dismissed_at", &now);
@@ -314,7 +324,8 @@ impl Store {
             .await
     }
 
-    /// Takes back a dismissal: the delivery is quarantined again, with its reason. Returns false if the delivery is not dismissed.
+    /// Takes back a dismissal: the delivery is quarantined again, with its reason. Returns false if the delivery is not
+    /// dismissed.
     pub async fn undismiss(&self, id: &EventId, head: &Head) -> Result<bool, StoreError> {
         // The same position as before in the index, which is read in the order of receipt.
         let next = head.received_at().unwrap_or_else(Timestamp::now) + FIRST_REDRIVE_AFTER;
@@ -326,9 +337,9 @@ impl Store {
         self.update(id, &change).await
     }
 
-    /// Writes an event under the id that it has now that it is understood, and marks its old head, which is in state `from`, as
-    /// superseded: both or neither. If there is an event with the new id and another body, the delivery is kept as a conflict of that
-    /// event, and the old head is marked.
+    /// Writes an event under the id that it has now that it is understood, and marks its old head, which is in state
+    /// `from`, as superseded: both or neither. If there is an event with the new id and another body, the delivery is
+    /// kept as a conflict of that event, and the old head is marked.
     pub async fn supersede(
         &self,
         old: &EventId,

@@ -1,10 +1,11 @@
-//! Part items hold the values that do not fit into a head. Each has a partition key of its own, so that one large event is not
-//! limited by the write rate of a single DynamoDB partition (1,000 units a second).
+//! Part items hold the values that do not fit into a head. Each has a partition key of its own, so that one large event
+//! is not limited by the write rate of a single DynamoDB partition (1,000 units a second).
 //!
-//! Parts are named by their content and written before the item that names them. Until that item commits, a manifest in the event's
-//! own partition names them: a repeat continues where an earlier attempt stopped, and the sweep deletes the parts that no repeat ever
-//! completes. The transaction that commits the item ends the manifest, on the condition that no sweep has begun. Therefore a sweep
-//! never deletes a part that a committed item names: it closes the manifest first, and reads the committed items after that.
+//! Parts are named by their content and written before the item that names them. Until that item commits, a manifest in
+//! the event's own partition names them: a repeat continues where an earlier attempt stopped, and the sweep deletes the
+//! parts that no repeat ever completes. The transaction that commits the item ends the manifest, on the condition that
+//! no sweep has begun. Therefore a sweep never deletes a part that a committed item names: it closes the manifest
+//! first, and reads the committed items after that.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -21,8 +22,8 @@ use super::{
 };
 use crate::identity::EventId;
 
-/// The time after the last attempt at which the parts of an event that never committed are deleted. By then every provider has
-/// given up, or begins again at no loss.
+/// The time after the last attempt at which the parts of an event that never committed are deleted. By then every
+/// provider has given up, or begins again at no loss.
 const SWEEP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// The most keys that DynamoDB takes in one batch.
 const BATCH: usize = 100;
@@ -38,8 +39,8 @@ pub(super) fn part_name(id: &EventId, payload_sha256: &str, value_sha256: &str, 
     format!("{PART}#{id}#{payload_sha256}#{value_sha256}#{index:04}")
 }
 
-/// The key of a part. If the name does not contain the event's id, the part is in the event's own partition, where the previous
-/// version wrote it.
+/// The key of a part. If the name does not contain the event's id, the part is in the event's own partition, where the
+/// previous version wrote it.
 pub(super) fn part_key(id: &EventId, name: &str) -> Item {
     if name.starts_with(&format!("{PART}#{id}#")) {
         item_key(name, PART)
@@ -100,11 +101,11 @@ impl Store {
         })
     }
 
-    /// Writes those parts of an event that the table does not hold yet. Returns the end of their manifest, which [`Self::commit`]
-    /// writes together with the item that names them; `None` if the event has no parts.
+    /// Writes those parts of an event that the table does not hold yet. Returns the end of their manifest, which
+    /// [`Self::commit`] writes together with the item that names them; `None` if the event has no parts.
     ///
-    /// `replaced` are the parts of an item that the event's item replaces. Those that the new item does not name are swept after the
-    /// commit.
+    /// `replaced` are the parts of an item that the event's item replaces. Those that the new item does not name are
+    /// swept after the commit.
     pub(super) async fn put_parts(
         &self,
         new_event: &NewEvent<'_>,
@@ -173,8 +174,8 @@ impl Store {
         Ok((!earlier.is_empty()).then_some(earlier))
     }
 
-    /// The part of a commit that ends the manifest. `parts` is the number of parts that the manifest names. `None` means that it names
-    /// others too, which are left to the next sweep.
+    /// The part of a commit that ends the manifest. `parts` is the number of parts that the manifest names. `None`
+    /// means that it names others too, which are left to the next sweep.
     fn end_of_manifest(&self, manifest: Item, parts: Option<usize>) -> TransactWriteItem {
         let is_open = Condition::equals("state", OPEN);
         let Some(count) = parts else {

@@ -1,8 +1,9 @@
 //! How long events are kept, and how expired events are removed.
 //!
-//! The head of an event that may expire has `work` = `expiring#{shard}`, and its `next_attempt_at` is the time of expiry. A quarantined
-//! event is in the index `work` anyway and needs no mark. Expiry leaves a tombstone, as an erasure does. Only tombstones have the
-//! table's TTL attribute, `expires_at`, so DynamoDB never deletes a head whose parts still exist.
+//! The head of an event that may expire has `work` = `expiring#{shard}`, and its `next_attempt_at` is the time of
+//! expiry. A quarantined event is in the index `work` anyway and needs no mark. Expiry leaves a tombstone, as an
+//! erasure does. Only tombstones have the table's TTL attribute, `expires_at`, so DynamoDB never deletes a head whose
+//! parts still exist.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
@@ -15,11 +16,12 @@ use crate::settings::{SettingError, Settings};
 /// The kind of events that may expire in the index `work`.
 const EXPIRING: &str = "expiring";
 
-/// The notice before a new value of `UNPUBLISHED_RETENTION_DAYS` takes effect, and the time before its expiry in which a quarantined
-/// event counts as expiring.
+/// The notice before a new value of `UNPUBLISHED_RETENTION_DAYS` takes effect, and the time before its expiry in which
+/// a quarantined event counts as expiring.
 pub(super) const NOTICE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How often redrive records that a retention is still set, and the gap in these records after which its notice begins again.
+/// How often redrive records that a retention is still set, and the gap in these records after which its notice begins
+/// again.
 const NOTE_EVERY: SignedDuration = SignedDuration::from_hours(24);
 const FORGET_AFTER: SignedDuration = SignedDuration::from_hours(2 * 24);
 
@@ -108,8 +110,8 @@ impl Retention {
         }
     }
 
-    /// Lets an event that changes to `state` leave the index `work`, or stay there as an event that expires. `since` is the time from
-    /// which its retention counts.
+    /// Lets an event that changes to `state` leave the index `work`, or stay there as an event that expires. `since` is
+    /// the time from which its retention counts.
     pub(super) fn leave_work(&self, change: Change, state: State, id: &EventId, since: Timestamp) -> Change {
         self.leave_work_until(change, state, id, since, since)
     }
@@ -173,7 +175,8 @@ pub enum Retained {
     Unchanged,
 }
 
-/// Decides which events have expired at a time. Expired events count as gone, although redrive may not have removed them yet.
+/// Decides which events have expired at a time. Expired events count as gone, although redrive may not have removed
+/// them yet.
 pub struct Expiry {
     retention: Retention,
     now: Timestamp,
@@ -200,8 +203,8 @@ impl Expiry {
 }
 
 impl Store {
-    /// Whether an event has expired at `now`. A quarantined event counts as kept until it is removed, because only [`Store::expiry`] reads
-    /// whether its retention is in force.
+    /// Whether an event has expired at `now`. A quarantined event counts as kept until it is removed, because only
+    /// [`Store::expiry`] reads whether its retention is in force.
     pub fn has_expired(&self, head: &Head, now: Timestamp) -> bool {
         let expiry = Expiry {
             retention: self.retention,
@@ -222,8 +225,9 @@ impl Store {
 
     /// The time of receipt up to which quarantined events have expired; `None` if none has.
     ///
-    /// A retention takes effect a week after redrive has first seen it, so that no quarantined event expires less than a week after it
-    /// was first counted as expiring. While the retention is off, nothing records it as seen, and later its week begins again.
+    /// A retention takes effect a week after redrive has first seen it, so that no quarantined event expires less than
+    /// a week after it was first counted as expiring. While the retention is off, nothing records it as seen, and later
+    /// its week begins again.
     async fn quarantined_until(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let Some(retention) = self.retention.unpublished else {
             return Ok(None);
@@ -254,7 +258,8 @@ impl Store {
         Ok(is_announced.then(|| now.checked_sub(retention).ok()).flatten())
     }
 
-    /// Lists events that may have expired: at most `limit` from `cursor` on. Returns the position after them too, if there are more.
+    /// Lists events that may have expired: at most `limit` from `cursor` on. Returns the position after them too, if
+    /// there are more.
     pub async fn due_to_expire(
         &self,
         what: Expiring,

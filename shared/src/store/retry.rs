@@ -25,7 +25,8 @@ impl RetryPolicy {
         }
     }
 
-    /// Retries after access errors too: for a delivery that cannot be sent again, since a permission may be restored in time.
+    /// Retries after access errors too: for a delivery that cannot be sent again, since a permission may be restored in
+    /// time.
     #[must_use]
     pub fn retrying_access_errors(self) -> Self {
         Self {
@@ -72,8 +73,8 @@ const ACCESS_ERRORS: [&str; 7] = [
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Repeats `operation` until it succeeds, fails in a way that `policy` does not retry, or its time is over. The error is then
-/// that of the last attempt.
+/// Repeats `operation` until it succeeds, fails in a way that `policy` does not retry, or its time is over. The error
+/// is then that of the last attempt.
 pub(super) async fn retry_until<T, E, F>(policy: RetryPolicy, mut operation: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, SdkError<E>>>,

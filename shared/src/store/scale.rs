@@ -19,8 +19,8 @@ const RATE: usize = 2_000;
 const EVENTS: usize = 100_000;
 /// The most write units per second for one partition key. DynamoDB allows 1,000.
 const UNITS: usize = 700;
-/// Events per second that four concurrent runs of redrive publish. Each run works for 45 seconds of a minute; DynamoDB keeps the
-/// capacity that a partition does not use in the rest of the minute for bursts.
+/// Events per second that four concurrent runs of redrive publish. Each run works for 45 seconds of a minute; DynamoDB
+/// keeps the capacity that a partition does not use in the rest of the minute for bursts.
 const DRAINED: usize = 4 * 1_729 * 45 / 60;
 
 const INDEXES: [(&str, &str); 3] = [("by_order", "order_key"), ("work", "work"), ("by_hour", "hour")];
@@ -67,7 +67,8 @@ fn item_units(item: &Item) -> usize {
     (values.iter().sum::<usize>() + 1_024).div_ceil(1_024)
 }
 
-/// The heads of events as they are written, each of its own order, all of one provider and shop: only their ids spread them.
+/// The heads of events as they are written, each of its own order, all of one provider and shop: only their ids spread
+/// them.
 fn heads() -> impl Iterator<Item = Item> {
     let shop = Shop::parse("main").expect("a shop");
     let begun: Timestamp = "2026-11-28T10:00:00Z".parse().expect("a time");

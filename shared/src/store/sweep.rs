@@ -18,8 +18,8 @@ const SWEEP_AFTER_ERASURE: SignedDuration = SignedDuration::from_mins(1);
 const SWEEPING: &str = "sweeping";
 
 impl Store {
-    /// Deletes the parts of events whose last attempt is a day ago and that never committed, and their manifests: at most `limit`
-    /// manifests in one shard. Returns how many it deleted.
+    /// Deletes the parts of events whose last attempt is a day ago and that never committed, and their manifests: at
+    /// most `limit` manifests in one shard. Returns how many it deleted.
     pub async fn sweep(&self, shard: u8, now: Timestamp, limit: i32) -> Result<u64, StoreError> {
         let query = self.client.query().table_name(&self.table).index_name("work");
         let query = query
@@ -79,8 +79,8 @@ impl Store {
         }
     }
 
-    /// Closes a manifest that is due at `now`, so that nothing more is committed under it, and has it swept at `sweep_at`. Returns its
-    /// item, or `None` if the manifest is no longer due or is gone.
+    /// Closes a manifest that is due at `now`, so that nothing more is committed under it, and has it swept at
+    /// `sweep_at`. Returns its item, or `None` if the manifest is no longer due or is gone.
     async fn close_manifest(
         &self,
         manifest: &Item,
@@ -97,15 +97,15 @@ impl Store {
         Ok(self.update_item(key, &change, ReturnValue::AllNew).await?)
     }
 
-    /// Deletes everything that is stored of an event except its head: the parts that the head and other items name, the conflicts, and
-    /// the parts in the event's own partition. Works without a head, and may be repeated at any time.
+    /// Deletes everything that is stored of an event except its head: the parts that the head and other items name, the
+    /// conflicts, and the parts in the event's own partition. Works without a head, and may be repeated at any time.
     ///
-    /// Nothing may read the head's parts any more when this is called. The head keeps the names of its parts; remove them only after
-    /// this returns, so that an interrupted deletion can be repeated. A manifest stays, closed, for another minute, so that the sweep
-    /// deletes what a concurrent delivery may still write.
+    /// Nothing may read the head's parts any more when this is called. The head keeps the names of its parts; remove
+    /// them only after this returns, so that an interrupted deletion can be repeated. A manifest stays, closed, for
+    /// another minute, so that the sweep deletes what a concurrent delivery may still write.
     ///
-    /// Deletes nothing and returns false if the event has a head that is not erased. A delivery may commit a head at any time until its
-    /// manifest is closed, and then owns the parts.
+    /// Deletes nothing and returns false if the event has a head that is not erased. A delivery may commit a head at
+    /// any time until its manifest is closed, and then owns the parts.
     pub(super) async fn delete_beside_head(&self, id: &EventId) -> Result<bool, StoreError> {
         let has = |item: &Item, name: &str, value: &str| {
             item.get(name)

@@ -43,7 +43,11 @@ impl Outbox {
             match sweep {
                 Ok(count) => swept += count,
                 Err(error) => {
-                    tracing::warn!(code = Code::PartsNotSwept.as_str(), cause = %error, "abandoned parts are left to a later run")
+                    tracing::warn!(
+                        code = Code::PartsNotSwept.as_str(),
+                        cause = %error,
+                        "abandoned parts are left to a later run"
+                    )
                 }
             }
         }

@@ -125,14 +125,31 @@ impl Run<'_> {
             let cause = error.cause.as_str();
             if !failure.is_counted() {
                 let deferrals = *deferrals;
-                tracing::warn!(code = Code::EventDeferred.as_str(), event_id = %id, cause, deferrals = deferrals + 1, "the event fails alone; it is put off");
+                tracing::warn!(
+                    code = Code::EventDeferred.as_str(),
+                    event_id = %id,
+                    cause,
+                    deferrals = deferrals + 1,
+                    "the event fails alone; it is put off"
+                );
                 counts.put_off += u64::from(store.defer(id, cause, next_attempt(deferrals)).await?);
             } else if attempts + 1 < ATTEMPTS {
-                tracing::warn!(code = Code::MessageRefused.as_str(), event_id = %id, cause, attempts = attempts + 1, "SNS refuses the event; it is put off");
+                tracing::warn!(
+                    code = Code::MessageRefused.as_str(),
+                    event_id = %id,
+                    cause,
+                    attempts = attempts + 1,
+                    "SNS refuses the event; it is put off"
+                );
                 let next = next_attempt(*attempts);
                 counts.put_off += u64::from(store.put_off(id, *attempts, cause, next).await?);
             } else {
-                tracing::error!(code = Code::Failed.as_str(), event_id = %id, cause, "SNS refuses the event; it is marked as failed");
+                tracing::error!(
+                    code = Code::Failed.as_str(),
+                    event_id = %id,
+                    cause,
+                    "SNS refuses the event; it is marked as failed"
+                );
                 counts.failed += u64::from(store.mark_failed(id, *attempts, cause).await?);
             }
         }

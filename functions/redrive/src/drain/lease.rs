@@ -46,7 +46,11 @@ impl Run<'_> {
                 Some(mark)
             }
             Err(cause) => {
-                tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the beginning of the run cannot be recorded");
+                tracing::warn!(
+                    code = Code::RunNotRecorded.as_str(),
+                    %cause,
+                    "the beginning of the run cannot be recorded"
+                );
                 None
             }
         }
@@ -60,7 +64,11 @@ impl Run<'_> {
         let until = last.min(Instant::now() + END_BUDGET);
         let ended = timeout_at(until, self.outbox.store.end_run(mark)).await;
         if let Err(cause) = ended.unwrap_or(Err(StoreError::Timeout)) {
-            tracing::warn!(code = Code::RunNotRecorded.as_str(), %cause, "the end of the run cannot be recorded; the next run leases its events");
+            tracing::warn!(
+                code = Code::RunNotRecorded.as_str(),
+                %cause,
+                "the end of the run cannot be recorded; the next run leases its events"
+            );
         }
     }
 
@@ -75,7 +83,12 @@ impl Run<'_> {
         let _alone = self.leasing.lock().await;
         if head.leases >= ATTEMPTS {
             let cause = "redrive does not survive publishing it";
-            tracing::error!(code = Code::Failed.as_str(), event_id = %id, cause, "the event is marked as failed");
+            tracing::error!(
+                code = Code::Failed.as_str(),
+                event_id = %id,
+                cause,
+                "the event is marked as failed"
+            );
             outcome.counts.failed += u64::from(store.mark_failed(id, head.attempts, cause).await?);
             return Ok(());
         }
@@ -88,7 +101,12 @@ impl Run<'_> {
             Err(error) => {
                 // The table has failed, not the event: the lease must not count against the event.
                 if let Err(cause) = store.take_back_untried_lease(id, head).await {
-                    tracing::warn!(code = Code::LeaseNotReleased.as_str(), event_id = %id, %cause, "the lease cannot be taken back");
+                    tracing::warn!(
+                        code = Code::LeaseNotReleased.as_str(),
+                        event_id = %id,
+                        %cause,
+                        "the lease cannot be taken back"
+                    );
                 }
                 return Err(error);
             }

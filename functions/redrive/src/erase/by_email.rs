@@ -134,7 +134,12 @@ impl Erasure<'_> {
             Ok(text) => Ok(search.address.is_in(&String::from_utf8_lossy(&text))),
             // An item that cannot be read does not hold up the others.
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(code = Code::CorruptItem.as_str(), event_id = %id, cause = %error, "a stored item cannot be read and is not erased");
+                tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    event_id = %id,
+                    cause = %error,
+                    "a stored item cannot be read and is not erased"
+                );
                 Ok(false)
             }
             Err(error) => Err(error.into()),
