@@ -249,7 +249,7 @@ async fn send_order(stack: &Stack) {
 
 /// Gives a sample the id of one order and a time on one day, since the samples are of several orders and times.
 fn at_minute(fixture: &mut Fixture, minute: i64) {
-    let mut body = json_body(&fixture);
+    let mut body = json_body(fixture);
     let time: jiff::Timestamp = "2026-01-31T09:00:00Z".parse().expect("a time");
     let time = time + jiff::SignedDuration::from_mins(minute);
     body["basket"]["id"] = 1001.into();

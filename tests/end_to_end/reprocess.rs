@@ -265,10 +265,8 @@ async fn a_task_stopped_by_an_outage_answers_its_progress() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsupported_delivery_is_published_once_understood() {
     let stack = Stack::start().await;
-    let fixtures = [("cartum", "order-created"), ("snipcart", "order-completed")].map(|(provider, name)| {
-        let fixture = stack.renewed(provider, name);
-        fixture
-    });
+    let events = [("cartum", "order-created"), ("snipcart", "order-completed")];
+    let fixtures = events.map(|(provider, name)| stack.renewed(provider, name));
     let mut event_ids = Vec::new();
     for fixture in &fixtures {
         event_ids.push(stack.send(fixture).await.event_id("accepted"));

@@ -116,8 +116,7 @@ fn received_about(days_ago: i64, provider: &str) -> Value {
 }
 
 fn unknown(stack: &Stack) -> Fixture {
-    let fixture = stack.signed("snipcart", "unknown-event");
-    fixture
+    stack.signed("snipcart", "unknown-event")
 }
 
 #[tokio::test(flavor = "multi_thread")]

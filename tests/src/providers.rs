@@ -62,8 +62,8 @@ pub struct Facts {
     pub pings: &'static [&'static str],
     /// An event of `events/` with an unknown name, and a JSON pointer to its order's id, if the events have names.
     pub unknown_event: Option<(&'static str, &'static str)>,
-    /// Whether the payload names its event: then the same event with another body is a conflict. Otherwise the body is
-    /// the identity, and another body is another event.
+    /// Whether a delivery identifies its event apart from its content: then another body of the same event is a conflict.
+    /// Otherwise the body is the identity, and another body is another event.
     pub has_event_key: bool,
     /// Whether a token in the URL is what authenticates a delivery.
     pub has_url_token: bool,
