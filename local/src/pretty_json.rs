@@ -1,7 +1,7 @@
 //! Indents JSON. Fields stay in the order in which they came, and numbers as they were written.
 //!
 //! Each line knows the pointer (RFC 6901) of its value, so that a remark about a field can be shown with it;
-//! serde_json's pretty printer does not, and sorts the fields.
+//! `serde_json`'s pretty printer does not, and sorts the fields.
 
 use serde_json::value::RawValue;
 
@@ -35,7 +35,7 @@ pub enum Kind {
     Bracket,
 }
 
-/// The limit for nesting, which is that of serde_json.
+/// The limit for nesting, which is that of `serde_json`.
 const DEPTH: usize = 127;
 
 /// The lines of `json`; `None` if it is not JSON or is nested too deeply.

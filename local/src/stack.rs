@@ -185,27 +185,18 @@ impl Stack {
             snipcart_api: snipcart.api_url(),
         };
         let wires = Wires::before(&mut urls, &snipcart, config.wires).await?;
-        let mut functions = Vec::new();
-        let mut secrets = BTreeMap::new();
+        let (mut functions, mut secrets) = (Vec::new(), BTreeMap::new());
         for function in &config.functions {
-            let mut variables = settings::variables(&function.name, &urls);
-            if let Some(secret) = config
-                .secrets
-                .get(&function.name)
-                .cloned()
-                .or_else(|| settings::secret(&function.name))
-            {
-                variables.insert("SECRETS".to_owned(), secret.to_string());
-                secrets.insert(function.name.clone(), secret);
-            }
-            variables.extend(config.variables.clone());
+            let given = config.secrets.get(&function.name).cloned();
+            let secret = given.or_else(|| settings::secret(&function.name));
             let recipe = Recipe {
                 name: function.name.clone(),
                 binary: config.binaries.get(&function.name)?.to_path_buf(),
-                variables,
+                variables: variables(&function.name, &urls, secret.as_ref(), &config.variables),
                 timeout: config.timeout.unwrap_or(function.timeout),
                 clock_ahead: config.clock_ahead,
             };
+            secrets.extend(secret.map(|secret| (function.name.clone(), secret)));
             let function = Function::new(recipe, config.environments, environments.clone(), log.clone());
             functions.push(Arc::new(function));
         }
@@ -348,4 +339,17 @@ impl Stack {
         }
         self.environments.kill_all().await;
     }
+}
+
+/// The environment variables of a function, of which `more` take precedence.
+fn variables(
+    function: &str,
+    urls: &Urls,
+    secret: Option<&Value>,
+    more: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut variables = settings::variables(function, urls);
+    variables.extend(secret.map(|secret| ("SECRETS".to_owned(), secret.to_string())));
+    variables.extend(more.clone());
+    variables
 }

@@ -250,7 +250,7 @@ async fn send_shows_the_items_in_full_if_asked() {
     let sent = up.send(&["selldone", "checkout-order", "--verbose"]).await;
     for part in [
         "200 accepted in ",
-        "\nAnswer\n{\n  \"status\": \"accepted\",\n",
+        "\nAnswer\n{\n  \"event_id\": ",
         "\nStored item\n",
         "  state            published\n",
         "\nPublished event (taken from the queue)\n{\n",

@@ -248,7 +248,7 @@ fn shown(value: &AttributeValue) -> String {
                 None => format!("({size} bytes)"),
             }
         }
-        other => format!("{other:?}"),
+        other => as_json(other).to_string(),
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
         div.connect {
             section {
                 h2 { "Connect a provider's webhook" }
-                p { "Any tunnel to port " b { (port) } " does; for example:" }
+                p { "Use any tunnel to port " b { (port) } ", for example:" }
                 pre.text { "cloudflared tunnel --url http://127.0.0.1:" (port) "\nngrok http " (port) }
                 label { "The tunnel's address "
                     input #tunnel type="url" placeholder="https://something.example" autocomplete="off" spellcheck="false";

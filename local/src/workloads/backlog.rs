@@ -184,8 +184,8 @@ pub async fn run(
     draining.store(false, Ordering::Relaxed);
     stack.tap().follow_nothing();
     let ended = |_| Error::Send("a task of the run ended early".to_owned());
-    let watched = watcher.await.map_err(ended)?;
-    (report.memory, report.peak) = (watched.at_tenths, watched.peak);
+    let memory = watcher.await.map_err(ended)?;
+    (report.memory, report.peak) = (memory.at_tenths, memory.peak);
     consumer.await.map_err(ended)??;
     drained?;
     {
