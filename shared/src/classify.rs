@@ -38,9 +38,9 @@ pub enum Classification {
     Quarantined(Reason),
 }
 
-/// Identifies and normalizes a delivery. This succeeds for every delivery, because an authentic one is always stored.
+/// Identifies and normalizes a delivery. Always returns a result, because every authentic delivery must be stored.
 ///
-/// If our code panics, the delivery is quarantined, and can be reprocessed once the code is corrected. Until then it is
+/// If the mapping panics, the delivery is quarantined, and can be reprocessed once the code is corrected. Until then it is
 /// identified by its body, so that another body of the same event is not taken for a repeat.
 ///
 /// `known` are the provider's fields that are known to stay in `unmapped`. With them, drift is reported too.

@@ -1,4 +1,4 @@
-//! The identity of an event: by its id, a repeat is recognized.
+//! The identity of an event: a repeat is recognized by the id of its event.
 
 use std::fmt;
 

@@ -271,8 +271,8 @@ impl<'p> Fields<'p> {
         self.read(name, |value| value.as_amount()?.fraction_as_percent())
     }
 
-    /// Reads a quantity, which is never below zero. No provider documents a meaning for a negative quantity, so it reads
-    /// like a field of another type.
+    /// Reads a quantity, which is never below zero. No provider documents a meaning for a negative quantity, so it is
+    /// treated like a value of another type: it stays in the payload, with a warning.
     pub fn quantity(&self, name: &str) -> Option<Quantity> {
         self.read(name, |value| {
             let amount = value.as_amount().filter(|amount| *amount >= Amount::ZERO);

@@ -34,7 +34,8 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// [`Known`](crate::drift::Known) reads them. Other fields that stay there are reported as drift.
     const UNMAPPED: &'static [&'static str] = &[];
 
-    /// The fields that identify an order in a body. By them, a quarantined delivery is found with its order.
+    /// The fields that identify an order in a body. A quarantined delivery is found by its order
+    /// through them.
     const ORDER: OrderPlace;
 
     /// The secrets with which one shop's deliveries are verified.

@@ -282,8 +282,8 @@ impl Publisher {
         let attributes_size = size_of_attributes(&attributes);
         let limit = self.limit.bytes();
         let room = limit.saturating_sub(attributes_size);
-        let whole = json.filter(|json| self.publishes_unmapped && json.len() <= room);
-        let text = whole.or_else(|| reduced(room)).ok_or_else(|| {
+        let complete = json.filter(|json| self.publishes_unmapped && json.len() <= room);
+        let text = complete.or_else(|| reduced(room)).ok_or_else(|| {
             let too_large = format!("the event is over {limit} bytes even without its optional parts");
             PublishError::unpublishable(too_large)
         })?;

@@ -164,7 +164,7 @@ impl<S> Cache<S> {
         self.failure = None;
         let fault = self.fault.take();
         let known = match self.shops.take() {
-            // The value is the same: by pointer, a delivery can see that its shop's secrets have not changed.
+            // Keep the same `Arc`s, because `changed` compares them by pointer.
             Some(known) if self.version == version => known,
             known => {
                 let mut known = known.unwrap_or_default();

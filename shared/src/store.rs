@@ -77,8 +77,8 @@ pub struct Store {
     retention: Retention,
 }
 
-/// The id of one attempt to store and publish an event. By it, an SDK that repeats a write recognizes its own item, and
-/// the latest attempt to publish an event holds the event's lease.
+/// The id of one attempt to store and publish an event. If the SDK repeats a write, the
+/// store recognizes its own item by this id. The latest attempt to publish an event holds the event's lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptId(String);
 

@@ -66,7 +66,7 @@ impl Provider for AboutYou {
             return Ok(proof);
         };
         let signature = delivery.header(secrets.signature_header.as_str());
-        // The token is right, so the sender is no stranger: the operator should hear of it.
+        // The token is right, so this counts as wrong credentials of a known sender, which an alarm reports.
         let signature = signature.ok_or(Refusal::wrong_credentials("the signature is missing"))?;
         let signature = signature.strip_prefix("sha256=").unwrap_or(signature);
         let signature = Signature::from_hex_or_base64(signature)?;

@@ -89,6 +89,8 @@ impl Outbox {
                 "unknown provider; the providers are {known}"
             )));
         }
+        // A wrong setting is an error of the task, not an outage of one page.
+        self.providers.as_ref().map_err(Clone::clone)?;
         let cursor = task.cursor.take();
         let period = Period {
             provider: &task.provider,

@@ -1,7 +1,8 @@
 //! `{"redrive":{}}`: publishes every event that is due.
 //!
-//! A run works through the outbox page by page, several pages at once. What SNS does not take during an outage stays
-//! due, and the next run tries it again; the module [`failures`] tells an outage from the fault of one message. The
+//! A run works through the outbox page by page, several pages at once. Events that SNS does not accept during an
+//! outage stay due, and the next run tries them again; the module [`failures`] distinguishes an outage from the fault
+//! of one message. The
 //! module [`lease`] skips an event that a run does not survive.
 
 mod cleanup;
@@ -165,7 +166,7 @@ impl<'o> Run<'o> {
     }
 }
 
-/// Events by what a run has done with them.
+/// The number of events by result.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     published: u64,

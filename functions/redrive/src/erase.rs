@@ -20,8 +20,8 @@ use crate::{Outbox, TaskError, event_id};
 /// The number of events of an order that are read at once.
 const PAGE: usize = 25;
 
-/// One event, an order, or what one shop's deliveries of a period say of an e-mail address. Nothing is erased unless
-/// `dry_run` is false.
+/// One event, an order, or the events of one shop that were received in a period and contain an e-mail address. Nothing
+/// is erased unless `dry_run` is false.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Erase {

@@ -44,7 +44,8 @@ pub struct Shown {
     /// Why the task stopped early.
     outage: Option<String>,
     events: Vec<Described>,
-    /// The conflicts of these events, and others that name the order. The first answer has them all.
+    /// The conflicts of these events, and others that name the order. The first answer has at most 100 of them, and later
+    /// answers have none.
     conflicts: Vec<DescribedConflict>,
 }
 

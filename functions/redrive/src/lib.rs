@@ -53,7 +53,7 @@ pub enum Task {
     Replay(replay::Replay),
     /// Put failed events back into the outbox.
     Requeue(requeue::Requeue),
-    /// Classify deliveries that were not understood again.
+    /// Classify again the deliveries that were not understood.
     Reprocess(reprocess::Reprocess),
     /// Close a quarantined delivery that will never be understood.
     Dismiss(dismiss::Dismiss),

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::Outbox;
 
 impl Outbox {
-    /// Publishes stored events. Returns one result for each, in their order, but none for the events that there was no
-    /// time for until `stop_at`. An event that cannot be read does not hold up the others; once another call is not
-    /// worth while, nothing more is tried.
+    /// Publishes stored events. Returns one result for each, in their order. Events that are not reached by `stop_at`
+    /// get no result. An event that cannot be read does not hold up the others. Once another call is not worthwhile,
+    /// no further event is tried.
     pub(crate) async fn publish(
         &self,
         events: &[(EventId, Head)],

@@ -81,8 +81,8 @@ impl Outbox {
     }
 
     /// Publishes a page of events again. Returns how many of them cannot be published through a fault of their own.
-    /// After any other error the page is replayed again: what was published of it is published twice, under the same
-    /// ids.
+    /// After any other error the page is replayed again, and those of its events that were published are published
+    /// twice, under the same ids.
     async fn replay_events(
         &self,
         events: &[(EventId, Head)],

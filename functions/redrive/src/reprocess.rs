@@ -1,6 +1,6 @@
-//! `{"reprocess":{}}`: reads deliveries that were not understood again, with today's code and the stored bodies.
+//! `{"reprocess":{}}`: classifies again, with the current code, the stored deliveries that were not understood.
 //!
-//! What is understood now goes into the outbox, and the next run of `redrive` publishes it. The oldest delivery is read
+//! Deliveries that are understood now go into the outbox, and the next run of `redrive` publishes them. The oldest delivery is read
 //! first, so that of two bodies of one event the first becomes the event.
 
 mod lookup;
@@ -50,7 +50,7 @@ enum NotUnderstood {
     Unsupported,
 }
 
-/// The deliveries so far, by what they have become.
+/// The number of deliveries by result.
 #[derive(Default)]
 struct Counts {
     accepted: u64,

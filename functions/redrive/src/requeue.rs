@@ -45,7 +45,7 @@ impl Outbox {
                 } else {
                     for id in &ids {
                         if time.is_up() {
-                            // The page is read again. What was requeued of it is no longer failed.
+                            // The page is read again. The events that were requeued are no longer failed.
                             return Ok(Page::More);
                         }
                         requeued += u64::from(self.store.requeue(id).await?);

@@ -81,7 +81,7 @@ impl Provider for Snipcart {
         if let Some(tokens) = secrets.tokens.live() {
             url_token(delivery, tokens)?;
         }
-        // A sender that knows the token of the URL is no stranger: the operator should hear of its failure.
+        // A sender that knows the token of the URL counts as a known one with wrong credentials, which an alarm reports.
         let refuse = match secrets.tokens.live() {
             Some(_) => Refusal::wrong_credentials,
             None => Refusal::no_credentials,

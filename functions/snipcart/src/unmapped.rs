@@ -42,6 +42,10 @@ pub const UNMAPPED: &[(&str, &str)] = &[
         "/content/creationDate",
         "The time at which the cart was opened is read only if there is no time of the checkout.",
     ),
+    (
+        "/content/order/creationDate",
+        "The time at which the cart was opened is read only if there is no time of the checkout.",
+    ),
     ("/content/customFields/*/displayValue", LABEL),
     ("/content/customFields/*/operation", COST),
     ("/content/customFields/*/options", CHOICES),

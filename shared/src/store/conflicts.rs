@@ -213,7 +213,7 @@ impl Store {
         let key = item_key(id.as_str(), &sort_key);
         let parts = parts_named_by(&item);
         if !parts.is_empty() {
-            // By this attribute an interrupted erasure is found and completed.
+            // An interrupted erasure is found by this attribute, and completed.
             let begin = Change::default()
                 .set("erasing", &Timestamp::now())
                 .only_if(Condition::item_exists());

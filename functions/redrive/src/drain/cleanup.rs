@@ -1,5 +1,5 @@
-//! Removing what is no longer needed: the parts of deliveries that were never stored, and expired events. A run never
-//! fails because of it: what is left is removed by a later run.
+//! Removes the parts of deliveries that were never stored, and expired events. A failure does not fail the run: a later
+//! run removes the rest.
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Telling the fault of one message from an outage.
+//! Distinguishes the fault of one message from an outage.
 //!
 //! If no message is published, the cause is an outage, and no failure is counted. If other messages are published, the
 //! event whose message fails is put off, longer each time. Only refusals of the message itself are counted: after
@@ -139,7 +139,7 @@ impl Run<'_> {
                     event_id = %id,
                     cause,
                     attempts = attempts + 1,
-                    "SNS refuses the event; it is put off"
+                    "the event has no message that SNS takes; it is put off"
                 );
                 let next = next_attempt(*attempts);
                 counts.put_off += u64::from(store.put_off(id, *attempts, cause, next).await?);
@@ -148,7 +148,7 @@ impl Run<'_> {
                     code = Code::Failed.as_str(),
                     event_id = %id,
                     cause,
-                    "SNS refuses the event; it is marked as failed"
+                    "the event has no message that SNS takes; it is marked as failed"
                 );
                 counts.failed += u64::from(store.mark_failed(id, *attempts, cause).await?);
             }

@@ -26,8 +26,8 @@ impl Run<'_> {
         let mark = self.mark.get_or_init(|| self.begin()).await;
         match mark.as_ref().map_or(0, |mark| mark.unended) {
             0 => false,
-            // What was in hand when a run died is at the beginning of its shard. If a second run has died, it may be
-            // anywhere.
+            // The events that a killed run was trying are on the first page of their shard. After two killed runs they
+            // can be on any page.
             1 => page.is_beginning(),
             _ => true,
         }

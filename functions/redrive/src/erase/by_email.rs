@@ -1,4 +1,4 @@
-//! Erasing what one shop's deliveries of a period say of an e-mail address.
+//! Erases the events and conflicts of one shop that were received in a period and contain an e-mail address.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
