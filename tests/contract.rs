@@ -343,8 +343,7 @@ async fn asyncapi_has_the_attributes_that_messages_really_carry() {
 
 fn resources() -> Value {
     let text = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-    let yaml = YamlLoader::load_from_str(&text).expect("YAML").swap_remove(0);
-    json_of(&yaml["Resources"])
+    json_of(&template::load(&text).expect("YAML")["Resources"])
 }
 
 /// The properties of the template's alarms, by their logical ids.

@@ -7,10 +7,10 @@ use local::binaries::workspace;
 use local::fixture::Fixture;
 use local::settings::REDRIVE;
 use local::tap::{Rule, Service};
+use local::template;
 use serde_json::{Value, json};
 use tests::outbox::DENIED;
 use tests::{Stack, noise};
-use yaml_rust2::YamlLoader;
 
 /// As many items, and values in them, as a body may hold: `MOST_OBJECTS` and `MOST_VALUES` of `shared::payload`, but for what the
 /// fixture has beside its items. With a hundred more it is quarantined.
@@ -22,7 +22,7 @@ const MOST_BYTES: usize = 5_000_000;
 /// The least `MemorySize` that the template accepts, in KiB.
 fn least_memory() -> u64 {
     let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-    let template = YamlLoader::load_from_str(&template).expect("YAML").remove(0);
+    let template = template::load(&template).expect("YAML");
     let least = template["Parameters"]["MemorySize"]["MinValue"].as_i64();
     u64::try_from(least.expect("a number") * 1024).expect("more than nothing")
 }

@@ -12,9 +12,10 @@ use local::binaries::workspace;
 use local::server::{Port, Server};
 use local::settings;
 use local::tap::{Call, Fault, Rule, Service};
+use local::template;
 use serde_json::{Value, json};
 use tests::{ORDERS, Stack, noise, order_of};
-use yaml_rust2::{Yaml, YamlLoader};
+use yaml_rust2::Yaml;
 
 /// What is allowed or done: an action, and the resource by its name in the template.
 type Grant = (String, String);
@@ -110,7 +111,7 @@ struct Template {
 impl Template {
     fn read() -> Self {
         let text = std::fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-        let yaml = YamlLoader::load_from_str(&text).expect("YAML").remove(0);
+        let yaml = template::load(&text).expect("YAML");
         let variables = &yaml["Globals"]["Function"]["Environment"]["Variables"];
         let names = Names {
             table: name_of(&variables["TABLE_NAME"]),
