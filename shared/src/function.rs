@@ -26,10 +26,10 @@ use crate::telemetry::{self, Dimensions, Telemetry};
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
 /// Metrics of a request for a shop that is not configured. Each set of values is billed as a metric of its own, so whoever
-/// invents shop names must not create any.
-const BY_PROVIDER: &Dimensions = &[&["provider"]];
+/// invents shop names must not create any. Without a dimension are those of all providers together, which alarms watch.
+const BY_PROVIDER: &Dimensions = &[&[], &["provider"]];
 /// Metrics of a delivery for a configured shop.
-const BY_PROVIDER_AND_SHOP: &Dimensions = &[&["provider"], &["provider", "shop"]];
+const BY_PROVIDER_AND_SHOP: &Dimensions = &[&[], &["provider"], &["provider", "shop"]];
 
 /// What each delivery has at least, whatever the clocks say: enough to verify, store and publish it. Lambda invokes a function with
 /// its whole timeout ahead, which is longer; a deadline that is closer comes of a clock that is wrong.
