@@ -36,8 +36,8 @@ STACK = "order-webhooks"
 PROVIDERS = ["aboutyou", "cartum", "deeple", "selldone", "snipcart"]
 # Besides those of each provider.
 ALARMS = """
-throttles slow misconfigured wrong-credentials refused unavailable snipcart-unavailable api-5xx outbox-age failed quarantined
-expiring-quarantined dead-letters redrive-errors redrive-dead-letters
+throttles slow misconfigured wrong-credentials refused unavailable snipcart-unavailable api-5xx outbox-age expiring-quarantined
+dead-letters redrive-errors redrive-dead-letters
 """.split()
 TOKENS = {"tokens": ["local-development-token"]}
 SECRETS = {
@@ -56,7 +56,9 @@ WRONG = [
     ("TopicKmsKeyArn", "some-key"),
     ("SubscriberAccount", "12345"),
     ("AlarmEmail", "nobody"),
-    ("SilenceHours", "169"),
+    ("AlertPeriodMinutes", "0"),
+    ("AlertPeriodMinutes", "1441"),
+    ("SilenceHours", "8761"),
     ("SilenceHours", "1.5"),
     ("RefusedThreshold", "0"),
     ("UnavailableThreshold", "-1"),
@@ -268,7 +270,7 @@ def deployed_as_described(deployment: Deployment) -> None:
     indexes = {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
     check("the table's indexes", indexes ^ {"by_order", "work", "by_hour"})
     alarms = deployment.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
-    expected = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors quarantined mapping-failed conflicts drift silence".split()}
+    expected = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in ("errors", "mapping-failed")}
     expected |= {f"{STACK}-{a}" for a in ALARMS}
     check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ expected)
     mute = [a["AlarmName"] for a in alarms if a["AlarmActions"] != [deployment.outputs["AlarmTopic"]] or len(a.get("AlarmDescription", "")) < 80]
@@ -311,13 +313,14 @@ def parameters_are_listed(deployment: Deployment) -> None:
     check("each function's PARAMETERS name every parameter that it sees", forgotten)
 
 
-def schedule_as_described(deployment: Deployment) -> None:
+def schedules_as_described(deployment: Deployment) -> None:
     scheduler = deployment.client("scheduler")
     schedules = [scheduler.get_schedule(Name=found["Name"]) for found in scheduler.list_schedules()["Schedules"]]
-    check("one schedule", None if len(schedules) == 1 else [schedule["Name"] for schedule in schedules])
-    target = schedules[0]["Target"]
-    check("it invokes redrive's alias", None if target["Arn"] == deployment.outputs["Redrive"] else target["Arn"])
-    check("it has a dead-letter target", None if target.get("DeadLetterConfig", {}).get("Arn") else target)
+    targets = [schedule["Target"] for schedule in schedules]
+    tasks = sorted(target["Input"] for target in targets)
+    check("a schedule for each regular task", None if tasks == ['{"alert":{}}', '{"redrive":{}}'] else tasks)
+    check("each invokes redrive's alias", {target["Arn"] for target in targets} ^ {deployment.outputs["Redrive"]})
+    check("each has a dead-letter target", [target for target in targets if not target.get("DeadLetterConfig", {}).get("Arn")])
 
 
 def answered_with_secret(deployment: Deployment, alias: str, event: pathlib.Path) -> tuple[int, dict]:
@@ -495,7 +498,7 @@ def main() -> int:
             deployment.deploy()
             print(f"ok     sam deploy: {len(deployment.resources())} resources", flush=True)
             deployed_as_described(deployment)
-            schedule_as_described(deployment)
+            schedules_as_described(deployment)
             parameters_are_listed(deployment)
             resources = deployment.resources()
             status, _ = answered(deployment, resources["SelldoneFunctionAliaslive"], events("selldone")[0])
@@ -519,13 +522,15 @@ def main() -> int:
             left = deployment.resources()
             check("a provider that is not enabled has no resource", [name for name in left if name.startswith("Deeple")])
             check("nor an output", [name for name in deployment.outputs if name.startswith("Deeple")])
-            check("without SilenceHours nothing watches for silence", [name for name in left if name.endswith("Silence")])
             check("with QueueAgeSeconds the queue's age is watched", None if "QueueAge" in left else sorted(left))
             given = deployment.outputs["SelldoneSecret"] == arn and "SelldoneSecret" not in left
             check("a secret that exists is used", None if given else deployment.outputs["SelldoneSecret"])
             settings = deployment.client("lambda").get_function_configuration(FunctionName=left["SelldoneFunctionAliaslive"])
             used = settings["Environment"]["Variables"]["SECRETS"]
             check("and the alias follows, though the code is the same", None if used == arn else used)
+            settings = deployment.client("lambda").get_function_configuration(FunctionName=deployment.outputs["Redrive"])
+            used = settings["Environment"]["Variables"]["SILENCE_HOURS"]
+            check("SilenceHours reaches redrive's alias", None if used == "0" else used)
             went_back(deployment, before)
             removed(deployment)
         finally:
