@@ -36,15 +36,14 @@ impl Outbox {
         let until = deadline
             .checked_sub(ANSWER_BUDGET)
             .map_or(deadline, |last| last.min(Instant::now() + COUNTING_BUDGET));
-        let (oldest, failed, quarantined, expiring) = if measures {
+        let (oldest, failed, (quarantined, expiring)) = if measures {
             tokio::join!(
                 known(until, self.store.oldest_pending()),
                 known(until, self.store.count(State::Failed)),
-                known(until, self.store.count(State::Quarantined)),
-                known(until, self.store.count_expiring_quarantined(Timestamp::now())),
+                self.count_quarantined(until),
             )
         } else {
-            (None, None, None, None)
+            (None, None, (None, None))
         };
         if let Some(oldest) = oldest {
             let age = oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
@@ -57,7 +56,8 @@ impl Outbox {
             ("ExpiringQuarantined", expiring),
             ("Redriven", Some(run.published)),
         ] {
-            if let Some(count) = count {
+            // CloudWatch bills a metric for each hour in which it has a value.
+            if let Some(count) = count.filter(|count| *count > 0) {
                 telemetry::measure(name, Unit::Count, count);
             }
         }
@@ -68,6 +68,16 @@ impl Outbox {
         };
         // They are the whole stack's: without a dimension.
         self.telemetry.write(level, "redrive", run, &[&[]]);
+    }
+
+    /// How many deliveries are quarantined, and how many of them expire within a week.
+    async fn count_quarantined(&self, until: Instant) -> (Option<u64>, Option<u64>) {
+        let quarantined = known(until, self.store.count(State::Quarantined)).await;
+        let expiring = match quarantined {
+            Some(0) => Some(0),
+            _ => known(until, self.store.count_expiring_quarantined(Timestamp::now())).await,
+        };
+        (quarantined, expiring)
     }
 }
 
