@@ -158,6 +158,28 @@ def ministack(scratch: pathlib.Path):
             process.kill()
 
 
+class Template(yaml.SafeLoader):
+    """Reads CloudFormation's short tags as the functions that they stand for."""
+
+
+def function(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> dict:
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value.split(".", 1) if tag == "GetAtt" else value}
+
+
+Template.add_multi_constructor("!", function)
+
+
+class WithoutAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 def without_metric_math(template: dict) -> dict:
     """An alarm on the metrics of several functions watches the metric without a dimension."""
     for resource in template["Resources"].values():
@@ -184,26 +206,37 @@ class Deployment:
         }
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             os.environ.pop(name, None)
-        self.template = BUILT / "template.ministack.yaml"
-        text = (BUILT / "template.yaml").read_text()
-        for service in ("DYNAMODB", "SNS", "SECRETS_MANAGER"):
-            text, found = re.subn(rf"(AWS_ENDPOINT_URL_{service}:) ''", rf"\1 {url}", text)
-            if not found:
-                raise SystemExit(f"the built template declares no empty AWS_ENDPOINT_URL_{service}")
-        # The template itself lets nothing but https pass.
-        text, found = re.subn(r"SNIPCART_API_URL:\s*(?:!Ref SnipcartApiUrl|\n\s*Ref: SnipcartApiUrl)", f"SNIPCART_API_URL: {snipcart}", text)
-        if not found:
-            raise SystemExit("the built template has no SNIPCART_API_URL")
-        self.template.write_text(yaml.safe_dump(without_metric_math(yaml.safe_load(text)), sort_keys=False))
+        self.url, self.snipcart = url, snipcart
+        self.template = self.for_ministack(BUILT / "template.yaml")
         self.outputs: dict[str, str] = {}
+
+    def for_ministack(self, path: pathlib.Path) -> pathlib.Path:
+        """A template whose functions are those in BUILT, as ministack can deploy it."""
+        template = without_metric_math(yaml.load(path.read_text(), Template))
+        variables = template["Globals"]["Function"]["Environment"]["Variables"]
+        for service in ("DYNAMODB", "SNS", "SECRETS_MANAGER"):
+            if variables[f"AWS_ENDPOINT_URL_{service}"]:
+                raise SystemExit(f"{path} declares no empty AWS_ENDPOINT_URL_{service}")
+            variables[f"AWS_ENDPOINT_URL_{service}"] = self.url
+        for name, resource in template["Resources"].items():
+            if resource["Type"] == "AWS::Serverless::Function":
+                resource["Properties"]["CodeUri"] = name
+        # The template itself lets nothing but https pass.
+        variables = template["Resources"]["SnipcartFunction"]["Properties"]["Environment"]["Variables"]
+        if variables["SNIPCART_API_URL"] != {"Ref": "SnipcartApiUrl"}:
+            raise SystemExit(f"{path} has no SNIPCART_API_URL")
+        variables["SNIPCART_API_URL"] = self.snipcart
+        written = BUILT / f"{path.stem}.ministack.yaml"
+        written.write_text(yaml.dump(template, Dumper=WithoutAliases, sort_keys=False))
+        return written
 
     def client(self, service: str):
         config = botocore.config.Config(read_timeout=120, retries={"max_attempts": 0}, max_pool_connections=16)
         return boto3.client(service, config=config)
 
-    def deploy(self, **parameters: str) -> str:
+    def deploy(self, template: pathlib.Path | None = None, **parameters: str) -> str:
         """`sam deploy` with samconfig.toml, and what it says."""
-        command = ["sam", "deploy", "--template-file", str(self.template), "--config-file", str(ROOT / "samconfig.toml")]
+        command = ["sam", "deploy", "--template-file", str(template or self.template), "--config-file", str(ROOT / "samconfig.toml")]
         command += ["--no-confirm-changeset", "--no-progressbar", "--parameter-overrides"]
         command += [f"{name}={value}" for name, value in (PARAMETERS | parameters).items()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, cwd=ROOT)
@@ -214,14 +247,17 @@ class Deployment:
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
         return said
 
+    def listed(self) -> list[dict]:
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=STACK)
+        listed = (resource for page in pages for resource in page["StackResourceSummaries"])
+        return [resource for resource in listed if resource["ResourceStatus"] != "DELETE_COMPLETE"]
+
     def resources(self) -> dict[str, str]:
         """The physical id of each resource, by its name in the template."""
-        found = {}
-        for page in self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=STACK):
-            for resource in page["StackResourceSummaries"]:
-                if resource["ResourceStatus"] != "DELETE_COMPLETE":
-                    found[resource["LogicalResourceId"]] = resource.get("PhysicalResourceId", "")
-        return found
+        return {resource["LogicalResourceId"]: resource.get("PhysicalResourceId", "") for resource in self.listed()}
+
+    def types(self) -> dict[str, str]:
+        return {resource["LogicalResourceId"]: resource["ResourceType"] for resource in self.listed()}
 
     def invoke(self, function: str, payload: dict) -> dict:
         """Invokes the deployed alias."""
@@ -486,6 +522,37 @@ def refused(deployment: Deployment) -> None:
     check("every parameter has a value that it refuses", declared ^ (tried & declared))
 
 
+# What holds data or is known by its name outside of the stack.
+KEPT = (
+    "AWS::DynamoDB::Table",
+    "AWS::IAM::Role",
+    "AWS::Lambda::Function",
+    "AWS::Logs::LogGroup",
+    "AWS::SNS::Topic",
+    "AWS::SQS::Queue",
+    "AWS::SecretsManager::Secret",
+    "AWS::ApiGatewayV2::Api",
+)
+
+
+def updated(deployment: Deployment, before: pathlib.Path) -> None:
+    """A stack of the version before is updated in place."""
+    deployment.deploy(template=before)
+    was, types, secret = deployment.resources(), deployment.types(), deployment.outputs["SelldoneSecret"]
+    secrets = deployment.client("secretsmanager")
+    value = json.dumps({"shops": {"main": TOKENS}})
+    secrets.put_secret_value(SecretId=secret, SecretString=value)
+    deployment.deploy()
+    now = deployment.resources()
+    kept = [name for name, kind in types.items() if kind in KEPT]
+    check(f"an update replaces none of {len(kept)} resources", {name: (was[name], now.get(name)) for name in kept if was[name] != now.get(name)})
+    check("which are of every kind that holds data", {types[name] for name in kept} ^ set(KEPT))
+    removable = ("AWS::CloudWatch::Alarm", "AWS::IAM::ManagedPolicy", "AWS::Lambda::Version")
+    check("it removes alarms and policies only", {name for name in was.keys() - now.keys() if types[name] not in removable})
+    stored = secrets.get_secret_value(SecretId=secret)["SecretString"]
+    check("a secret keeps the value that an operator has stored", None if stored == value else "it does not")
+
+
 def main() -> int:
     if not (BUILT / "template.yaml").exists():
         print("there is nothing to deploy: sam build --build-dir target/ci/x86_64 --parameter-overrides Architecture=x86_64", file=sys.stderr)
@@ -533,8 +600,10 @@ def main() -> int:
             check("SilenceHours reaches redrive's alias", None if used == "0" else used)
             went_back(deployment, before)
             removed(deployment)
+            updated(deployment, deployment.for_ministack(pathlib.Path(__file__).with_name("before.yaml")))
         finally:
-            deployment.template.unlink(missing_ok=True)
+            for written in BUILT.glob("*.ministack.yaml"):
+                written.unlink()
     print("nothing failed" if not failures else f"{failures} failed")
     return 1 if failures else 0
 
