@@ -454,6 +454,7 @@ fn a_503_rings_at_once_where_no_repeat_is_documented() {
 fn every_alarm_is_described_and_on_the_dashboard() {
     let resources = resources();
     let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
+    let readme = fs::read_to_string(workspace().join("functions/redrive/README.md")).expect("the README");
     for (id, alarm) in alarms() {
         let description = alarm["AlarmDescription"].as_str().expect("a description");
         // CloudWatch takes 1024 characters.
@@ -463,6 +464,12 @@ fn every_alarm_is_described_and_on_the_dashboard() {
         let code = PROVIDERS
             .iter()
             .find_map(|provider| name.strip_prefix(provider)?.strip_prefix('-'));
+        let is_listed = |name: &str| readme.contains(&format!("\n| `{name}` | "));
+        let of_provider = code.map(|kind| format!("PROVIDER-{kind}"));
+        assert!(
+            is_listed(name) || of_provider.is_some_and(|name| is_listed(&name)),
+            "{id} is not in the README"
+        );
         let code = code.unwrap_or(name).replace('-', "_");
         assert!(
             description.ends_with(&format!(". Code: {code}.")),

@@ -344,7 +344,9 @@ def parameters_are_listed(deployment: Deployment) -> None:
         if resource["Type"] == "AWS::Serverless::Function":
             properties = {key: value for key, value in resource["Properties"].items() if key != "Events"}
             listed = refs(properties["Environment"]["Variables"].pop("PARAMETERS"))
-            seen = (refs(properties) | refs(template["Globals"]["Function"])) & set(template["Parameters"])
+            # A function's own value replaces that of Globals, but for its variables, which are added.
+            shared = {key: value for key, value in template["Globals"]["Function"].items() if key == "Environment" or key not in properties}
+            seen = (refs(properties) | refs(shared)) & set(template["Parameters"])
             forgotten |= {name: left for left in [{one for one in seen - elsewhere - listed if not one.startswith("Enable")}] if left}
     check("each function's PARAMETERS name every parameter that it sees", forgotten)
 
