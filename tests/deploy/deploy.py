@@ -277,17 +277,18 @@ def answered(deployment: Deployment, function: str, event: pathlib.Path) -> tupl
     return answer["statusCode"], json.loads(answer["body"])
 
 
-def drained(deployment: Deployment, expected: int) -> list[dict]:
-    """The messages of the deployed queue: waits for as many as are expected, then for one that should not be there."""
+def drained(deployment: Deployment, expected: int, queue: str = "") -> list[dict]:
+    """The messages of the deployed queue, or another: waits for as many as are expected, then for one that should not be there."""
     sqs, found = deployment.client("sqs"), []
+    queue = queue or deployment.outputs["Queue"]
     until = time.monotonic() + 60
     while time.monotonic() < until:
         wait = 1 if len(found) < expected else 0
         got = sqs.receive_message(
-            QueueUrl=deployment.outputs["Queue"], MaxNumberOfMessages=10, WaitTimeSeconds=wait
+            QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=wait
         ).get("Messages", [])
         for message in got:
-            sqs.delete_message(QueueUrl=deployment.outputs["Queue"], ReceiptHandle=message["ReceiptHandle"])
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         found += [json.loads(message["Body"]) for message in got]
         if not got and len(found) >= expected:
             break
@@ -435,6 +436,20 @@ def redriven(deployment: Deployment, accepted: dict[str, pathlib.Path]) -> None:
     check("and its message comes", None if ids == [event_id] else ids)
 
 
+def alerted(deployment: Deployment) -> None:
+    """What the functions have noted of the events, as alerts on the alarm topic."""
+    sqs = deployment.client("sqs")
+    queue = sqs.create_queue(QueueName="alerts")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    deployment.client("sns").subscribe(TopicArn=deployment.outputs["AlarmTopic"], Protocol="sqs", Endpoint=arn)
+    answer = deployment.invoke(deployment.outputs["Redrive"], {"alert": {}})
+    check("redrive sends alerts", None if answer.get("sent") else answer)
+    messages = drained(deployment, answer.get("sent", 1), queue)
+    unnamed = [m["Subject"] for m in messages if not m["Subject"].startswith(f"{STACK}: ")]
+    check("which name the stack", unnamed or (None if messages else "there is none"))
+    check("and the command to run for it", None if any(f"--stack {STACK}" in m["Message"] for m in messages) else messages)
+
+
 def told(deployment: Deployment, resources: dict[str, str]) -> None:
     """The deployed functions' log groups: metrics as CloudWatch reads them, and no token."""
     logs = deployment.client("logs")
@@ -579,6 +594,7 @@ def main() -> int:
             accepted = taken(deployment, resources)
             kept(deployment, accepted)
             redriven(deployment, accepted)
+            alerted(deployment)
             told(deployment, resources)
             operated(deployment, resources)
             live = {"FunctionName": resources["SelldoneFunction"], "Name": "live"}
