@@ -27,10 +27,10 @@ use crate::telemetry::{self, Dimensions, Telemetry};
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
 /// The dimensions for a request for a shop that is not configured. Each set of values is billed as a metric of its own,
-/// so invented shop names must not create any.
-const BY_PROVIDER: &Dimensions = &[&["provider"]];
+/// so invented shop names must not create any. The alarms on all providers watch the metrics without a dimension.
+const BY_PROVIDER: &Dimensions = &[&[], &["provider"]];
 /// The dimensions for a delivery for a configured shop.
-const BY_PROVIDER_AND_SHOP: &Dimensions = &[&["provider"], &["provider", "shop"]];
+const BY_PROVIDER_AND_SHOP: &Dimensions = &[&[], &["provider"], &["provider", "shop"]];
 
 /// The least time for a delivery, whatever the clocks say: enough to verify, store and publish it. Lambda invokes a
 /// function with its full timeout left, which is longer; a closer deadline is the result of a wrong clock.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use yaml_rust2::yaml::Hash;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::Error;
@@ -119,11 +120,43 @@ pub fn read(path: &Path) -> Result<Vec<Function>, Error> {
     parse(&text).map_err(|fault| Error::Template(format!("{}: {fault}", path.display())))
 }
 
+/// Parses a template and resolves its merge keys (`<<`), which the parser does not; it resolves anchors itself.
+///
+/// # Errors
+/// If `text` is not YAML, or is empty.
+pub fn load(text: &str) -> Result<Yaml, String> {
+    let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
+    let template = documents.into_iter().next().ok_or("the template is empty")?;
+    Ok(merged(template))
+}
+
+/// Resolves the merge keys. A field of the map itself has precedence over a merged one.
+fn merged(yaml: Yaml) -> Yaml {
+    match yaml {
+        Yaml::Hash(fields) => {
+            let (mut own, mut shared) = (Hash::new(), Vec::new());
+            for (name, value) in fields {
+                match (name.as_str(), merged(value)) {
+                    (Some("<<"), Yaml::Hash(fields)) => shared.push(fields),
+                    (_, value) => drop(own.insert(name, value)),
+                }
+            }
+            for (name, value) in shared.into_iter().flatten() {
+                if !own.contains_key(&name) {
+                    own.insert(name, value);
+                }
+            }
+            Yaml::Hash(own)
+        }
+        Yaml::Array(items) => Yaml::Array(items.into_iter().map(merged).collect()),
+        other => other,
+    }
+}
+
 /// The short tags of `CloudFormation` (`!Ref`, `!Sub`) need no special care: the parser ignores them, and no value with
 /// a tag is read here.
 fn parse(text: &str) -> Result<Vec<Function>, String> {
-    let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
-    let template = documents.first().ok_or("it is empty")?;
+    let template = load(text)?;
     let timeout = seconds(&template["Globals"]["Function"]["Timeout"]);
     let resources = template["Resources"].as_hash().ok_or("it has no Resources")?;
     let mut functions = Vec::new();
@@ -304,6 +337,21 @@ Resources:
             payload: r#"{"redrive":{}}"#.to_owned(),
         };
         assert_eq!(functions[2].schedules, [every_minute]);
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_are_resolved() {
+        let template = load(
+            r"
+A: {<<: &a {<<: &b {One: 1, Two: 2}, Two: 3}, Three: &three !If [Yes, 4, 5]}
+B: {One: 6, <<: *b}
+C: [{<<: *a, Three: *three}]
+",
+        );
+        let expected = load(
+            "{A: {Three: [Yes, 4, 5], Two: 3, One: 1}, B: {One: 6, Two: 2}, C: [{Three: [Yes, 4, 5], Two: 3, One: 1}]}",
+        );
+        assert_eq!(template, expected);
     }
 
     #[test]
