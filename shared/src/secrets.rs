@@ -33,6 +33,8 @@ use crate::identity::Shop;
 use crate::moment::Moment;
 use crate::settings::{SettingError, Settings};
 
+mod options;
+
 /// How long a value is used without asking again.
 const CACHED_FOR: Duration = Duration::from_mins(5);
 /// How soon a failed verification, or a failed read, may ask again while there is a good value.
@@ -182,7 +184,10 @@ struct Document {
 }
 
 /// What a secret says of each shop, or what is wrong with that.
-type Parsed<S> = BTreeMap<String, Result<S, String>>;
+type Parsed<S> = BTreeMap<String, Result<ParsedShop<S>, String>>;
+
+/// A shop's secrets, and after how many hours without a delivery it counts as silent, if its secret says so.
+type ParsedShop<S> = (S, Option<u16>);
 
 /// The secrets of one shop, or of none: a shop that is not configured has none.
 pub type ShopSecrets<S> = Option<Arc<S>>;
@@ -209,6 +214,8 @@ enum Source {
 struct Cache<S> {
     /// As of the last read that succeeded.
     shops: Option<BTreeMap<String, Known<S>>>,
+    /// The `silence_hours` of the shops that have them.
+    silence_hours: BTreeMap<String, u16>,
     /// Secrets Manager's name for this value.
     version: Option<String>,
     read_at: Option<Moment>,
@@ -248,6 +255,7 @@ impl<S> Cache<S> {
     fn new() -> Self {
         Self {
             shops: None,
+            silence_hours: BTreeMap::new(),
             version: None,
             read_at: None,
             asked_at: None,
@@ -305,7 +313,13 @@ impl<S> Cache<S> {
             known => {
                 let mut known = known.unwrap_or_default();
                 let since = fault.map_or(now, |fault| fault.since);
-                let of_shop = |(shop, parsed): (String, Result<S, String>)| {
+                self.silence_hours.clear();
+                let silence_hours = &mut self.silence_hours;
+                let of_shop = |(shop, parsed): (String, Result<ParsedShop<S>, String>)| {
+                    let parsed = parsed.map(|(secrets, hours)| {
+                        silence_hours.extend(hours.map(|hours| (shop.clone(), hours)));
+                        secrets
+                    });
                     let found = Known::of(parsed, known.remove(&shop), since);
                     (shop, found)
                 };
@@ -415,6 +429,16 @@ impl<S: DeserializeOwned> Secrets<S> {
     pub(crate) fn has_shop(&self, shop: &Shop) -> bool {
         let shop = shop.as_str();
         self.cached(|cache, _| cache.shops.as_ref().is_some_and(|shops| shops.contains_key(shop)))
+    }
+
+    /// After how many hours without a delivery `shop` counts as silent, if the secret, as it was last read, says so.
+    pub(crate) fn silence_hours(&self, shop: &Shop) -> Option<u16> {
+        self.cached(|cache, _| cache.silence_hours.get(shop.as_str()).copied())
+    }
+
+    /// Whether deliveries for `shop` can be verified with the secret as it was last read.
+    pub(crate) fn is_usable(&self, shop: &Shop) -> bool {
+        self.cached(|cache, now| cache.of(shop, now).is_ok())
     }
 
     /// Reads the secrets ahead of their first use.
@@ -534,9 +558,11 @@ fn parse<S: DeserializeOwned>(json: &str) -> Result<Parsed<S>, Refusal> {
 }
 
 /// Reads one shop's secrets; the error names the field, and never a value.
-fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<S, String> {
-    let mut json = serde_json::Deserializer::from_str(json);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<ParsedShop<S>, String> {
+    let (silence_hours, json) = options::take_silence_hours(json)?;
+    let mut json = serde_json::Deserializer::from_str(&json);
+    let secrets = serde_path_to_error::deserialize(&mut json);
+    secrets.map(|secrets| (secrets, silence_hours)).map_err(|error| {
         let place = place(error.path());
         // serde's own messages may quote a value: of them only the name of a missing field is used, which comes from the code.
         let message = error.inner().to_string();
