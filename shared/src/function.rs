@@ -190,8 +190,11 @@ impl<P: Provider> Function<P> {
         if let Ok(receiver) = &self.receiver {
             self.log_secret_reports(receiver);
         }
+        if let (Ok(receiver), Some(shop), Ok(received)) = (&self.receiver, &shop, &received) {
+            receiver.note(shop, received);
+        }
         let line = self.line(shop.as_ref(), started, context);
-        match received {
+        let answer = match received {
             Ok(Ok(receipt)) => {
                 self.log_receipt(&receipt, line, dimensions);
                 Ok(receipt.outcome.into_response(&receipt.id))
@@ -206,7 +209,12 @@ impl<P: Provider> Function<P> {
                     .write(Level::ERROR, "delivery", &LogRecord { outcome, ..line }, dimensions);
                 Err("the delivery met a fault of the code".into())
             }
+        };
+        // The answer is decided: neither a failure nor a panic here may change it.
+        if let Ok(receiver) = &self.receiver {
+            let _ = AssertUnwindSafe(receiver.write_notes(deadline)).catch_unwind().await;
         }
+        answer
     }
 
     /// What every line holds.
@@ -357,6 +365,8 @@ mod tests {
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "none"),
             ("AWS_SECRET_ACCESS_KEY", "none"),
+            // Nothing listens there: no test calls AWS.
+            ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9"),
             ("SECRETS", r#"{"shops":{"main":{}}}"#),
         ];
         let settings = Settings::from_table(settings.iter().chain(more).copied());

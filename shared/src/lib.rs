@@ -11,6 +11,8 @@
 //! Without the feature `receiver`, which is on by default, there is the event alone: what a consumer reads with, and no AWS SDK.
 
 #[cfg(feature = "receiver")]
+pub mod alert;
+#[cfg(feature = "receiver")]
 pub mod answer;
 #[cfg(feature = "receiver")]
 mod aws;
@@ -33,6 +35,8 @@ pub mod identity;
 #[cfg(feature = "receiver")]
 mod moment;
 pub mod money;
+#[cfg(feature = "receiver")]
+mod notes;
 #[cfg(feature = "receiver")]
 pub mod payload;
 #[cfg(feature = "receiver")]

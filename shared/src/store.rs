@@ -26,6 +26,7 @@ use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
+mod alerts;
 mod backlog;
 mod compressed;
 mod conflicts;
@@ -38,7 +39,10 @@ mod parts;
 mod retention;
 #[cfg(test)]
 mod scale;
+mod shops;
+mod signals;
 
+pub use alerts::{ALERTS_AT_ONCE, AlertItem, Alerts, Finding, Source};
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
 pub use erasure::ErasedBy;
@@ -50,6 +54,9 @@ pub use outbox::{Projection, Superseded, WorkCursor};
 use parts::{Commit, Condition, part_key};
 pub use parts::{ManifestPlace, Orphan};
 pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
+pub use shops::KnownShop;
+pub(crate) use signals::SAMPLES_AT_ONCE;
+pub use signals::Signal;
 
 type Item = HashMap<String, AttributeValue>;
 

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use super::event_items::{order_key, sortable};
 use super::parts::{Condition, parts_named_by};
 use super::{
-    AttemptId, EventItems, Head, Item, NewEvent, Reason, RetryPolicy, State, Store, StoreError, describe, item_key,
-    part_key, retry_until,
+    AttemptId, EventItems, FIRST_REDRIVE_AFTER, Head, Item, NewEvent, Reason, RetryPolicy, State, Store, StoreError,
+    describe, item_key, part_key, retry_until,
 };
 use crate::identity::EventId;
 
@@ -104,9 +104,11 @@ impl Store {
         let end_of_manifest = self.put_parts(new_event, &mut written, BTreeSet::new(), policy).await?;
         let mut item = written.head;
         item.insert("sk".to_owned(), text(&sort_key(&written.payload_sha256)));
-        // The outbox knows the event by its head alone.
-        item.remove("work");
-        item.remove("next_attempt_at");
+        // By this the task `alert` finds it. The outbox knows the event by its head alone.
+        let work = format!("{CONFLICT}{}", new_event.id.shard());
+        item.insert("work".to_owned(), text(&work));
+        let next = sortable(Timestamp::now() + FIRST_REDRIVE_AFTER);
+        item.insert("next_attempt_at".to_owned(), text(&next));
         for index in ["order_key", "hour"] {
             if let Some(AttributeValue::S(key)) = item.get_mut(index) {
                 key.insert_str(0, CONFLICT);
@@ -258,7 +260,8 @@ impl Store {
                 conflict.id.as_str(),
                 &sort_key(&conflict.payload_sha256),
             )))
-            .update_expression("SET published_as = :by")
+            .update_expression("SET published_as = :by REMOVE #work, next_attempt_at")
+            .expression_attribute_names("#work", "work")
             .condition_expression("attribute_exists(pk) AND attribute_not_exists(published_as)")
             .expression_attribute_values(":by", text(new_event.id.as_str()))
             .build()

@@ -136,7 +136,7 @@ impl Store {
 
     /// The first keys of one partition of an index from a time on: all keys up to the last one's time, and some after `from`; and
     /// whether there are more.
-    async fn first_of_index(
+    pub(super) async fn first_of_index(
         &self,
         index: (&str, &str, &str),
         key: String,
@@ -186,7 +186,7 @@ impl Store {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Received {
-    at: String,
+    pub(super) at: String,
     /// The event's id.
     pub id: EventId,
     /// The hash of the body, for a conflict beside the event.
@@ -195,10 +195,14 @@ pub struct Received {
 }
 
 /// Before every time in an index, whose keys take no empty text.
-const BEGINNING: &str = "0";
+pub(super) const BEGINNING: &str = "0";
 
 /// The first `limit` of the keys of all shards after `after`, and whether there are more.
-fn merged(pages: Vec<(Vec<Received>, bool)>, after: Option<&Received>, limit: usize) -> (Vec<Received>, bool) {
+pub(super) fn merged(
+    pages: Vec<(Vec<Received>, bool)>,
+    after: Option<&Received>,
+    limit: usize,
+) -> (Vec<Received>, bool) {
     // What a shard has not shown yet is later than what it has.
     let last_of_shards = pages.iter().filter(|(_, has_more)| *has_more);
     let shown_to = last_of_shards

@@ -250,10 +250,16 @@ impl Store {
         ids: &[EventId],
         attributes: Option<&[&str]>,
     ) -> Result<Vec<Item>, StoreError> {
-        let key = |id: &EventId| {
-            let text = |value: &str| AttributeValue::S(value.to_owned());
-            HashMap::from([("pk".to_owned(), text(id.as_str())), ("sk".to_owned(), text("head"))])
-        };
+        let keys = ids.iter().map(|id| item_key(id.as_str(), "head"));
+        self.items_with_keys(keys.collect(), attributes).await
+    }
+
+    /// The items with some keys, or some attributes of them. At most 100.
+    pub(super) async fn items_with_keys(
+        &self,
+        mut wanted: Vec<Item>,
+        attributes: Option<&[&str]>,
+    ) -> Result<Vec<Item>, StoreError> {
         // By placeholders: many a name is a reserved word.
         let placeholders: Option<HashMap<_, _>> = attributes.map(|names| {
             names
@@ -264,8 +270,7 @@ impl Store {
         let projection = placeholders
             .as_ref()
             .map(|names| names.keys().cloned().collect::<Vec<_>>().join(", "));
-        let mut wanted: Vec<_> = ids.iter().map(key).collect();
-        let mut items = Vec::with_capacity(ids.len());
+        let mut items = Vec::with_capacity(wanted.len());
         // DynamoDB answers with what fits into 16 MB and names the rest.
         while !wanted.is_empty() {
             let keys = KeysAndAttributes::builder()

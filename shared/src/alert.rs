@@ -1,0 +1,111 @@
+//! What operators are alerted to.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Shop;
+
+/// A kind of finding. Its word is the finding's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A delivery was not understood.
+    Quarantined,
+    /// A known event was sent again with another body.
+    Conflict,
+    /// SNS refuses an event's message for good.
+    Failed,
+    /// A payload holds a field or a word that the mapping does not know.
+    Drift,
+    /// The secret is wrong, or the provider refuses a key in it.
+    Misconfigured,
+    /// A request for a configured shop carried credentials that do not pass.
+    WrongCredentials,
+    /// A shop has sent no authentic delivery for longer than it may.
+    Silence,
+}
+
+impl Kind {
+    const ALL: [Self; 7] = [
+        Self::Quarantined,
+        Self::Conflict,
+        Self::Failed,
+        Self::Drift,
+        Self::Misconfigured,
+        Self::WrongCredentials,
+        Self::Silence,
+    ];
+
+    /// The word for the kind in keys and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quarantined => "quarantined",
+            Self::Conflict => "conflict",
+            Self::Failed => "failed",
+            Self::Drift => "drift",
+            Self::Misconfigured => "misconfigured",
+            Self::WrongCredentials => "wrong_credentials",
+            Self::Silence => "silence",
+        }
+    }
+}
+
+/// What an alert is about: one kind of finding at one shop of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// The kind.
+    pub kind: Kind,
+    /// The provider's slug.
+    pub provider: String,
+    /// The shop; `None` if the finding concerns all shops of the provider.
+    pub shop: Option<String>,
+}
+
+impl Subject {
+    /// The findings of one kind at a shop of a provider, or at the provider.
+    pub fn new(kind: Kind, provider: &str, shop: Option<&Shop>) -> Self {
+        Self {
+            kind,
+            provider: provider.to_owned(),
+            shop: shop.map(ToString::to_string),
+        }
+    }
+
+    /// Reads `{kind}#{provider}#{shop}`, the sort key of an item about it.
+    pub(crate) fn parse(key: &str) -> Option<Self> {
+        let (kind, whose) = key.split_once('#')?;
+        let (provider, shop) = whose.split_once('#')?;
+        Some(Self {
+            kind: Kind::ALL.into_iter().find(|known| known.as_str() == kind)?,
+            provider: provider.to_owned(),
+            shop: Some(shop.to_owned()).filter(|shop| !shop.is_empty()),
+        })
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shop = self.shop.as_deref().unwrap_or_default();
+        write!(formatter, "{}#{}#{shop}", self.kind.as_str(), self.provider)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_read_from_its_own_key() {
+        let shop = Shop::parse("main").expect("a shop");
+        for kind in Kind::ALL {
+            for shop in [Some(&shop), None] {
+                let subject = Subject::new(kind, "selldone", shop);
+                assert_eq!(Subject::parse(&subject.to_string()), Some(subject));
+            }
+            assert_eq!(serde_json::to_value(kind).expect("JSON"), kind.as_str());
+        }
+        assert_eq!(Subject::parse("cursor#quarantined"), None);
+        assert_eq!(Subject::parse("nothing#selldone#main"), None);
+    }
+}
