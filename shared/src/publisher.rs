@@ -1,5 +1,6 @@
 //! Publishing an event to the topic, within what SNS takes.
 
+mod alarm;
 mod stored;
 
 use std::collections::{HashMap, VecDeque};

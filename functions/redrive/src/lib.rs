@@ -5,6 +5,7 @@
 //! An invocation's payload names one task, the variants of [`Task`]: `{"redrive":{}}`, `{"get":{"event_id":"..."}}`. A task that may take long stops in time before the function's own
 //! deadline and says where it goes on.
 
+mod alerts;
 mod audit;
 mod by_hour;
 mod compare;
@@ -38,6 +39,7 @@ use shared::telemetry::Telemetry;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use crate::alerts::Alerting;
 use crate::providers::Providers;
 
 /// Kept free before the function's own deadline: what one page of events may take at worst.
@@ -77,6 +79,8 @@ pub enum Task {
     Audit(audit::Audit),
     /// Apply today's retention to events that are stored already.
     Retain(retain::Retain),
+    /// Report to operators what has newly gone wrong.
+    Alert(alerts::SendAlerts),
 }
 
 /// What is answered to a task.
@@ -145,6 +149,7 @@ pub struct Outbox {
     reading: Mutex<()>,
     // A fault in one provider's settings is no reason to stop publishing.
     providers: Result<Providers, SettingError>,
+    alerting: Result<Alerting, SettingError>,
 }
 
 impl Outbox {
@@ -156,6 +161,7 @@ impl Outbox {
             telemetry: Telemetry::from_settings(settings),
             reading: Mutex::default(),
             providers: Providers::from_settings(settings),
+            alerting: Alerting::from_settings(settings),
         })
     }
 
@@ -177,6 +183,7 @@ impl Outbox {
             Task::Erase(erase) => Box::pin(self.erase(&erase, time)).await,
             Task::Compare(compare) => self.compare(compare, time).await,
             Task::Retain(retain) => self.retain(retain, time).await,
+            Task::Alert(_) => Box::pin(self.send_alerts(time)).await,
         };
         report.map(Answer::Report)
     }
