@@ -6,6 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod alerts;
 pub mod backlog;
 pub mod bench;
 pub mod binaries;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::alerts::Alerts;
 use crate::masking::Masking;
 use crate::{Error, lock};
 pub use delivery::{Body, Delivery, Stored};
@@ -79,6 +80,7 @@ struct Inner {
     /// Names this run: a page that was opened in another one begins anew.
     run: String,
     changes: watch::Sender<u64>,
+    alerts: Alerts,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +122,7 @@ impl Recorder {
             masking,
             run: uuid::Uuid::new_v4().simple().to_string(),
             changes: watch::channel(0).0,
+            alerts: Alerts::default(),
         }))
     }
 
@@ -161,6 +164,11 @@ impl Recorder {
         }
         kept.file = Some(file.into_inner().map_err(|error| failed(error.into_error()))?);
         std::fs::rename(&beside, path).map_err(failed)
+    }
+
+    /// The alerts that redrive has sent.
+    pub(crate) fn alerts(&self) -> &Alerts {
+        &self.0.alerts
     }
 
     /// Names this run.

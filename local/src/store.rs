@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_sqs::types::QueueAttributeName;
 use jiff::Timestamp;
 
+use crate::alerts::{ALARM_TOPIC_ARN, ALARMS};
 use crate::settings::AWS_KEY;
 use crate::{ACCOUNT, Error, NAME, REGION};
 
@@ -66,23 +67,30 @@ impl Clients {
         }
     }
 
-    /// Creates the table with its indexes, the topic, the queue, and the subscription, which delivers in SNS's envelope.
+    /// Creates the table with its indexes, and the topics of events and of alarms, each with a queue that is subscribed to it and
+    /// receives messages in SNS's envelope.
     pub async fn create(&self) -> Result<(), Error> {
         self.create_table().await?;
-        self.sns.create_topic().name(NAME).send().await.map_err(refused)?;
+        self.create_topic(NAME, crate::TOPIC_ARN).await?;
+        self.create_topic(ALARMS, ALARM_TOPIC_ARN).await
+    }
+
+    /// Creates a topic, and a queue of the same name that is subscribed to it.
+    async fn create_topic(&self, name: &str, arn: &str) -> Result<(), Error> {
+        self.sns.create_topic().name(name).send().await.map_err(refused)?;
         // As long as a consumer needs; `cargo local send` makes what is not its own visible again.
         self.sqs
             .create_queue()
-            .queue_name(NAME)
+            .queue_name(name)
             .attributes(QueueAttributeName::VisibilityTimeout, "30")
             .send()
             .await
             .map_err(refused)?;
         self.sns
             .subscribe()
-            .topic_arn(crate::TOPIC_ARN)
+            .topic_arn(arn)
             .protocol("sqs")
-            .endpoint(format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}"))
+            .endpoint(format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"))
             .send()
             .await
             .map_err(refused)?;

@@ -4,6 +4,7 @@
 //! text; and a content security policy lets no script run but the view's own. Who may ask is decided in `guard.rs`.
 
 mod actions;
+mod alerts;
 mod connect;
 mod delivery;
 mod faults;
@@ -136,6 +137,7 @@ impl View {
             .route("/deliveries/{id}", get(delivery::page))
             .route("/order", get(order::page))
             .route("/try", get(actions::page))
+            .route("/alerts", get(alerts::page))
             .route("/connect", get(connect::page))
             .route("/assets/{name}", get(asset))
             .route("/do/send", post(actions::send))
@@ -193,6 +195,9 @@ impl View {
             tokio::time::sleep(TOGETHER).await;
             changes.mark_unchanged();
             state.look(&log, open).await;
+            for alert in state.recorder.alerts().news() {
+                log.notice(&alert.line());
+            }
             if open == Open::All || looked.elapsed() > TICK {
                 looked = Instant::now();
                 state.refresh_status().await;
@@ -227,7 +232,7 @@ impl State {
         let Ok(counts) = stored::work(&self.clients.dynamodb).await else {
             return;
         };
-        let mut status = json!({"faults": self.faults.on()});
+        let mut status = json!({"faults": self.faults.on(), "alerts": self.recorder.alerts().count()});
         for (state, count) in WORK.iter().zip(counts) {
             status[*state] = count.into();
         }
@@ -246,6 +251,7 @@ async fn asset(Path(name): Path<String>) -> Response {
         "list.js" => ("text/javascript; charset=utf-8", include_str!("view/assets/list.js")),
         "chart.js" => ("text/javascript; charset=utf-8", include_str!("view/assets/chart.js")),
         "live.js" => ("text/javascript; charset=utf-8", include_str!("view/assets/live.js")),
+        "alerts.js" => ("text/javascript; charset=utf-8", include_str!("view/assets/alerts.js")),
         "try.js" => ("text/javascript; charset=utf-8", include_str!("view/assets/try.js")),
         "connect.js" => ("text/javascript; charset=utf-8", include_str!("view/assets/connect.js")),
         "icon.svg" => ("image/svg+xml", include_str!("view/assets/icon.svg")),
