@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::join_all;
 use http::Response;
 use jiff::{SignedDuration, Timestamp};
+use local::alerts::ALARMS;
 use local::binaries::workspace;
 use local::server::{Port, Server};
 use local::settings;
@@ -48,7 +49,9 @@ fn needed(call: &Call, names: &Names) -> Vec<Grant> {
             "PublishBatch" => "Publish",
             other => other,
         };
-        return vec![(format!("sns:{action}"), names.topic.clone())];
+        let is_alarm = String::from_utf8_lossy(&call.body).contains(ALARMS);
+        let topic = if is_alarm { "AlarmTopic" } else { &names.topic };
+        return vec![(format!("sns:{action}"), topic.to_owned())];
     }
     let body: Value = serde_json::from_slice(&call.body).expect("DynamoDB speaks JSON");
     let grant = |operation: &str| {
@@ -282,6 +285,9 @@ async fn exercise_redrive(stack: &Stack) {
     assert_eq!(dismissed["dismissed"], 1, "{dismissed}");
     let undismissed = stack.ask(json!({"undismiss": {"event_id": unread}})).await;
     assert_eq!(undismissed["undismissed"], 1, "{undismissed}");
+
+    let alerted = stack.ask(json!({"alert": {}})).await;
+    assert!(alerted["sent"].as_u64() > Some(0), "{alerted}");
 
     let order = &stack.stored_event(&large).await["data"]["order"]["id"];
     let place = json!({"provider": "snipcart", "shop": settings::SHOP, "order": order});

@@ -1,6 +1,7 @@
 //! The harness of the end-to-end tests: every test has a local stack of its own, with an empty store, on free ports, and the
 //! real binaries behind it. With `MOTO_SERVER`, AWS is moto's and not the local stack's own.
 
+pub mod alerts;
 pub mod attacks;
 pub mod authentic;
 pub mod browser;
@@ -362,13 +363,19 @@ impl Stack {
             format!("{:.3}", time - by)
         };
         let table = &self.inner.clients().dynamodb;
-        for mut item in self.items().await {
+        for mut item in self.all_items().await {
             for (name, value) in &mut item {
                 *value = match (name.as_str(), &*value) {
                     (
-                        "received_at" | "next_attempt_at" | "published_at" | "dismissed_at" | "erased_at" | "since",
+                        "received_at" | "next_attempt_at" | "published_at" | "dismissed_at" | "erased_at" | "since"
+                        | "first_seen" | "last_seen" | "last_at",
                         AttributeValue::S(time),
                     ) => AttributeValue::S(earlier(time)),
+                    ("alert" | "cursor", AttributeValue::S(json)) => {
+                        let mut json = serde_json::from_str(json).expect("JSON");
+                        alerts::change_times(&mut json, &earlier);
+                        AttributeValue::S(json.to_string())
+                    }
                     ("expires_at", AttributeValue::N(seconds)) => {
                         let seconds: i64 = seconds.parse().expect("seconds");
                         AttributeValue::N((seconds - by.as_secs()).to_string())
@@ -392,8 +399,15 @@ impl Stack {
         }
     }
 
-    /// All items of the table.
+    /// All items of the table but those that are kept for alerts.
     pub async fn items(&self) -> Vec<Item> {
+        let mut items = self.all_items().await;
+        items.retain(|item| !alerts::is_for_alerts(item));
+        items
+    }
+
+    /// All items of the table.
+    pub async fn all_items(&self) -> Vec<Item> {
         let pages = self
             .inner
             .clients()
