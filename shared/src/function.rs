@@ -204,8 +204,11 @@ impl<P: Provider> Function<P> {
         if let Ok(receiver) = &self.receiver {
             self.log_secret_reports(receiver);
         }
+        if let (Ok(receiver), Some(shop), Ok(received)) = (&self.receiver, &shop, &received) {
+            receiver.note(shop, received);
+        }
         let line = self.line(shop.as_ref(), started, context);
-        match received {
+        let answer = match received {
             Ok(Ok(receipt)) => {
                 self.log_receipt(&receipt, line, dimensions);
                 Ok(receipt.outcome.into_response(&receipt.id))
@@ -223,7 +226,12 @@ impl<P: Provider> Function<P> {
                 self.telemetry.write(Level::ERROR, "delivery", &line, dimensions);
                 Err("the code panicked on the delivery".into())
             }
+        };
+        // The answer is decided: neither a failure nor a panic here may change it.
+        if let Ok(receiver) = &self.receiver {
+            let _ = AssertUnwindSafe(receiver.write_notes(deadline)).catch_unwind().await;
         }
+        answer
     }
 
     /// The members that every line has.
@@ -379,6 +387,8 @@ mod tests {
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "none"),
             ("AWS_SECRET_ACCESS_KEY", "none"),
+            // Nothing listens there: no test calls AWS.
+            ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9"),
             ("SECRETS", r#"{"shops":{"main":{}}}"#),
         ];
         let settings = Settings::from_table(settings.iter().chain(more).copied());

@@ -293,12 +293,14 @@ async fn exercise_redrive(stack: &Stack) {
     let undismissed = stack.ask(json!({"undismiss": {"event_id": unread}})).await;
     assert_eq!(undismissed["undismissed"], 1, "{undismissed}");
 
+    let alerted = stack.ask(json!({"alert": {}})).await;
+    assert!(alerted["sent"].as_u64() > Some(0), "{alerted}");
+    assert_eq!(alerted["done"], true, "{alerted}");
+
     let order = &stack.stored_event(&large).await["data"]["order"]["id"];
     let place = json!({"provider": "snipcart", "shop": settings::SHOP, "order": order});
     let shown = stack.ask(json!({"get": place})).await;
     assert!(shown["events"].as_array().is_some_and(|events| !events.is_empty()));
-    let alerted = stack.ask(json!({"alert": {}})).await;
-    assert_eq!(alerted["done"], true, "{alerted}");
     let now = Timestamp::now();
     let hour = SignedDuration::from_hours(1);
     let replay = json!({"provider": "snipcart", "from": now - hour, "to": now + hour});

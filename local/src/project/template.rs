@@ -174,7 +174,7 @@ fn parse(text: &str) -> Result<Vec<Function>, String> {
                 .or(timeout)
                 .unwrap_or(Duration::from_secs(3)),
             routes: routes(id, &properties["Events"])?,
-            schedules: schedules(id, &properties["Events"])?,
+            schedules: schedules(id, &properties["Events"], &template)?,
         });
     }
     if functions.is_empty() {
@@ -183,7 +183,7 @@ fn parse(text: &str) -> Result<Vec<Function>, String> {
     Ok(functions)
 }
 
-fn schedules(id: &str, events: &Yaml) -> Result<Vec<Schedule>, String> {
+fn schedules(id: &str, events: &Yaml, template: &Yaml) -> Result<Vec<Schedule>, String> {
     let mut schedules = Vec::new();
     for (_, event) in events.as_hash().into_iter().flatten() {
         let event_type = event["Type"].as_str().unwrap_or_default();
@@ -198,10 +198,26 @@ fn schedules(id: &str, events: &Yaml) -> Result<Vec<Schedule>, String> {
             every: rate(expression).ok_or_else(|| {
                 format!("the local stack does not support the schedule {expression:?} of {id}, only rate(...)")
             })?,
-            payload: event["Input"].as_str().unwrap_or("{}").to_owned(),
+            payload: input(&event["Input"], template).ok_or_else(|| {
+                format!("the local stack does not support the Input of a schedule of {id}, only a text or !FindInMap")
+            })?,
         });
     }
     Ok(schedules)
+}
+
+/// The payload of a schedule: a text, or `!FindInMap [map, !Ref parameter, name]` with the parameter's default.
+fn input(input: &Yaml, template: &Yaml) -> Option<String> {
+    let payload = match input {
+        Yaml::BadValue => return Some("{}".to_owned()),
+        Yaml::Array(place) => {
+            let [map, parameter, name] = [0, 1, 2].map(|index| place.get(index).and_then(Yaml::as_str));
+            let default = template["Parameters"][parameter?]["Default"].as_str()?;
+            &template["Mappings"][map?][default][name?]
+        }
+        text => text,
+    };
+    payload.as_str().map(str::to_owned)
 }
 
 /// `rate(1 minute)`, `rate(5 hours)`.
@@ -289,6 +305,9 @@ mod tests {
 Transform: AWS::Serverless-2016-10-31
 Parameters:
   Architecture: {Type: String, Default: arm64}
+  Which: {Type: String, Default: "1"}
+Mappings:
+  Inputs: {"1": {First: "", Second: '{"alert":{}}'}}
 Globals:
   Function:
     Timeout: 15
@@ -320,6 +339,7 @@ Resources:
       CodeUri: functions/redrive
       Events:
         Minute: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), Input: '{"redrive":{}}'}}
+        Alerts: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), Input: !FindInMap [Inputs, !Ref Which, Second]}}
 "#;
 
     #[test]
@@ -332,11 +352,11 @@ Resources:
         assert_eq!(read, [("selldone", 15), ("cartum", 20), ("redrive", 15)]);
         assert_eq!(functions[0].routes[0].key(), "ANY /webhooks/selldone/{shop}");
         assert_eq!((&functions[0].schedules, &functions[2].routes), (&vec![], &vec![]));
-        let every_minute = Schedule {
+        let every_minute = [r#"{"redrive":{}}"#, r#"{"alert":{}}"#].map(|payload| Schedule {
             every: Duration::from_mins(1),
-            payload: r#"{"redrive":{}}"#.to_owned(),
-        };
-        assert_eq!(functions[2].schedules, [every_minute]);
+            payload: payload.to_owned(),
+        });
+        assert_eq!(functions[2].schedules, every_minute);
     }
 
     #[test]
