@@ -537,7 +537,7 @@ fn a_sixth_provider_is_a_hundred_lines_in_ten_places() {
     let routes: Vec<_> = toy
         .iter()
         .flat_map(|toy| &toy.routes)
-        .map(|route| route.key())
+        .map(template::Route::key)
         .collect();
     assert_eq!(routes, ["ANY /webhooks/toy/{shop}", "ANY /webhooks/toy/{proxy+}"]);
 }
