@@ -228,7 +228,7 @@ async fn every_run_of_redrive_measures_the_outbox() {
     assert_eq!(units, expected.into());
     let names = expected.map(|(name, _)| name).into_iter();
     let names: BTreeSet<String> = names
-        .chain(["FailedEvents", "ExpiringQuarantined"])
+        .chain(["FailedEvents", "ExpiringQuarantined", "AlertsSent"])
         .map(str::to_owned)
         .collect();
     assert_eq!(names, documented().1, "the table in the README");
