@@ -227,7 +227,7 @@ impl<P: Provider> Function<P> {
                 Err("the code panicked on the delivery".into())
             }
         };
-        // The answer is decided: neither a failure nor a panic here may change it.
+        // The answer is decided. Neither an error nor a panic may change it.
         if let Ok(receiver) = &self.receiver {
             let _ = AssertUnwindSafe(receiver.write_notes(deadline)).catch_unwind().await;
         }
@@ -387,7 +387,7 @@ mod tests {
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "none"),
             ("AWS_SECRET_ACCESS_KEY", "none"),
-            // Nothing listens there: no test calls AWS.
+            // Nothing listens on this port, so no test calls AWS.
             ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9"),
             ("SECRETS", r#"{"shops":{"main":{}}}"#),
         ];

@@ -1,7 +1,8 @@
-//! What a receiving function notes in the table for alerts: the shops that it has heard from, and signals.
+//! The notes for alerts that a receiving function writes to the table: known shops and signals.
 //!
-//! Notes are written after a delivery's answer is decided and never change it. Each is written once in a few minutes by an execution
-//! environment; what comes in between waits in its memory. One that cannot be written is tried again after a later delivery.
+//! Notes are written after the answer of a delivery is decided, and never change it. An execution environment writes
+//! each of them once in a few minutes, and collects in its memory what happens in between. If a note cannot be written,
+//! a later delivery tries again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -16,18 +17,18 @@ use crate::identity::Shop;
 use crate::moment::Moment;
 use crate::store::{Store, StoreError};
 
-/// How often an execution environment writes a note.
+/// The time after which an execution environment writes a note again.
 const WRITTEN_AGAIN_AFTER: Duration = Duration::from_mins(5);
-/// How soon it tries again to write a note after a failure.
+/// The time after which a note is tried again after a failure.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// How long an answer may wait for notes, all of them together.
+/// How long an answer may wait for all notes together.
 const BUDGET: Duration = Duration::from_millis(500);
-/// The longest detail of a sample, in characters.
+/// The most characters of a sample's detail.
 const DETAIL_LENGTH: usize = 200;
-/// How many samples wait to be written.
+/// The most samples that are collected.
 const SAMPLES: usize = crate::store::SAMPLES_AT_ONCE;
 
-/// The notes of one execution environment. There is one for each shop that the secret names, and one for each kind and shop.
+/// The notes of one execution environment: one for each configured shop, and one for each kind and shop.
 #[derive(Default)]
 pub(crate) struct Notes(Mutex<Memory>);
 
@@ -37,7 +38,7 @@ struct Memory {
     signals: BTreeMap<Subject, (Waiting, Findings)>,
 }
 
-/// Whether a note waits to be written, and from when on it may be.
+/// Whether a note is to be written, and not before which time.
 #[derive(Default)]
 struct Waiting {
     waits: bool,
@@ -51,7 +52,7 @@ impl Waiting {
     }
 }
 
-/// What waits to be written to a signal.
+/// The findings that are not written to a signal yet.
 #[derive(Clone, Default)]
 struct Findings {
     count: u64,
@@ -70,7 +71,7 @@ impl Notes {
         self.with(|memory| memory.shops.entry(shop.clone()).or_default().waits = true);
     }
 
-    /// Notes that something was found once, with some of what was found: details in words, and the event's id.
+    /// Notes one finding, with the event's id and a detail for each sample.
     pub(crate) fn found(&self, subject: Subject, event_id: &str, details: impl IntoIterator<Item = String>) {
         self.with(|memory| {
             let (waiting, findings) = memory.signals.entry(subject).or_default();
@@ -87,7 +88,7 @@ impl Notes {
         });
     }
 
-    /// Writes what is due, if there is time before `deadline`.
+    /// Writes the notes that are due, if there is time before `deadline`.
     pub(crate) async fn write(
         &self,
         store: &Store,
@@ -120,7 +121,7 @@ impl Notes {
         }
     }
 
-    /// Takes what is due out of the memory.
+    /// Takes the notes that are due out of the memory.
     fn due(&self) -> Vec<Note> {
         let now = Moment::now();
         let take = |waiting: &mut Waiting| {

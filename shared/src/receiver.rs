@@ -154,7 +154,7 @@ impl<P: Provider> Receiver<P> {
         reports
     }
 
-    /// Notes what a delivery for `shop` has shown that operators are alerted to. Nothing is written yet.
+    /// Notes that `shop` has sent a delivery, and the findings about it for alerts. Nothing is written yet.
     pub(crate) fn note(&self, shop: &Shop, received: &Result<Receipt, Refusal>) {
         let subject = |kind| Subject::new(kind, P::NAME, Some(shop));
         match received {
@@ -170,7 +170,7 @@ impl<P: Provider> Receiver<P> {
                 let details = [(*cause).to_owned()];
                 self.notes.found(subject(Kind::WrongCredentials), "", details);
             }
-            // Whoever invents names of shops must not create items. A fault of the secret itself is its provider's.
+            // Invented shop names must not create items. A fault of the secret as a whole concerns the provider.
             Err(Refusal::Misconfigured(cause)) => {
                 let is_own = self.knows(shop) && self.secrets.is_usable(shop);
                 self.note_fault(Some(shop).filter(|_| is_own), cause);
@@ -184,7 +184,7 @@ impl<P: Provider> Receiver<P> {
         self.notes.found(subject, "", [cause.to_owned()]);
     }
 
-    /// Writes the notes that are due, if there is time before `deadline`. No delivery depends on it.
+    /// Writes the notes that are due, if there is time before `deadline`.
     pub(crate) async fn write_notes(&self, deadline: Instant) {
         let silence_hours = |shop: &Shop| self.secrets.silence_hours(shop);
         self.notes.write(&self.store, P::NAME, silence_hours, deadline).await;

@@ -1,4 +1,4 @@
-//! Alerts to operators: each kind of finding is caused, and its message is read from a queue that is subscribed to the alarm topic.
+//! Alerts: each kind of finding is caused, and its message is read from a queue that is subscribed to the alarm topic.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use local::stack::Config;
 use local::{ALARMS, NAME};
 use serde_json::{Value, json};
 use tests::telemetry::{NAMESPACE, lines};
-use tests::{ORDERS, Stack, order_of};
+use tests::{ORDERS, Stack, json_body, order_of};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const PERIOD: SignedDuration = SignedDuration::from_mins(60);
 
-/// More calls than a run makes that are not queries.
+/// More calls than a run makes in addition to its queries.
 const CALLS: usize = 20;
 
 /// A stack whose alerts name it `mine`, with these shops of Selldone.
@@ -45,11 +45,11 @@ async fn stack() -> Stack {
     stack_with(&["main", "other"], |_| {}).await
 }
 
-/// A delivery that is not understood, and that clearly is an order.
+/// A delivery that is not understood and is clearly an order.
 fn not_understood(stack: &Stack, shop: &str) -> Fixture {
     let mut fixture = stack.unsigned("selldone", "checkout-order");
     fixture.renew().expect("an order");
-    let mut body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+    let mut body: Value = json_body(&fixture);
     body["action"] = "SomethingNew".into();
     fixture.set_body(body.to_string());
     stack.sign(&mut fixture);
@@ -66,7 +66,7 @@ async fn dismiss(stack: &Stack, event_id: &str) {
     assert_eq!(dismissed["dismissed"], 1, "{dismissed}");
 }
 
-/// The only alert that was sent since the last call.
+/// The only alert of a list.
 #[track_caller]
 fn only(alerts: &[Alert]) -> &Alert {
     let [alert] = alerts else {
@@ -139,7 +139,7 @@ async fn an_alert_holds_the_order_id_and_no_personal_data() {
     assert_eq!(answer["found"], 0, "its key may not be in the index yet: {answer}");
     let alert = next_alert(&stack).await;
     assert_alert(&alert, "quarantined", "selldone", "main", 1);
-    let body: Value = serde_json::from_slice(&fixture.body().expect("a body")).expect("JSON");
+    let body: Value = json_body(&fixture);
     let order = body["basket"]["id"].to_string();
     assert_eq!(alert.json["events"], json!([{"event_id": event_id, "order": order}]));
     assert_eq!(alert.json["details"], json!(["unknown_event"]));
@@ -181,7 +181,7 @@ async fn an_alert_holds_the_order_id_and_no_personal_data() {
     assert_eq!(left, [AttributeValue::S("cursor#quarantined".to_owned())]);
 }
 
-/// The texts of six characters and more in a document.
+/// Collects the texts of at least four characters in a document.
 fn texts(document: &Value, into: &mut BTreeSet<String>) {
     match document {
         Value::String(text) if text.len() >= 4 => drop(into.insert(text.clone())),
@@ -198,7 +198,7 @@ async fn a_conflict_alert_is_over_after_a_quiet_period() {
     let event_id = stack.send(&fixture).await.event_id("accepted");
     let other = stack.with_another_body(&fixture, "something_else", "another".into());
     assert_eq!(stack.send(&other).await.event_id("quarantined"), event_id);
-    // A conflict has a field that is not known, too.
+    // The other body also has an unknown field.
     stack.alert_after(MINUTE).await;
     let alerts = stack.alerts().await;
     let conflict = alerts
@@ -379,7 +379,7 @@ async fn silence_is_reported_once_until_the_next_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_secret_of_any_provider_says_how_long_a_shop_may_be_silent() {
+async fn silence_hours_of_any_secret_replace_the_default() {
     let stack = Stack::with(|config| {
         for (index, (provider, _)) in ORDERS.into_iter().enumerate() {
             let mut secret = local::project::settings::secret(provider).expect("a secret");
@@ -478,7 +478,7 @@ async fn runs_at_once_send_each_alert_once() {
         let (main, other) = (quarantine(&stack, "main").await, quarantine(&stack, "other").await);
         stack.let_time_pass(MINUTE).await;
         join_all((0..5).map(|_| stack.ask(json!({"alert": {}})))).await;
-        // What one run has taken up while another was at work may be left to the next run.
+        // A finding that one run has taken during another one may be left to the next run.
         stack.alert_after(MINUTE).await;
         let alerts = stack.alerts().await;
         let shops: BTreeSet<_> = alerts.iter().map(|alert| alert.said("shop")).collect();
@@ -668,7 +668,7 @@ async fn items_for_alerts_are_small_whatever_is_sent() {
         let drifted = stack.with_another_body(&fixture, &name(round), nested);
         stack.send(&drifted).await;
         let mut unknown = not_understood(&stack, "main");
-        let mut body: Value = serde_json::from_slice(&unknown.body().expect("a body")).expect("JSON");
+        let mut body: Value = json_body(&unknown);
         body["basket"]["id"] = format!("{round}\u{7}{}", "ö".repeat(10_000)).into();
         unknown.set_body(body.to_string());
         stack.sign(&mut unknown);

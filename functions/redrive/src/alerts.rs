@@ -1,9 +1,9 @@
-//! `{"alert":{}}`: reporting to operators what has newly gone wrong, by shop.
+//! `{"alert":{}}`: alerts operators to new faults, by shop.
 //!
-//! A run adds new findings to their alerts, sends the messages that are due, and marks them as sent. Each of these steps is a
-//! conditional write, so that of two runs only one takes a finding and only one sends a message. A finding is stored before it is
-//! sent: neither a run that dies nor a topic that is down loses one. If a run dies after it has sent a message and before it has
-//! marked it, the next run sends the same message again, under the same id.
+//! A run adds new findings to their alerts, sends the messages that are due, and marks them as sent. Each step is a
+//! conditional write, so that only one of two runs takes a finding, and only one sends a message. A finding is stored
+//! before it is sent, so neither a killed run nor a topic that is down loses one. If a run is killed after it has sent
+//! a message and before it has marked it, the next run sends the same message with the same id.
 
 mod message;
 mod state;
@@ -27,16 +27,16 @@ use self::state::{Alert, Example, Findings, Step};
 use crate::time_left::TimeLeft;
 use crate::{Outbox, TaskError};
 
-/// The kinds whose findings are events in the index `work`, and how old a key must be before it is read: a key may appear in the
-/// index some time after it was written. The key of a delivery lies 30 seconds after its receipt.
+/// The kinds whose findings are in the index `work`, and how old a key must be before it is read, because the index
+/// lags behind the table. The key of a delivery is the time 30 seconds after its receipt.
 const WAITING: [(Kind, SignedDuration); 3] = [
     (Kind::Quarantined, SignedDuration::ZERO),
     (Kind::Conflict, SignedDuration::ZERO),
     (Kind::Failed, SignedDuration::from_secs(30)),
 ];
-/// How many events one write adds to alerts.
+/// The most events that one write adds to alerts.
 const TAKEN_AT_ONCE: usize = 500;
-/// How many events are read at once, and how often in a run, to find one of an alert that still waits.
+/// How many events are read at once, and how often in a run, to find a waiting event of an alert.
 const SEARCHED_AT_ONCE: usize = 100;
 const SEARCHES: usize = 5;
 
@@ -45,11 +45,11 @@ const SEARCHES: usize = 5;
 #[serde(deny_unknown_fields)]
 pub struct SendAlerts {}
 
-/// How alerts are sent.
+/// The settings of alerts.
 pub(crate) struct Alerting {
     topic_arn: String,
     period: SignedDuration,
-    /// After how long a shop counts as silent whose secret does not say so; zero: never.
+    /// The silence that is allowed if the secret of a shop has no `silence_hours`; zero allows any.
     silence: SignedDuration,
     sender: Sender,
 }
@@ -141,7 +141,7 @@ impl Run<'_> {
         let store = &self.outbox.store;
         let known = store.alerts().await?;
         for item in known.items {
-            // An alert that a later version has written in another form begins again.
+            // An alert that another version has written in another form is replaced.
             let alert = item.text.and_then(|text| serde_json::from_str(&text).ok());
             self.alerts
                 .insert(item.subject, (alert.unwrap_or_default(), item.version));
@@ -199,7 +199,7 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// Adds what the receiving functions have signalled.
+    /// Adds the signals of the receiving functions.
     async fn take_signals(&mut self) -> Result<(), StoreError> {
         for signal in self.outbox.store.signals().await? {
             if signal.count <= signal.taken || self.time.is_up() {
@@ -222,7 +222,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Adds findings to their alerts and marks them as taken at their source. Returns false if another run has taken them.
+    /// Adds findings to their alerts and marks them as taken at their source. Returns false if another run has taken
+    /// them.
     async fn take(
         &mut self,
         source: Source<'_>,
@@ -275,7 +276,7 @@ impl Run<'_> {
                 provider: shop.provider,
                 shop: Some(shop.shop),
             };
-            // It is written when its message is claimed.
+            // The alert is written when its message is claimed.
             let (alert, _) = self.alerts.entry(subject.clone()).or_default();
             if alert.is_new() {
                 let mut findings = Findings::default();
@@ -377,8 +378,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether an event of the alert still waits for a person. If none of the remembered events does, the index is searched for
-    /// another one, some events in each run. Until the search is complete, the alert stays open.
+    /// Whether an event of the alert still waits for an operator. If none of the remembered events does, the index is
+    /// searched for another one, some events in each run. Until the search is complete, the alert stays open.
     async fn waits(&mut self, subject: &Subject, alert: &mut Alert) -> Result<bool, StoreError> {
         let store = &self.outbox.store;
         while let Some(event) = alert.waiting.first() {

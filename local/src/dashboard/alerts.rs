@@ -15,7 +15,7 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
         div.alerts data-count=(view.recorder.alerts().count()) {
             @if alerts.is_empty() {
                 section.empty {
-                    p { "Nothing needs a person. Redrive looks once a minute." }
+                    p { "There are no alerts. Redrive looks for new faults once a minute." }
                     p { "To see an alert, send a delivery that is not understood: " code { "cargo local send selldone unknown-action" } }
                 }
             }

@@ -1,13 +1,13 @@
-//! Publishing a message to operators, on the alarm topic.
+//! Publishes messages to the alarm topic.
 
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 
 use super::{PublishError, Publisher, call_error, fault_of};
 
 impl Publisher {
-    /// Publishes a text with a subject, and with `attributes` of the type String, to a topic other than that of the events.
+    /// Publishes a text with a subject and text attributes to a topic other than that of the events.
     ///
-    /// It is a batch of one message: redrive publishes events in batches, and a second operation of SNS would make it larger.
+    /// The call is a batch of one message, because another operation of SNS would make the binary of redrive larger.
     pub async fn publish_alarm(
         &self,
         topic_arn: &str,

@@ -1,8 +1,8 @@
-//! What the task `alert` of redrive reads and writes: the alerts that are open, all in one partition, and the events that wait for a
-//! person.
+//! The open alerts, all in one partition, and the events that wait for an operator, as the task `alert` of redrive
+//! reads and writes them.
 //!
-//! An alert's item holds a version and a text, which is the task's own. Each write is conditional on the version that was read, and
-//! on the source that its findings were taken from, so that of two runs only one takes them.
+//! The item of an alert has a version and a text, whose form is up to the task. Each write is conditional on the
+//! version that was read and on the source of the findings, so that only one of two runs takes them.
 
 use std::collections::BTreeMap;
 
@@ -21,18 +21,18 @@ use crate::identity::Shop;
 
 /// The partition of the alerts.
 const ALERTS: &str = "alerts";
-/// What the sort key of a cursor begins with. No subject begins with it.
+/// The prefix of a cursor's sort key. No subject begins with it.
 const CURSOR: &str = "cursor#";
-/// How many alerts one write may change: a transaction takes 100 items, and one is the source.
+/// The most alerts that one write may change. A transaction takes 100 items, and one is the source.
 pub const ALERTS_AT_ONCE: usize = 90;
-/// How many items one call reads.
+/// The most items that one call reads.
 const ITEMS_AT_ONCE: usize = 100;
-/// What of an item is read to describe a finding.
+/// The attributes that describe a finding.
 const ATTRIBUTES: [&str; 8] = ["pk", "sk", "state", "provider", "shop", "order", "reason", "last_error"];
 
 /// The item of an alert.
 pub struct AlertItem {
-    /// What the alert is about.
+    /// The subject of the alert.
     pub subject: Subject,
     /// The text of the alert; a write without one deletes the item.
     pub text: Option<String>,
@@ -40,25 +40,25 @@ pub struct AlertItem {
     pub version: u64,
 }
 
-/// What the partition of the alerts holds.
+/// The content of the partition of the alerts.
 pub struct Alerts {
     /// The alerts.
     pub items: Vec<AlertItem>,
-    /// How far the events that wait for a person were taken up, by kind.
+    /// How far the waiting events were taken, by kind.
     pub cursors: BTreeMap<Kind, Received>,
 }
 
-/// What the findings of a write were taken from.
+/// The source of the findings of a write.
 pub enum Source<'a> {
-    /// Nothing that another run could take them from.
+    /// No source from which another run could take them.
     Nothing,
-    /// The events of a kind that wait for a person, from one cursor to another.
+    /// The events of a kind that wait for an operator, from one cursor to another.
     Waiting(Kind, Option<&'a Received>, &'a Received),
     /// A signal.
     Signal(&'a Signal),
 }
 
-/// An event that waits for a person, or a conflict.
+/// An event that waits for an operator, or a conflict.
 pub struct Finding {
     /// The provider's slug.
     pub provider: String,
@@ -66,12 +66,12 @@ pub struct Finding {
     pub shop: Shop,
     /// The order's id, if it is known.
     pub order: Option<String>,
-    /// The reason of a quarantined delivery, or what SNS said to a failed event.
+    /// The reason of a quarantined delivery, or the last error of a failed event.
     pub detail: Option<String>,
 }
 
 impl Store {
-    /// The open alerts.
+    /// Reads the alerts.
     pub async fn alerts(&self) -> Result<Alerts, StoreError> {
         let mut alerts = Alerts {
             items: Vec::new(),
@@ -98,8 +98,8 @@ impl Store {
         Ok(alerts)
     }
 
-    /// Writes alerts together with what their findings were taken from, all or nothing. Returns false if another run has changed one
-    /// of them. At most [`ALERTS_AT_ONCE`] alerts.
+    /// Writes at most [`ALERTS_AT_ONCE`] alerts and the source of their findings, all or nothing. Returns false if
+    /// another run has changed one of them.
     pub async fn put_alerts(&self, source: Source<'_>, alerts: &[AlertItem]) -> Result<bool, StoreError> {
         let mut items = Vec::with_capacity(alerts.len() + 1);
         match source {
@@ -161,7 +161,7 @@ impl Store {
             .condition_expression("attribute_not_exists(taken) OR taken = :before")
             .expression_attribute_values(":before", number(signal.taken))
             .expression_attribute_values(":taken", number(signal.count));
-        // What another delivery has added meanwhile stays.
+        // Samples that another delivery has added meanwhile stay.
         let update = if signal.samples.is_empty() {
             update.update_expression("SET taken = :taken")
         } else {
@@ -174,8 +174,8 @@ impl Store {
         TransactWriteItem::builder().update(update).build()
     }
 
-    /// The events of a kind that wait for a person and are in the index `work` at a time after `after` and until `until`, in their
-    /// order, at most `limit` of them; and whether there may be more.
+    /// Lists at most `limit` events of a kind that wait for an operator, in the order of the index `work`, after
+    /// `after` and until `until`. The flag says whether there may be more.
     pub async fn waiting(
         &self,
         kind: Kind,
@@ -194,7 +194,7 @@ impl Store {
         Ok((waiting, has_more && !is_cut))
     }
 
-    /// Whether an event of a kind still waits for a person.
+    /// Whether an event of a kind still waits for an operator.
     pub async fn still_waits(&self, kind: Kind, event: &Received) -> Result<bool, StoreError> {
         let work = AttributeValue::S(format!("{}#{}", kind.as_str(), event.id.shard()));
         let query = self.client.query().table_name(&self.table).index_name("work");
@@ -209,7 +209,7 @@ impl Store {
         Ok(page.items().iter().any(is_it))
     }
 
-    /// Describes events that wait for a person. One that does not wait any more, or cannot be read, is left out.
+    /// Describes events that wait for an operator. Events that do not wait any more, or cannot be read, are left out.
     pub async fn findings<'a>(
         &self,
         kind: Kind,
@@ -242,7 +242,7 @@ impl Store {
         Ok(waiting.iter().filter_map(finding).collect())
     }
 
-    /// All items of a partition that holds no event.
+    /// Reads all items of a partition that holds no event.
     pub(super) async fn partition(&self, pk: &str, is_consistent: bool) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         let mut start = None;

@@ -1,4 +1,4 @@
-//! The known shops: one item for each shop that has sent an authentic delivery, all in one partition of the table.
+//! The known shops: an item for each shop that has sent an authentic delivery, all in one partition.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
@@ -7,7 +7,7 @@ use super::event_items::sortable;
 use super::{Item, Store, StoreError, item_key};
 use crate::identity::Shop;
 
-/// The partition of the shops. No event has this key: an event id is 64 hex digits.
+/// The partition of the shops. No event has this key, because an event id is 64 hex digits.
 const SHOPS: &str = "shops";
 
 /// A shop that has sent an authentic delivery.
@@ -17,7 +17,7 @@ pub struct KnownShop {
     pub provider: String,
     /// The operator's name of the shop.
     pub shop: String,
-    /// When the last authentic delivery was noted. A busy shop is noted once in a few minutes.
+    /// The time of the last authentic delivery that was noted. A busy shop is noted once in a few minutes.
     pub last_seen: Timestamp,
     /// The `silence_hours` of the shop's secret.
     pub silence_hours: Option<u16>,
@@ -47,7 +47,7 @@ impl Store {
         Ok(())
     }
 
-    /// All known shops.
+    /// Reads all known shops.
     pub async fn shops(&self) -> Result<Vec<KnownShop>, StoreError> {
         let items = self.partition(SHOPS, false).await?;
         Ok(items.iter().filter_map(known_shop).collect())

@@ -1,5 +1,5 @@
-//! Signals: small counters by which the receiving functions report what no event in the table shows, such as a secret that is
-//! malformed. They are all in one partition; the task `alert` of redrive reads them.
+//! Signals: small counters of faults that no event in the table shows, such as a malformed secret. The receiving
+//! functions write them, all in one partition, and the task `alert` of redrive reads them.
 
 use std::collections::BTreeSet;
 
@@ -13,23 +13,23 @@ use crate::alert::Subject;
 
 /// The partition of the signals.
 pub(super) const SIGNALS: &str = "signals";
-/// How many samples a signal may hold before another write adds none. A write brings no more than [`SAMPLES_AT_ONCE`].
+/// The number of samples from which on a signal takes no more of them.
 const SAMPLES: usize = 10;
-/// How many samples one write brings.
+/// The most samples that one write adds.
 pub(crate) const SAMPLES_AT_ONCE: usize = 5;
 
-/// How often something was found, and some of what was found.
+/// The number of findings of one kind at one shop, and samples of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
-    /// What was found, and at which shop.
+    /// The kind and the shop.
     pub subject: Subject,
-    /// How often it was found since the item exists.
+    /// The number of findings since the item exists.
     pub count: u64,
-    /// How much of `count` the task `alert` has taken up.
+    /// How many of them the task `alert` has taken.
     pub taken: u64,
-    /// When it was last found.
+    /// The time of the last finding.
     pub last_at: Timestamp,
-    /// What was found, in words, each as `{event id}|{detail}`; the event id may be empty.
+    /// Samples, each as `{event id}|{detail}`; the event id may be empty.
     pub samples: BTreeSet<String>,
 }
 
@@ -69,9 +69,9 @@ impl Store {
         Ok(())
     }
 
-    /// All signals.
+    /// Reads all signals.
     pub async fn signals(&self) -> Result<Vec<Signal>, StoreError> {
-        // Consistently: its count is compared with the one that was taken up last.
+        // A consistent read, because the count is compared with the one that was taken last.
         let items = self.partition(SIGNALS, true).await?;
         Ok(items.iter().filter_map(signal).collect())
     }

@@ -1,4 +1,4 @@
-//! The message of an alert: for people as a subject and a text, for programs as JSON.
+//! The message of an alert: a subject and a text for people, and JSON for programs.
 
 use std::fmt::Write as _;
 
@@ -9,10 +9,10 @@ use shared::alert::{Kind, Subject};
 
 use super::state::{Example, Sending};
 
-/// The longest subject of a message that SNS takes.
+/// The longest subject that SNS accepts.
 const SUBJECT_LENGTH: usize = 100;
 
-/// Whose messages these are.
+/// The sender of the messages.
 pub(super) struct Sender {
     /// The CloudFormation stack, if there is one.
     pub(super) stack: Option<String>,
@@ -25,14 +25,14 @@ pub(super) struct Sender {
 pub(super) struct Message<'a> {
     id: &'a str,
     kind: Kind,
-    /// The section of shared/CODES.md.
+    /// The section of `shared/CODES.md`.
     code: Kind,
     status: &'static str,
     provider: &'a str,
     shop: Option<&'a str>,
-    /// The findings since the last message.
+    /// The number of findings since the last message.
     count: u64,
-    /// The findings since the alert is open.
+    /// The number of findings since the alert was opened.
     total: u64,
     since: Timestamp,
     events: &'a [Example],
@@ -42,7 +42,7 @@ pub(super) struct Message<'a> {
     commands: Vec<String>,
 }
 
-/// The cause of a kind of finding, and what to do about it.
+/// The cause of a kind of finding, and the action to take.
 fn guide(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Quarantined => (
@@ -54,16 +54,16 @@ fn guide(kind: Kind) -> (&'static str, &'static str) {
             "Compare the two bodies, and publish the other one if it is right.",
         ),
         Kind::Failed => (
-            "SNS refuses the messages of events for good. The events are stored and not published.",
-            "Correct what SNS names as the cause, and requeue them.",
+            "Events are not tried any more. They are stored and not published.",
+            "Remove the cause, and requeue them.",
         ),
         Kind::Drift => (
-            "Payloads hold a field or a word that the mapping does not know. The events are published; the field is in unmapped.",
-            "Map it, or list it in the provider's unmapped.rs with the reason why not.",
+            "Payloads have a field or a word that the mapping does not know. The events are published; the field is in unmapped.",
+            "Map it, or list it in the provider's unmapped.rs with the reason.",
         ),
         Kind::Misconfigured => (
-            "The secret cannot be used, or the provider refuses a key in it. Deliveries are answered 500, at the latest 15 \
-             minutes after the first finding.",
+            "The secret cannot be used, or the provider refuses a key in it. Deliveries are answered 500, after 15 minutes \
+             at the latest.",
             "Correct the secret. No deployment is needed.",
         ),
         Kind::WrongCredentials => (
@@ -107,7 +107,7 @@ impl<'a> Message<'a> {
         self.status == "over"
     }
 
-    /// The subject of the message: printable ASCII, as SNS demands it.
+    /// The subject of the message. SNS accepts only printable ASCII.
     pub(super) fn subject(&self, sender: &Sender) -> String {
         let stack = sender.stack.as_deref().unwrap_or("order-webhooks");
         let kind = self.kind.as_str().replace('_', " ");
@@ -175,7 +175,7 @@ impl<'a> Message<'a> {
         text
     }
 
-    /// What subscribers can filter by, and the JSON for programs.
+    /// The message attributes: those for filter policies, and the JSON for programs.
     pub(super) fn attributes(&self) -> Vec<(&'static str, String)> {
         let mut attributes = vec![
             ("alert", json!(self).to_string()),
@@ -188,7 +188,7 @@ impl<'a> Message<'a> {
 }
 
 impl Sender {
-    /// The commands to run. Nothing of a payload is in them.
+    /// The commands to run. They contain nothing from a payload.
     fn commands(&self, subject: &Subject, event: Option<&Example>) -> Vec<String> {
         let get =
             event.map(|Example { event_id, .. }| (format!("get {event_id}"), json!({"get": {"event_id": event_id}})));

@@ -1,4 +1,4 @@
-//! The state of one alert, and which message is due. Nothing here calls the table or SNS.
+//! The state of one alert, and the message that is due. Nothing here calls the table or SNS.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,11 +6,11 @@ use shared::alert::Kind;
 use shared::identity::EventId;
 use shared::store::Received;
 
-/// How long a run may take to send a message that it has claimed. The next run sends it after that, under the same id.
+/// How long a run may take to send a message that it has claimed. After that, the next run sends it with the same id.
 const LEASE: SignedDuration = SignedDuration::from_secs(30);
-/// How many events and details a message shows, and how many events are remembered as still waiting.
+/// The most events and details in a message, and the most waiting events that are remembered.
 const SHOWN: usize = 5;
-/// The longest text that is kept of an order id or a detail, in characters.
+/// The most characters of an order id or a detail that are kept.
 const LENGTH: usize = 200;
 
 /// An alert that is open, or that is over and whose period has not ended.
@@ -27,16 +27,16 @@ pub(super) struct Alert {
     new: Findings,
     /// The time at which the last message about findings was sent.
     sent_at: Option<Timestamp>,
-    /// The message that is being sent. It does not change until it is sent.
+    /// The message that is being sent, which does not change until then.
     sending: Option<Sending>,
     is_over: bool,
-    /// Events that waited for a person when they were last looked at.
+    /// Events that waited for an operator when they were last read.
     pub(super) waiting: Vec<Received>,
     /// How far the index has been searched for another waiting event.
     pub(super) searched: Option<Received>,
 }
 
-/// Findings of one kind at one shop: how many, and the first few.
+/// Findings of one kind at one shop: their number, and the first few.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(super) struct Findings {
@@ -45,7 +45,7 @@ pub(super) struct Findings {
     pub(super) details: Vec<String>,
 }
 
-/// An event as a message names it.
+/// An event in a message.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Example {
     pub(super) event_id: EventId,
@@ -101,7 +101,7 @@ pub(super) struct Sending {
     lease_until: Timestamp,
 }
 
-/// What is to be done about an alert.
+/// The next step of an alert.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
     Nothing,
@@ -110,12 +110,13 @@ pub(super) enum Step {
 }
 
 impl Alert {
-    /// Whether events of this kind wait for a person. An alert of another kind is over once there is nothing new for a period.
+    /// Whether events of this kind wait for an operator. An alert of another kind is over after a period without a
+    /// finding.
     pub(super) fn has_waiting_events(kind: Kind) -> bool {
         matches!(kind, Kind::Quarantined | Kind::Failed)
     }
 
-    /// Whether the next finding is its first.
+    /// Whether the next finding opens the alert.
     pub(super) fn is_new(&self) -> bool {
         self.total == 0 || self.is_over
     }
@@ -142,7 +143,7 @@ impl Alert {
         self.waiting.extend(waiting.into_iter().take(room));
     }
 
-    /// Whether a message about findings was sent, and none that says that the alert is over.
+    /// Whether findings were sent, and not that the alert is over.
     pub(super) fn is_open(&self) -> bool {
         self.sent_at.is_some() && !self.is_over && self.sending.is_none()
     }
@@ -157,7 +158,7 @@ impl Alert {
         self.sent_at.is_none_or(|sent_at| now.duration_since(sent_at) >= period)
     }
 
-    /// Claims the message that is due, if there is one. `has_ended` says that the cause of the alert has ended.
+    /// Claims the message that is due, if there is one. `has_ended` means that the cause of the alert has ended.
     pub(super) fn claim(&mut self, now: Timestamp, period: SignedDuration, has_ended: bool) -> Step {
         let lease_until = now + LEASE;
         if let Some(sending) = &mut self.sending {
