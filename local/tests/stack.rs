@@ -1,4 +1,4 @@
-//! The stack by itself: what it says when something cannot start, and its topic and queue.
+//! The stack without functions: errors at its start, and its topic and queue.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn config(path: &str) -> Config {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_that_cannot_start_is_answered_500_and_says_why() {
+async fn a_function_that_cannot_start_is_answered_500() {
     for (path, why) in [
         (
             "/bin/false",
@@ -73,10 +73,10 @@ async fn nothing_answers_after_a_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_of_snss_full_size_reaches_the_queue_and_a_larger_one_is_refused() {
+async fn a_message_of_the_largest_size_reaches_the_queue() {
     let stack = Stack::start(config("/bin/false")).await.unwrap();
     let publish = |length: usize| {
-        // Its quotes are escaped in the envelope, which so is far larger than the message.
+        // The envelope escapes the quotes, so it is far larger than the message.
         let message = format!("{{\"id\":\"large\",\"text\":[{}\"\"]}}", "\"\",".repeat(80_000));
         let message = format!("{message}{}", " ".repeat(length - message.len()));
         let kind = MessageAttributeValue::builder()
@@ -98,7 +98,7 @@ async fn a_message_of_snss_full_size_reaches_the_queue_and_a_larger_one_is_refus
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_looked_for_stays_in_the_queue() {
+async fn other_messages_stay_in_the_queue() {
     let stack = Stack::start(config("/bin/false")).await.unwrap();
     for id in ["a", "b", "c"] {
         let publish = stack.clients().sns.publish().topic_arn(TOPIC_ARN);

@@ -164,7 +164,7 @@ pub struct Reported(Mutex<BTreeSet<Drift>>);
 impl Reported {
     /// Returns those of `drifts` that this execution environment has not reported yet, up to a limit, and records them
     /// as reported.
-    pub fn news(&self, drifts: Vec<Drift>) -> Vec<Drift> {
+    pub fn unreported(&self, drifts: Vec<Drift>) -> Vec<Drift> {
         if drifts.is_empty() {
             return drifts;
         }
@@ -271,16 +271,16 @@ mod tests {
             r#type: "string",
         };
         let reported = Reported::default();
-        assert_eq!(reported.news(vec![drift("/a"), drift("/b")]).len(), 2);
-        assert_eq!(reported.news(vec![drift("/a"), drift("/c")]), [drift("/c")]);
+        assert_eq!(reported.unreported(vec![drift("/a"), drift("/b")]).len(), 2);
+        assert_eq!(reported.unreported(vec![drift("/a"), drift("/c")]), [drift("/c")]);
         let many: Vec<_> = (0..30).map(|at| drift(&format!("/many/{at}"))).collect();
         for _ in 0..3 {
-            assert_eq!(reported.news(many.clone()).len(), REPORTED);
+            assert_eq!(reported.unreported(many.clone()).len(), REPORTED);
         }
-        assert_eq!(reported.news(many), []);
+        assert_eq!(reported.unreported(many), []);
         for at in 0..REMEMBERED {
-            reported.news(vec![drift(&format!("/{at}"))]);
+            reported.unreported(vec![drift(&format!("/{at}"))]);
         }
-        assert_eq!(reported.news(vec![drift("/one_too_many")]), []);
+        assert_eq!(reported.unreported(vec![drift("/one_too_many")]), []);
     }
 }

@@ -8,7 +8,7 @@
 //! | read the secret, if that is due | until 4 s before the deadline, in at most three attempts of 1.5 s |
 //! | verify | until 4 s before the deadline; a call to Snipcart takes at most 5 s and is not begun with less than 1 s left |
 //! | read the secret and verify again, if verification failed | the same |
-//! | store | 4 s; until the deadline if the delivery can be verified only once |
+//! | store | 4 s; until the deadline if the delivery can be verified only once, or is stored in parts |
 //! | publish | 2 s, and at most until the deadline |
 //! | mark as published | until the deadline |
 //!
@@ -253,7 +253,7 @@ impl<P: Provider> Receiver<P> {
             event_type,
             outcome,
             publication,
-            drift: self.reported.news(drift),
+            drift: self.reported.unreported(drift),
         })
     }
 
@@ -316,8 +316,8 @@ impl<P: Provider> Receiver<P> {
         Ok((outcome, Publication::Settled))
     }
 
-    /// Stores a delivery that has nothing to publish. A repeat is answered as the stored delivery was, unless that is
-    /// understood by now.
+    /// Stores a delivery that has nothing to publish. A repeat gets the stored outcome, or `duplicate` if the stored
+    /// delivery has been reprocessed since.
     async fn store_only(
         &self,
         id: &EventId,
@@ -454,8 +454,9 @@ impl<P: Provider> Receiver<P> {
 enum Interrupted {
     /// The delivery is refused.
     Refused(Refusal),
-    /// An earlier attempt, received at this time, has begun to store the same delivery. This attempt continues as if it
-    /// were the earlier one.
+    /// An earlier attempt, received at this time, has begun to store the same delivery in parts and has not finished.
+    /// This attempt uses the earlier time of receipt, so that both write the same items and either can finish: see
+    /// `store/parts.rs`.
     InProgress(Timestamp),
 }
 

@@ -195,13 +195,13 @@ async fn up_prints_the_addresses_and_send_counts_the_answers() {
 }
 
 #[tokio::test]
-async fn send_sums_up_what_became_of_an_event() {
+async fn send_sums_up_an_event() {
     let up = Up::start().await;
     for (arguments, expected) in [
         (
             &["snipcart", "order-completed"][..],
             &[
-                "PUT http://127.0.0.1:",
+                "POST http://127.0.0.1:",
                 "200 accepted in ",
                 "The event is new.",
                 "  type       order.created\n",

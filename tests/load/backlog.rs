@@ -20,6 +20,7 @@ const LARGE_KIB: u64 = 48 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_drains_in_constant_memory() {
+    let _alone = crate::alone().await;
     // The full check runs with 100,000 events.
     let events = env::var("BACKLOG_EVENTS").map_or(400, |events| events.parse().expect("a number"));
     let report = drained(events, 0).await;
@@ -31,6 +32,7 @@ async fn a_backlog_drains_in_constant_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_of_large_orders_drains_in_little_memory() {
+    let _alone = crate::alone().await;
     let report = drained(120, 240_000).await;
     assert!(
         report.peak <= LARGE_KIB,

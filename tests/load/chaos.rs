@@ -11,6 +11,7 @@ use local::stack::{Config, Stack};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_orders_are_stored_once_and_published() {
+    let _alone = crate::alone().await;
     let functions = template::read(&workspace().join("template.yaml")).expect("the template");
     let log = Log::memory();
     let mut config = Config::new(functions, tests::binaries().clone(), log.clone());

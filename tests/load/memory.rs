@@ -55,6 +55,7 @@ fn dense(stack: &Stack, items: usize) -> Fixture {
 // One provider is enough: the items of every provider become the same event, and all bodies are read in the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_densest_order_fits_into_the_least_memory() {
+    let _alone = crate::alone().await;
     let stack = Stack::start().await;
     let least = least_memory();
     let too_dense = dense(&stack, MOST_ITEMS + 100);

@@ -1,7 +1,7 @@
 //! Where each field of a payload goes: the tests change one field after the other and compare the events.
 //!
 //! No field may be lost: if a field has another value, the event differs. The tables in `functions/*/README.md` show
-//! the result. `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite field_coverage` writes the tables; the last
+//! the result. `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite field_coverage::` writes the tables; the last
 //! column is written by hand and stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -21,7 +21,7 @@ const NAME: [&str; 2] = ["type", "provider_event"];
 /// Parts of the names of the events with fields that no provider sends.
 const INVENTED: [&str; 2] = ["new-fields", "odd"];
 
-const BEGIN: &str = "<!-- Written by `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite field_coverage`, except the last column. -->\n";
+const BEGIN: &str = "<!-- Written by `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite field_coverage::`, except the last column. -->\n";
 const END: &str = "<!-- The end of the written table. -->\n";
 
 pub(crate) fn no_field_of_any_event_is_lost<P: Tested>() {

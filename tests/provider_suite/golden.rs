@@ -1,7 +1,7 @@
 //! Every event of `events/` through verification, identification and normalization, against the golden event next to
 //! it.
 //!
-//! `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite golden` writes the golden events. Review the difference.
+//! `UPDATE_GOLDEN=1 cargo test --workspace --test provider_suite golden::` writes the golden events. Review the difference.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_second_s_units_and_wins_them_back() {
+    fn each_key_regains_the_units_of_a_second() {
         let mut capacity = Capacity::new(1_000);
         let begun = Instant::now();
         let write = |key: &str, units| [(key.to_owned(), units)];

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_brings_the_same_faults_over_the_same_calls() {
+    fn the_same_seed_injects_the_same_faults() {
         let plan = |seed| faults(Plan { events: 1000, seed }, Counts::default());
         let calls: Vec<Call> = (0..2000)
             .map(|index| call("PutItem", &format!(r#"{{"Item":{{"pk":{{"S":"{index:064}"}}}}}}"#)))
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn one_message_makes_the_calls_that_hold_it_fail_for_a_while() {
+    fn a_poisoned_message_makes_its_calls_fail_for_a_while() {
         let id = |index: u32| format!("{index:064}");
         let draws = |index: &u32| draw(7, &["poisoned", &id(*index)]) % 10_000 < POISONED;
         let bad = (0..10_000).find(draws).expect("one is drawn");

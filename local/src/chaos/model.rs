@@ -20,7 +20,7 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// The time that stands for a minute of a provider's retry interval.
+/// The scaled length of one minute of a provider's retry interval.
 pub(super) const MINUTE: Duration = Duration::from_millis(10);
 /// The shops of each provider.
 pub(super) const SHOPS: [&str; 2] = [SHOP, "second"];

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_ends_where_the_clis_own_word_begins() {
+    fn the_answer_is_split_from_the_output_of_the_cli() {
         let answer = r#"{"done":true,"outage":null}"#;
         assert_eq!(read(format!("{answer}None\n").as_bytes()), Some((answer, "None")));
         let answer = r#"{"errorMessage":"no {task}"}"#;

@@ -74,7 +74,7 @@ impl Sent {
                     "{error}. --dynamodb-port has to be the port that `cargo local` printed"
                 ))
             })?;
-            // An accepted event is published before it is answered. A message of any other event is in the queue now, or gone.
+            // An accepted event is published before it is answered. Any other message is in the queue now, or gone.
             let is_new = self.outcome() == "accepted" && found.state() == Some("published");
             let patience = if is_new { PATIENCE } else { Duration::ZERO };
             let queue = Queue::new(clients.sqs, &messages_url);

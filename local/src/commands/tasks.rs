@@ -465,7 +465,7 @@ impl Task {
             }
             if let Some(cause) = answer.outage {
                 let so_far = format!("{} events", events.len());
-                return Err(self.stopped(&format!("it was stopped ({cause})"), &[so_far]));
+                return Err(self.stopped(&format!("stopped by an outage ({cause})"), &[so_far]));
             }
             self.parameters["cursor"] = answer.cursor;
         }
@@ -488,7 +488,7 @@ impl Task {
             if let Some(cause) = outage {
                 line.finish_and_clear();
                 let said = [format!("{} compared", total.compared)];
-                return Err(self.stopped(&format!("it was stopped ({cause})"), &said));
+                return Err(self.stopped(&format!("stopped by an outage ({cause})"), &said));
             }
             self.parameters["cursor"] = cursor;
         }
@@ -535,7 +535,7 @@ impl Task {
             }
             if let Some(cause) = answer["outage"].as_str() {
                 line.finish_and_clear();
-                return Err(self.stopped(&format!("it was stopped ({cause})"), &said));
+                return Err(self.stopped(&format!("stopped by an outage ({cause})"), &said));
             }
             if answer["cursor"].is_object() {
                 self.parameters["cursor"] = answer["cursor"].take();

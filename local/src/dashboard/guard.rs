@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_view_is_read_on_this_machine_alone() {
+    fn the_dashboard_answers_only_this_machine() {
         const HOST: (&str, &str) = ("host", "127.0.0.1:9000");
         for (headers, expected) in [
             (&[HOST][..], Ok(())),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_something_comes_from_a_page_of_the_view() {
+    fn only_pages_of_the_dashboard_can_change_something() {
         const HOST: (&str, &str) = ("host", "127.0.0.1:9000");
         const ORIGIN: (&str, &str) = ("origin", "http://127.0.0.1:9000");
         for (headers, expected) in [

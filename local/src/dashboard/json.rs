@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_written_out() {
+    fn invisible_characters_are_escaped() {
         assert_eq!(visible("a\u{2028}\u{202e}b\u{0}é"), "a\\u2028\\u202eb\\u0000é");
     }
 }

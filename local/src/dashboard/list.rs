@@ -118,7 +118,7 @@ struct Hearing {
     after: Option<u64>,
 }
 
-/// `GET /live`: events `rows` with changed rows, `status` with counts and faults, and `reload` if the page has to reload.
+/// `GET /live`: events `rows` with changed rows, `status` with counts and faults, and `reload` if the page is outdated.
 pub(super) async fn live(State(view): State<Arc<View>>, Query(asked): Query<After>, headers: HeaderMap) -> Response {
     let mut hearing = Hearing {
         changes: view.recorder.changes(),

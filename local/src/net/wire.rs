@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn damage_is_done_to_the_open_connections_alone() {
+    async fn damage_hits_only_open_connections() {
         let passed = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&passed);
         let port = Port::take(0, "").await.unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plan_decides_over_requests_on_a_used_connection() {
+    async fn a_plan_decides_about_reused_connections() {
         let port = Port::take(0, "").await.unwrap();
         let server = port.serve(1024, |_, _| async {
             Some(json(StatusCode::OK, &serde_json::json!({})))

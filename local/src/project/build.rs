@@ -118,8 +118,8 @@ fn of_package(variable: &str) -> bool {
 
 /// Reads the paths of the executables from cargo's messages, which are one JSON object a line.
 ///
-/// `cargo_metadata` would do the same, but it needs `unbounded_depth` of `serde_json`, which the deployed functions do not
-/// have.
+/// `cargo_metadata` would do the same, but it needs `unbounded_depth` of `serde_json`, which the deployed functions do
+/// not have.
 fn executables(messages: &[u8]) -> BTreeMap<String, PathBuf> {
     messages
         .split(|byte| *byte == b'\n')

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_and_words_give_the_same_and_others_another() {
+    fn a_number_follows_from_the_seed_and_the_words() {
         assert_eq!(draw(1, &["a", "b"]), draw(1, &["a", "b"]));
         assert_ne!(draw(1, &["a", "b"]), draw(2, &["a", "b"]));
         assert_ne!(draw(1, &["a", "b"]), draw(1, &["ab"]));

@@ -1,4 +1,5 @@
-//! A stand-in for Snipcart's validation call: `GET /api/requestvalidation/{token}` with HTTP Basic, the secret key as user.
+//! A stand-in for Snipcart's validation call: `GET /api/requestvalidation/{token}` with HTTP Basic, whose user is the
+//! secret key.
 
 use std::collections::HashSet;
 use std::fmt;

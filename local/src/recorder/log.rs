@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_one_line_and_what_came_in_cannot_move_the_cursor() {
+    fn a_delivery_is_one_line_without_control_characters() {
         let plain = line(&delivery(), Paint::PLAIN, &TimeZone::UTC);
         assert_eq!(
             plain,
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_functions_lines_the_faults_are_shown() {
+    fn only_faults_of_the_functions_are_shown() {
         for (line, shown) in [
             (r#"{"level":"INFO","message":"anything"}"#, None),
             (r#"{"level":"WARN","message":"delivery","cause":"x"}"#, None),

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_text_by_its_type_comes_in_base64() {
+    fn a_body_of_another_type_than_text_is_in_base64() {
         let cases: [(Option<&str>, &[u8], bool); 8] = [
             (Some("application/json"), b"{}", false),
             (Some("Application/JSON;charset=UTF-8"), b"{}", false),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_has_not_is_absent_from_its_event() {
+    fn missing_parts_of_a_request_are_missing_in_its_event() {
         let event = event(&Request::delete("/webhooks/selldone/main").body(Bytes::new()).unwrap());
         for absent in ["body", "cookies", "queryStringParameters"] {
             assert!(event.get(absent).is_none(), "{absent}");
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_function_returns_becomes_an_answer() {
+    fn the_result_of_a_function_becomes_a_response() {
         let response = to_response(
             br#"{"statusCode":503,"headers":{"Retry-After":"30","content-length":"9","x-number":5},"cookies":["a=1","b=2"],"body":"e30=","isBase64Encoded":true}"#,
         )

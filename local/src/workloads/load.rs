@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_has_its_time_whatever_became_of_those_before() {
+    fn a_delivery_is_due_at_its_time() {
         let plan = Plan {
             rate: 40.0,
             duration: Duration::from_secs(2),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_falls_behind_is_said_to() {
+    fn a_machine_that_falls_behind_is_reported() {
         assert!(report(1000, Duration::from_millis(10_050), 0).kept_up());
         assert!(
             !report(1000, Duration::from_secs(13), 0).kept_up(),
