@@ -98,6 +98,9 @@ test_against_moto() {
 check_template() {
     sam validate --lint
     cfn-lint template.yaml --append-rules cfn_lint_serverless.rules --ignore-checks W1030 WS1000 WS1004 ES6000 ES7000
+    # A copy with one more provider, which the test writes.
+    cargo test --locked --workspace --test contracts a_sixth_provider
+    sam validate --lint --template-file "${CARGO_TARGET_DIR:-target}/tmp/sixth-provider.yaml"
 }
 
 # ministack has its own virtual environment: its dependencies conflict with those of sam.

@@ -5,6 +5,7 @@
 //! which requests are answered.
 
 mod actions;
+mod alerts;
 mod connect;
 mod delivery;
 mod explain;
@@ -112,6 +113,7 @@ impl Dashboard {
             .route("/deliveries/{id}", get(delivery::page))
             .route("/order", get(order::page))
             .route("/try", get(actions::page))
+            .route("/alerts", get(alerts::page))
             .route("/connect", get(connect::page))
             .route("/assets/{name}", get(asset))
             .route("/do/send", post(actions::send))
@@ -170,6 +172,9 @@ impl Dashboard {
             tokio::time::sleep(TOGETHER).await;
             changes.mark_unchanged();
             state.look(&log, open).await;
+            for alert in state.recorder.alerts().news() {
+                log.notice(&alert.line());
+            }
             if open == Open::All || looked.elapsed() > TICK {
                 looked = Instant::now();
                 state.refresh_status().await;
@@ -196,6 +201,10 @@ async fn asset(Path(name): Path<String>) -> Response {
         "live.js" => (
             "text/javascript; charset=utf-8",
             include_str!("dashboard/assets/live.js"),
+        ),
+        "alerts.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("dashboard/assets/alerts.js"),
         ),
         "try.js" => (
             "text/javascript; charset=utf-8",

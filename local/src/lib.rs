@@ -31,6 +31,10 @@ pub const ACCOUNT: &str = "000000000000";
 pub const NAME: &str = "order-events";
 /// The ARN of the topic.
 pub const TOPIC_ARN: &str = "arn:aws:sns:us-east-1:000000000000:order-events";
+/// The name of the alarm topic and of the queue that is subscribed to it.
+pub const ALARMS: &str = "order-alarms";
+/// The ARN of the alarm topic.
+pub const ALARM_TOPIC_ARN: &str = "arn:aws:sns:us-east-1:000000000000:order-alarms";
 
 /// Why the stack does not start, or why a command fails. Each message says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! Records the last deliveries and what happened to them: in memory, within limits, and without secrets.
 
+pub mod alerts;
 mod delivery;
 pub mod log;
 pub mod outcome;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::project::answer::Answer;
+use crate::recorder::alerts::Alerts;
 use crate::recorder::redaction::Redactor;
 use crate::{Error, lock};
 pub use delivery::{Body, Delivery, Stored};
@@ -93,6 +95,7 @@ struct Inner {
     /// Identifies this run, so that a page that was opened in another run reloads.
     run: String,
     changes: watch::Sender<u64>,
+    alerts: Alerts,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +137,7 @@ impl Recorder {
             redactor,
             run: uuid::Uuid::new_v4().simple().to_string(),
             changes: watch::channel(0).0,
+            alerts: Alerts::default(),
         }))
     }
 
@@ -175,6 +179,11 @@ impl Recorder {
         }
         kept.file = Some(file.into_inner().map_err(|error| failed(error.into_error()))?);
         std::fs::rename(&new, path).map_err(failed)
+    }
+
+    /// The alerts that redrive has published.
+    pub(crate) fn alerts(&self) -> &Alerts {
+        &self.0.alerts
     }
 
     /// The id of this run.

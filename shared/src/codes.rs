@@ -69,6 +69,12 @@ pub enum Code {
     ExpiredNotRemoved,
     /// The outbox could not be measured.
     OutboxNotMeasured,
+    /// A delivery could not write a note for alerts.
+    NoteNotWritten,
+    /// SNS did not accept the message of an alert.
+    AlertNotSent,
+    /// A run of the task `alert` could not do all that is due, because SNS or the table cannot be used.
+    AlertOutage,
 }
 
 impl Code {
@@ -88,20 +94,11 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::alert::Kind;
     use crate::answer::Reason;
 
     const PAGE: &str = include_str!("../CODES.md");
     const TEMPLATE: &str = include_str!("../../template.yaml");
-    /// The kinds of alerts that redrive sends.
-    const ALERTS: [&str; 7] = [
-        "quarantined",
-        "conflict",
-        "failed",
-        "drift",
-        "misconfigured",
-        "wrong_credentials",
-        "silence",
-    ];
 
     /// The sections of the page by their codes.
     fn sections() -> BTreeMap<&'static str, &'static str> {
@@ -177,7 +174,8 @@ mod tests {
     fn every_code_has_a_section_and_every_section_a_code() {
         let codes = Code::ALL.iter().map(|code| code.as_str());
         let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
-        let codes = codes.chain(reasons).chain(ALERTS).map(str::to_owned);
+        let alerts = Kind::ALL.iter().map(|kind| kind.as_str());
+        let codes = codes.chain(reasons).chain(alerts).map(str::to_owned);
         let codes: BTreeSet<String> = codes.chain(alarms()).collect();
         let sections: BTreeSet<String> = sections().into_keys().map(str::to_owned).collect();
         let missing: Vec<_> = codes.difference(&sections).collect();

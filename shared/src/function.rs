@@ -27,10 +27,10 @@ use crate::telemetry::{self, Dimensions, Telemetry};
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
 /// The dimensions for a request for a shop that is not configured. Each set of values is billed as a metric of its own,
-/// so invented shop names must not create any.
-const BY_PROVIDER: &Dimensions = &[&["provider"]];
+/// so invented shop names must not create any. The alarms on all providers watch the metrics without a dimension.
+const BY_PROVIDER: &Dimensions = &[&[], &["provider"]];
 /// The dimensions for a delivery for a configured shop.
-const BY_PROVIDER_AND_SHOP: &Dimensions = &[&["provider"], &["provider", "shop"]];
+const BY_PROVIDER_AND_SHOP: &Dimensions = &[&[], &["provider"], &["provider", "shop"]];
 
 /// The least time for a delivery, whatever the clocks say: enough to verify, store and publish it. Lambda invokes a
 /// function with its full timeout left, which is longer; a closer deadline is the result of a wrong clock.
@@ -204,8 +204,11 @@ impl<P: Provider> Function<P> {
         if let Ok(receiver) = &self.receiver {
             self.log_secret_reports(receiver);
         }
+        if let (Ok(receiver), Some(shop), Ok(received)) = (&self.receiver, &shop, &received) {
+            receiver.note(shop, received);
+        }
         let line = self.line(shop.as_ref(), started, context);
-        match received {
+        let answer = match received {
             Ok(Ok(receipt)) => {
                 self.log_receipt(&receipt, line, dimensions);
                 Ok(receipt.outcome.into_response(&receipt.id))
@@ -223,7 +226,12 @@ impl<P: Provider> Function<P> {
                 self.telemetry.write(Level::ERROR, "delivery", &line, dimensions);
                 Err("the code panicked on the delivery".into())
             }
+        };
+        // The answer is decided. Neither an error nor a panic may change it.
+        if let Ok(receiver) = &self.receiver {
+            let _ = AssertUnwindSafe(receiver.write_notes(deadline)).catch_unwind().await;
         }
+        answer
     }
 
     /// The members that every line has.
@@ -379,6 +387,8 @@ mod tests {
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "none"),
             ("AWS_SECRET_ACCESS_KEY", "none"),
+            // Nothing listens on this port, so no test calls AWS.
+            ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9"),
             ("SECRETS", r#"{"shops":{"main":{}}}"#),
         ];
         let settings = Settings::from_table(settings.iter().chain(more).copied());

@@ -12,6 +12,8 @@
 //! consumer reads it, and no AWS SDK.
 
 #[cfg(feature = "receiver")]
+pub mod alert;
+#[cfg(feature = "receiver")]
 pub mod answer;
 #[cfg(feature = "receiver")]
 mod aws;
@@ -36,6 +38,8 @@ pub mod identity;
 #[cfg(feature = "receiver")]
 mod moment;
 pub mod money;
+#[cfg(feature = "receiver")]
+mod notes;
 #[cfg(feature = "receiver")]
 pub mod payload;
 #[cfg(feature = "receiver")]

@@ -1,5 +1,6 @@
 //! Publishes events to the topic, within the limits of SNS.
 
+mod alarm;
 mod error;
 mod omission;
 mod stored;

@@ -20,7 +20,8 @@ use futures_util::future::{join, join3};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::answer::{Outcome, Reason, Refusal};
+use crate::alert::{Kind, Subject};
+use crate::answer::{Outcome, Reason, Refusal, Unverified};
 use crate::classify::{Classification, Classified, classify};
 use crate::codes::Code;
 use crate::delivery::{BodyLimit, Delivery};
@@ -28,6 +29,7 @@ use crate::drift::{Drift, Known, Reported};
 use crate::event::OrderEvent;
 use crate::http_event::HttpEvent;
 use crate::identity::{EventId, Shop};
+use crate::notes::Notes;
 use crate::provider::{Provider, Verifies};
 use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::secrets::Secrets;
@@ -56,6 +58,7 @@ pub struct Receiver<P: Provider> {
     /// The fields that are known to stay in `unmapped`.
     known: Known,
     reported: Reported,
+    notes: Notes,
 }
 
 /// The result of a delivery that is stored.
@@ -96,6 +99,7 @@ impl<P: Provider> Receiver<P> {
             body_limit: BodyLimit::new(limit),
             known: Known::new(P::UNMAPPED),
             reported: Reported::default(),
+            notes: Notes::default(),
         })
     }
 
@@ -143,7 +147,47 @@ impl<P: Provider> Receiver<P> {
 
     /// Returns the faults that reads of the secret have found since the last call, one text for each read.
     pub fn secret_reports(&self) -> Vec<String> {
-        self.secrets.reports()
+        let reports = self.secrets.reports();
+        for cause in &reports {
+            self.note_fault(None, cause);
+        }
+        reports
+    }
+
+    /// Notes that `shop` has sent a delivery, and the findings about it for alerts. Nothing is written yet.
+    pub(crate) fn note(&self, shop: &Shop, received: &Result<Receipt, Refusal>) {
+        let subject = |kind| Subject::new(kind, P::NAME, Some(shop));
+        match received {
+            Ok(receipt) => {
+                self.notes.saw(shop);
+                if !receipt.drift.is_empty() {
+                    let drift = receipt.drift.iter();
+                    let details = drift.map(|drift| format!("{} ({})", drift.pointer, drift.r#type));
+                    self.notes.found(subject(Kind::Drift), receipt.id.as_str(), details);
+                }
+            }
+            Err(Refusal::Unauthorized(Unverified::WrongCredentials(cause))) => {
+                let details = [(*cause).to_owned()];
+                self.notes.found(subject(Kind::WrongCredentials), "", details);
+            }
+            // Invented shop names must not create items. A fault of the secret as a whole concerns the provider.
+            Err(Refusal::Misconfigured(cause)) => {
+                let is_own = self.knows(shop) && self.secrets.is_usable(shop);
+                self.note_fault(Some(shop).filter(|_| is_own), cause);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn note_fault(&self, shop: Option<&Shop>, cause: &str) {
+        let subject = Subject::new(Kind::Misconfigured, P::NAME, shop);
+        self.notes.found(subject, "", [cause.to_owned()]);
+    }
+
+    /// Writes the notes that are due, if there is time before `deadline`.
+    pub(crate) async fn write_notes(&self, deadline: Instant) {
+        let silence_hours = |shop: &Shop| self.secrets.silence_hours(shop);
+        self.notes.write(&self.store, P::NAME, silence_hours, deadline).await;
     }
 
     /// Receives a delivery: reads and verifies it, classifies it, stores it and publishes its event, until `deadline`

@@ -15,6 +15,7 @@
 //! | for a secret that is not usable or names no shop, while deliveries are refused because of it | 5 s |
 
 mod document;
+mod options;
 mod values;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use self::document::{Parsed, parse};
+use self::document::{Parsed, ParsedShop, parse};
 pub use self::values::{HeaderName, Live, OptIn, SigningKey, Token};
 use crate::answer::Refusal;
 use crate::aws;
@@ -73,6 +74,8 @@ enum Source {
 struct Cache<S> {
     /// The shops as of the last successful read.
     shops: Option<BTreeMap<String, Known<S>>>,
+    /// The `silence_hours` of the shops that have them.
+    silence_hours: BTreeMap<String, u16>,
     /// The version id of this value in Secrets Manager.
     version: Option<String>,
     read_at: Option<Moment>,
@@ -112,6 +115,7 @@ impl<S> Cache<S> {
     fn new() -> Self {
         Self {
             shops: None,
+            silence_hours: BTreeMap::new(),
             version: None,
             read_at: None,
             called_at: None,
@@ -169,7 +173,13 @@ impl<S> Cache<S> {
             known => {
                 let mut known = known.unwrap_or_default();
                 let since = fault.map_or(now, |fault| fault.since);
-                let of_shop = |(shop, parsed): (String, Result<S, String>)| {
+                self.silence_hours.clear();
+                let silence_hours = &mut self.silence_hours;
+                let of_shop = |(shop, parsed): (String, Result<ParsedShop<S>, String>)| {
+                    let parsed = parsed.map(|(secrets, hours)| {
+                        silence_hours.extend(hours.map(|hours| (shop.clone(), hours)));
+                        secrets
+                    });
                     let found = Known::of(parsed, known.remove(&shop), since);
                     (shop, found)
                 };
@@ -279,6 +289,16 @@ impl<S: DeserializeOwned> Secrets<S> {
     pub(crate) fn has_shop(&self, shop: &Shop) -> bool {
         let shop = shop.as_str();
         self.cached(|cache, _| cache.shops.as_ref().is_some_and(|shops| shops.contains_key(shop)))
+    }
+
+    /// The `silence_hours` of `shop`, if the secret, as it was last read, has them.
+    pub(crate) fn silence_hours(&self, shop: &Shop) -> Option<u16> {
+        self.cached(|cache, _| cache.silence_hours.get(shop.as_str()).copied())
+    }
+
+    /// Whether deliveries for `shop` can be verified with the secret as it was last read.
+    pub(crate) fn is_usable(&self, shop: &Shop) -> bool {
+        self.cached(|cache, now| cache.of(shop, now).is_ok())
     }
 
     /// Reads the secrets ahead of their first use.

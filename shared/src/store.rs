@@ -24,6 +24,7 @@ use crate::publisher::Stored;
 use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
+mod alerts;
 mod backlog;
 mod commit;
 mod compressed;
@@ -42,8 +43,11 @@ mod retention;
 mod retry;
 #[cfg(test)]
 mod scale;
+mod shops;
+mod signals;
 mod sweep;
 
+pub use alerts::{ALERTS_AT_ONCE, AlertItem, Alerts, Finding, Source};
 use commit::Commit;
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
@@ -62,6 +66,9 @@ use parts::part_key;
 pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
 pub use retry::RetryPolicy;
 use retry::retry_until;
+pub use shops::KnownShop;
+pub(crate) use signals::SAMPLES_AT_ONCE;
+pub use signals::Signal;
 
 type Item = HashMap<String, AttributeValue>;
 

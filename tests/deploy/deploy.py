@@ -6,10 +6,10 @@ process. It must be installed for the Python that runs this script (requirements
 on the path.
 
 The template is the built one, except that the AWS endpoints, which it declares empty for this purpose, point to
-ministack, and Snipcart's API to a stand-in. Three things are not tested: gradual deployment, because ministack has no
-CodeDeploy; the topic's key, which ministack ignores; and the routes of the HTTP API, which it does not create.
-Functions are invoked with API Gateway's events instead, and .ci/routes.py tests the routes with `sam local
-start-api`.
+ministack, and Snipcart's API to a stand-in. Four things are not tested: gradual deployment, because ministack has no
+CodeDeploy; the topic's key, which ministack ignores; metric math, which it does not support, so that an alarm on
+several functions watches one metric here; and the routes of the HTTP API, which it does not create. Functions are
+invoked with API Gateway's events instead, and .ci/routes.py tests the routes with `sam local start-api`.
 """
 
 import base64
@@ -36,6 +36,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILT = ROOT / "target" / "ci" / "x86_64"
 STACK = "order-webhooks"
 PROVIDERS = ["aboutyou", "cartum", "deeple", "selldone", "snipcart"]
+# The alarms that exist once for all providers.
+ALARMS = """
+throttles slow misconfigured wrong-credentials refused unavailable snipcart-unavailable api-5xx outbox-age expiring-quarantined
+dead-letters redrive-errors redrive-dead-letters
+""".split()
 TOKENS = {"tokens": ["local-development-token"]}
 SECRETS = {
     "aboutyou": TOKENS,
@@ -53,7 +58,9 @@ WRONG = [
     ("TopicKmsKeyArn", "some-key"),
     ("SubscriberAccount", "12345"),
     ("AlarmEmail", "nobody"),
-    ("SilenceHours", "169"),
+    ("AlertPeriodMinutes", "0"),
+    ("AlertPeriodMinutes", "1441"),
+    ("SilenceHours", "8761"),
     ("SilenceHours", "1.5"),
     ("RefusedThreshold", "0"),
     ("UnavailableThreshold", "-1"),
@@ -153,6 +160,40 @@ def ministack(scratch: pathlib.Path):
             process.kill()
 
 
+class Template(yaml.SafeLoader):
+    """Reads a short tag of CloudFormation, such as !Ref, as its full function."""
+
+
+def function(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> dict:
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value.split(".", 1) if tag == "GetAtt" else value}
+
+
+Template.add_multi_constructor("!", function)
+
+
+class WithoutAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def without_metric_math(template: dict) -> dict:
+    """Lets an alarm with metric math watch the first metric's name without dimensions."""
+    for resource in template["Resources"].values():
+        if "Metrics" in resource.get("Properties", {}):
+            properties = resource["Properties"]
+            _, query, _ = next(metric["Fn::If"] for metric in properties.pop("Metrics") if "Fn::If" in metric)
+            metric, statistic = query["MetricStat"]["Metric"], query["MetricStat"]["Stat"]
+            properties |= {"Namespace": metric["Namespace"], "MetricName": metric["MetricName"], "Period": query["MetricStat"]["Period"]}
+            properties["Statistic" if statistic == "Sum" else "ExtendedStatistic"] = statistic
+    return template
+
+
 class Deployment:
     """A deployed stack in ministack."""
 
@@ -167,26 +208,37 @@ class Deployment:
         }
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             os.environ.pop(name, None)
-        self.template = BUILT / "template.ministack.yaml"
-        text = (BUILT / "template.yaml").read_text()
-        for service in ("DYNAMODB", "SNS", "SECRETS_MANAGER"):
-            text, found = re.subn(rf"(AWS_ENDPOINT_URL_{service}:) ''", rf"\1 {url}", text)
-            if not found:
-                raise SystemExit(f"the built template declares no empty AWS_ENDPOINT_URL_{service}")
-        # The parameter of the template accepts only https.
-        text, found = re.subn(r"SNIPCART_API_URL:\s*(?:!Ref SnipcartApiUrl|\n\s*Ref: SnipcartApiUrl)", f"SNIPCART_API_URL: {snipcart}", text)
-        if not found:
-            raise SystemExit("the built template has no SNIPCART_API_URL")
-        self.template.write_text(text)
+        self.url, self.snipcart = url, snipcart
+        self.template = self.for_ministack(BUILT / "template.yaml")
         self.outputs: dict[str, str] = {}
+
+    def for_ministack(self, path: pathlib.Path) -> pathlib.Path:
+        """Writes a copy of a template that ministack can deploy, with the functions in BUILT, and returns its path."""
+        template = without_metric_math(yaml.load(path.read_text(), Template))
+        variables = template["Globals"]["Function"]["Environment"]["Variables"]
+        for service in ("DYNAMODB", "SNS", "SECRETS_MANAGER"):
+            if variables[f"AWS_ENDPOINT_URL_{service}"]:
+                raise SystemExit(f"{path} declares no empty AWS_ENDPOINT_URL_{service}")
+            variables[f"AWS_ENDPOINT_URL_{service}"] = self.url
+        for name, resource in template["Resources"].items():
+            if resource["Type"] == "AWS::Serverless::Function":
+                resource["Properties"]["CodeUri"] = name
+        # The parameter of the template accepts only https.
+        variables = template["Resources"]["SnipcartFunction"]["Properties"]["Environment"]["Variables"]
+        if variables["SNIPCART_API_URL"] != {"Ref": "SnipcartApiUrl"}:
+            raise SystemExit(f"{path} has no SNIPCART_API_URL")
+        variables["SNIPCART_API_URL"] = self.snipcart
+        written = BUILT / f"{path.stem}.ministack.yaml"
+        written.write_text(yaml.dump(template, Dumper=WithoutAliases, sort_keys=False))
+        return written
 
     def client(self, service: str):
         config = botocore.config.Config(read_timeout=120, retries={"max_attempts": 0}, max_pool_connections=16)
         return boto3.client(service, config=config)
 
-    def deploy(self, **parameters: str) -> str:
+    def deploy(self, template: pathlib.Path | None = None, **parameters: str) -> str:
         """Runs `sam deploy` with samconfig.toml, and returns its output."""
-        command = ["sam", "deploy", "--template-file", str(self.template), "--config-file", str(ROOT / "samconfig.toml")]
+        command = ["sam", "deploy", "--template-file", str(template or self.template), "--config-file", str(ROOT / "samconfig.toml")]
         command += ["--no-confirm-changeset", "--no-progressbar", "--parameter-overrides"]
         command += [f"{name}={value}" for name, value in (PARAMETERS | parameters).items()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, cwd=ROOT)
@@ -197,14 +249,19 @@ class Deployment:
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
         return output
 
+    def listed(self) -> list[dict]:
+        """Returns the summaries of the stack's resources."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=STACK)
+        listed = (resource for page in pages for resource in page["StackResourceSummaries"])
+        return [resource for resource in listed if resource["ResourceStatus"] != "DELETE_COMPLETE"]
+
     def resources(self) -> dict[str, str]:
         """Returns the physical id of each resource by its logical id."""
-        found = {}
-        for page in self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=STACK):
-            for resource in page["StackResourceSummaries"]:
-                if resource["ResourceStatus"] != "DELETE_COMPLETE":
-                    found[resource["LogicalResourceId"]] = resource.get("PhysicalResourceId", "")
-        return found
+        return {resource["LogicalResourceId"]: resource.get("PhysicalResourceId", "") for resource in self.listed()}
+
+    def types(self) -> dict[str, str]:
+        """Returns the type of each resource by its logical id."""
+        return {resource["LogicalResourceId"]: resource["ResourceType"] for resource in self.listed()}
 
     def invoke(self, function: str, payload: dict) -> dict:
         """Invokes a function or its alias, and returns the answer."""
@@ -224,17 +281,18 @@ def send_event(deployment: Deployment, function: str, event: pathlib.Path) -> tu
     return answer["statusCode"], json.loads(answer["body"])
 
 
-def receive_messages(deployment: Deployment, expected: int) -> list[dict]:
-    """Receives messages until the expected number has arrived and the queue is empty."""
+def receive_messages(deployment: Deployment, expected: int, queue: str = "") -> list[dict]:
+    """Receives messages of the deployed queue, or of another, until the expected number has arrived and it is empty."""
     sqs, found = deployment.client("sqs"), []
+    queue = queue or deployment.outputs["Queue"]
     until = time.monotonic() + 60
     while time.monotonic() < until:
         wait = 1 if len(found) < expected else 0
         got = sqs.receive_message(
-            QueueUrl=deployment.outputs["Queue"], MaxNumberOfMessages=10, WaitTimeSeconds=wait
+            QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=wait
         ).get("Messages", [])
         for message in got:
-            sqs.delete_message(QueueUrl=deployment.outputs["Queue"], ReceiptHandle=message["ReceiptHandle"])
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         found += [json.loads(message["Body"]) for message in got]
         if not got and len(found) >= expected:
             break
@@ -253,9 +311,9 @@ def check_resources(deployment: Deployment) -> None:
     indexes = {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
     check("the table's indexes", indexes ^ {"by_order", "work", "by_hour"})
     alarms = deployment.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
-    of_providers = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in "errors throttles slow refused wrong-credentials misconfigured unavailable quarantined mapping-failed conflicts drift silence".split()}
-    of_stack = {f"{STACK}-{a}" for a in "api-5xx outbox-age failed quarantined expiring-quarantined dead-letters redrive-errors redrive-dead-letters".split()}
-    check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ (of_providers | of_stack))
+    expected = {f"{STACK}-{p}-{a}" for p in PROVIDERS for a in ("errors", "mapping-failed")}
+    expected |= {f"{STACK}-{a}" for a in ALARMS}
+    check("the alarms", {alarm["AlarmName"] for alarm in alarms} ^ expected)
     unclear = [a["AlarmName"] for a in alarms if a["AlarmActions"] != [deployment.outputs["AlarmTopic"]] or len(a.get("AlarmDescription", "")) < 80]
     check("each alarm notifies the alarm topic and has a description", unclear)
     # CloudWatch's limits.
@@ -264,7 +322,7 @@ def check_resources(deployment: Deployment) -> None:
     body = deployment.client("cloudwatch").get_dashboard(DashboardName=f"{STACK}-us-east-1")["DashboardBody"]
     shown = json.loads(body)["widgets"]
     listed = next(widget for widget in shown if widget["type"] == "alarm")["properties"]["alarms"]
-    check("the dashboard shows every alarm", {arn.split(":alarm:")[1] for arn in listed} ^ (of_providers | of_stack))
+    check("the dashboard shows every alarm", {arn.split(":alarm:")[1] for arn in listed} ^ expected)
     left = re.findall(r"\$\{(?!PROP)[^}]*\}", body)
     check("the dashboard has no unresolved placeholders", left)
 
@@ -291,18 +349,21 @@ def check_function_parameters(deployment: Deployment) -> None:
         if resource["Type"] == "AWS::Serverless::Function":
             properties = {key: value for key, value in resource["Properties"].items() if key != "Events"}
             listed = refs(properties["Environment"]["Variables"].pop("PARAMETERS"))
-            seen = (refs(properties) | refs(template["Globals"]["Function"])) & set(template["Parameters"])
+            # A function's own value replaces that of Globals, but for its variables, which are added.
+            shared = {key: value for key, value in template["Globals"]["Function"].items() if key == "Environment" or key not in properties}
+            seen = (refs(properties) | refs(shared)) & set(template["Parameters"])
             forgotten |= {name: left for left in [{one for one in seen - elsewhere - listed if not one.startswith("Enable")}] if left}
     check("PARAMETERS of each function lists every parameter that the function depends on", forgotten)
 
 
-def check_schedule(deployment: Deployment) -> None:
+def check_schedules(deployment: Deployment) -> None:
     scheduler = deployment.client("scheduler")
     schedules = [scheduler.get_schedule(Name=found["Name"]) for found in scheduler.list_schedules()["Schedules"]]
-    check("one schedule", None if len(schedules) == 1 else [schedule["Name"] for schedule in schedules])
-    target = schedules[0]["Target"]
-    check("the schedule invokes redrive's alias", None if target["Arn"] == deployment.outputs["Redrive"] else target["Arn"])
-    check("the schedule has a dead-letter queue", None if target.get("DeadLetterConfig", {}).get("Arn") else target)
+    targets = [schedule["Target"] for schedule in schedules]
+    tasks = sorted(target["Input"] for target in targets)
+    check("a schedule for each regular task", None if tasks == ['{"alert":{}}', '{"redrive":{}}'] else tasks)
+    check("each schedule invokes redrive's alias", {target["Arn"] for target in targets} ^ {deployment.outputs["Redrive"]})
+    check("each schedule has a dead-letter queue", [target for target in targets if not target.get("DeadLetterConfig", {}).get("Arn")])
 
 
 def send_once_secret_is_read(deployment: Deployment, alias: str, event: pathlib.Path) -> tuple[int, dict]:
@@ -379,6 +440,20 @@ def check_redrive(deployment: Deployment, accepted: dict[str, pathlib.Path]) -> 
     check("the message of the event arrives", None if ids == [event_id] else ids)
 
 
+def check_alerts(deployment: Deployment) -> None:
+    """Checks that the notes of the deployed functions become alerts on the alarm topic."""
+    sqs = deployment.client("sqs")
+    queue = sqs.create_queue(QueueName="alerts")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    deployment.client("sns").subscribe(TopicArn=deployment.outputs["AlarmTopic"], Protocol="sqs", Endpoint=arn)
+    answer = deployment.invoke(deployment.outputs["Redrive"], {"alert": {}})
+    check("redrive publishes alerts", None if answer.get("sent") else answer)
+    messages = receive_messages(deployment, answer.get("sent", 1), queue)
+    unnamed = [m["Subject"] for m in messages if not m["Subject"].startswith(f"{STACK}: ")]
+    check("the subject of each alert names the stack", unnamed or (None if messages else "there is no alert"))
+    check("alerts name the command to run", None if any(f"--stack {STACK}" in m["Message"] for m in messages) else messages)
+
+
 def check_logs(deployment: Deployment, resources: dict[str, str]) -> None:
     """Checks the log groups of the deployed functions: they have metrics for CloudWatch, and no token."""
     logs = deployment.client("logs")
@@ -392,7 +467,7 @@ def check_logs(deployment: Deployment, resources: dict[str, str]) -> None:
         namespaces = {m["Namespace"] for line in metrics for m in line["_aws"]["CloudWatchMetrics"]}
         check(f"{provider} writes metrics of its deliveries in the stack's namespace", None if deliveries and namespaces == {f"order-webhooks/{STACK}"} else (len(lines), namespaces))
         sets = {tuple(map(tuple, m["Dimensions"])) for line in metrics if "Deliveries" in line for m in line["_aws"]["CloudWatchMetrics"]}
-        check(f"{provider} counts deliveries by provider and by shop", sets ^ {(("provider",), ("provider", "shop"))})
+        check(f"{provider} counts deliveries in all, by provider and by shop", sets ^ {((), ("provider",), ("provider", "shop"))})
         check(f"{provider} logs no token", [line for line in lines if "local-development-token" in line or "local-key" in line or "local-secret" in line])
 
 
@@ -468,6 +543,37 @@ def check_wrong_parameters(deployment: Deployment) -> None:
     check("every parameter is tried with a wrong value", declared ^ (tried & declared))
 
 
+# Types of resources that hold data, or whose name is used outside the stack.
+KEPT = (
+    "AWS::DynamoDB::Table",
+    "AWS::IAM::Role",
+    "AWS::Lambda::Function",
+    "AWS::Logs::LogGroup",
+    "AWS::SNS::Topic",
+    "AWS::SQS::Queue",
+    "AWS::SecretsManager::Secret",
+    "AWS::ApiGatewayV2::Api",
+)
+
+
+def check_update(deployment: Deployment, before: pathlib.Path) -> None:
+    """Checks that a stack of the version before is updated in place."""
+    deployment.deploy(template=before)
+    was, types, secret = deployment.resources(), deployment.types(), deployment.outputs["SelldoneSecret"]
+    secrets = deployment.client("secretsmanager")
+    value = json.dumps({"shops": {"main": TOKENS}})
+    secrets.put_secret_value(SecretId=secret, SecretString=value)
+    deployment.deploy()
+    now = deployment.resources()
+    kept = [name for name, kind in types.items() if kind in KEPT]
+    check(f"an update replaces none of {len(kept)} resources", {name: (was[name], now.get(name)) for name in kept if was[name] != now.get(name)})
+    check("these resources are of every type in KEPT", {types[name] for name in kept} ^ set(KEPT))
+    removable = ("AWS::CloudWatch::Alarm", "AWS::IAM::ManagedPolicy", "AWS::Lambda::Version")
+    check("the update removes only alarms, policies and versions", {name for name in was.keys() - now.keys() if types[name] not in removable})
+    stored = secrets.get_secret_value(SecretId=secret)["SecretString"]
+    check("the update keeps a secret's value", None if stored == value else "it is another one")
+
+
 def main() -> int:
     if not (BUILT / "template.yaml").exists():
         print("there is no build to deploy: sam build --build-dir target/ci/x86_64 --parameter-overrides Architecture=x86_64", file=sys.stderr)
@@ -480,7 +586,7 @@ def main() -> int:
             deployment.deploy()
             print(f"ok     sam deploy: {len(deployment.resources())} resources", flush=True)
             check_resources(deployment)
-            check_schedule(deployment)
+            check_schedules(deployment)
             check_function_parameters(deployment)
             resources = deployment.resources()
             status, _ = send_event(deployment, resources["SelldoneFunctionAliaslive"], events("selldone")[0])
@@ -492,6 +598,7 @@ def main() -> int:
             accepted = check_deliveries(deployment, resources)
             check_storage(deployment, accepted)
             check_redrive(deployment, accepted)
+            check_alerts(deployment)
             check_logs(deployment, resources)
             check_operator_commands(deployment, resources)
             live = {"FunctionName": resources["SelldoneFunction"], "Name": "live"}
@@ -504,17 +611,21 @@ def main() -> int:
             left = deployment.resources()
             check("a disabled provider has no resource", [name for name in left if name.startswith("Deeple")])
             check("a disabled provider has no output", [name for name in deployment.outputs if name.startswith("Deeple")])
-            check("with SilenceHours=0 there is no silence alarm", [name for name in left if name.endswith("Silence")])
             check("with QueueAgeSeconds there is a queue-age alarm", None if "QueueAge" in left else sorted(left))
             given = deployment.outputs["SelldoneSecret"] == arn and "SelldoneSecret" not in left
             check("an existing secret is used", None if given else deployment.outputs["SelldoneSecret"])
             settings = deployment.client("lambda").get_function_configuration(FunctionName=left["SelldoneFunctionAliaslive"])
             used = settings["Environment"]["Variables"]["SECRETS"]
             check("the alias moves to the new secret, although the code is the same", None if used == arn else used)
+            settings = deployment.client("lambda").get_function_configuration(FunctionName=deployment.outputs["Redrive"])
+            used = settings["Environment"]["Variables"]["SILENCE_HOURS"]
+            check("SilenceHours reaches redrive's alias", None if used == "0" else used)
             check_rollback(deployment, before)
             check_removal(deployment)
+            check_update(deployment, deployment.for_ministack(pathlib.Path(__file__).with_name("before.yaml")))
         finally:
-            deployment.template.unlink(missing_ok=True)
+            for written in BUILT.glob("*.ministack.yaml"):
+                written.unlink()
     print(f"{failures} failed")
     return 1 if failures else 0
 

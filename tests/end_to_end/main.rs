@@ -1,5 +1,6 @@
 //! Deliveries, failures and the tasks of `redrive` over real HTTP, with the real binaries.
 
+mod alerts;
 mod authentication;
 mod conflicts;
 mod connections;

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::join_all;
 use http::Response;
 use jiff::{SignedDuration, Timestamp};
+use local::TOPIC_ARN;
 use local::aws::faults::{Call, Fault, Rule, Service};
 use local::net::server::{Port, Server};
 use local::project::build::workspace;
-use local::project::settings;
+use local::project::{settings, template};
 use serde_json::{Value, json};
 use tests::{ORDERS, Stack, json_body, noise, order_of};
-use yaml_rust2::{Yaml, YamlLoader};
+use yaml_rust2::Yaml;
 
 /// An allowed or observed action, and the logical id of its resource.
 type Grant = (String, String);
@@ -49,7 +50,12 @@ fn needed(call: &Call, names: &Names) -> Vec<Grant> {
             "PublishBatch" => "Publish",
             other => other,
         };
-        return vec![(format!("sns:{action}"), names.topic.clone())];
+        let form = String::from_utf8_lossy(&call.body).replace("%3A", ":");
+        let is_of_events = form
+            .split('&')
+            .any(|field| field.strip_prefix("TopicArn=") == Some(TOPIC_ARN));
+        let topic = if is_of_events { &names.topic } else { &names.alarm_topic };
+        return vec![(format!("sns:{action}"), topic.clone())];
     }
     let body: Value = serde_json::from_slice(&call.body).expect("DynamoDB speaks JSON");
     let grant = |operation: &str| {
@@ -93,11 +99,12 @@ async fn secrets_manager(calls: Calls, secrets: BTreeMap<String, String>) -> Ser
     })
 }
 
-/// The logical ids of the table and the topic.
+/// The logical ids of the table and the topics.
 #[derive(Clone)]
 struct Names {
     table: String,
     topic: String,
+    alarm_topic: String,
 }
 
 /// The permissions in the template.
@@ -111,11 +118,13 @@ struct Template {
 impl Template {
     fn read() -> Self {
         let text = std::fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-        let yaml = YamlLoader::load_from_str(&text).expect("YAML").remove(0);
+        let yaml = template::load(&text).expect("YAML");
         let variables = &yaml["Globals"]["Function"]["Environment"]["Variables"];
+        let of_redrive = &yaml["Resources"]["RedriveFunction"]["Properties"]["Environment"]["Variables"];
         let names = Names {
             table: name_of(&variables["TABLE_NAME"]),
             topic: name_of(&variables["TOPIC_ARN"]),
+            alarm_topic: name_of(&of_redrive["ALARM_TOPIC_ARN"]),
         };
         let mut template = Self {
             yaml,
@@ -283,6 +292,10 @@ async fn exercise_redrive(stack: &Stack) {
     assert_eq!(dismissed["dismissed"], 1, "{dismissed}");
     let undismissed = stack.ask(json!({"undismiss": {"event_id": unread}})).await;
     assert_eq!(undismissed["undismissed"], 1, "{undismissed}");
+
+    let alerted = stack.ask(json!({"alert": {}})).await;
+    assert!(alerted["sent"].as_u64() > Some(0), "{alerted}");
+    assert_eq!(alerted["done"], true, "{alerted}");
 
     let order = &stack.stored_event(&large).await["data"]["order"]["id"];
     let place = json!({"provider": "snipcart", "shop": settings::SHOP, "order": order});

@@ -51,7 +51,7 @@ async fn unknown_shops_create_no_metric_dimensions() {
     let deliveries: Vec<_> = lines.iter().filter(|line| line.is_delivery()).collect();
     assert_eq!(deliveries.len(), ORDERS.len() * 9);
     for line in deliveries {
-        assert_eq!(line.dimensions(), [["provider"]], "{line:?}");
+        assert_eq!(line.dimensions(), [vec![], vec!["provider"]], "{line:?}");
     }
 }
 
@@ -199,14 +199,11 @@ async fn every_run_of_redrive_measures_the_outbox() {
     let measured =
         |line: &Line| ["OutboxAge", "FailedEvents", "QuarantinedEvents", "Redriven"].map(|name| line.metric(name));
     for run in &runs {
-        assert_eq!(
-            run.metric("ExpiringQuarantined"),
-            Some(0.0),
-            "something expires: {run:?}"
-        );
+        assert_eq!(run.metric("ExpiringQuarantined"), None, "something expires: {run:?}");
     }
-    assert_eq!(measured(first), [Some(0.0), Some(0.0), Some(1.0), Some(0.0)]);
-    assert_eq!(measured(outage)[1..], [Some(0.0), Some(1.0), Some(0.0)]);
+    // A count of 0 is not written.
+    assert_eq!(measured(first), [Some(0.0), None, Some(1.0), None]);
+    assert_eq!(measured(outage)[1..], [None, Some(1.0), None]);
     let age = outage.metric("OutboxAge").expect("an age");
     let measured_at: Timestamp = outage.said("timestamp").parse().expect("a time");
     // The age is rounded to milliseconds.
@@ -217,18 +214,45 @@ async fn every_run_of_redrive_measures_the_outbox() {
     );
     assert_eq!(outage.said("level"), "ERROR");
     assert_eq!(measured(uncounted), [Some(0.0), None, None, Some(10.0)]);
-    assert_eq!(measured(last), [Some(0.0), Some(0.0), Some(1.0), Some(0.0)]);
-    let units: BTreeSet<(&str, &str)> = last.metrics().iter().map(|(name, unit, _)| (*name, *unit)).collect();
+    assert_eq!(measured(last), [Some(0.0), None, Some(1.0), None]);
+    let units: BTreeSet<(&str, &str)> = runs
+        .iter()
+        .flat_map(|run| run.metrics())
+        .map(|(name, unit, _)| (name, unit))
+        .collect();
     let expected = [
-        ("ExpiringQuarantined", "Count"),
-        ("FailedEvents", "Count"),
         ("OutboxAge", "Seconds"),
         ("QuarantinedEvents", "Count"),
         ("Redriven", "Count"),
     ];
     assert_eq!(units, expected.into());
-    let names: BTreeSet<String> = expected.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let names = expected.map(|(name, _)| name).into_iter();
+    let names: BTreeSet<String> = names
+        .chain(["FailedEvents", "ExpiringQuarantined", "AlertsSent"])
+        .map(str::to_owned)
+        .collect();
     assert_eq!(names, documented().1, "the table in the README");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_counts_failed_events() {
+    let stack = stack().await;
+    let down = stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN);
+    stack.deliver_new(1).await;
+    drop(down);
+    let refusal = Fault::Answer {
+        status: 400,
+        code: "InvalidParameter",
+    };
+    let refused = stack.tap().inject(Rule::new(Service::Sns, "PublishBatch"), refusal);
+    while stack.redrive().await["failed"] == 0 {}
+    drop(refused);
+    let lines = lines(&stack).await;
+    let runs = lines.iter().filter(|line| line.said("message") == "redrive");
+    let counted: Vec<_> = runs.map(|run| run.metric("FailedEvents")).collect();
+    let (last, earlier) = counted.split_last().expect("runs");
+    assert_eq!(*last, Some(1.0));
+    assert!(earlier.iter().all(Option::is_none), "{earlier:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,11 +274,10 @@ async fn a_run_counts_the_events_that_expire_within_a_week() {
     let measured: Vec<_> = runs
         .map(|run| ["ExpiringQuarantined", "QuarantinedEvents"].map(|name| run.metric(name)))
         .collect();
-    let nothing = [Some(0.0), Some(0.0)];
-    assert_eq!(measured[..2], [[Some(0.0), Some(1.0)]; 2]);
+    assert_eq!(measured[..2], [[None, Some(1.0)]; 2]);
     assert_eq!(
         measured[2..],
-        [[Some(1.0), Some(1.0)], nothing],
+        [[Some(1.0), Some(1.0)], [None, None]],
         "a week before it is removed"
     );
 }

@@ -6,11 +6,11 @@ use local::aws::faults::{Rule, Service};
 use local::lambda::memory;
 use local::project::build::workspace;
 use local::project::settings::REDRIVE;
+use local::project::template;
 use local::providers::samples::Fixture;
 use serde_json::{Value, json};
 use tests::outbox::DENIED;
 use tests::{Stack, json_body, noise};
-use yaml_rust2::YamlLoader;
 
 /// The most items, and values in each, that a body may have: `MOST_OBJECTS` and `MOST_VALUES` of `shared::payload`,
 /// without those of the fixture itself. A delivery with a hundred more items is quarantined.
@@ -22,7 +22,7 @@ const MOST_BYTES: usize = 5_000_000;
 /// The least `MemorySize` that the template accepts, in KiB.
 fn least_memory() -> u64 {
     let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
-    let template = YamlLoader::load_from_str(&template).expect("YAML").remove(0);
+    let template = template::load(&template).expect("YAML");
     let least = template["Parameters"]["MemorySize"]["MinValue"].as_i64();
     u64::try_from(least.expect("a number") * 1024).expect("more than nothing")
 }

@@ -3,6 +3,7 @@
 //! Every end-to-end test has a local stack of its own ([`Stack`]) on free ports, with an empty table and the real
 //! binaries of the functions. If `MOTO_SERVER` is set, the stack calls moto in place of its own DynamoDB, SNS and SQS.
 
+pub mod alerts;
 pub mod authentic;
 pub mod authentication;
 pub mod browser;

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use local::NAME;
 use serde_json::{Value, json};
 
+use crate::alerts::{change_times, is_for_alerts};
 use crate::outbox::text;
 use crate::{Stack, gzip, json_body};
 
@@ -132,13 +133,19 @@ impl Stack {
             format!("{:.3}", time - by)
         };
         let table = &self.clients().dynamodb;
-        for mut item in self.items().await {
+        for mut item in self.all_items().await {
             for (name, value) in &mut item {
                 *value = match (name.as_str(), &*value) {
                     (
-                        "received_at" | "next_attempt_at" | "published_at" | "dismissed_at" | "erased_at" | "since",
+                        "received_at" | "next_attempt_at" | "published_at" | "dismissed_at" | "erased_at" | "since"
+                        | "first_seen" | "last_seen" | "last_at",
                         AttributeValue::S(time),
                     ) => AttributeValue::S(earlier(time)),
+                    ("alert" | "cursor", AttributeValue::S(json)) => {
+                        let mut json = serde_json::from_str(json).expect("JSON");
+                        change_times(&mut json, &earlier);
+                        AttributeValue::S(json.to_string())
+                    }
                     ("expires_at", AttributeValue::N(seconds)) => {
                         let seconds: i64 = seconds.parse().expect("seconds");
                         AttributeValue::N((seconds - by.as_secs()).to_string())
@@ -162,8 +169,15 @@ impl Stack {
         }
     }
 
-    /// All items of the table.
+    /// All items of the table that belong to events.
     pub async fn items(&self) -> Vec<Item> {
+        let mut items = self.all_items().await;
+        items.retain(|item| !is_for_alerts(item));
+        items
+    }
+
+    /// All items of the table.
+    pub async fn all_items(&self) -> Vec<Item> {
         let pages = self
             .clients()
             .dynamodb

@@ -59,17 +59,15 @@ impl Line {
             .collect()
     }
 
-    /// Asserts that the metrics are by provider, and also by shop if the secret configures the shop.
+    /// Asserts that the metrics are in all and by provider, and also by shop if the secret configures the shop.
     ///
     /// # Panics
     /// If the dimensions are others.
     pub fn assert_dimensions(&self, configured: &[String]) {
-        let by_provider = vec!["provider"];
-        let expected = if configured.iter().any(|shop| shop == self.said("shop")) {
-            vec![by_provider, vec!["provider", "shop"]]
-        } else {
-            vec![by_provider]
-        };
+        let mut expected = vec![vec![], vec!["provider"]];
+        if configured.iter().any(|shop| shop == self.said("shop")) {
+            expected.push(vec!["provider", "shop"]);
+        }
         assert_eq!(self.dimensions(), expected, "{self:?}");
     }
 

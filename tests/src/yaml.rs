@@ -4,16 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use local::project::build::workspace;
+use local::project::template;
 use serde_json::{Value, json};
-use yaml_rust2::{Yaml, YamlLoader};
+use yaml_rust2::Yaml;
 
-/// Reads a YAML document. Tags such as `!Ref` are left out.
+/// Reads a YAML document. Tags such as `!Ref` are left out, and merge keys are resolved.
 ///
 /// # Panics
 /// If the file is not a YAML document.
 pub fn read(path: &Path) -> Value {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    json_of(&YamlLoader::load_from_str(&text).expect("YAML").swap_remove(0))
+    json_of(&template::load(&text).expect("YAML"))
 }
 
 /// The deployment template.

@@ -5,6 +5,7 @@
 //! task that may take long stops before the function's deadline and answers with a cursor, from which the next
 //! invocation goes on.
 
+mod alerts;
 mod audit;
 mod by_hour;
 mod compare;
@@ -35,6 +36,7 @@ use shared::telemetry::Telemetry;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::alerts::Alerting;
 use crate::providers::Providers;
 use crate::time_left::TimeLeft;
 
@@ -69,6 +71,8 @@ pub enum Task {
     Audit(audit::Audit),
     /// Apply today's retention to stored events.
     Retain(retain::Retain),
+    /// Report to operators what has newly gone wrong.
+    Alert(alerts::SendAlerts),
 }
 
 /// The answer to a task.
@@ -118,6 +122,7 @@ pub struct Outbox {
     reading: Mutex<()>,
     // A fault in one provider's settings does not stop publishing.
     providers: Result<Providers, SettingError>,
+    alerting: Result<Alerting, SettingError>,
 }
 
 impl Outbox {
@@ -129,6 +134,7 @@ impl Outbox {
             telemetry: Telemetry::from_settings(settings),
             reading: Mutex::default(),
             providers: Providers::from_settings(settings),
+            alerting: Alerting::from_settings(settings),
         })
     }
 
@@ -150,6 +156,7 @@ impl Outbox {
             Task::Erase(erase) => Box::pin(self.erase(&erase, time)).await,
             Task::Compare(compare) => Box::pin(self.compare(compare, time)).await,
             Task::Retain(retain) => self.retain(retain, time).await,
+            Task::Alert(_) => Box::pin(self.send_alerts(time)).await,
         };
         report.map(Answer::Report)
     }

@@ -6,7 +6,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use crate::aws::table::{self, refused};
 use crate::project::settings::AWS_KEY;
 use crate::project::table::Table;
-use crate::{ACCOUNT, Error, NAME, REGION};
+use crate::{ACCOUNT, ALARM_TOPIC_ARN, ALARMS, Error, NAME, REGION, TOPIC_ARN};
 
 /// The AWS clients for a local stack.
 #[derive(Debug, Clone)]
@@ -55,23 +55,30 @@ impl Clients {
         }
     }
 
-    /// Creates `table`, the topic, the queue, and the subscription, which delivers in SNS's envelope.
+    /// Creates `table`, and the topics of events and of alarms, each with a queue that receives its messages in SNS's
+    /// envelope.
     pub async fn create(&self, table: &Table) -> Result<(), Error> {
         table::create(&self.dynamodb, table).await?;
-        self.sns.create_topic().name(NAME).send().await.map_err(refused)?;
+        self.create_topic(NAME, TOPIC_ARN).await?;
+        self.create_topic(ALARMS, ALARM_TOPIC_ARN).await
+    }
+
+    /// Creates a topic, and a queue of the same name that is subscribed to it.
+    async fn create_topic(&self, name: &str, arn: &str) -> Result<(), Error> {
+        self.sns.create_topic().name(name).send().await.map_err(refused)?;
         // As long as a consumer needs. `cargo local send` makes other messages visible again.
         self.sqs
             .create_queue()
-            .queue_name(NAME)
+            .queue_name(name)
             .attributes(QueueAttributeName::VisibilityTimeout, "30")
             .send()
             .await
             .map_err(refused)?;
         self.sns
             .subscribe()
-            .topic_arn(crate::TOPIC_ARN)
+            .topic_arn(arn)
             .protocol("sqs")
-            .endpoint(format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}"))
+            .endpoint(format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"))
             .send()
             .await
             .map_err(refused)?;

@@ -183,6 +183,7 @@ impl SqsPublisher for Publisher {
             .map_err(|error| failed(error.to_string()))?;
         if let Some(recorder) = &self.recorder {
             recorder.published(message_body);
+            recorder.alerts().receive(message_body);
         }
         Ok(())
     }

@@ -227,6 +227,10 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
     while let Some(item) = items.next().await {
         let mut item = item.map_err(|error| Error::Send(format!("the table cannot be read: {error:?}")))?;
         let (event_id, sort_key) = (text(&item, "pk").to_owned(), text(&item, "sk").to_owned());
+        // These partitions belong to alerts, not to events.
+        if ["shops", "signals", "alerts"].contains(&event_id.as_str()) {
+            continue;
+        }
         match sort_key.split_once('#') {
             None if sort_key == "head" => heads.push(item),
             None if sort_key == "part" => {

@@ -20,8 +20,9 @@ pub(super) struct Page {
     pub(super) content: Markup,
 }
 
-const NAVIGATION: [(&str, &str, &str); 3] = [
+const NAVIGATION: [(&str, &str, &str); 4] = [
     ("/", "Deliveries", "list"),
+    ("/alerts", "Alerts", "alerts"),
     ("/try", "Try", "try"),
     ("/connect", "Connect", "connect"),
 ];

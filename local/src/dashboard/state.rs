@@ -38,7 +38,7 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) gateway: SocketAddr,
     pub(super) tunnel: Option<SocketAddr>,
-    /// The number of events that need attention, and the faults that are on.
+    /// The number of events that need attention and of alerts, and the faults that are on.
     pub(super) status: watch::Sender<Value>,
 }
 
@@ -68,7 +68,7 @@ impl State {
         let Ok(counts) = stored_events::work(&self.clients.dynamodb).await else {
             return;
         };
-        let mut status = json!({"faults": self.faults.on()});
+        let mut status = json!({"faults": self.faults.on(), "alerts": self.recorder.alerts().count()});
         for (state, count) in WORK.iter().zip(counts) {
             status[*state] = count.into();
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{Error, NAME, REGION, TOPIC_ARN};
+use crate::{ALARM_TOPIC_ARN, Error, NAME, REGION, TOPIC_ARN};
 
 /// The function that publishes the events of the outbox.
 pub const REDRIVE: &str = "redrive";
@@ -100,6 +100,7 @@ pub fn secrets_in(file: &Path, functions: &[&str]) -> Result<BTreeMap<String, Va
 /// The environment variables of a function.
 pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
     let secret = secret(function).map(|secret| ("SECRETS", secret.to_string()));
+    let alarms = (function == REDRIVE).then(|| ("ALARM_TOPIC_ARN", ALARM_TOPIC_ARN.to_owned()));
     [
         ("TABLE_NAME", NAME.to_owned()),
         ("TOPIC_ARN", TOPIC_ARN.to_owned()),
@@ -117,6 +118,7 @@ pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
     ]
     .into_iter()
     .chain(secret)
+    .chain(alarms)
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use yaml_rust2::{Yaml, YamlLoader};
+use yaml_rust2::Yaml;
 
 use crate::Error;
+use crate::project::template;
 
 /// A table, as CloudFormation describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +55,8 @@ pub fn read(path: &Path) -> Result<Table, Error> {
 }
 
 fn parse(text: &str) -> Result<Table, String> {
-    let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
-    let resources = documents.first().and_then(|template| template["Resources"].as_hash());
+    let template = template::load(text)?;
+    let resources = template["Resources"].as_hash();
     let mut resources = resources.into_iter().flatten().map(|(_, resource)| resource);
     let table = resources.find(|resource| resource["Type"].as_str() == Some("AWS::DynamoDB::Table"));
     let properties = &table.ok_or("the template has no AWS::DynamoDB::Table")?["Properties"];

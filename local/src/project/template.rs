@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use yaml_rust2::yaml::Hash;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::Error;
@@ -119,11 +120,43 @@ pub fn read(path: &Path) -> Result<Vec<Function>, Error> {
     parse(&text).map_err(|fault| Error::Template(format!("{}: {fault}", path.display())))
 }
 
+/// Parses a template and resolves its merge keys (`<<`), which the parser does not; it resolves anchors itself.
+///
+/// # Errors
+/// If `text` is not YAML, or is empty.
+pub fn load(text: &str) -> Result<Yaml, String> {
+    let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
+    let template = documents.into_iter().next().ok_or("the template is empty")?;
+    Ok(merged(template))
+}
+
+/// Resolves the merge keys. A field of the map itself has precedence over a merged one.
+fn merged(yaml: Yaml) -> Yaml {
+    match yaml {
+        Yaml::Hash(fields) => {
+            let (mut own, mut shared) = (Hash::new(), Vec::new());
+            for (name, value) in fields {
+                match (name.as_str(), merged(value)) {
+                    (Some("<<"), Yaml::Hash(fields)) => shared.push(fields),
+                    (_, value) => drop(own.insert(name, value)),
+                }
+            }
+            for (name, value) in shared.into_iter().flatten() {
+                if !own.contains_key(&name) {
+                    own.insert(name, value);
+                }
+            }
+            Yaml::Hash(own)
+        }
+        Yaml::Array(items) => Yaml::Array(items.into_iter().map(merged).collect()),
+        other => other,
+    }
+}
+
 /// The short tags of `CloudFormation` (`!Ref`, `!Sub`) need no special care: the parser ignores them, and no value with
 /// a tag is read here.
 fn parse(text: &str) -> Result<Vec<Function>, String> {
-    let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
-    let template = documents.first().ok_or("it is empty")?;
+    let template = load(text)?;
     let timeout = seconds(&template["Globals"]["Function"]["Timeout"]);
     let resources = template["Resources"].as_hash().ok_or("it has no Resources")?;
     let mut functions = Vec::new();
@@ -141,7 +174,7 @@ fn parse(text: &str) -> Result<Vec<Function>, String> {
                 .or(timeout)
                 .unwrap_or(Duration::from_secs(3)),
             routes: routes(id, &properties["Events"])?,
-            schedules: schedules(id, &properties["Events"])?,
+            schedules: schedules(id, &properties["Events"], &template)?,
         });
     }
     if functions.is_empty() {
@@ -150,7 +183,7 @@ fn parse(text: &str) -> Result<Vec<Function>, String> {
     Ok(functions)
 }
 
-fn schedules(id: &str, events: &Yaml) -> Result<Vec<Schedule>, String> {
+fn schedules(id: &str, events: &Yaml, template: &Yaml) -> Result<Vec<Schedule>, String> {
     let mut schedules = Vec::new();
     for (_, event) in events.as_hash().into_iter().flatten() {
         let event_type = event["Type"].as_str().unwrap_or_default();
@@ -165,10 +198,26 @@ fn schedules(id: &str, events: &Yaml) -> Result<Vec<Schedule>, String> {
             every: rate(expression).ok_or_else(|| {
                 format!("the local stack does not support the schedule {expression:?} of {id}, only rate(...)")
             })?,
-            payload: event["Input"].as_str().unwrap_or("{}").to_owned(),
+            payload: input(&event["Input"], template).ok_or_else(|| {
+                format!("the local stack does not support the Input of a schedule of {id}, only a text or !FindInMap")
+            })?,
         });
     }
     Ok(schedules)
+}
+
+/// The payload of a schedule: a text, or `!FindInMap [map, !Ref parameter, name]` with the parameter's default.
+fn input(input: &Yaml, template: &Yaml) -> Option<String> {
+    let payload = match input {
+        Yaml::BadValue => return Some("{}".to_owned()),
+        Yaml::Array(place) => {
+            let [map, parameter, name] = [0, 1, 2].map(|index| place.get(index).and_then(Yaml::as_str));
+            let default = template["Parameters"][parameter?]["Default"].as_str()?;
+            &template["Mappings"][map?][default][name?]
+        }
+        text => text,
+    };
+    payload.as_str().map(str::to_owned)
 }
 
 /// `rate(1 minute)`, `rate(5 hours)`.
@@ -256,6 +305,9 @@ mod tests {
 Transform: AWS::Serverless-2016-10-31
 Parameters:
   Architecture: {Type: String, Default: arm64}
+  Which: {Type: String, Default: "1"}
+Mappings:
+  Inputs: {"1": {First: "", Second: '{"alert":{}}'}}
 Globals:
   Function:
     Timeout: 15
@@ -287,6 +339,7 @@ Resources:
       CodeUri: functions/redrive
       Events:
         Minute: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), Input: '{"redrive":{}}'}}
+        Alerts: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), Input: !FindInMap [Inputs, !Ref Which, Second]}}
 "#;
 
     #[test]
@@ -299,11 +352,26 @@ Resources:
         assert_eq!(read, [("selldone", 15), ("cartum", 20), ("redrive", 15)]);
         assert_eq!(functions[0].routes[0].key(), "ANY /webhooks/selldone/{shop}");
         assert_eq!((&functions[0].schedules, &functions[2].routes), (&vec![], &vec![]));
-        let every_minute = Schedule {
+        let every_minute = [r#"{"redrive":{}}"#, r#"{"alert":{}}"#].map(|payload| Schedule {
             every: Duration::from_mins(1),
-            payload: r#"{"redrive":{}}"#.to_owned(),
-        };
-        assert_eq!(functions[2].schedules, [every_minute]);
+            payload: payload.to_owned(),
+        });
+        assert_eq!(functions[2].schedules, every_minute);
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_are_resolved() {
+        let template = load(
+            r"
+A: {<<: &a {<<: &b {One: 1, Two: 2}, Two: 3}, Three: &three !If [Yes, 4, 5]}
+B: {One: 6, <<: *b}
+C: [{<<: *a, Three: *three}]
+",
+        );
+        let expected = load(
+            "{A: {Three: [Yes, 4, 5], Two: 3, One: 1}, B: {One: 6, Two: 2}, C: [{Three: [Yes, 4, 5], Two: 3, One: 1}]}",
+        );
+        assert_eq!(template, expected);
     }
 
     #[test]

@@ -82,10 +82,10 @@ fn a_malformed_shop_is_named_with_its_field() {
         let shops = parse::<Everything>(&json).expect(&json);
         let other = shops["other"].as_ref().expect("the other shop is not malformed");
         assert_eq!(
-            (other.tokens.len(), other.keys.live().map(|keys| keys.len())),
+            (other.0.tokens.len(), other.0.keys.live().map(|keys| keys.len())),
             (1, Some(1))
         );
-        assert_eq!(other.header.as_ref().map(HeaderName::as_str), Some("x-signature"));
+        assert_eq!(other.0.header.as_ref().map(HeaderName::as_str), Some("x-signature"));
         let fault = shops["main"].as_ref().expect_err(&json);
         assert_eq!(*fault, format!("the secret is not as documented: shop main: {cause}"));
         let fault = shops["hunter2 "].as_ref().expect_err(&json);
@@ -96,14 +96,14 @@ fn a_malformed_shop_is_named_with_its_field() {
 #[test]
 fn a_byte_order_mark_before_a_secret_is_skipped() {
     let shops = parse::<Tokens>(&format!("\u{feff}{}", document(&[OLD]))).expect("secrets");
-    assert_eq!(shops["main"].as_ref().expect("tokens").tokens.len(), 1);
+    assert_eq!(shops["main"].as_ref().expect("tokens").0.tokens.len(), 1);
 }
 
 #[test]
 fn a_secret_is_not_printed() {
     let shops = parse::<Tokens>(r#"{"shops":{"main":{"tokens":["local-development-token"]}}}"#).expect("secrets");
     let main = shops["main"].as_ref().expect("tokens");
-    assert_eq!(main.tokens.len(), 1);
+    assert_eq!(main.0.tokens.len(), 1);
     assert!(!format!("{main:?}").contains("local-development-token"));
 }
 

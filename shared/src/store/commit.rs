@@ -143,7 +143,10 @@ impl Store {
 
     /// Runs a transaction. It is an error if the transaction is cancelled for another reason than a condition that does
     /// not hold.
-    async fn transact(&self, items: &[TransactWriteItem]) -> Result<Transacted, SdkError<TransactWriteItemsError>> {
+    pub(super) async fn transact(
+        &self,
+        items: &[TransactWriteItem],
+    ) -> Result<Transacted, SdkError<TransactWriteItemsError>> {
         let transaction = self.client.transact_write_items();
         let Err(error) = transaction.set_transact_items(Some(items.to_vec())).send().await else {
             return Ok(Transacted::Done);

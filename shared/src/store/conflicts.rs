@@ -10,11 +10,11 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use super::commit::Transacted;
-use super::event_items::order_key;
+use super::event_items::{order_key, sortable};
 use super::parts::parts_named_by;
 use super::{
-    AttemptId, Change, Condition, EventItems, Head, Item, NewEvent, Reason, RetryPolicy, State, Store, StoreError,
-    head_key, item_key, part_key,
+    AttemptId, Change, Condition, EventItems, FIRST_REDRIVE_AFTER, Head, Item, NewEvent, Reason, RetryPolicy, State,
+    Store, StoreError, head_key, item_key, part_key,
 };
 use crate::identity::EventId;
 
@@ -94,9 +94,11 @@ impl Store {
         let mut item = items.head;
         let text = |value: &str| AttributeValue::S(value.to_owned());
         item.insert("sk".to_owned(), text(&sort_key(&items.payload_sha256)));
-        // Only the head of an event is in the outbox.
-        item.remove("work");
-        item.remove("next_attempt_at");
+        // By these keys the task `alert` finds the conflict. Only the head of an event is in the outbox.
+        let work = format!("{CONFLICT}{}", new_event.id.shard());
+        item.insert("work".to_owned(), text(&work));
+        let next = sortable(Timestamp::now() + FIRST_REDRIVE_AFTER);
+        item.insert("next_attempt_at".to_owned(), text(&next));
         for index in ["order_key", "hour"] {
             if let Some(AttributeValue::S(key)) = item.get_mut(index) {
                 key.insert_str(0, CONFLICT);
@@ -186,6 +188,7 @@ impl Store {
         let key = item_key(conflict.id.as_str(), &sort_key(&conflict.payload_sha256));
         let note = Change::default()
             .set("published_as", new_event.id.as_str())
+            .remove(&["work", "next_attempt_at"])
             .only_if(Condition::item_exists().and(Condition::Absent("published_as")))
             .transacted(&self.table, key);
         let transacted = self.put_and_update(items.head, &absent, note, end_of_manifest, policy);

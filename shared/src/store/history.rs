@@ -128,7 +128,7 @@ impl Store {
 
     /// Reads keys of one partition of an index from a time on: at least one later than `from` if there is one, and all
     /// keys of each time that it returns. The flag says whether there are more.
-    async fn first_of_index(
+    pub(super) async fn first_of_index(
         &self,
         index: (&str, &str, &str),
         key: String,
@@ -175,7 +175,7 @@ impl Store {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Received {
-    at: String,
+    pub(super) at: String,
     /// The id of the event.
     pub id: EventId,
     /// The SHA-256 of the body, if the item is a conflict of the event.
@@ -184,10 +184,14 @@ pub struct Received {
 }
 
 /// A text that sorts before every time in an index. Keys cannot be empty.
-const BEGINNING: &str = "0";
+pub(super) const BEGINNING: &str = "0";
 
 /// Merges the keys of all shards, and returns the first `limit` after `after`. The flag says whether there are more.
-fn merged(pages: Vec<(Vec<Received>, bool)>, after: Option<&Received>, limit: usize) -> (Vec<Received>, bool) {
+pub(super) fn merged(
+    pages: Vec<(Vec<Received>, bool)>,
+    after: Option<&Received>,
+    limit: usize,
+) -> (Vec<Received>, bool) {
     // The keys that a shard has not returned yet are later than those that it has.
     let last_of_shards = pages.iter().filter(|(_, has_more)| *has_more);
     let complete_to = last_of_shards

@@ -237,6 +237,16 @@ impl Store {
         ids: &[EventId],
         attributes: Option<&[&str]>,
     ) -> Result<Vec<Item>, StoreError> {
+        let keys = ids.iter().map(head_key).collect();
+        self.items_with_keys(keys, attributes).await
+    }
+
+    /// Reads the items with at most 100 keys, or some attributes of them.
+    pub(super) async fn items_with_keys(
+        &self,
+        mut wanted: Vec<Item>,
+        attributes: Option<&[&str]>,
+    ) -> Result<Vec<Item>, StoreError> {
         // Placeholders, because many names are reserved words.
         let placeholders: Option<HashMap<_, _>> = attributes.map(|names| {
             names
@@ -247,8 +257,7 @@ impl Store {
         let projection = placeholders
             .as_ref()
             .map(|names| names.keys().cloned().collect::<Vec<_>>().join(", "));
-        let mut wanted: Vec<_> = ids.iter().map(head_key).collect();
-        let mut items = Vec::with_capacity(ids.len());
+        let mut items = Vec::with_capacity(wanted.len());
         // DynamoDB answers with up to 16 MB, and names the keys that it left unprocessed.
         while !wanted.is_empty() {
             let keys = KeysAndAttributes::builder()

@@ -47,7 +47,7 @@ impl Outbox {
                         code = Code::PartsNotSwept.as_str(),
                         cause = %error,
                         "abandoned parts are left to a later run"
-                    )
+                    );
                 }
             }
         }

@@ -48,15 +48,14 @@ impl Outbox {
         let until = deadline
             .checked_sub(ANSWER_BUDGET)
             .map_or(deadline, |last| last.min(Instant::now() + COUNTING_BUDGET));
-        let (oldest, failed, quarantined, expiring) = if measures {
+        let (oldest, failed, (quarantined, expiring)) = if measures {
             tokio::join!(
                 measured(until, self.store.oldest_pending()),
                 measured(until, self.store.count(State::Failed)),
-                measured(until, self.store.count(State::Quarantined)),
-                measured(until, self.store.count_expiring_quarantined(Timestamp::now())),
+                self.count_quarantined(until),
             )
         } else {
-            (None, None, None, None)
+            (None, None, (None, None))
         };
         if let Some(oldest) = oldest {
             let age = oldest.map_or(0.0, |oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
@@ -69,7 +68,8 @@ impl Outbox {
             ("ExpiringQuarantined", expiring),
             ("Redriven", Some(report.published)),
         ] {
-            if let Some(count) = count {
+            // CloudWatch bills a metric for each hour in which it has a value.
+            if let Some(count) = count.filter(|count| *count > 0) {
                 telemetry::measure(name, Unit::Count, count);
             }
         }
@@ -84,6 +84,16 @@ impl Outbox {
         };
         // The metrics are the stack's, without a dimension.
         self.telemetry.write(level, "redrive", &record, &[&[]]);
+    }
+
+    /// Counts the quarantined deliveries, and those of them that expire within a week.
+    async fn count_quarantined(&self, until: Instant) -> (Option<u64>, Option<u64>) {
+        let quarantined = measured(until, self.store.count(State::Quarantined)).await;
+        let expiring = match quarantined {
+            Some(0) => Some(0),
+            _ => measured(until, self.store.count_expiring_quarantined(Timestamp::now())).await,
+        };
+        (quarantined, expiring)
     }
 }
 
