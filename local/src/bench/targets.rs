@@ -27,13 +27,18 @@ const ORDERS: [(&str, &str); 5] = [
     ("snipcart", "order-completed"),
 ];
 
-/// Builds the functions and `hello` as `sam build` does: with cargo-lambda, and each on its own, so that no other
-/// package of the workspace adds features to its dependencies. The output of the compiler is shown.
+/// Builds the functions and `hello` as `sam build` does: with cargo-lambda, and each on its own and in its own folder, so
+/// that no other package of the workspace adds features to its dependencies, and a folder's `.cargo/config.toml` counts.
+/// The output of the compiler is shown.
 pub fn build(root: &Path) -> Result<PathBuf, Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let target = root.join(target);
     for function in functions().chain([FLOOR]) {
+        let folder = Some(root.join("functions").join(function)).filter(|folder| folder.is_dir());
         let built = Command::new(&cargo)
-            .current_dir(root)
+            .current_dir(folder.as_deref().unwrap_or(root))
+            .env("CARGO_TARGET_DIR", &target)
             .args(["lambda", "build", "--locked", "--release", "--package", function])
             .stdin(Stdio::null())
             .status();
@@ -44,8 +49,7 @@ pub fn build(root: &Path) -> Result<PathBuf, Error> {
             )));
         }
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(root.join(target).join("lambda"))
+    Ok(target.join("lambda"))
 }
 
 /// The names of all functions.
