@@ -126,7 +126,7 @@ pub fn read(path: &Path) -> Result<Vec<Function>, Error> {
 /// If `text` is not YAML, or is empty.
 pub fn load(text: &str) -> Result<Yaml, String> {
     let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
-    let template = documents.into_iter().next().ok_or("the template is empty")?;
+    let template = documents.into_iter().next().ok_or("it is empty")?;
     Ok(merged(template))
 }
 
