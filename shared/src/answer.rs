@@ -126,7 +126,7 @@ pub enum Unverified {
     #[error("{0}")]
     NoCredentials(&'static str),
     /// The shop is configured and the request carries what looks like the provider's credentials, but they do not pass.
-    /// After a failed rotation, every genuine delivery is refused like this.
+    /// After a failed rotation, every authentic delivery is refused like this.
     #[error("{0}")]
     WrongCredentials(&'static str),
 }
