@@ -252,6 +252,8 @@ async fn exercise_providers(stack: &Stack) {
 
 /// Runs every task of redrive with something to do.
 async fn exercise_redrive(stack: &Stack) {
+    // Publishes what is left of a delivery that was not published in time.
+    stack.redrive().await;
     let down = stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN);
     let mut fixture = stack.large(600_000);
     fixture.renew().expect("an order");

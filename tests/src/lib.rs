@@ -44,7 +44,7 @@ pub fn json_body(fixture: &Fixture) -> Value {
 
 /// A body, compressed by gzip.
 pub fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(body).expect("memory");
     encoder.finish().expect("memory")
 }
