@@ -5,6 +5,7 @@
 //! the event. The same seed therefore injects the same faults into the same calls, however the calls of different
 //! events interleave.
 
+mod alerts;
 mod check;
 mod faults;
 mod model;
@@ -45,6 +46,10 @@ const UNITS_OF_A_PARTITION: u32 = 1_000;
 /// Gives every provider its second shop, and lets connections be damaged.
 pub fn configure(config: &mut Config) {
     config.wires = true;
+    // Each finding is in a message of its own run, so that the messages can be compared with the table.
+    config
+        .variables
+        .insert("ALERT_PERIOD_MINUTES".to_owned(), "0".to_owned());
     for function in &config.functions {
         if let Some(mut secret) = settings::secret(&function.name) {
             let first = secret["shops"][SHOP].clone();
@@ -227,6 +232,7 @@ pub async fn run(
         ..Report::default()
     };
     check::check(stack, &sent, &received, &mut report).await?;
+    alerts::check(stack, &mut report).await?;
     report.took = begun.elapsed();
     Ok(report)
 }
@@ -243,6 +249,7 @@ async fn redrive_meanwhile(stack: Arc<Stack>, sending: Arc<AtomicBool>) -> usize
         if let Ok(answer) = stack.invoke(REDRIVE, &json!({"redrive": {}})).await {
             redriven += published(&answer);
         }
+        let _ = stack.invoke(REDRIVE, &json!({"alert": {}})).await;
     }
     redriven
 }

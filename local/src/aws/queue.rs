@@ -37,6 +37,15 @@ impl Queue {
         }
     }
 
+    /// The queue `name` of the same client.
+    pub(crate) fn named(&self, name: &str) -> Self {
+        let folder = self.url.rsplit_once('/').map_or("", |(folder, _)| folder);
+        Self {
+            client: self.client.clone(),
+            url: format!("{folder}/{name}"),
+        }
+    }
+
     /// The URL of the queue.
     pub fn url(&self) -> &str {
         &self.url
@@ -80,16 +89,21 @@ impl Queue {
 
     /// Takes all messages that are in the queue now.
     pub async fn drain(&self) -> Result<Vec<Message>, Error> {
+        self.drain_raw().await?.into_iter().map(Message::read).collect()
+    }
+
+    /// Takes all messages that are in the queue now, without reading them as order events.
+    pub(crate) async fn drain_raw(&self) -> Result<Vec<aws_sdk_sqs::types::Message>, Error> {
         let mut messages = Vec::new();
         loop {
-            let received = self.receive(0).await?;
+            let received = self.receive_raw(0).await?;
             if received.is_empty() {
                 return Ok(messages);
             }
             let entries = received.iter().enumerate().map(|(index, message)| {
                 DeleteMessageBatchRequestEntry::builder()
                     .id(index.to_string())
-                    .receipt_handle(&message.receipt)
+                    .set_receipt_handle(message.receipt_handle.clone())
                     .build()
                     .map_err(unread)
             });
@@ -105,6 +119,11 @@ impl Queue {
     }
 
     async fn receive(&self, seconds: i32) -> Result<Vec<Message>, Error> {
+        let received = self.receive_raw(seconds).await?;
+        received.into_iter().map(Message::read).collect()
+    }
+
+    async fn receive_raw(&self, seconds: i32) -> Result<Vec<aws_sdk_sqs::types::Message>, Error> {
         let received = self
             .client
             .receive_message()
@@ -114,12 +133,7 @@ impl Queue {
             .send()
             .await
             .map_err(unread)?;
-        received
-            .messages
-            .unwrap_or_default()
-            .into_iter()
-            .map(Message::read)
-            .collect()
+        Ok(received.messages.unwrap_or_default())
     }
 
     async fn delete(&self, message: &Message) -> Result<(), Error> {

@@ -47,6 +47,10 @@ pub struct Report {
     pub published_more_than_once: usize,
     /// The events that redrive published.
     pub redriven: usize,
+    /// The messages to the alarm topic.
+    pub alerts: usize,
+    /// The quarantined deliveries and conflicts that alerts have reported.
+    pub alerted: usize,
     /// The longest time from the receipt of an event to its publication.
     pub longest_in_outbox: SignedDuration,
     /// How long the run took.
@@ -58,7 +62,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn violation(&mut self, what: impl FnOnce() -> String) {
+    pub(super) fn violation(&mut self, what: impl FnOnce() -> String) {
         self.violated += 1;
         if self.violations.len() < SHOWN {
             self.violations.push(what());
@@ -88,6 +92,8 @@ impl fmt::Display for Report {
         row("published by redrive", &self.redriven)?;
         row("messages", &self.messages)?;
         row("events published more than once", &self.published_more_than_once)?;
+        row("alerts", &self.alerts)?;
+        row("- quarantined deliveries and conflicts in them", &self.alerted)?;
         row(
             "longest time in the outbox",
             &format!("{:.1} s", self.longest_in_outbox.as_secs_f64()),
