@@ -196,8 +196,9 @@ impl Function {
         });
         let mut handle = environment.handle.clone();
         let answer = async {
-            // The timeout runs from when the function takes the event.
-            let _ = taken.await;
+            // The timeout runs from when the function takes the event. A process that hangs between two events never
+            // takes it, so the wait for that is limited too.
+            let _ = tokio::time::timeout(self.recipe.timeout, taken).await?;
             tokio::time::timeout(self.recipe.timeout, outcome).await
         };
         tokio::select! {
