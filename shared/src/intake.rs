@@ -52,6 +52,8 @@ pub struct Receipt {
     pub publication: Publication,
     /// The differences between the payload and the mapping.
     pub drift: Vec<Drift>,
+    /// Whether the delivery reports that a subscription has ended.
+    pub ends_subscription: bool,
 }
 
 /// Whether a delivery leaves an event to be published.
@@ -159,6 +161,7 @@ impl Intake {
             outcome,
             publication,
             drift,
+            ends_subscription: false,
         })
     }
 

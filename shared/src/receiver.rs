@@ -129,6 +129,11 @@ impl<P: Provider> Receiver<P> {
                     let details = drift.map(|drift| format!("{} ({})", drift.pointer, drift.r#type));
                     self.notes.found(subject(Kind::Drift), receipt.id.as_str(), details);
                 }
+                if receipt.ends_subscription {
+                    let details = ["a subscription was ended".to_owned()];
+                    self.notes
+                        .found(subject(Kind::Unsubscribed), receipt.id.as_str(), details);
+                }
             }
             Err(Refusal::Unauthorized(Unverified::WrongCredentials(cause))) => {
                 let details = [(*cause).to_owned()];
@@ -170,6 +175,7 @@ impl<P: Provider> Receiver<P> {
         let receipt = taken.await?;
         Ok(Receipt {
             drift: self.reported.unreported(receipt.drift),
+            ends_subscription: self.provider.ends_subscription(&delivery),
             ..receipt
         })
     }

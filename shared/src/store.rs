@@ -48,6 +48,7 @@ mod retry;
 mod scale;
 mod shops;
 mod signals;
+mod subscriptions;
 mod sweep;
 
 pub use alerts::{ALERTS_AT_ONCE, AlertItem, Alerts, Finding, Source};
@@ -74,6 +75,7 @@ use retry::retry_until;
 pub use shops::KnownShop;
 pub(crate) use signals::SAMPLES_AT_ONCE;
 pub use signals::Signal;
+pub use subscriptions::{Noted, Subscription};
 
 type Item = HashMap<String, AttributeValue>;
 

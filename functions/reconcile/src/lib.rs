@@ -2,8 +2,10 @@
 //! and sends what is missing or newer through the same flow as a delivery.
 //!
 //! An invocation's payload names the task: `{"reconcile":{"provider":"snipcart"}}`. A run stops before the function's
-//! deadline. A regular run is continued by the next one; a run of a period answers with a cursor.
+//! deadline. A regular run is continued by the next one; a run of a period answers with a cursor. The other task,
+//! `connect`, subscribes to the events of a shop.
 
+mod connect;
 mod providers;
 mod report;
 mod shop;
@@ -15,6 +17,7 @@ use std::time::SystemTime;
 
 use jiff::SignedDuration;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use serde::Serialize;
 use serde_json::Value;
 use shared::intake::Intake;
 use shared::settings::{SettingError, Settings};
@@ -22,8 +25,9 @@ use shared::store::StoreError;
 use shared::telemetry::Telemetry;
 use tokio::time::Instant;
 
+pub use crate::connect::Connected;
 use crate::providers::Providers;
-pub use crate::report::{Answer, Status};
+pub use crate::report::{RunAnswer, Status};
 use crate::task::Task;
 use crate::time_left::TimeLeft;
 
@@ -42,6 +46,16 @@ pub enum TaskError {
     /// The secret cannot be read.
     #[error("{0}")]
     Secret(String),
+}
+
+/// The answer to a task.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// What a run has found.
+    Run(RunAnswer),
+    /// The subscriptions of a shop.
+    Connected(Connected),
 }
 
 /// The table, the topic and the providers, with which a run works.
@@ -86,9 +100,14 @@ impl Reconciler {
     /// Does the task of `payload`, until `deadline` at most.
     pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Answer, TaskError> {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
-        let Task::Reconcile(task) = task;
-        task.check()?;
-        self.reconcile(&task, TimeLeft::until(deadline)).await
+        let time = TimeLeft::until(deadline);
+        match task {
+            Task::Reconcile(task) => {
+                task.check()?;
+                self.reconcile(&task, time).await.map(Answer::Run)
+            }
+            Task::Connect(task) => self.connect(&task, time).await.map(Answer::Connected),
+        }
     }
 }
 

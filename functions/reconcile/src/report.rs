@@ -14,9 +14,9 @@ use crate::task::Cursor;
 
 const DIMENSIONS: &Dimensions = &[&[], &["provider"], &["provider", "shop"]];
 
-/// The answer to a task.
+/// The answer to the task `reconcile`.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+pub struct RunAnswer {
     pub(crate) provider: &'static str,
     pub(crate) shops: Vec<ShopReport>,
     pub(crate) done: bool,
