@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
@@ -98,9 +99,12 @@ impl Intake {
         &self.store
     }
 
-    /// The topic.
-    pub(crate) fn publisher(&self) -> &Publisher {
-        &self.publisher
+    /// Calls the table and the topic once, both at the same time, to open connections. Returns the cause if one of them
+    /// does not answer. The first delivery meets an error again.
+    pub async fn connect(&self) -> Option<String> {
+        let (table, topic) = join(self.store.connect(), self.publisher.connect()).await;
+        let of_table = table.err().map(|error| error.to_string());
+        of_table.or(topic.err().map(|error| error.to_string()))
     }
 
     /// Classifies a verified delivery and stores it, until `deadline` at most. An order event is published too.

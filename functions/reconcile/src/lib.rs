@@ -13,23 +13,27 @@ mod task;
 mod time_left;
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::SignedDuration;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::Value;
+use shared::codes::Code;
 use shared::intake::Intake;
 use shared::settings::{SettingError, Settings};
 use shared::store::StoreError;
 use shared::telemetry::Telemetry;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub use crate::connect::Connected;
 use crate::providers::Providers;
 pub use crate::report::{RunAnswer, Status};
 use crate::task::Task;
 use crate::time_left::TimeLeft;
+
+/// How long init waits for connections.
+const CONNECT_BUDGET: Duration = Duration::from_secs(2);
 
 /// An error of a task.
 #[derive(thiserror::Error)]
@@ -97,6 +101,18 @@ impl Reconciler {
         })
     }
 
+    /// Opens the connections to the table and the topic. An error is only logged: the first run meets it again.
+    async fn prepare(&self) {
+        let connected = timeout(CONNECT_BUDGET, self.intake.connect()).await;
+        if let Some(cause) = connected.unwrap_or_else(|_| Some("no answer in time".to_owned())) {
+            tracing::warn!(
+                code = Code::ServiceNotReached.as_str(),
+                cause,
+                "a service does not answer yet"
+            );
+        }
+    }
+
     /// Does the task of `payload`, until `deadline` at most.
     pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Answer, TaskError> {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
@@ -137,6 +153,10 @@ impl From<TaskError> for Diagnostic {
 pub async fn run() -> Result<(), Error> {
     shared::log_to_standard_output();
     let reconciler = Reconciler::from_settings(&Settings::from_environment());
+    if let Ok(reconciler) = &reconciler {
+        // Boxed, so that the memory of init is released when it ends.
+        Box::pin(reconciler.prepare()).await;
+    }
     let reconciler = &reconciler;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         let left = event
