@@ -7,6 +7,7 @@
 
 mod alerts;
 mod check;
+pub mod consumer;
 mod faults;
 mod model;
 

@@ -13,6 +13,7 @@ mod malformed_requests;
 mod operator;
 mod outages;
 mod permissions;
+mod reconciliation;
 mod redrive;
 mod redrive_tasks;
 mod refused_messages;

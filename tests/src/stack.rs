@@ -74,6 +74,11 @@ impl Stack {
         fixture
     }
 
+    /// The events of `events/`.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
     /// An event of `events/` as it is in its file.
     pub fn unsigned(&self, provider: &str, name: &str) -> Fixture {
         self.catalogue.event(provider, name).expect("an event")
