@@ -15,6 +15,7 @@ mod json;
 mod list;
 mod order;
 mod page;
+mod reconciliation;
 mod signer;
 mod state;
 
@@ -114,6 +115,7 @@ impl Dashboard {
             .route("/order", get(order::page))
             .route("/try", get(actions::page))
             .route("/alerts", get(alerts::page))
+            .route("/reconciliation", get(reconciliation::page))
             .route("/connect", get(connect::page))
             .route("/assets/{name}", get(asset))
             .route("/do/send", post(actions::send))
