@@ -526,7 +526,10 @@ mod tests {
         // A replay.
         message("e2", "reconciliation");
         let (rows, _) = recorder.rows(0, 10);
-        let listed: Vec<_> = rows.iter().map(|row| (&row["outcome"], &row["event_id"], &row["shop"])).collect();
+        let listed: Vec<_> = rows
+            .iter()
+            .map(|row| (&row["outcome"], &row["event_id"], &row["shop"]))
+            .collect();
         assert_eq!(listed, [(&json!("reconciled"), &json!("e2"), &json!("main"))]);
         assert_eq!(recorder.open(Open::New).len(), 1, "its event is looked up");
     }

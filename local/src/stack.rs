@@ -196,11 +196,11 @@ impl Stack {
             let recipe = Recipe {
                 name: function.name.clone(),
                 binary: config.binaries.get(&function.name)?.to_path_buf(),
-                variables: variables(&function.name, &urls, &config),
+                variables: variables(&function.name, &urls, &config.secrets, &config.variables),
                 timeout: config.timeout.unwrap_or(function.timeout),
                 clock_ahead: config.clock_ahead,
             };
-            let secret = secret(&function.name, &config);
+            let secret = secret(&function.name, &config.secrets);
             secrets.extend(secret.map(|secret| (function.name.clone(), secret)));
             let function = Function::new(recipe, config.environments, environments.clone(), log.clone());
             functions.push(Arc::new(function));
@@ -365,21 +365,26 @@ impl Stack {
 }
 
 /// The secret of a function: the given one, or that of development.
-fn secret(function: &str, config: &Config) -> Option<Value> {
-    let given = config.secrets.get(function).cloned();
+fn secret(function: &str, given: &BTreeMap<String, Value>) -> Option<Value> {
+    let given = given.get(function).cloned();
     given.or_else(|| settings::secret(function))
 }
 
-/// The environment variables of a function, of which those of the configuration take precedence.
-fn variables(function: &str, urls: &Urls, config: &Config) -> BTreeMap<String, String> {
+/// The environment variables of a function, of which `more` take precedence.
+fn variables(
+    function: &str,
+    urls: &Urls,
+    secrets: &BTreeMap<String, Value>,
+    more: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut variables = settings::variables(function, urls);
-    variables.extend(secret(function, config).map(|secret| ("SECRETS".to_owned(), secret.to_string())));
+    variables.extend(secret(function, secrets).map(|secret| ("SECRETS".to_owned(), secret.to_string())));
     if function == RECONCILE {
         for provider in ORDER_APIS {
-            let secret = secret(provider, config).map(|secret| secret.to_string());
+            let secret = secret(provider, secrets).map(|secret| secret.to_string());
             variables.extend(secret.map(|secret| (settings::secret_variable(provider), secret)));
         }
     }
-    variables.extend(config.variables.clone());
+    variables.extend(more.clone());
     variables
 }

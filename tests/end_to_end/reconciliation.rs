@@ -26,7 +26,15 @@ const CALLS: usize = 60;
 #[track_caller]
 fn assert_run(run: &Value, status: &str, counts: &[(&str, u64)]) {
     assert_eq!(run["status"], status, "{run}");
-    for name in ["compared", "missing", "newer", "known", "unreadable", "accepted", "duplicates"] {
+    for name in [
+        "compared",
+        "missing",
+        "newer",
+        "known",
+        "unreadable",
+        "accepted",
+        "duplicates",
+    ] {
         let expected = counts.iter().find(|(count, _)| *count == name);
         assert_eq!(run[name], expected.map_or(0, |(_, count)| *count), "{name} of {run}");
     }
@@ -51,13 +59,20 @@ async fn a_missing_order_is_published_once() {
         let message = message(&stack).await;
         let data = &message.event["data"];
         assert_eq!(message.event["type"], "order.created", "{provider}");
-        assert_eq!((&data["origin"], &data["provider_event"]), (&json!("reconciliation"), &json!("reconciliation")));
+        assert_eq!(
+            (&data["origin"], &data["provider_event"]),
+            (&json!("reconciliation"), &json!("reconciliation"))
+        );
         assert_eq!(data["order"]["id"], life.id());
         assert_eq!(message.attributes["origin"]["Value"], "reconciliation");
         let event_id = message.event["id"].as_str().expect("an id");
         assert_eq!(state(&stack.head(event_id).await), "published");
 
-        assert_run(&stack.reconcile(provider).await, "complete", &[("compared", 1), ("known", 1)]);
+        assert_run(
+            &stack.reconcile(provider).await,
+            "complete",
+            &[("compared", 1), ("known", 1)],
+        );
         assert!(stack.messages().await.is_empty(), "{provider}");
     }
 }
@@ -71,7 +86,11 @@ async fn a_known_order_changes_nothing() {
         assert_eq!(message(&stack).await.event["data"]["origin"], "webhook", "{provider}");
         stack.knows(&life, State::Placed, 120);
         let before = stack.items().await;
-        assert_run(&stack.reconcile(provider).await, "complete", &[("compared", 1), ("known", 1)]);
+        assert_run(
+            &stack.reconcile(provider).await,
+            "complete",
+            &[("compared", 1), ("known", 1)],
+        );
         assert_eq!(stack.items().await.len(), before.len());
         assert!(stack.messages().await.is_empty());
     }
@@ -121,7 +140,11 @@ async fn a_late_webhook_changes_nothing_for_a_consumer() {
             assert_eq!(consumer.orders(), before, "{provider}: {state:?} came late");
         }
         let run = stack.reconcile(provider).await;
-        assert_eq!((&run["missing"], &run["newer"]), (&json!(0), &json!(0)), "{provider}: {run}");
+        assert_eq!(
+            (&run["missing"], &run["newer"]),
+            (&json!(0), &json!(0)),
+            "{provider}: {run}"
+        );
     }
 }
 
@@ -131,7 +154,9 @@ async fn two_runs_at_once_store_each_order_once() {
     for index in 1..=20 {
         stack.knows(&stack.life("snipcart", index, 120), State::Placed, 120);
     }
-    let held = stack.tap().inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::Hold);
+    let held = stack
+        .tap()
+        .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::Hold);
     let first = stack.reconcile("snipcart");
     let second = async {
         held.hit(1).await;
@@ -187,10 +212,23 @@ async fn a_run_killed_at_any_call_is_finished_by_the_next() {
             let messages = stack.messages().await;
             let published: BTreeSet<_> = messages
                 .iter()
-                .map(|message| message.event["data"]["order"]["id"].as_str().expect("an order").to_owned())
+                .map(|message| {
+                    message.event["data"]["order"]["id"]
+                        .as_str()
+                        .expect("an order")
+                        .to_owned()
+                })
                 .collect();
-            assert_eq!(published, BTreeSet::from([missing.id(), newer.id()]), "{kill:?} at call {call}");
-            assert_eq!(ids(&messages).len(), 2, "{kill:?} at call {call}: a state is stored twice");
+            assert_eq!(
+                published,
+                BTreeSet::from([missing.id(), newer.id()]),
+                "{kill:?} at call {call}"
+            );
+            assert_eq!(
+                ids(&messages).len(),
+                2,
+                "{kill:?} at call {call}: a state is stored twice"
+            );
             assert_eq!(stack.states().await.keys().collect::<Vec<_>>(), ["published"]);
             for life in [missing, newer] {
                 stack.order_apis().book().remove("selldone", SHOP, &life.id());
@@ -216,12 +254,23 @@ async fn every_page_is_read() {
             expected.insert(life.id());
         }
         let run = stack.reconcile(provider).await;
-        assert_eq!((&run["status"], &run["accepted"]), (&json!("complete"), &json!(30)), "{run}");
+        assert_eq!(
+            (&run["status"], &run["accepted"]),
+            (&json!("complete"), &json!(30)),
+            "{run}"
+        );
         let messages = stack.messages().await;
         let order = |message: &local::aws::queue::Message| message.event["data"]["order"]["id"].clone();
-        let found: BTreeSet<_> = messages.iter().filter_map(|message| order(message).as_str().map(str::to_owned)).collect();
+        let found: BTreeSet<_> = messages
+            .iter()
+            .filter_map(|message| order(message).as_str().map(str::to_owned))
+            .collect();
         assert_eq!((found, messages.len()), (expected, 30), "{provider}");
-        let pages = stack.order_apis().asked().into_iter().filter(|asked| asked.provider == provider && asked.orders > 0);
+        let pages = stack
+            .order_apis()
+            .asked()
+            .into_iter()
+            .filter(|asked| asked.provider == provider && asked.orders > 0);
         assert!(pages.count() >= 5, "{provider}");
     }
 }
@@ -242,7 +291,10 @@ async fn an_api_that_fails_lets_nothing_be_concluded() {
     .enumerate()
     {
         for provider in ORDER_APIS {
-            let before = stack.runs_of(provider).await.and_then(|run| run.get("last_complete_at").cloned());
+            let before = stack
+                .runs_of(provider)
+                .await
+                .and_then(|run| run.get("last_complete_at").cloned());
             let mut lives = Vec::new();
             for index in 1..=12 {
                 let life = stack.life(provider, number * 100 + index, 60);
@@ -251,12 +303,20 @@ async fn an_api_that_fails_lets_nothing_be_concluded() {
             }
             // The first page arrives. Cartum logs in before it.
             let pages = Arc::new(AtomicUsize::new(0));
-            stack.order_apis().follow(move |_, _| (pages.fetch_add(1, Ordering::SeqCst) >= 2).then_some(fault));
+            stack
+                .order_apis()
+                .follow(move |_, _| (pages.fetch_add(1, Ordering::SeqCst) >= 2).then_some(fault));
             let run = stack.reconcile(provider).await;
             assert_eq!(run["status"], "unavailable", "{provider}, {fault:?}: {run}");
             assert!(run["cause"].is_string(), "{run}");
-            let after = stack.runs_of(provider).await.and_then(|run| run.get("last_complete_at").cloned());
-            assert_eq!(after, before, "{provider}, {fault:?}: the run does not count as complete");
+            let after = stack
+                .runs_of(provider)
+                .await
+                .and_then(|run| run.get("last_complete_at").cloned());
+            assert_eq!(
+                after, before,
+                "{provider}, {fault:?}: the run does not count as complete"
+            );
 
             stack.order_apis().end_faults();
             let run = stack.reconcile(provider).await;
@@ -273,11 +333,18 @@ async fn an_api_that_fails_lets_nothing_be_concluded() {
 async fn a_slow_or_busy_api_is_waited_for() {
     let stack = Stack::start().await;
     for provider in ORDER_APIS {
-        for (index, fault) in [ApiFault::TooMany(1), ApiFault::Slow(Duration::from_millis(1500))].into_iter().enumerate() {
+        for (index, fault) in [ApiFault::TooMany(1), ApiFault::Slow(Duration::from_millis(1500))]
+            .into_iter()
+            .enumerate()
+        {
             stack.knows(&stack.life(provider, index + 1, 60), State::Placed, 8);
             stack.order_apis().inject(provider, fault, 1);
             let run = stack.reconcile(provider).await;
-            assert_eq!((&run["status"], &run["accepted"]), (&json!("complete"), &json!(1)), "{provider}, {fault:?}: {run}");
+            assert_eq!(
+                (&run["status"], &run["accepted"]),
+                (&json!("complete"), &json!(1)),
+                "{provider}, {fault:?}: {run}"
+            );
         }
     }
 }
@@ -316,7 +383,11 @@ async fn wrong_credentials_are_reported_without_them() {
     for provider in ORDER_APIS {
         stack.knows(&stack.life(provider, 1, 60), State::Placed, 60);
         let run = stack.reconcile(provider).await;
-        assert_eq!((&run["status"], &run["compared"]), (&json!("unavailable"), &json!(0)), "{provider}: {run}");
+        assert_eq!(
+            (&run["status"], &run["compared"]),
+            (&json!("unavailable"), &json!(0)),
+            "{provider}: {run}"
+        );
         assert!(run["cause"].is_string(), "{run}");
         let said = format!("{run}\n{}", stack.log().join("\n"));
         for secret in ["a-wrong-credential-of-an-api", "a-shop-of-nobody"] {
@@ -355,7 +426,11 @@ async fn an_unreadable_order_is_quarantined_and_the_rest_goes_on() {
         };
         stack.order_apis().book().put(provider, SHOP, unreadable);
         let run = stack.reconcile(provider).await;
-        assert_eq!((&run["status"], &run["unreadable"]), (&json!("complete"), &json!(1)), "{provider}: {run}");
+        assert_eq!(
+            (&run["status"], &run["unreadable"]),
+            (&json!("complete"), &json!(1)),
+            "{provider}: {run}"
+        );
         assert_eq!(message(&stack).await.event["data"]["order"]["id"], life.id());
         let heads = stack.heads().await;
         let quarantined = heads.iter().filter(|head| state(head) == "quarantined");
@@ -380,11 +455,18 @@ async fn an_erased_order_stays_erased() {
         for state in [State::Placed, State::Shipped] {
             stack.knows(&life, state, 8);
             let run = stack.reconcile(provider).await;
-            assert_eq!((&run["status"], &run["accepted"]), (&json!("complete"), &json!(0)), "{provider}: {run}");
+            assert_eq!(
+                (&run["status"], &run["accepted"]),
+                (&json!("complete"), &json!(0)),
+                "{provider}: {run}"
+            );
             assert!(stack.messages().await.is_empty(), "{provider}");
         }
     }
-    assert_eq!(stack.states().await.into_iter().collect::<Vec<_>>(), [("erased".to_owned(), ORDER_APIS.len())]);
+    assert_eq!(
+        stack.states().await.into_iter().collect::<Vec<_>>(),
+        [("erased".to_owned(), ORDER_APIS.len())]
+    );
 }
 
 /// A server that counts the requests to it.
@@ -404,7 +486,9 @@ async fn redirects_are_not_followed() {
     let stack = Stack::start().await;
     let (server, hits) = trap().await;
     for provider in ORDER_APIS {
-        stack.order_apis().inject(provider, ApiFault::Redirect(server.address().port()), 100);
+        stack
+            .order_apis()
+            .inject(provider, ApiFault::Redirect(server.address().port()), 100);
         assert_eq!(stack.reconcile(provider).await["status"], "unavailable", "{provider}");
     }
     assert_eq!(hits.load(Ordering::SeqCst), 0);
@@ -430,7 +514,9 @@ async fn a_secret_cannot_name_a_private_host() {
                 let mut secret = settings::secret(provider).expect("a secret");
                 secret["shops"][SHOP]["api"][name] = host.clone().into();
                 config.secrets.insert(provider.to_owned(), secret);
-                config.variables.insert(settings::order_api_variable(provider), String::new());
+                config
+                    .variables
+                    .insert(settings::order_api_variable(provider), String::new());
             }
         })
         .await;
@@ -451,13 +537,21 @@ async fn a_dry_run_counts_by_day_and_stores_nothing() {
             stack.knows(&stack.life(provider, index, minutes), State::Placed, minutes);
         }
         let from = minutes_ago(4 * 24 * 60);
-        let answer = stack.reconcile_with(provider, json!({"shop": SHOP, "from": from, "dry_run": true})).await;
+        let answer = stack
+            .reconcile_with(provider, json!({"shop": SHOP, "from": from, "dry_run": true}))
+            .await;
         let run = &answer["shops"][0];
         assert_run(run, "complete", &[("compared", 3), ("missing", 3)]);
         assert_eq!(run["by_day"][day(60)]["missing"], 2, "{run}");
         assert_eq!(run["by_day"][day(3 * 24 * 60)]["missing"], 1, "{run}");
         stack.assert_untouched(provider).await;
-        assert_eq!(stack.runs_of(provider).await.and_then(|run| run.get("last_complete_at").cloned()), None);
+        assert_eq!(
+            stack
+                .runs_of(provider)
+                .await
+                .and_then(|run| run.get("last_complete_at").cloned()),
+            None
+        );
     }
     // The window of a scheduled run does not reach back that far.
     let run = stack.reconcile("snipcart").await;
@@ -465,5 +559,9 @@ async fn a_dry_run_counts_by_day_and_stores_nothing() {
     let to = Timestamp::now();
     let asked = json!({"shop": SHOP, "from": minutes_ago(4 * 24 * 60), "to": to});
     let run = stack.reconcile_with("snipcart", asked).await["shops"][0].clone();
-    assert_eq!((&run["status"], &run["accepted"]), (&json!("complete"), &json!(1)), "{run}");
+    assert_eq!(
+        (&run["status"], &run["accepted"]),
+        (&json!("complete"), &json!(1)),
+        "{run}"
+    );
 }

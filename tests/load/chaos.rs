@@ -64,18 +64,41 @@ async fn lost_and_late_webhooks_change_no_state_of_an_order() {
     let catalogue = Catalogue::read(workspace().join("events")).expect("events/");
     let plan = Plan { events: 240, seed: 1 };
 
-    let report = reconciliation::run(&stack, &catalogue, plan, || {}).await.expect("the run completes");
+    let report = reconciliation::run(&stack, &catalogue, plan, || {})
+        .await
+        .expect("the run completes");
     let details = || format!("{report}\n{}\n{}", report.violations.join("\n"), log.lines().join("\n"));
     assert_eq!(report.violated, 0, "{}", details());
     assert_eq!(
-        (report.missing_in_the_end, report.other_state, report.reconciled_twice, report.changed_by_late),
+        (
+            report.missing_in_the_end,
+            report.other_state,
+            report.reconciled_twice,
+            report.changed_by_late
+        ),
         (0, 0, 0, 0),
         "{}",
         details()
     );
-    assert!(report.orders > 100 && report.reconciled > 20 && report.newer > 0, "{}", details());
-    assert!(report.twice > 0 && report.late_in_the_end > 0 && report.never > 20, "{}", details());
-    for kind in ["reconcile killed before a call", "order API answers 429", "order API cuts a page"] {
-        assert!(report.faults.contains_key(kind), "{kind} is not among the faults:\n{}", details());
+    assert!(
+        report.orders > 100 && report.reconciled > 20 && report.newer > 0,
+        "{}",
+        details()
+    );
+    assert!(
+        report.twice > 0 && report.late_in_the_end > 0 && report.never > 20,
+        "{}",
+        details()
+    );
+    for kind in [
+        "reconcile killed before a call",
+        "order API answers 429",
+        "order API cuts a page",
+    ] {
+        assert!(
+            report.faults.contains_key(kind),
+            "{kind} is not among the faults:\n{}",
+            details()
+        );
     }
 }

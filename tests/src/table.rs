@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use local::NAME;
 use serde_json::{Value, json};
 
-use crate::alerts::{change_times, belongs_to_no_event};
+use crate::alerts::{belongs_to_no_event, change_times};
 use crate::outbox::text;
 use crate::{Stack, gzip, json_body};
 

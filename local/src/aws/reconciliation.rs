@@ -32,7 +32,9 @@ impl Clients {
             }
             let past = Timestamp::now() - SignedDuration::from_secs(1);
             let update = self.dynamodb.update_item().table_name(NAME);
-            let update = update.set_key(Some(key(&item))).update_expression("SET lease_until = :past");
+            let update = update
+                .set_key(Some(key(&item)))
+                .update_expression("SET lease_until = :past");
             let update = update.expression_attribute_values(":past", AttributeValue::S(format!("{past:.3}")));
             update.send().await.map_err(refused)?;
         }

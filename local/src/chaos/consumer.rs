@@ -31,7 +31,13 @@ pub struct Consumer {
 impl Consumer {
     /// Receives an event.
     pub fn receive(&mut self, event: &Value) {
-        let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| {
+            event
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let order = text("/data/order/id");
         if order.is_empty() || !self.seen.insert(text("/id")) {
             return;
@@ -73,16 +79,31 @@ mod tests {
     #[test]
     fn a_late_event_and_a_repeat_change_nothing() {
         let mut consumer = Consumer::default();
-        let shipped = event("b", "2026-01-01T12:00:00Z", Some("2026-01-01T12:00:00Z"), "shipped", None);
+        let shipped = event(
+            "b",
+            "2026-01-01T12:00:00Z",
+            Some("2026-01-01T12:00:00Z"),
+            "shipped",
+            None,
+        );
         for event in [
-            &event("a", "2026-01-01T10:00:00Z", Some("2026-01-01T10:00:00Z"), "pending", Some("paid")),
+            &event(
+                "a",
+                "2026-01-01T10:00:00Z",
+                Some("2026-01-01T10:00:00Z"),
+                "pending",
+                Some("paid"),
+            ),
             &shipped,
         ] {
             consumer.receive(event);
         }
         let before = consumer.orders();
         let facts = &before[&("/selldone/main".to_owned(), "1".to_owned())];
-        assert_eq!((&facts["status"], &facts["payment_status"]), (&json!("shipped"), &json!("paid")));
+        assert_eq!(
+            (&facts["status"], &facts["payment_status"]),
+            (&json!("shipped"), &json!("paid"))
+        );
         consumer.receive(&shipped);
         consumer.receive(&event("c", "2026-01-01T11:00:00Z", None, "confirmed", None));
         // The fraction makes it later than the same second, although `.` sorts before `Z`.

@@ -237,7 +237,11 @@ impl Chaos<'_> {
         self.stack.order_apis().end_faults();
     }
 
-    async fn send(&self, webhooks: Vec<Webhook>, progress: &(impl Fn() + Send + Sync + Clone + 'static)) -> Result<(), Error> {
+    async fn send(
+        &self,
+        webhooks: Vec<Webhook>,
+        progress: &(impl Fn() + Send + Sync + Clone + 'static),
+    ) -> Result<(), Error> {
         let room = Arc::new(Semaphore::new(SENDERS));
         let mut sends = JoinSet::new();
         for webhook in webhooks {
@@ -284,7 +288,9 @@ impl Chaos<'_> {
             }
             last = answer;
         }
-        Err(Error::Send(format!("reconcile does not complete for {provider}: {last}")))
+        Err(Error::Send(format!(
+            "reconcile does not complete for {provider}: {last}"
+        )))
     }
 
     /// Publishes what is in the outbox, and takes all messages.

@@ -99,7 +99,10 @@ impl Shop {
 
     /// The table of the days, for a person.
     fn table(&self) -> String {
-        let mut table = format!("{:<10}  {:>8}  {:>7}  {:>5}\n", "placed on", "compared", "missing", "newer");
+        let mut table = format!(
+            "{:<10}  {:>8}  {:>7}  {:>5}\n",
+            "placed on", "compared", "missing", "newer"
+        );
         let total = Day {
             compared: self.compared,
             missing: self.missing,

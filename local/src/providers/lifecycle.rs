@@ -47,8 +47,7 @@ impl Life {
         placed_at: Timestamp,
     ) -> Result<Self, Error> {
         let known = PLACED.into_iter().find(|(known, _)| *known == provider);
-        let (provider, name) =
-            known.ok_or_else(|| Error::Fixture(format!("{provider} has no order API")))?;
+        let (provider, name) = known.ok_or_else(|| Error::Fixture(format!("{provider} has no order API")))?;
         let fixture = catalogue.event(provider, name)?;
         Ok(Self {
             fixture,
@@ -165,7 +164,11 @@ mod tests {
             for (state, minute) in [(State::Placed, 0), (State::Shipped, 5), (State::Delivered, 9)] {
                 let webhook = lives[0].webhook(state, at(minute)).unwrap();
                 let order = Order::announced(provider, &webhook.body().unwrap()).unwrap();
-                assert_eq!((order.id.clone(), order.placed_at), (lives[0].id(), Some(at(0))), "{provider}");
+                assert_eq!(
+                    (order.id.clone(), order.placed_at),
+                    (lives[0].id(), Some(at(0))),
+                    "{provider}"
+                );
                 let updated = (provider != "cartum").then(|| at(minute));
                 assert_eq!(order.updated_at, updated, "{provider}");
                 states.push(order.json);

@@ -156,7 +156,11 @@ impl OrderApis {
         if let Some(asked) = lock(&self.0.asked).get_mut(number) {
             asked.shop = shop;
             asked.orders = orders;
-            asked.path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+            asked.path = request
+                .uri()
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default();
         }
         Some(answer)
     }
@@ -191,7 +195,10 @@ impl OrderApis {
             {
                 json(StatusCode::OK, &json!({"status": "known"}))
             }
-            _ => message(StatusCode::BAD_REQUEST, "no complete order of a provider with an order API"),
+            _ => message(
+                StatusCode::BAD_REQUEST,
+                "no complete order of a provider with an order API",
+            ),
         }
     }
 
@@ -209,7 +216,10 @@ impl OrderApis {
             _ => header(request, "x-api-key").and_then(|key| settings::shop_of(provider, key)),
         };
         let Some(shop) = shop else {
-            return (None, Listing::Other(message(StatusCode::UNAUTHORIZED, "wrong credentials")));
+            return (
+                None,
+                Listing::Other(message(StatusCode::UNAUTHORIZED, "wrong credentials")),
+            );
         };
         let listing = match provider {
             _ if request.method() != Method::GET => Listing::Other(message(StatusCode::METHOD_NOT_ALLOWED, "GET only")),
@@ -247,12 +257,14 @@ impl OrderApis {
 
     fn aboutyou(&self, shop: &str, query: &Query) -> Listing {
         let orders = self.0.book.orders("aboutyou", shop, |_| true);
-        let (number, limit) = (query.number("page", 1).max(1), self.page(query.number("per_page", 20), PAGE));
+        let (number, limit) = (
+            query.number("page", 1).max(1),
+            self.page(query.number("per_page", 20), PAGE),
+        );
         let last = orders.len().div_ceil(limit).max(1);
         let page = page(&orders, (number - 1).saturating_mul(limit), limit);
         let count = page.len();
-        let pagination =
-            json!({"current_page": number, "last_page": last, "per_page": limit, "total": orders.len()});
+        let pagination = json!({"current_page": number, "last_page": last, "per_page": limit, "total": orders.len()});
         Listing::Orders(json!({"items": page, "pagination": pagination}), count)
     }
 
@@ -271,7 +283,10 @@ impl OrderApis {
                 };
                 let token = uuid::Uuid::new_v4().simple().to_string();
                 lock(&self.0.tokens).insert(token.clone(), shop.clone());
-                (Some(shop), other(&json!({"status": "OK", "response": {"token": token}})))
+                (
+                    Some(shop),
+                    other(&json!({"status": "OK", "response": {"token": token}})),
+                )
             }
             "/api/orders/get" => {
                 let Some(shop) = lock(&self.0.tokens).get(text("token")).cloned() else {
@@ -324,7 +339,11 @@ fn damaged(answer: Response<Bytes>, fault: Option<Fault>, request: &Request<Byte
             answer.map(Body::from)
         }
         Some(Fault::Redirect(port)) => {
-            let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+            let path = request
+                .uri()
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let mut answer = message(StatusCode::FOUND, "elsewhere");
             if let Ok(location) = HeaderValue::try_from(format!("http://127.0.0.1:{port}{path}")) {
                 answer.headers_mut().insert(LOCATION, location);

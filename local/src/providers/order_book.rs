@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn a_webhook_announces_the_order_of_the_api() {
         let content = json!({"token": "t", "status": "Processed", "creationDate": "2026-01-01T10:00:00Z", "modificationDate": "2026-01-01T11:00:00Z"});
-        let changed = json!({"eventName": "order.status.changed", "from": "Processed", "to": "Shipped", "content": content});
+        let changed =
+            json!({"eventName": "order.status.changed", "from": "Processed", "to": "Shipped", "content": content});
         let order = announced("snipcart", &changed).unwrap();
         assert_eq!((order.id.as_str(), &order.value()["status"]), ("t", &json!("Shipped")));
         assert!(order.updated_at > order.placed_at);
@@ -182,8 +183,14 @@ mod tests {
         let selldone = json!({"basket": {"id": 1, "updated_at": "2024-09-30T10:42:24.000000Z"}});
         assert_eq!(announced("selldone", &selldone).unwrap().id, "1");
         for (provider, incomplete) in [
-            ("snipcart", json!({"eventName": "order.refund.created", "content": {"orderToken": "t"}})),
-            ("aboutyou", json!({"event": "order_items.shipped", "message": {"items": []}})),
+            (
+                "snipcart",
+                json!({"eventName": "order.refund.created", "content": {"orderToken": "t"}}),
+            ),
+            (
+                "aboutyou",
+                json!({"event": "order_items.shipped", "message": {"items": []}}),
+            ),
             ("selldone", json!({"basket": null})),
             ("cartum", json!([])),
             ("deeple", json!({"orderNumber": "1"})),

@@ -116,7 +116,10 @@ impl fmt::Display for Report {
         row("- orders found in a newer state", &self.newer)?;
         row("events stored by reconciliation", &self.reconciled)?;
         row("messages", &self.messages)?;
-        row("**orders missing in the stream**", &format!("**{}**", self.missing_in_the_end))?;
+        row(
+            "**orders missing in the stream**",
+            &format!("**{}**", self.missing_in_the_end),
+        )?;
         row("**orders in another state**", &format!("**{}**", self.other_state))?;
         row(
             "**states stored or published twice by reconciliation**",
@@ -159,7 +162,10 @@ pub(super) fn orders(
             if expected != found {
                 report.other_state += 1;
                 report.violation(|| {
-                    format!("order {} of {provider} {shop} is {expected:?}, and {found:?} in the stream", order.id)
+                    format!(
+                        "order {} of {provider} {shop} is {expected:?}, and {found:?} in the stream",
+                        order.id
+                    )
                 });
             }
         }
@@ -201,7 +207,12 @@ pub(super) fn unchanged(before: &Orders, messages: &[Message], report: &mut Repo
     for (order, facts) in facts(messages) {
         if before.get(&order) != Some(&facts) {
             report.changed_by_late += 1;
-            report.violation(|| format!("a late webhook changes {order:?} from {:?} to {facts:?}", before.get(&order)));
+            report.violation(|| {
+                format!(
+                    "a late webhook changes {order:?} from {:?} to {facts:?}",
+                    before.get(&order)
+                )
+            });
         }
     }
 }

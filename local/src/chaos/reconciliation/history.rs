@@ -83,11 +83,7 @@ impl<'a> Histories<'a> {
 
     /// The webhooks of a phase that ends at `now`: two thirds in the first, the rest in the second.
     pub(super) fn phase(&mut self, phase: usize, now: Timestamp) -> Result<Vec<Webhook>, Error> {
-        if phase == 0 {
-            self.first(now)
-        } else {
-            self.second(now)
-        }
+        if phase == 0 { self.first(now) } else { self.second(now) }
     }
 
     fn draw(&self, what: &str, index: usize, below: u64) -> i64 {
@@ -108,7 +104,10 @@ impl<'a> Histories<'a> {
             let drawn = self.draw(what, index, u64::try_from(below).unwrap_or(1));
             usize::try_from(drawn).unwrap_or_default()
         };
-        (ORDER_APIS[pick("provider", ORDER_APIS.len())], SHOPS[pick("shop", SHOPS.len())])
+        (
+            ORDER_APIS[pick("provider", ORDER_APIS.len())],
+            SHOPS[pick("shop", SHOPS.len())],
+        )
     }
 
     /// Orders that were placed up to four hours ago, a third of which was shipped since.
@@ -154,7 +153,14 @@ impl<'a> Histories<'a> {
         Ok(webhooks)
     }
 
-    fn webhook(&mut self, index: usize, life: &Life, state: State, now: Timestamp, minutes: i64) -> Result<Webhook, Error> {
+    fn webhook(
+        &mut self,
+        index: usize,
+        life: &Life,
+        state: State,
+        now: Timestamp,
+        minutes: i64,
+    ) -> Result<Webhook, Error> {
         let (provider, shop) = self.place_of(index);
         self.shops.insert((provider, shop));
         let number = format!("{index}-{state:?}");
