@@ -9,31 +9,32 @@ use serde_json::{Value, json};
 
 use crate::stack::{Answer, Stack};
 
-/// The time some minutes ago, in whole seconds, because Cartum states no fractions.
-///
-/// # Panics
-/// If the time is out of range.
-pub fn minutes_ago(minutes: i64) -> Timestamp {
-    let now = Timestamp::from_second(Timestamp::now().as_second()).expect("a time");
-    now - SignedDuration::from_mins(minutes)
-}
-
 impl Stack {
+    /// The time some minutes before the stack has started, in whole seconds, because Cartum states no fractions. The
+    /// same minutes are always the same time.
+    ///
+    /// # Panics
+    /// If the time is out of range.
+    pub fn minutes_ago(&self, minutes: i64) -> Timestamp {
+        let start = Timestamp::from_second(self.started_at().as_second()).expect("a time");
+        start - SignedDuration::from_mins(minutes)
+    }
+
     /// The order number `index` of a provider, placed some minutes ago.
     pub fn life(&self, provider: &str, index: usize, placed: i64) -> Life {
-        Life::new(self.catalogue(), provider, index, 1, minutes_ago(placed)).expect("an order")
+        Life::new(self.catalogue(), provider, index, 1, self.minutes_ago(placed)).expect("an order")
     }
 
     /// Signs a webhook and sends it.
     pub async fn announce(&self, life: &Life, state: State, minutes: i64) -> Answer {
-        let mut webhook = life.webhook(state, minutes_ago(minutes)).expect("a webhook");
+        let mut webhook = life.webhook(state, self.minutes_ago(minutes)).expect("a webhook");
         self.sign(&mut webhook);
         self.send(&webhook).await
     }
 
     /// Lets the provider know the state of an order.
     pub fn knows(&self, life: &Life, state: State, minutes: i64) {
-        self.knows_order_of(&life.webhook(state, minutes_ago(minutes)).expect("a webhook"));
+        self.knows_order_of(&life.webhook(state, self.minutes_ago(minutes)).expect("a webhook"));
     }
 
     /// Lets the provider know the order of a webhook.

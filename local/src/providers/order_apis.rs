@@ -64,6 +64,17 @@ pub struct Asked {
     pub orders: usize,
 }
 
+/// A fault of a provider's API.
+#[derive(Debug)]
+struct InForce {
+    provider: &'static str,
+    fault: Fault,
+    /// The number of requests that it does not hit first.
+    spared: usize,
+    /// The number of requests that it hits then.
+    times: usize,
+}
+
 /// Decides by the provider and the number of the request what happens to it.
 type Plan = Box<dyn Fn(&'static str, usize) -> Option<Fault> + Send + Sync>;
 
@@ -74,7 +85,7 @@ pub struct OrderApis(Arc<State>);
 #[derive(Default)]
 struct State {
     book: OrderBook,
-    faults: Mutex<Vec<(&'static str, Fault, usize)>>,
+    faults: Mutex<Vec<InForce>>,
     plan: Mutex<Option<Plan>>,
     asked: Mutex<Vec<Asked>>,
     /// The shops of Cartum's valid tokens.
@@ -104,7 +115,27 @@ impl OrderApis {
 
     /// Lets the next `times` requests to a provider's API meet a fault.
     pub fn inject(&self, provider: &'static str, fault: Fault, times: usize) {
-        lock(&self.0.faults).push((provider, fault, times));
+        lock(&self.0.faults).push(InForce {
+            provider,
+            fault,
+            spared: 0,
+            times,
+        });
+    }
+
+    /// Lets all requests to a provider's API meet a fault, after the next `spared` requests.
+    pub fn inject_after(&self, provider: &'static str, spared: usize, fault: Fault) {
+        lock(&self.0.faults).push(InForce {
+            provider,
+            fault,
+            spared,
+            times: usize::MAX,
+        });
+    }
+
+    /// Ends the faults of a provider's API.
+    pub fn end_faults_of(&self, provider: &'static str) {
+        lock(&self.0.faults).retain(|fault| fault.provider != provider);
     }
 
     /// Lets `plan` decide about every request that no other fault hits.
@@ -177,11 +208,17 @@ impl OrderApis {
         });
         drop(asked);
         let mut faults = lock(&self.0.faults);
-        let given = faults.iter_mut().find(|(of, _, times)| *of == provider && *times > 0);
-        let given = given.map(|(_, fault, times)| {
-            *times -= 1;
-            *fault
-        });
+        let given = faults
+            .iter_mut()
+            .find(|fault| fault.provider == provider && fault.times > 0)
+            .and_then(|fault| {
+                if fault.spared > 0 {
+                    fault.spared -= 1;
+                    return None;
+                }
+                fault.times -= 1;
+                Some(fault.fault)
+            });
         drop(faults);
         let planned = || lock(&self.0.plan).as_ref().and_then(|plan| plan(provider, number));
         (given.or_else(planned), number)
@@ -243,9 +280,7 @@ impl OrderApis {
     }
 
     fn selldone(&self, shop: &str, query: &Query) -> Listing {
-        let (from, to) = (query.time("updated_at_from"), query.time("updated_at_to"));
-        let updated = |order: &Order| is_between(order.updated_at, from, to);
-        let orders = self.0.book.orders("selldone", shop, updated);
+        let orders = self.0.book.orders("selldone", shop, |_| true);
         let (offset, limit) = (
             query.number("offset", 0),
             self.page(query.number("limit", 20), SELLDONES_PAGE),
