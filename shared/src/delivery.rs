@@ -122,7 +122,7 @@ impl Delivery {
     }
 
     /// The same delivery, made of an order that the provider's API has listed.
-    pub(crate) fn as_reconciled(self, reconciled: Reconciled) -> Self {
+    pub(crate) fn into_reconciled(self, reconciled: Reconciled) -> Self {
         Self {
             reconciled: Some(reconciled),
             ..self

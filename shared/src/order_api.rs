@@ -122,7 +122,7 @@ impl ListedOrder {
 fn delivery(body: Vec<u8>, shop: &Shop, now: Timestamp) -> Verified<Delivery> {
     let query = std::collections::HashMap::<String, Vec<String>>::new();
     let delivery = Delivery::stored(Method::POST, shop.clone(), query.into(), body, now);
-    Verified::of_api(delivery.as_reconciled(Reconciled::default()))
+    Verified::of_api(delivery.into_reconciled(Reconciled::default()))
 }
 
 /// The position of the page after one with `count` orders at `position`, if the API counts orders.

@@ -271,7 +271,7 @@ impl Store {
             head.received_at().ok_or(StoreError::Corrupt("received_at"))?,
         );
         Ok(Verified::stored(match head.reconciled()? {
-            Some(reconciled) => delivery.as_reconciled(reconciled),
+            Some(reconciled) => delivery.into_reconciled(reconciled),
             None => delivery,
         }))
     }

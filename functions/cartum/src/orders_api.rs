@@ -80,23 +80,21 @@ impl OrderApi for Cartum {
         period: Period,
         position: u64,
     ) -> Result<OrderPage, ApiError> {
-        let mut has_logged_in = false;
-        loop {
-            let valid = match token {
-                Some(token) => token,
-                None => {
-                    has_logged_in = true;
-                    token.insert(log_in(api, credentials).await?)
-                }
-            };
-            match self.orders(api, valid, period, position).await {
-                Ok(page) => return Ok(page),
-                Err(Failed::Error(error)) => return Err(error),
+        if let Some(token) = token {
+            match self.orders(api, token, period, position).await {
                 // A token is valid for a time that is not documented.
-                Err(Failed::Unauthorized) if !has_logged_in => *token = None,
-                Err(Failed::Unauthorized) => return Err(ApiError::refused("the API refuses a new token")),
+                Err(Failed::Unauthorized) => {}
+                Err(Failed::Error(error)) => return Err(error),
+                Ok(page) => return Ok(page),
             }
         }
+        let token = token.insert(log_in(api, credentials).await?);
+        self.orders(api, token, period, position)
+            .await
+            .map_err(|failed| match failed {
+                Failed::Unauthorized => ApiError::refused("the API refuses a new token"),
+                Failed::Error(error) => error,
+            })
     }
 
     fn envelope(_: &ApiCredentials, order: &RawValue) -> String {

@@ -38,7 +38,7 @@ struct Page {
 }
 
 /// The people of a basket. In a webhook they are beside it.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct People<'b> {
     #[serde(borrow, default)]
     user: Option<&'b RawValue>,
@@ -79,17 +79,16 @@ impl OrderApi for Selldone {
     }
 
     fn envelope(_: &ApiCredentials, order: &RawValue) -> String {
-        let mut envelope = format!(
-            r#"{{"event":"OnlineOrder","action":"CheckoutOrder","basket":{}"#,
-            order.get()
-        );
-        if let Ok(People { user, customer }) = serde_json::from_str(order.get()) {
-            for (name, person) in [("user", user), ("customer", customer)] {
-                if let Some(person) = person {
-                    envelope += &format!(r#","{name}":{}"#, person.get());
-                }
-            }
-        }
-        envelope + "}"
+        // An order that is not an object is quarantined as it is.
+        let People { user, customer } = serde_json::from_str(order.get()).unwrap_or_default();
+        let member = |name: &str, person: Option<&RawValue>| {
+            person.map_or_else(String::new, |person| format!(r#","{name}":{}"#, person.get()))
+        };
+        format!(
+            r#"{{"event":"OnlineOrder","action":"CheckoutOrder","basket":{}{}{}}}"#,
+            order.get(),
+            member("user", user),
+            member("customer", customer),
+        )
     }
 }

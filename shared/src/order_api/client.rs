@@ -26,7 +26,7 @@ const ATTEMPTS: u32 = 4;
 /// The pause after a failed attempt. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that an answer may ask for. After a longer one, the next run goes on.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The most bytes of an answer. A page of orders takes far less.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
