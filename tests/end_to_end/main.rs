@@ -14,6 +14,7 @@ mod operator;
 mod outages;
 mod permissions;
 mod reconciliation;
+mod reconciliation_log;
 mod redrive;
 mod redrive_tasks;
 mod refused_messages;
