@@ -70,8 +70,8 @@ async fn unchanged_orders_are_compared_in_constant_memory() {
     let mut memories = Vec::new();
     while !run.is_finished() {
         tokio::time::sleep(TICK).await;
-        let of_reconcile = stack.environments().pids(RECONCILE).into_iter().filter_map(memory::of);
-        memories.extend(of_reconcile.last().map(|memory| (pages() - first_page, memory)));
+        let mut of_reconcile = stack.environments().pids(RECONCILE).into_iter().filter_map(memory::of);
+        memories.extend(of_reconcile.next_back().map(|memory| (pages() - first_page, memory)));
     }
     let (run, took) = run.await.expect("the run ends");
     let calls: Vec<usize> = counts()

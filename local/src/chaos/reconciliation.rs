@@ -178,7 +178,7 @@ pub(super) struct Run {
 
 impl Chaos<'_> {
     fn begin_faults(&self, plan: Plan) {
-        let (kills, seen) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<String, usize>::new()));
+        let (kills, calls) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<String, usize>::new()));
         let (seed, injected) = (self.seed, Arc::clone(&self.injected));
         let others = faults(plan, Arc::clone(&self.injected));
         self.stack.tap().follow(move |call: &Call| {
@@ -186,14 +186,14 @@ impl Chaos<'_> {
                 return others(call);
             }
             let nth = {
-                let mut seen = lock(&seen);
-                let nth = seen.entry(call.operation.clone()).or_default();
+                let mut calls = lock(&calls);
+                let nth = calls.entry(call.operation.clone()).or_default();
                 *nth += 1;
                 nth.to_string()
             };
             let drawn = draw(seed, &["reconcile", &call.operation, &nth]) % 10_000;
             if drawn < KILL && kills.fetch_add(1, Ordering::Relaxed) < KILLS {
-                let (name, fault) = if drawn % 2 == 0 {
+                let (name, fault) = if drawn.is_multiple_of(2) {
                     ("reconcile killed before a call", Fault::KillBefore)
                 } else {
                     ("reconcile killed after a call", Fault::KillAfter)
