@@ -25,7 +25,7 @@ use crate::provider::{Provider, Verifies};
 use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::settings::{SettingError, Settings};
 use crate::store::{
-    AttemptId, Content, EventJson, Head, KeptConflict, NewEvent, Put, RetryPolicy, State, Store, StoreError,
+    AT_ONCE, AttemptId, Content, EventJson, Head, KeptConflict, NewEvent, Put, RetryPolicy, State, Store, StoreError,
 };
 use crate::verification::Verified;
 
@@ -79,6 +79,14 @@ impl Intake {
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store: Store::from_settings(settings)?,
+            publisher: Publisher::from_settings(settings)?,
+        })
+    }
+
+    /// The same, for a function that also reads what is known of many orders.
+    pub fn for_many_orders(settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            store: Store::with_connections(settings, AT_ONCE)?,
             publisher: Publisher::from_settings(settings)?,
         })
     }

@@ -18,6 +18,7 @@ use crate::answer::Reason;
 use crate::aws;
 use crate::delivery::Delivery;
 use crate::event::OrderEvent;
+use crate::http::MOST_IDLE;
 pub use crate::identity::SHARDS;
 use crate::identity::{EventId, Shop};
 use crate::publisher::Stored;
@@ -61,6 +62,7 @@ use expression::{Change, Condition, Expression};
 pub use head::{Head, State};
 pub use history::{Hour, Received};
 pub use lease::StartedRun;
+pub(crate) use order_states::AT_ONCE;
 pub use orphans::{ManifestCursor, Orphan};
 use outbox::ASK_FOR_REST_AFTER;
 pub use outbox::{Projection, Superseded, WorkCursor};
@@ -185,8 +187,14 @@ impl IndexPosition {
 impl Store {
     /// The table that `TABLE_NAME` names.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        Self::with_connections(settings, MOST_IDLE)
+    }
+
+    /// The same table, for a function that makes many calls at once: up to `most_idle` idle connections are kept, since
+    /// opening one takes more CPU than a call.
+    pub(crate) fn with_connections(settings: &Settings, most_idle: usize) -> Result<Self, SettingError> {
         Ok(Self {
-            client: aws::dynamodb(settings)?,
+            client: aws::dynamodb(settings, most_idle)?,
             table: settings.required("TABLE_NAME")?,
             retention: Retention::from_settings(settings)?,
         })

@@ -69,7 +69,7 @@ impl Reconciler {
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         let hours = settings.parsed("RECONCILE_LOOKBACK_HOURS", 48_u16, "a whole number of hours")?;
         let minutes = settings.parsed("RECONCILE_SETTLE_MINUTES", 5_u16, "a whole number of minutes")?;
-        let intake = Intake::from_settings(settings)?;
+        let intake = Intake::for_many_orders(settings)?;
         let kept = intake.store().keeps_orders_for();
         Ok(Self {
             intake,
