@@ -216,6 +216,7 @@ impl Stack {
                     functions: invoked.clone(),
                     clients: Clients::new(&endpoints.table_url(), &endpoints.messages_url()),
                     tap: tap.clone(),
+                    orders: snipcart.orders().clone(),
                     secrets,
                     gateway: gateway.address(),
                     tunnel: tunnel.as_ref().map(Port::address),

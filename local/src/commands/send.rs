@@ -45,12 +45,6 @@ pub(crate) struct Options {
     /// Give each event a new order id (or event id), so that none is a duplicate
     #[arg(long)]
     fresh: bool,
-    /// Do not send the event: only the stand-in for the provider's order API learns of its order
-    #[arg(long, conflicts_with_all = ["url", "count", "verbose", "json"])]
-    lost: bool,
-    /// The port of the stand-ins for the order APIs, for --lost
-    #[arg(long, default_value_t = 9001, requires = "lost")]
-    snipcart_port: u16,
     /// The URL of a deployed stack; only its answer is printed [default: the local stack]
     #[arg(long)]
     url: Option<String>,
@@ -61,9 +55,22 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    lost: Lost,
+    #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
     ports: Ports,
+}
+
+/// A webhook that never arrives.
+#[derive(Debug, Clone, Copy, Args)]
+struct Lost {
+    /// Do not send the event: only the stand-in for the provider's order API learns of its order
+    #[arg(long, conflicts_with_all = ["url", "count", "verbose", "json"])]
+    lost: bool,
+    /// The port of the stand-ins for the order APIs, for --lost
+    #[arg(long, default_value_t = 9001, requires = "lost")]
+    snipcart_port: u16,
 }
 
 /// Sends an event, and prints the answer, the stored event and the published message.
@@ -80,8 +87,8 @@ pub(crate) async fn send(options: Options) -> Result<(), Error> {
         credentials: options.secrets.credentials(),
         fresh: options.fresh,
     };
-    if options.lost {
-        return lose(&sender, options.snipcart_port).await;
+    if options.lost.lost {
+        return lose(&sender, options.lost.snipcart_port).await;
     }
     if options.count > 1 {
         return send_many(sender, &options).await;

@@ -1,7 +1,7 @@
 //! Stand-ins for the order APIs of Snipcart, Cartum, Selldone and ABOUT YOU, all on the port of Snipcart's validation
 //! call. Each lists the orders of the shop whose credentials a request has.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -87,6 +87,8 @@ struct State {
     book: OrderBook,
     faults: Mutex<Vec<InForce>>,
     plan: Mutex<Option<Plan>>,
+    /// The faults that a person has turned on, by their name.
+    on: Mutex<BTreeMap<&'static str, Fault>>,
     asked: Mutex<Vec<Asked>>,
     /// The shops of Cartum's valid tokens.
     tokens: Mutex<HashMap<String, String>>,
@@ -147,6 +149,21 @@ impl OrderApis {
     pub fn end_faults(&self) {
         lock(&self.0.faults).clear();
         *lock(&self.0.plan) = None;
+    }
+
+    /// Lets every request meet a fault, until it is turned off.
+    pub(crate) fn turn_on(&self, name: &'static str, fault: Fault) {
+        lock(&self.0.on).insert(name, fault);
+    }
+
+    /// Turns a fault off.
+    pub(crate) fn turn_off(&self, name: &str) {
+        lock(&self.0.on).remove(name);
+    }
+
+    /// Whether a fault is turned on.
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        lock(&self.0.on).contains_key(name)
     }
 
     /// Lets Cartum's tokens expire.
@@ -221,7 +238,8 @@ impl OrderApis {
             });
         drop(faults);
         let planned = || lock(&self.0.plan).as_ref().and_then(|plan| plan(provider, number));
-        (given.or_else(planned), number)
+        let turned_on = || lock(&self.0.on).values().next().copied();
+        (given.or_else(planned).or_else(turned_on), number)
     }
 
     /// `POST /orders-of/{provider}/{shop}` with the body of a webhook.
