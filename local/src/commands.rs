@@ -5,6 +5,7 @@ mod aws_cli;
 mod bench;
 mod chaos;
 mod load;
+mod reconcile;
 mod samples;
 mod send;
 mod sent;
@@ -30,6 +31,7 @@ Examples:
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
   cargo local compare cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local erase cartum main --email j.doe@example.com --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
+  cargo local reconcile cartum main --from 2026-01-31T00:00:00Z --dry-run
   cargo local requeue --stack order-webhooks    run the tasks on a deployed stack, with the AWS CLI
   cargo local chaos --events 20000 --seed 1     check exactly-once storage under faults
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
@@ -100,6 +102,9 @@ enum Command {
     Audit(tasks::Audit),
     /// Apply the configured retention to events that are already stored
     Retain(tasks::Retain),
+    /// Count the orders of a shop that no webhook announced, and store and publish them
+    #[command(after_help = EXAMPLES)]
+    Reconcile(reconcile::Options),
     /// Check exactly-once storage under random faults and kills, in a separate stack
     Chaos(chaos::Options),
     /// Send new orders at a steady rate in a separate stack, and measure their times
@@ -133,6 +138,7 @@ impl Cli {
             Command::Compare(options) => run(tasks::compare(options)),
             Command::Audit(options) => run(tasks::audit(options)),
             Command::Retain(options) => run(tasks::retain(options)),
+            Command::Reconcile(options) => run(reconcile::reconcile(options)),
             Command::Chaos(options) => run(chaos::chaos(options)),
             Command::Load(options) => run(load::load(options)),
             Command::Backlog(options) => run(load::backlog(options)),

@@ -13,6 +13,8 @@ mod malformed_requests;
 mod operator;
 mod outages;
 mod permissions;
+mod reconciliation;
+mod reconciliation_log;
 mod redrive;
 mod redrive_tasks;
 mod refused_messages;

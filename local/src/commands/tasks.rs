@@ -17,6 +17,9 @@ use serde_json::{Map, Value, json};
 
 use super::aws_cli;
 
+/// The output of a deployed stack that names the function `redrive`.
+const OUTPUT: &str = "Redrive";
+
 /// The stack whose function is invoked.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Place {
@@ -424,33 +427,44 @@ struct Task {
     function: Function,
 }
 
-/// The function `redrive`.
-enum Function {
+/// A function that operators invoke.
+pub(super) enum Function {
     /// The function of the local stack whose SNS and SQS endpoint has this URL.
-    Local(String),
+    Local(String, &'static str),
     /// The function with this name, of a deployed stack.
     Deployed(String),
 }
 
+impl Function {
+    /// The function `name` of the local stack, or the one that the output `output` of a deployed stack names.
+    pub(super) async fn find(place: Place, name: &'static str, output: &str) -> Result<Self, Error> {
+        Ok(match place.stack {
+            Some(stack) => Self::Deployed(aws_cli::function(&stack, output).await?),
+            None => Self::Local(format!("http://127.0.0.1:{}", place.sns_port), name),
+        })
+    }
+
+    /// Invokes the function and returns its result.
+    pub(super) async fn invoke<T: DeserializeOwned>(&self, payload: &Value) -> Result<T, Error> {
+        match self {
+            Self::Local(url, name) => invoke_api::invoke(url, name, payload).await,
+            Self::Deployed(name) => aws_cli::invoke(name, payload).await,
+        }
+    }
+}
+
 impl Task {
     async fn new(name: &'static str, parameters: Value, place: Place) -> Result<Self, Error> {
-        let function = match place.stack {
-            Some(stack) => Function::Deployed(aws_cli::function(&stack).await?),
-            None => Function::Local(format!("http://127.0.0.1:{}", place.sns_port)),
-        };
         Ok(Self {
             name,
             parameters,
-            function,
+            function: Function::find(place, REDRIVE, OUTPUT).await?,
         })
     }
 
     async fn once<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let payload = Map::from_iter([(self.name.to_owned(), self.parameters.clone())]).into();
-        match &self.function {
-            Function::Local(url) => invoke_api::invoke(url, REDRIVE, &payload).await,
-            Function::Deployed(name) => aws_cli::invoke(name, &payload).await,
-        }
+        self.function.invoke(&payload).await
     }
 
     /// Collects the events of all answers.
