@@ -21,4 +21,5 @@ mod refused_messages;
 mod reprocess;
 mod retention;
 mod secrets;
+mod subscriptions;
 mod telemetry;
