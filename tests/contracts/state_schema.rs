@@ -29,7 +29,9 @@ fn states() -> Vec<Value> {
     let folder = workspace().join("events/histories");
     let files = fs::read_dir(folder).expect("events/histories");
     let files: Vec<Value> = files.map(|file| read(&file.expect("a file").path())).collect();
-    let states = files.iter().flat_map(|file| file["state"].as_object().expect("states").values().cloned());
+    let states = files
+        .iter()
+        .flat_map(|file| file["state"].as_object().expect("states").values().cloned());
     states.collect()
 }
 
