@@ -73,7 +73,7 @@ enum Command {
     /// Print a newly signed event, for `sam local invoke -e -`
     #[command(after_help = EXAMPLES)]
     Event(samples::Event),
-    /// List list all providers and events
+    /// List all providers and events
     List,
     /// Publish the events of the outbox that are due
     Redrive(tasks::Place),
