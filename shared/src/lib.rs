@@ -42,13 +42,15 @@ mod moment;
 pub mod money;
 #[cfg(feature = "receiver")]
 mod notes;
-pub mod order_state;
 #[cfg(feature = "receiver")]
 pub mod order_api;
+pub mod order_state;
 #[cfg(feature = "receiver")]
 pub mod payload;
 #[cfg(feature = "receiver")]
 pub mod provider;
+#[cfg(feature = "receiver")]
+pub mod published_state;
 #[cfg(feature = "receiver")]
 pub mod publisher;
 #[cfg(feature = "receiver")]

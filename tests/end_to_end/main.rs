@@ -14,6 +14,7 @@ mod operator;
 mod order_state;
 mod outages;
 mod permissions;
+mod published_state;
 mod redrive;
 mod redrive_tasks;
 mod refused_messages;
