@@ -414,6 +414,8 @@ async fn each_role_allows_exactly_the_calls_of_its_function() {
         for name in ["ORDER_RETENTION_DAYS", "UNPUBLISHED_RETENTION_DAYS"] {
             config.variables.insert(name.to_owned(), "90".to_owned());
         }
+        // Optional, and counts as present.
+        config.variables.insert("PUBLISH_STATE".to_owned(), "true".to_owned());
         let url = secrets.url();
         config
             .variables
