@@ -1,6 +1,7 @@
 //! The sub-commands of `cargo local`.
 
 mod args;
+mod audit;
 mod aws_cli;
 mod bench;
 mod chaos;
@@ -42,6 +43,13 @@ Examples:
   cargo local send cartum order-created --count 200 --rate 20 --fresh
   cargo local send selldone checkout-order --token wrong
   cargo local send selldone checkout-order --url https://API.execute-api.REGION.amazonaws.com --token TOKEN";
+
+const AUDITS: &str = "\
+Examples:
+  cargo local audit                                     yesterday and today, on the local stack
+  cargo local audit cartum --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z --stack order-webhooks
+  cargo local audit --json > books.json                 later: cargo local audit --against books.json
+  cargo local audit --scan --repair                     read the complete table, and delete orphaned parts";
 
 const MEASURES: &str = "\
 Examples, with optimized binaries (cargo local-optimized is the same command as cargo local):
@@ -96,8 +104,9 @@ enum Command {
     /// Show what the current mapping would change in stored events; nothing is written or published
     #[command(after_help = EXAMPLES)]
     Compare(tasks::Compare),
-    /// List parts of large deliveries that no event refers to
-    Audit(tasks::Audit),
+    /// Count what is stored by provider, shop and day, and name each fault; the exit code says whether the books balance
+    #[command(after_help = AUDITS)]
+    Audit(audit::Options),
     /// Apply the configured retention to events that are already stored
     Retain(tasks::Retain),
     /// Check exactly-once storage under random faults and kills, in a separate stack
@@ -131,7 +140,7 @@ impl Cli {
             Command::PublishConflict(options) => run(tasks::publish_conflict(options)),
             Command::Erase(options) => run(tasks::erase(options)),
             Command::Compare(options) => run(tasks::compare(options)),
-            Command::Audit(options) => run(tasks::audit(options)),
+            Command::Audit(options) => run(audit::run(options)),
             Command::Retain(options) => run(tasks::retain(options)),
             Command::Chaos(options) => run(chaos::chaos(options)),
             Command::Load(options) => run(load::load(options)),

@@ -7,6 +7,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod audit;
 pub mod aws;
 pub mod bench;
 pub mod chaos;
@@ -81,6 +82,12 @@ pub enum Error {
         count: usize,
         /// The seed of the run.
         seed: u64,
+    },
+    /// The books of an audit do not balance.
+    #[error("the books do not balance: {faults} faults")]
+    Unbalanced {
+        /// The number of faults.
+        faults: usize,
     },
     /// The functions exceed a limit for size or memory.
     #[error("figures miss their bars: {0}")]

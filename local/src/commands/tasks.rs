@@ -1,5 +1,5 @@
 //! The tasks of `redrive`, on this machine or on a deployed stack: `cargo local redrive`, `get`, `replay`, `requeue`,
-//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare`, `audit` and `retain`.
+//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare` and `retain`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -187,13 +187,6 @@ pub(crate) struct Compare {
     place: Place,
 }
 
-/// The flags of `cargo local audit`.
-#[derive(Debug, Args)]
-pub(crate) struct Audit {
-    #[command(flatten)]
-    place: Place,
-}
-
 /// Publishes the events that are due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
@@ -363,13 +356,6 @@ pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lists the parts that no event refers to.
-pub(crate) async fn audit(audit: Audit) -> Result<(), Error> {
-    let orphans = Task::new("audit", json!({}), audit.place).await?.all_orphans().await?;
-    print(&json!({"orphans": orphans}));
-    Ok(())
-}
-
 /// The stored events and conflicts, as they were written.
 #[derive(Serialize)]
 struct Events {
@@ -425,32 +411,43 @@ struct Task {
 }
 
 /// The function `redrive`.
-enum Function {
+pub(super) enum Function {
     /// The function of the local stack whose SNS and SQS endpoint has this URL.
     Local(String),
     /// The function with this name, of a deployed stack.
     Deployed(String),
 }
 
+impl Function {
+    /// Finds the function of a stack.
+    pub(super) async fn of(place: Place) -> Result<Self, Error> {
+        Ok(match place.stack {
+            Some(stack) => Self::Deployed(aws_cli::function(&stack).await?),
+            None => Self::Local(format!("http://127.0.0.1:{}", place.sns_port)),
+        })
+    }
+
+    /// Invokes the function once.
+    pub(super) async fn invoke<T: DeserializeOwned>(&self, payload: &Value) -> Result<T, Error> {
+        match self {
+            Self::Local(url) => invoke_api::invoke(url, REDRIVE, payload).await,
+            Self::Deployed(name) => aws_cli::invoke(name, payload).await,
+        }
+    }
+}
+
 impl Task {
     async fn new(name: &'static str, parameters: Value, place: Place) -> Result<Self, Error> {
-        let function = match place.stack {
-            Some(stack) => Function::Deployed(aws_cli::function(&stack).await?),
-            None => Function::Local(format!("http://127.0.0.1:{}", place.sns_port)),
-        };
         Ok(Self {
             name,
             parameters,
-            function,
+            function: Function::of(place).await?,
         })
     }
 
     async fn once<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let payload = Map::from_iter([(self.name.to_owned(), self.parameters.clone())]).into();
-        match &self.function {
-            Function::Local(url) => invoke_api::invoke(url, REDRIVE, &payload).await,
-            Function::Deployed(name) => aws_cli::invoke(name, &payload).await,
-        }
+        self.function.invoke(&payload).await
     }
 
     /// Collects the events of all answers.
@@ -491,21 +488,6 @@ impl Task {
                 return Err(self.stopped(&format!("stopped by an outage ({cause})"), &said));
             }
             self.parameters["cursor"] = cursor;
-        }
-    }
-
-    /// Collects the orphans of all answers.
-    async fn all_orphans(mut self) -> Result<Vec<Value>, Error> {
-        let mut orphans = Vec::new();
-        loop {
-            let mut answer: Value = self.once().await?;
-            if let Value::Array(some) = answer["orphans"].take() {
-                orphans.extend(some);
-            }
-            if answer["done"] == true {
-                return Ok(orphans);
-            }
-            self.parameters["cursor"] = answer["cursor"].take();
         }
     }
 
