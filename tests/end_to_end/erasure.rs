@@ -241,7 +241,10 @@ async fn an_interrupted_erasure_by_address_is_finished() {
     assert_eq!(stack.ask(task(true)).await["erased"], 1);
     assert_eq!(stack.ask(task(false)).await["erased"], 1);
     assert_tombstone(&stack, &event_id, "the event").await;
-    assert!(!stack.head(&event_id).await.contains_key("hour"));
+    assert!(
+        stack.head(&event_id).await.contains_key("hour"),
+        "an audit still counts it"
+    );
     assert_eq!(stack.items().await.len(), 1, "the parts are deleted");
     assert_eq!(stack.ask(task(false)).await["erased"], 0);
 }

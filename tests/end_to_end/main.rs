@@ -1,6 +1,7 @@
 //! Deliveries, failures and the tasks of `redrive` over real HTTP, with the real binaries.
 
 mod alerts;
+mod audit;
 mod authentication;
 mod conflicts;
 mod connections;

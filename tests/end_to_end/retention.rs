@@ -16,7 +16,7 @@ use tests::outbox::{DENIED, ids, text};
 use tests::{Item, ORDERS, Stack, json_body, noise, state};
 
 /// The attributes that an expired event does not have.
-const REMOVED: [&str; 11] = [
+const REMOVED: [&str; 10] = [
     "payload",
     "payload_parts",
     "event",
@@ -25,7 +25,6 @@ const REMOVED: [&str; 11] = [
     "order",
     "order_key",
     "order_sort",
-    "hour",
     "work",
     "next_attempt_at",
 ];
