@@ -8,8 +8,8 @@
 //!
 //! Each provider's crate implements [`Provider`]; this crate knows no provider.
 //!
-//! Without the feature `receiver`, which is on by default, the crate contains only the event: the types with which a
-//! consumer reads it, and no AWS SDK.
+//! Without the feature `receiver`, which is on by default, the crate contains only the event and the state of an order: the
+//! types with which a consumer reads them, and no AWS SDK.
 
 #[cfg(feature = "receiver")]
 pub mod alert;
@@ -42,6 +42,7 @@ mod moment;
 pub mod money;
 #[cfg(feature = "receiver")]
 mod notes;
+pub mod order_state;
 #[cfg(feature = "receiver")]
 pub mod payload;
 #[cfg(feature = "receiver")]
