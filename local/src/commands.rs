@@ -5,6 +5,7 @@ mod audit;
 mod aws_cli;
 mod bench;
 mod chaos;
+mod consumer_check;
 mod load;
 mod samples;
 mod send;
@@ -50,6 +51,12 @@ Examples:
   cargo local audit cartum --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z --stack order-webhooks
   cargo local audit --json > books.json                 later: cargo local audit --against books.json
   cargo local audit --scan --repair                     read the complete table, and delete orphaned parts";
+
+const CHECKS: &str = "\
+Start the consumer first, with nothing else in its queue. Examples:
+  cargo local consumer-check --state-url http://127.0.0.1:8080/state
+  cargo local consumer-check --state-command './my-consumer state'
+  cargo local consumer-check --queue https://sqs.REGION.amazonaws.com/ACCOUNT/NAME --state-command ./state.sh";
 
 const MEASURES: &str = "\
 Examples, with optimized binaries (cargo local-optimized is the same command as cargo local):
@@ -111,6 +118,9 @@ enum Command {
     Retain(tasks::Retain),
     /// Check exactly-once storage under random faults and kills, in a separate stack
     Chaos(chaos::Options),
+    /// Check a consumer of the queue: send it histories of orders, and compare its states with those of the events
+    #[command(after_help = CHECKS)]
+    ConsumerCheck(consumer_check::Options),
     /// Send new orders at a steady rate in a separate stack, and measure their times
     #[command(after_help = MEASURES)]
     Load(load::Load),
@@ -143,6 +153,7 @@ impl Cli {
             Command::Audit(options) => run(audit::run(options)),
             Command::Retain(options) => run(tasks::retain(options)),
             Command::Chaos(options) => run(chaos::chaos(options)),
+            Command::ConsumerCheck(options) => run(consumer_check::run(options)),
             Command::Load(options) => run(load::load(options)),
             Command::Backlog(options) => run(load::backlog(options)),
             Command::Bench(options) => run(bench::bench(options)),

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod aws;
 pub mod bench;
 pub mod chaos;
+pub mod consumer_check;
 pub mod dashboard;
 pub mod gzip;
 pub mod lambda;
@@ -89,6 +90,9 @@ pub enum Error {
         /// The number of faults.
         faults: usize,
     },
+    /// A consumer breaks rules.
+    #[error("the consumer breaks these rules: {0}")]
+    RulesBroken(String),
     /// The functions exceed a limit for size or memory.
     #[error("figures miss their bars: {0}")]
     Missed(String),

@@ -5,6 +5,7 @@ mod audit;
 mod authentication;
 mod conflicts;
 mod connections;
+mod consumer_check;
 mod crash_recovery;
 mod deliveries;
 mod erasure;
