@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the dependencies of each function: of this workspace only `shared` (and all providers for redrive, which
-# normalizes their deliveries again), no crate of the local stack, and no TLS stack except rustls. deny.toml checks that
+# Checks the dependencies of each function: of this workspace only `shared` (and the providers for redrive and reconcile,
+# which normalize their orders too), no crate of the local stack, and no TLS stack except rustls. deny.toml checks that
 # there is one version of rustls and of hyper.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ for folder in functions/*/; do
     # name version [path]
     tree=$(cargo tree --locked --package "$function" --prefix none --format '{p}' | sed 's/ (\*)$//' | sort --unique)
     allowed="shared|functions/$function"
-    [[ $function != redrive ]] || allowed='shared|functions/[a-z]*'
+    [[ $function != redrive && $function != reconcile ]] || allowed='shared|functions/[a-z]*'
     ours=$(sed -n "s|.*($PWD/\(.*\))|\1|p" <<<"$tree" | grep -vxE "$allowed" || true)
     [[ -z $ours ]] || complain "$function is built with another crate of the workspace: ${ours//$'\n'/, }"
     unwanted=$(cut -d' ' -f1,2 <<<"$tree" | grep -E "^($only_local|$other_tls) " || true)

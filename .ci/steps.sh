@@ -21,6 +21,25 @@ fail() {
     exit 1
 }
 
+# Starts a command whose result a later step waits for: in_background NAME COMMAND...
+declare -A running=()
+in_background() {
+    local name=$1
+    shift
+    "$@" >"$scratch/$name.log" 2>&1 &
+    running[$name]=$!
+    started+=($!)
+}
+
+# Waits for a command in the background, and prints the end of its output: all of it if the command has failed.
+result_of() {
+    if ! wait "${running[$1]}"; then
+        cat "$scratch/$1.log" >&2
+        fail "$1 failed; its output is above"
+    fi
+    tail -n 3 "$scratch/$1.log"
+}
+
 # Stops every started process, the last one first.
 started=()
 bridge=

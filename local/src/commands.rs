@@ -29,6 +29,7 @@ Examples:
   cargo local send selldone checkout-order --url https://API.execute-api.REGION.amazonaws.com --token TOKEN
   cargo local redrive                           publish the due events without waiting for the schedule
   cargo local get snipcart main ORDER           show all events of an order in full
+  cargo local state snipcart main ORDER         show what these events state about the order
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
   cargo local compare cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local erase cartum main --email j.doe@example.com --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
@@ -87,13 +88,15 @@ enum Command {
     /// Print a newly signed event, for `sam local invoke -e -`
     #[command(after_help = EXAMPLES)]
     Event(samples::Event),
-    /// List list all providers and events
+    /// List all providers and events
     List,
     /// Publish the events of the outbox that are due
     Redrive(tasks::Place),
     /// Show stored events in full: one by its id, or all of an order
     #[command(visible_alias = "show")]
     Get(tasks::Get),
+    /// Show the state of an order, folded from its stored events
+    State(tasks::State),
     /// Publish stored events again
     Replay(tasks::Replay),
     /// Retry failed events
@@ -142,6 +145,7 @@ impl Cli {
             Command::List => samples::list(),
             Command::Redrive(place) => run(tasks::redrive(place)),
             Command::Get(options) => run(tasks::get(options)),
+            Command::State(options) => run(tasks::state(options)),
             Command::Replay(options) => run(tasks::replay(options)),
             Command::Requeue(options) => run(tasks::requeue(options)),
             Command::Reprocess(options) => run(tasks::reprocess(options)),

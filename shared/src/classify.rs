@@ -80,8 +80,12 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
             return Classified::without_event::<P>(delivery, classification);
         }
     };
-    let id = EventId::new(P::NAME, delivery.shop(), &identified.key, delivery.body());
-    let normalized = provider.normalize(identified.event, &payload);
+    let mut normalized = provider.normalize(identified.event, &payload);
+    let key = match delivery.reconciled() {
+        Some(reconciled) => reconciled.apply(&mut normalized),
+        None => identified.key,
+    };
+    let id = EventId::new(P::NAME, delivery.shop(), &key, delivery.body());
     let mut found = Drifts::default();
     if let Some(known) = known {
         payload.drift(known, &mut found);
@@ -93,7 +97,7 @@ fn read<P: Provider>(provider: &P, delivery: &Verified<Delivery>, known: Option<
     }
     Classified {
         id,
-        key: identified.key,
+        key,
         classification: Classification::Order(Box::new(event)),
         drift: found.into_drifts(),
         order: None,
@@ -161,6 +165,7 @@ fn complete<P: Provider>(id: EventId, delivery: &Delivery, normalized: Normalize
             provider: P::NAME.to_owned(),
             shop: delivery.shop().to_string(),
             provider_event: normalized.provider_event,
+            origin: delivery.origin(),
             test: normalized.test,
             received_at,
             order: normalized.order,

@@ -75,6 +75,12 @@ pub enum Code {
     AlertNotSent,
     /// A run of the task `alert` could not do all that is due, because SNS or the table cannot be used.
     AlertOutage,
+    /// Reconciliation could not use the order API of a provider, or the table.
+    ReconcileUnavailable,
+    /// The credentials for an order API are malformed or refused.
+    ReconcileMisconfigured,
+    /// The end of a run of reconciliation could not be recorded.
+    ReconcileNotRecorded,
 }
 
 impl Code {
@@ -115,7 +121,7 @@ mod tests {
     fn alarms() -> BTreeSet<String> {
         let providers: Vec<String> = crate_folder("functions")
             .map(|folder| folder.file_name().expect("a name").to_string_lossy().into_owned() + "-")
-            .filter(|provider| provider != "redrive-")
+            .filter(|function| !["redrive-", "reconcile-"].contains(&function.as_str()))
             .collect();
         let code = |name: &str| {
             let name = name.trim_matches(['\'', '"']).strip_prefix("${AWS::StackName}-")?;

@@ -8,8 +8,10 @@ use lambda_http::aws_lambda_events::query_map::QueryMap;
 use lambda_http::http::{HeaderMap, Method};
 
 use crate::answer::Refusal;
+use crate::event::Origin;
 use crate::http_event::{HttpEvent, UnreadableBody};
 use crate::identity::Shop;
+use crate::reconciliation::{Base, Reconciled};
 
 /// The limit for a body in base64, which takes a third more than the body. API Gateway passes on at most 6 MB.
 const BASE64_BODY_LIMIT: usize = 4_500_000;
@@ -60,6 +62,7 @@ pub struct Delivery {
     body: Vec<u8>,
     received_at: Timestamp,
     body_limit: BodyLimit,
+    reconciled: Option<Reconciled>,
 }
 
 impl Delivery {
@@ -98,6 +101,7 @@ impl Delivery {
             body,
             received_at: received_at(event.received_at),
             body_limit: limit,
+            reconciled: None,
         })
     }
 
@@ -113,6 +117,35 @@ impl Delivery {
             received_at,
             // The body was within the limit that was set when it was received.
             body_limit: BodyLimit(BodyLimit::LARGEST),
+            reconciled: None,
+        }
+    }
+
+    /// The same delivery, made of an order that the provider's API has listed.
+    pub(crate) fn into_reconciled(self, reconciled: Reconciled) -> Self {
+        Self {
+            reconciled: Some(reconciled),
+            ..self
+        }
+    }
+
+    /// Names the latest stored event of a reconciled order.
+    pub(crate) fn reconcile_after(&mut self, base: Option<Base>) {
+        if let Some(reconciled) = &mut self.reconciled {
+            reconciled.base = base;
+        }
+    }
+
+    /// How the delivery came about, unless the provider sent it.
+    pub(crate) fn reconciled(&self) -> Option<&Reconciled> {
+        self.reconciled.as_ref()
+    }
+
+    /// How the event of the delivery became known.
+    pub fn origin(&self) -> Origin {
+        match self.reconciled {
+            Some(_) => Origin::Reconciliation,
+            None => Origin::Webhook,
         }
     }
 
@@ -218,6 +251,7 @@ impl Delivery {
             body: body.as_bytes().to_vec(),
             received_at: Timestamp::now(),
             body_limit: BodyLimit::new(BodyLimit::DEFAULT),
+            reconciled: None,
         }
     }
 }

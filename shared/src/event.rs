@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::unmapped::Unmapped;
-pub use self::vocabulary::{AdjustmentKind, EventType, ItemKind, PaymentStatus, Status};
+pub use self::vocabulary::{AdjustmentKind, EventType, ItemKind, Origin, PaymentStatus, Status};
 
 use crate::identity::EventId;
 use crate::money::{Amount, Currency, Quantity};
@@ -48,8 +48,11 @@ pub struct Data {
     pub provider: String,
     /// The operator's name for the shop, from the route of the delivery.
     pub shop: String,
-    /// The provider's word for the event.
+    /// The provider's word for the event; `reconciliation` if no delivery reported it.
     pub provider_event: String,
+    /// How the event became known. Absent in events that were stored before this field existed, which are all from deliveries.
+    #[serde(default)]
+    pub origin: Origin,
     /// True for an order of the provider's test mode; false if the provider has no test mode or does not state it.
     pub test: bool,
     /// The time at which the delivery of the event was received: RFC 3339 in UTC, by the receiver's clock, to the millisecond.
@@ -545,6 +548,7 @@ pub(crate) mod tests {
                 provider: "selldone".to_owned(),
                 shop: "main".to_owned(),
                 provider_event: "CheckoutOrder".to_owned(),
+                origin: Origin::Webhook,
                 test: false,
                 received_at: Timestamp::UNIX_EPOCH,
                 order,

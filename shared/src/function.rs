@@ -18,8 +18,9 @@ use crate::codes::Code;
 use crate::drift::Drift;
 use crate::http_event::{HttpEvent, Incoming, NotAnHttpEvent};
 use crate::identity::{EventId, Shop};
+use crate::intake::{Publication, Receipt};
 use crate::provider::Provider;
-use crate::receiver::{Publication, Receipt, Receiver};
+use crate::receiver::Receiver;
 use crate::settings::{SettingError, Settings};
 use crate::telemetry::{self, Dimensions, Telemetry};
 

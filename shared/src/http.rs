@@ -55,6 +55,11 @@ pub(crate) type HttpClient = Client<HttpsConnector<connect::HttpConnector>, SdkB
 /// The TLS configuration, created once for all clients.
 static TLS: LazyLock<ClientConfig> = LazyLock::new(tls);
 
+/// The TLS configuration of all clients.
+pub(crate) fn tls_config() -> ClientConfig {
+    TLS.clone()
+}
+
 /// The connections to one service.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -147,7 +152,7 @@ fn new_client() -> HttpClient {
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
     let tls = HttpsConnectorBuilder::new()
-        .with_tls_config(TLS.clone())
+        .with_tls_config(tls_config())
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);

@@ -1,6 +1,6 @@
 //! The code that all functions of order-webhooks share.
 //!
-//! The flow of a delivery is written once, in [`receiver`]:
+//! The flow of a delivery is written once, in [`receiver`] and [`intake`]:
 //!
 //! ```text
 //! Delivery -> verify -> Verified<Delivery> -> identify + normalize -> store -> publish -> mark published -> answer
@@ -38,11 +38,15 @@ mod http;
 pub mod http_event;
 pub mod identity;
 #[cfg(feature = "receiver")]
+pub mod intake;
+#[cfg(feature = "receiver")]
 mod moment;
 pub mod money;
 #[cfg(feature = "receiver")]
 mod notes;
 pub mod order_state;
+#[cfg(feature = "receiver")]
+pub mod order_api;
 #[cfg(feature = "receiver")]
 pub mod payload;
 #[cfg(feature = "receiver")]
@@ -51,6 +55,8 @@ pub mod provider;
 pub mod publisher;
 #[cfg(feature = "receiver")]
 pub mod receiver;
+#[cfg(feature = "receiver")]
+pub mod reconciliation;
 #[cfg(feature = "receiver")]
 pub mod secrets;
 #[cfg(feature = "receiver")]

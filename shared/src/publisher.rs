@@ -347,6 +347,7 @@ fn attributes(event: &OrderEvent) -> Vec<(&'static str, String)> {
         ("provider", event.data.provider.clone()),
         ("shop", event.data.shop.clone()),
         ("test", event.data.test.to_string()),
+        ("origin", event.data.origin.as_str().to_owned()),
     ];
     attributes.extend(
         event

@@ -28,7 +28,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use self::document::{Parsed, ParsedShop, parse};
+use self::document::{Parsed, ParsedShop, parse, parse_api};
+use self::options::Options;
 pub use self::values::{HeaderName, Live, OptIn, SigningKey, Token};
 use crate::answer::Refusal;
 use crate::aws;
@@ -62,7 +63,8 @@ pub struct Secrets<S> {
 }
 
 enum Source {
-    Inline(SecretString),
+    /// The name of the setting, and the JSON that it holds.
+    Inline(&'static str, SecretString),
     Arn {
         client: aws_sdk_secretsmanager::Client,
         arn: String,
@@ -74,8 +76,8 @@ enum Source {
 struct Cache<S> {
     /// The shops as of the last successful read.
     shops: Option<BTreeMap<String, Known<S>>>,
-    /// The `silence_hours` of the shops that have them.
-    silence_hours: BTreeMap<String, u16>,
+    /// The options of the shops that are not malformed.
+    options: BTreeMap<String, Options>,
     /// The version id of this value in Secrets Manager.
     version: Option<String>,
     read_at: Option<Moment>,
@@ -115,7 +117,7 @@ impl<S> Cache<S> {
     fn new() -> Self {
         Self {
             shops: None,
-            silence_hours: BTreeMap::new(),
+            options: BTreeMap::new(),
             version: None,
             read_at: None,
             called_at: None,
@@ -173,11 +175,11 @@ impl<S> Cache<S> {
             known => {
                 let mut known = known.unwrap_or_default();
                 let since = fault.map_or(now, |fault| fault.since);
-                self.silence_hours.clear();
-                let silence_hours = &mut self.silence_hours;
+                self.options.clear();
+                let options_of = &mut self.options;
                 let of_shop = |(shop, parsed): (String, Result<ParsedShop<S>, String>)| {
-                    let parsed = parsed.map(|(secrets, hours)| {
-                        silence_hours.extend(hours.map(|hours| (shop.clone(), hours)));
+                    let parsed = parsed.map(|(secrets, options)| {
+                        options_of.insert(shop.clone(), options);
                         secrets
                     });
                     let found = Known::of(parsed, known.remove(&shop), since);
@@ -244,14 +246,19 @@ fn passed(since: Option<Moment>, time: Duration, now: Moment) -> bool {
 impl<S: DeserializeOwned> Secrets<S> {
     /// The secrets to which `SECRETS` refers: it is an ARN, or the JSON itself.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
-        let secrets = settings.required("SECRETS")?;
+        Self::from_setting(settings, "SECRETS")
+    }
+
+    /// The secrets to which the setting `name` refers.
+    pub fn from_setting(settings: &Settings, name: &'static str) -> Result<Self, SettingError> {
+        let secrets = settings.required(name)?;
         let source = if secrets.starts_with("arn:") {
             Source::Arn {
                 client: aws::secrets_manager(settings)?,
                 arn: secrets,
             }
         } else {
-            Source::Inline(secrets.into())
+            Source::Inline(name, secrets.into())
         };
         Ok(Self::of_source(source, Moment::now))
     }
@@ -269,7 +276,7 @@ impl<S: DeserializeOwned> Secrets<S> {
     pub fn name(&self) -> &str {
         match &self.source {
             Source::Arn { arn, .. } => arn,
-            Source::Inline(_) => "SECRETS",
+            Source::Inline(name, _) => name,
             #[cfg(test)]
             Source::Script(_) => "script",
         }
@@ -293,7 +300,26 @@ impl<S: DeserializeOwned> Secrets<S> {
 
     /// The `silence_hours` of `shop`, if the secret, as it was last read, has them.
     pub(crate) fn silence_hours(&self, shop: &Shop) -> Option<u16> {
-        self.cached(|cache, _| cache.silence_hours.get(shop.as_str()).copied())
+        self.cached(|cache, _| cache.options.get(shop.as_str())?.silence_hours)
+    }
+
+    /// The shops that the secret, as it was last read, names.
+    pub fn shops(&self) -> Vec<Shop> {
+        self.cached(|cache, _| {
+            let shops = cache.shops.iter().flat_map(BTreeMap::keys);
+            shops.filter_map(|shop| Shop::parse(shop)).collect()
+        })
+    }
+
+    /// The credentials of `shop` for the provider's order API, as the secret was last read; `None` if it has none.
+    ///
+    /// # Errors
+    /// If they are not as documented. The error names the field and never contains a value.
+    pub fn api<C: DeserializeOwned>(&self, shop: &Shop) -> Option<Result<C, String>> {
+        self.cached(|cache, _| {
+            let api = cache.options.get(shop.as_str())?.api.as_ref()?;
+            Some(parse_api(api.expose_secret()))
+        })
     }
 
     /// Whether deliveries for `shop` can be verified with the secret as it was last read.
@@ -318,7 +344,7 @@ impl<S: DeserializeOwned> Secrets<S> {
     /// The secrets of `shop` if they differ from `used`. For use after a failed verification; reads the secret at most
     /// once in 30 seconds.
     pub async fn changed(&self, shop: &Shop, used: &ShopSecrets<S>, until: Instant) -> ShopSecrets<S> {
-        if matches!(self.source, Source::Inline(_)) {
+        if matches!(self.source, Source::Inline(..)) {
             return None;
         }
         self.refresh_if(until, Cache::may_read_again).await;
@@ -372,7 +398,7 @@ impl<S: DeserializeOwned> Secrets<S> {
 
     async fn read(&self) -> Result<(Option<String>, Parsed<S>), Refusal> {
         match &self.source {
-            Source::Inline(json) => Ok((None, parse(json.expose_secret())?)),
+            Source::Inline(_, json) => Ok((None, parse(json.expose_secret())?)),
             Source::Arn { client, arn } => {
                 let output = client
                     .get_secret_value()

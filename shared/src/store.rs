@@ -37,9 +37,12 @@ mod expression;
 mod head;
 mod history;
 mod lease;
+mod order_history;
+mod order_states;
 mod orphans;
 mod outbox;
 mod parts;
+mod reconcile;
 mod retention;
 mod retry;
 #[cfg(test)]
@@ -61,10 +64,12 @@ use expression::{Change, Condition, Expression};
 pub use head::{Head, State};
 pub use history::{Hour, Received};
 pub use lease::StartedRun;
+pub use order_history::StoredHistory;
 pub use orphans::{ManifestCursor, Orphan};
 use outbox::ASK_FOR_REST_AFTER;
 pub use outbox::{Projection, Superseded, WorkCursor};
 use parts::part_key;
+pub use reconcile::{ReconcileEnd, ReconcileLease, ReconcileProgress};
 pub use retention::{Expiring, Expiry, Retained, Retention, Trimmed};
 pub use retry::RetryPolicy;
 use retry::retry_until;
@@ -262,13 +267,17 @@ impl Store {
             .flatten()
             .filter_map(|(name, value)| Some((name.clone(), texts(value)?)))
             .collect();
-        Ok(Verified::stored(Delivery::stored(
+        let delivery = Delivery::stored(
             method.ok_or(StoreError::Corrupt("request"))?,
             head.shop().and_then(Shop::parse).ok_or(StoreError::Corrupt("shop"))?,
             query.into(),
             self.value(id, head, "payload").await?,
             head.received_at().ok_or(StoreError::Corrupt("received_at"))?,
-        )))
+        );
+        Ok(Verified::stored(match head.reconciled()? {
+            Some(reconciled) => delivery.into_reconciled(reconciled),
+            None => delivery,
+        }))
     }
 
     /// One of the two large values, `payload` or `event`, from the head or from its parts.

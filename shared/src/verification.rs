@@ -23,6 +23,7 @@ use crate::answer::Refusal;
 use crate::delivery::{Delivery, TOKEN_PARAMETER};
 use crate::http_event::decode_base64;
 use crate::payload::{NotJson, Payload};
+use crate::reconciliation::Base;
 use crate::secrets::{SigningKey, Token};
 
 /// Evidence that a check passed. Only the checks of this crate can create one.
@@ -48,6 +49,17 @@ impl Verified<Delivery> {
     /// A delivery from the table, where only verified ones are stored.
     pub(crate) fn stored(delivery: Delivery) -> Self {
         Self(delivery)
+    }
+
+    /// A delivery that is made of an order in an answer of the provider's API, which TLS and the credentials
+    /// authenticate.
+    pub(crate) fn of_api(delivery: Delivery) -> Self {
+        Self(delivery)
+    }
+
+    /// Names the latest stored event of the order, if the delivery is made of one that the provider's API has listed.
+    pub fn reconcile_after(&mut self, base: Option<Base>) {
+        self.0.reconcile_after(base);
     }
 
     /// Counts the delivery as received at `time`, when an earlier attempt to store it was made.

@@ -304,6 +304,12 @@ async fn the_tasks_of_an_operator_print_their_answers() {
     let shown = up.ask(&[&["get"][..], &order].concat()).await;
     let event_id = shown["events"][0]["event_id"].as_str().expect("the event");
     assert_eq!(up.ask(&["show", event_id]).await, shown);
+    let state = up.ask(&[&["state"][..], &order].concat()).await;
+    assert_eq!(
+        (&state["order"]["status"], &state["stated_by"]["/order/status"]),
+        (&"pending".into(), &event_id.into())
+    );
+    assert_eq!(up.ask(&["state", "aboutyou", "main", "unknown"]).await, Value::Null);
     let received_at = shown["events"][0]["event"]["data"]["received_at"]
         .as_str()
         .expect("a time");

@@ -85,7 +85,7 @@ fn every_provider_has_the_same_alarms() {
         .filter_map(|(_, alarm)| alarm["Dimensions"][0]["Value"].as_str())
         .map(|function| function.trim_end_matches("Function").to_lowercase())
         .collect();
-    let expected: BTreeSet<String> = providers().chain(["redrive"]).map(str::to_owned).collect();
+    let expected: BTreeSet<String> = providers().chain(["redrive", "reconcile"]).map(str::to_owned).collect();
     assert_eq!(functions, expected);
 }
 
@@ -160,14 +160,20 @@ fn every_alarm_is_described_and_on_the_dashboard() {
 }
 
 /// The line ranges of the template that belong to ABOUT YOU, which has no parameters of its own besides those of every
-/// provider: the lines that name it, with the lines indented under them, and its block of resources.
+/// provider: the lines that name it, with the lines indented under them, and its block of resources. Reconciliation is
+/// left out, because a provider without an order API has none.
 fn places_of_a_provider(template: &str) -> Vec<(usize, usize)> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let mut places: Vec<(usize, usize)> = Vec::new();
-    let (mut in_block, mut under) = (false, None);
+    let (mut in_block, mut in_reconciliation, mut under) = (false, false, None);
     for (number, line) in template.lines().enumerate() {
         if line.starts_with("  # -----") || line.starts_with(|first: char| !first.is_whitespace()) {
-            in_block = line.starts_with("  # -----") && line.ends_with(" ABOUT YOU");
+            let is_block_of = |name: &str| line.starts_with("  # -----") && line.ends_with(name);
+            in_block = is_block_of(" ABOUT YOU");
+            in_reconciliation = is_block_of(" reconciliation");
+        }
+        if in_reconciliation || line.contains("Reconcile") {
+            continue;
         }
         under = under.filter(|under| line.trim().is_empty() || indent(line) > *under);
         if under.is_none() && (line.contains("boutyou") || line.contains("ABOUT YOU")) {
@@ -187,7 +193,7 @@ fn places_of_a_provider(template: &str) -> Vec<(usize, usize)> {
 fn a_sixth_provider_is_a_hundred_lines_in_ten_places() {
     let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
     let mut lines: Vec<String> = template.lines().map(str::to_owned).collect();
-    assert!(lines.len() <= 1_400, "{} lines", lines.len());
+    assert!(lines.len() <= 1_650, "{} lines", lines.len());
     let places = places_of_a_provider(&template);
     let added: usize = places.iter().map(|(start, end)| end - start).sum();
     assert!(places.len() <= 10, "{places:?}");

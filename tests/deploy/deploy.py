@@ -15,6 +15,7 @@ invoked with API Gateway's events instead, and .ci/routes.py tests the routes wi
 import base64
 import concurrent.futures
 import contextlib
+import datetime
 import http.server
 import json
 import os
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 
 import boto3
 import botocore.config
@@ -64,6 +66,10 @@ WRONG = [
     ("SilenceHours", "1.5"),
     ("RefusedThreshold", "0"),
     ("UnavailableThreshold", "-1"),
+    ("ReconcileSnipcart", "yes"),
+    ("ReconcileEveryMinutes", "9"),
+    ("ReconcileLookbackHours", "0"),
+    ("ReconcileAgeMinutes", "29"),
     ("SlowMilliseconds", "99"),
     ("OutboxAgeSeconds", "1"),
     ("QueueAgeSeconds", "9"),
@@ -101,20 +107,29 @@ def check(what: str, wrong: object) -> None:
 
 
 class Snipcart(http.server.BaseHTTPRequestHandler):
-    """A stand-in for Snipcart's validation call that knows the key and the request token of events/snipcart."""
+    """A stand-in for Snipcart's API that knows the key and the request token of events/snipcart, and lists `orders`."""
+
+    orders: list[dict] = []
 
     def do_GET(self) -> None:
+        answer: dict = {}
         key = "Basic " + base64.b64encode(b"local-key:").decode()
         if self.headers.get("authorization") != key:
             status = 401
         elif self.path == "/api/requestvalidation/local-request-token":
             status = 200
+        elif self.path.startswith("/api/orders?"):
+            offset = int(urllib.parse.parse_qs(self.path.partition("?")[2]).get("offset", ["0"])[0])
+            page = self.orders[offset:]
+            status, answer = 200, {"totalItems": len(self.orders), "offset": offset, "limit": len(page), "items": page}
         else:
             status = 404
+        body = json.dumps(answer).encode()
         self.send_response(status)
-        self.send_header("content-length", "2")
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -228,6 +243,10 @@ class Deployment:
         if variables["SNIPCART_API_URL"] != {"Ref": "SnipcartApiUrl"}:
             raise SystemExit(f"{path} has no SNIPCART_API_URL")
         variables["SNIPCART_API_URL"] = self.snipcart
+        # The version before has no reconciliation.
+        if "ReconcileFunction" in template["Resources"]:
+            variables = template["Resources"]["ReconcileFunction"]["Properties"]["Environment"]["Variables"]
+            variables["SNIPCART_API_URL"] = self.snipcart
         written = BUILT / f"{path.stem}.ministack.yaml"
         written.write_text(yaml.dump(template, Dumper=WithoutAliases, sort_keys=False))
         return written
@@ -556,6 +575,36 @@ KEPT = (
 )
 
 
+def check_reconciliation(deployment: Deployment) -> None:
+    """Checks that an order which only the API of Snipcart knows is published, once, by a function that is off by default."""
+    check("without reconciliation there is no function for it", [name for name in deployment.resources() if name.startswith("Reconcile")])
+    deployment.deploy(ReconcileSnipcart="true")
+    resources = deployment.resources()
+    check("a provider that is not reconciled has no schedule", [n for n in resources if re.fullmatch("Reconcile(Selldone|Cartum|Aboutyou)Schedule", n)])
+    schedule = deployment.client("scheduler").get_schedule(Name=resources["ReconcileSnipcartSchedule"].rpartition("/")[2])
+    target = schedule["Target"]
+    check("the schedule's rate", None if schedule["ScheduleExpression"] == "rate(60 minutes)" else schedule)
+    check("the schedule invokes the alias", None if target["Arn"] == deployment.outputs["Reconcile"] else target)
+    shop = SECRETS["snipcart"] | {"api": {"key": "local-key"}}
+    value = json.dumps({"shops": {"main": shop}})
+    run("aws", "secretsmanager", "put-secret-value", "--secret-id", deployment.outputs["SnipcartSecret"], "--secret-string", value)
+    delivery = json.loads((ROOT / "events/snipcart/order-completed.json").read_text())
+    order = json.loads(delivery["body"])["content"]
+    changed = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+    times = dict.fromkeys(("creationDate", "modificationDate", "completionDate"), changed.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    Snipcart.orders = [order | times | {"token": "an-order-without-a-webhook"}]
+    receive_messages(deployment, 0)
+    for expected in (1, 0):
+        answer = deployment.invoke(deployment.outputs["Reconcile"], json.loads(target["Input"]))
+        shop = answer["shops"][0]
+        right = answer["done"] and shop["status"] == "complete" and (shop["compared"], shop["missing"]) == (1, expected)
+        check(f"a run of reconcile finds {expected} missing order", None if right else answer)
+    messages = [json.loads(message["Message"]) for message in receive_messages(deployment, 1)]
+    said = [(m["subject"], m["type"], m["data"]["origin"]) for m in messages]
+    wanted = [("an-order-without-a-webhook", "order.created", "reconciliation")]
+    check("the missing order is published once", None if said == wanted else said)
+
+
 def check_update(deployment: Deployment, before: pathlib.Path) -> None:
     """Checks that a stack of the version before is updated in place."""
     deployment.deploy(template=before)
@@ -606,6 +655,7 @@ def main() -> int:
             output = deployment.deploy()
             check("a second deploy changes nothing", None if "No changes to deploy" in output else output[-2000:])
             check_wrong_parameters(deployment)
+            check_reconciliation(deployment)
             arn = deployment.outputs["CartumSecret"]
             deployment.deploy(EnableDeeple="false", SilenceHours="0", QueueAgeSeconds="3600", SelldoneSecretArn=arn)
             left = deployment.resources()

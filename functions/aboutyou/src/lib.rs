@@ -4,6 +4,7 @@
 //! required in addition. The `timestamp` of the envelope is not checked for freshness: repeats arrive for 48 hours.
 
 mod normalize;
+mod orders_api;
 mod payload;
 mod unmapped;
 
@@ -19,6 +20,7 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Signature, Signed, Verified, hmac_sha256, url_token};
 use tokio::time::Instant;
 
+pub use orders_api::ApiCredentials;
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
 

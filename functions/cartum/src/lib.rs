@@ -4,6 +4,7 @@
 //! reports, so the URL of the subscription does: `?event=`, by default `order_created`.
 
 mod normalize;
+mod orders_api;
 mod payload;
 mod unmapped;
 
@@ -21,6 +22,7 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
 use tokio::time::Instant;
 
+pub use orders_api::ApiCredentials;
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
 

@@ -4,6 +4,7 @@
 //! repeat is recognized by its body.
 
 mod normalize;
+mod orders_api;
 mod payload;
 mod unmapped;
 
@@ -19,6 +20,7 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
 use tokio::time::Instant;
 
+pub use orders_api::ApiCredentials;
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
 

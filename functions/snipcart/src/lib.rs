@@ -4,6 +4,7 @@
 //! from, not what is in its body. A token in the URL can be required in addition.
 
 mod normalize;
+mod orders_api;
 mod payload;
 mod unmapped;
 
@@ -23,6 +24,7 @@ use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
 use tokio::time::Instant;
 
+pub use orders_api::ApiCredentials;
 pub use payload::Event;
 pub use unmapped::UNMAPPED;
 

@@ -38,6 +38,19 @@ pub(crate) struct Get {
     place: Place,
 }
 
+/// The flags of `cargo local state`.
+#[derive(Debug, Args)]
+pub(crate) struct State {
+    /// The provider
+    provider: String,
+    /// The operator's name for the shop
+    shop: String,
+    /// The provider's id of the order
+    order: String,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// The flags of `cargo local replay`.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
@@ -212,6 +225,24 @@ pub(crate) async fn get(get: Get) -> Result<(), Error> {
         what: error.to_string(),
     })?;
     println!("{}", pretty_json::indented(&json).unwrap_or(json));
+    Ok(())
+}
+
+/// Shows the state of an order.
+pub(crate) async fn state(state: State) -> Result<(), Error> {
+    let parameters = json!({"provider": state.provider, "shop": state.shop, "order": state.order});
+    let task = Task::new("state", parameters, state.place).await?;
+    let mut answer: Value = task.once().await?;
+    if let Some(cause) = answer["outage"].as_str() {
+        return Err(task.stopped(&format!("stopped by an outage ({cause})"), &["nothing".to_owned()]));
+    }
+    if answer["unreadable"].as_array().is_some_and(|ids| !ids.is_empty()) {
+        eprintln!(
+            "The state lacks the facts of events that cannot be read: {}",
+            answer["unreadable"]
+        );
+    }
+    print(&answer["state"].take());
     Ok(())
 }
 

@@ -158,3 +158,20 @@ vocabulary! {
         Unknown = "unknown",
     }
 }
+
+vocabulary! {
+    /// How an event became known.
+    Origin {
+        /// The provider delivered it.
+        Webhook = "webhook",
+        /// No delivery reported it: the order was found in the provider's list of orders.
+        Reconciliation = "reconciliation",
+    }
+}
+
+impl Default for Origin {
+    /// The origin of events that were stored before there was another one.
+    fn default() -> Self {
+        Self::Webhook
+    }
+}

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::omission::{Omission, Reducible};
-use crate::event::{Payment, Shipping};
+use crate::event::{Origin, Payment, Shipping};
 
 /// The attributes by which subscribers can filter, as far as the event has them; `None` if the text is not a JSON
 /// object.
@@ -20,12 +20,18 @@ pub(super) fn attributes(json: &str) -> Option<Vec<(&'static str, String)>> {
     let text = |value: Option<&str>| serde_json::from_str::<String>(value?).ok();
     let is_test = data.get("test").filter(|word| ["true", "false"].contains(word));
     let currency = text(order.get("currency"));
+    let origin = match data.get("origin") {
+        // Events that were stored before there was another origin do not state theirs.
+        None => Some(Origin::default().as_str().to_owned()),
+        stated => text(stated),
+    };
     let is_code = |currency: &String| currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
     let attributes = [
         ("type", text(event.get("type"))),
         ("provider", text(data.get("provider"))),
         ("shop", text(data.get("shop"))),
         ("test", is_test.map(str::to_owned)),
+        ("origin", origin),
         ("currency", currency.filter(is_code)),
     ];
     let known = attributes.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -251,16 +257,32 @@ mod tests {
             ("provider", "selldone"),
             ("shop", "main"),
             ("test", "false"),
+            ("origin", "webhook"),
             ("currency", "XQZ"),
         ];
         assert_eq!(attributes, expected.map(|(name, value)| (name, value.to_owned())));
     }
 
     #[test]
+    fn an_event_that_states_no_origin_is_from_a_delivery() {
+        let origin = |event: &Value| {
+            let attributes = attributes(&event.to_string()).expect("an event");
+            attributes.into_iter().find(|(name, _)| *name == "origin")
+        };
+        let mut event = newer(1);
+        event["data"]["origin"] = "reconciliation".into();
+        assert_eq!(origin(&event), Some(("origin", "reconciliation".to_owned())));
+        event["data"].as_object_mut().expect("an object").remove("origin");
+        assert_eq!(origin(&event), Some(("origin", "webhook".to_owned())));
+    }
+
+    #[test]
     fn an_attribute_of_another_kind_is_left_out() {
-        let odd = json!({"type": "", "data": {"provider": 7, "test": "yes", "order": {"currency": "euro"}}});
+        let odd =
+            json!({"type": "", "data": {"provider": 7, "test": "yes", "origin": 1, "order": {"currency": "euro"}}});
         assert_eq!(attributes(&odd.to_string()), Some(vec![]));
-        assert_eq!(attributes(r#"{"data":[]}"#), Some(vec![]));
+        let origin = vec![("origin", "webhook".to_owned())];
+        assert_eq!(attributes(r#"{"data":[]}"#), Some(origin));
         for no_object in ["", "[]", "{", "null"] {
             assert_eq!(attributes(no_object), None, "{no_object}");
         }

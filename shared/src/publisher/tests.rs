@@ -208,7 +208,7 @@ fn large_lists_are_left_out_before_the_rest_of_the_order() {
 fn a_known_currency_is_an_attribute() {
     let mut event = event(1, 1, 1);
     let names = |event: &OrderEvent| attributes(event).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-    assert_eq!(names(&event), ["type", "provider", "shop", "test"]);
+    assert_eq!(names(&event), ["type", "provider", "shop", "test", "origin"]);
     event.data.order.currency = Currency::parse("eur");
     assert!(attributes(&event).contains(&("currency", "EUR".to_owned())));
 }

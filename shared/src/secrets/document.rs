@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_path_to_error::{Path, Segment};
 
-use super::options::take_silence_hours;
+use super::options::{Options, take_options};
 use super::values::{NO_HEADER_NAME, NO_KEY, NO_TOKEN, NO_VALUES};
 use crate::answer::Refusal;
 use crate::identity::Shop;
@@ -22,8 +22,8 @@ struct Document {
 /// The secrets of each shop, or the fault in them.
 pub(super) type Parsed<S> = BTreeMap<String, Result<ParsedShop<S>, String>>;
 
-/// The secrets of a shop, and its `silence_hours`, if it has them.
-pub(super) type ParsedShop<S> = (S, Option<u16>);
+/// The secrets of a shop, and its options.
+pub(super) type ParsedShop<S> = (S, Options);
 
 /// Parses a secret, shop by shop. A byte order mark, which some editors write, is skipped.
 pub(super) fn parse<S: DeserializeOwned>(json: &str) -> Result<Parsed<S>, Refusal> {
@@ -49,10 +49,18 @@ pub(super) fn parse<S: DeserializeOwned>(json: &str) -> Result<Parsed<S>, Refusa
 
 /// Parses the secrets of one shop. The error names the field and never contains a value.
 fn parse_shop<S: DeserializeOwned>(json: &str) -> Result<ParsedShop<S>, String> {
-    let (silence_hours, json) = take_silence_hours(json)?;
-    let mut json = serde_json::Deserializer::from_str(&json);
-    let secrets = serde_path_to_error::deserialize(&mut json);
-    secrets.map(|secrets| (secrets, silence_hours)).map_err(|error| {
+    let (options, json) = take_options(json)?;
+    Ok((parse_values(&json)?, options))
+}
+
+/// Parses the credentials of a shop for the provider's order API. The error names the field and never contains a value.
+pub(super) fn parse_api<C: DeserializeOwned>(json: &str) -> Result<C, String> {
+    parse_values(json).map_err(|cause| format!("api: {cause}"))
+}
+
+fn parse_values<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    serde_path_to_error::deserialize(&mut json).map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
         let place = place(error.path());
         // serde's messages may quote a value. Only the name of a missing field is used, which comes from the code.
         let message = error.inner().to_string();

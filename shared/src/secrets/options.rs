@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -11,27 +12,44 @@ const SILENCE_HOURS: &str = "silence_hours";
 /// The largest value: a year.
 const MOST_HOURS: u16 = 8_760;
 const NO_HOURS: &str = "silence_hours: not a whole number of hours from 0 to 8760";
+const API: &str = "api";
+const TWO_APIS: &str = "api: given more than once";
 
-/// Splits a shop's part of a secret into its `silence_hours` and the JSON for the provider's own type, which refuses
-/// unknown fields.
+/// The options of a shop.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    /// The hours without a delivery after which the shop counts as silent.
+    pub(super) silence_hours: Option<u16>,
+    /// The JSON of the credentials for the provider's order API. Only reconciliation parses it.
+    pub(super) api: Option<SecretString>,
+}
+
+/// Splits a shop's part of a secret into its options and the JSON for the provider's own type, which refuses unknown
+/// fields.
 ///
 /// # Errors
-/// If the option occurs twice or is not a number of hours. The error does not quote a value.
-pub(super) fn take_silence_hours(json: &str) -> Result<(Option<u16>, Cow<'_, str>), String> {
+/// If an option occurs twice, or `silence_hours` is not a number of hours. The error does not quote a value.
+pub(super) fn take_options(json: &str) -> Result<(Options, Cow<'_, str>), String> {
+    let mut options = Options::default();
     // Most secrets have no such option. The provider's type refuses everything but an object.
-    if !json.contains(SILENCE_HOURS) {
-        return Ok((None, json.into()));
+    if !json.contains(SILENCE_HOURS) && !json.contains("\"api\"") {
+        return Ok((options, json.into()));
     }
     let Ok(Members(members)) = serde_json::from_str(json) else {
-        return Ok((None, json.into()));
+        return Ok((options, json.into()));
     };
-    let mut hours = None;
     let mut rest = String::with_capacity(json.len());
     for (name, value) in members {
         if name == SILENCE_HOURS {
             let number = serde_json::from_str(value.get()).ok();
-            let number = number.filter(|number| *number <= MOST_HOURS && hours.is_none());
-            hours = Some(number.ok_or(NO_HOURS)?);
+            let number = number.filter(|number| *number <= MOST_HOURS && options.silence_hours.is_none());
+            options.silence_hours = Some(number.ok_or(NO_HOURS)?);
+            continue;
+        }
+        if name == API {
+            if options.api.replace(value.get().into()).is_some() {
+                return Err(TWO_APIS.to_owned());
+            }
             continue;
         }
         rest.push(if rest.is_empty() { '{' } else { ',' });
@@ -43,7 +61,7 @@ pub(super) fn take_silence_hours(json: &str) -> Result<(Option<u16>, Cow<'_, str
         rest.push('{');
     }
     rest.push('}');
-    Ok((hours, rest.into()))
+    Ok((options, rest.into()))
 }
 
 /// The members of an object as they are written. A repeated name is kept, so that the provider's type refuses it.
@@ -75,10 +93,31 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     #[test]
-    fn the_option_is_taken_out_and_the_rest_is_unchanged() {
+    fn the_api_is_taken_out_as_it_is_written() {
+        for (json, api, rest) in [
+            (r#"{"api_keys":["a"]}"#, None, r#"{"api_keys":["a"]}"#),
+            (
+                r#"{"api_keys": ["a"], "api": {"key": "b"}}"#,
+                Some(r#"{"key": "b"}"#),
+                r#"{"api_keys":["a"]}"#,
+            ),
+            (r#"{"api":7,"silence_hours":1}"#, Some("7"), "{}"),
+        ] {
+            let (options, taken) = take_options(json).expect(json);
+            assert_eq!(options.api.as_ref().map(ExposeSecret::expose_secret), api, "{json}");
+            assert_eq!(taken, rest, "{json}");
+        }
+        let twice = take_options(r#"{"api":{},"api":{}}"#).expect_err("it is given twice");
+        assert_eq!(twice, TWO_APIS);
+    }
+
+    #[test]
+    fn silence_hours_are_taken_out_and_the_rest_is_unchanged() {
         for (json, hours, rest) in [
             (r#"{"tokens":["a"]}"#, None, r#"{"tokens":["a"]}"#),
             (
@@ -95,8 +134,8 @@ mod tests {
             (r#""silence_hours""#, None, r#""silence_hours""#),
             (r#"["silence_hours"]"#, None, r#"["silence_hours"]"#),
         ] {
-            let taken = take_silence_hours(json).expect(json);
-            assert_eq!(taken, (hours, rest.into()), "{json}");
+            let (options, taken) = take_options(json).expect(json);
+            assert_eq!((options.silence_hours, taken), (hours, rest.into()), "{json}");
         }
     }
 
@@ -104,7 +143,7 @@ mod tests {
     fn other_values_than_hours_are_refused() {
         for hours in ["null", "-1", "1.5", "8761", r#""72""#, "[]", r#"1,"silence_hours":1"#] {
             let json = format!(r#"{{"silence_hours":{hours}}}"#);
-            assert_eq!(take_silence_hours(&json), Err(NO_HOURS.to_owned()), "{json}");
+            assert_eq!(take_options(&json).expect_err(&json), NO_HOURS, "{json}");
         }
     }
 }

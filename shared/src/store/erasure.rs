@@ -8,7 +8,15 @@ use super::{Change, Condition, Head, State, Store, StoreError};
 use crate::identity::EventId;
 
 /// The attributes that say more than that the event happened, except those by which it is found.
-const CONTENT: [&str; 5] = ["payload", "event", "request", "last_error", "reason"];
+const CONTENT: [&str; 7] = [
+    "payload",
+    "event",
+    "request",
+    "last_error",
+    "reason",
+    "order_state",
+    "reconciled_from",
+];
 /// The attributes that are removed last: the names of the parts, and the keys by which an interrupted erasure is found
 /// and completed. The tombstone keeps its place in the index `by_hour`, so that an audit counts it.
 const LAST: [&str; 7] = [
@@ -55,6 +63,9 @@ impl Store {
         };
         if !self.update(id, &begin).await? {
             return Ok(false);
+        }
+        if let (ErasedBy::Operator, Some(order_key)) = (by, head.text("order_key")) {
+            self.note_erased_order(order_key, now).await?;
         }
         // Boxed, because this future is large.
         Box::pin(self.delete_beside_head(id)).await?;

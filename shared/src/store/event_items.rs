@@ -11,7 +11,9 @@ use super::compressed::gzip;
 use super::parts::part_name;
 use super::{AttemptId, Content, FIRST_REDRIVE_AFTER, Hour, Item, NewEvent};
 use crate::delivery::Delivery;
+use crate::event::OrderEvent;
 use crate::identity::{EventId, sha256_hex};
+use crate::reconciliation::{Base, OrderState};
 
 /// The room for the two large values in a head. An item takes 400 KB, names included; the other attributes stay far
 /// below the rest.
@@ -19,6 +21,9 @@ const VALUES_IN_HEAD: usize = 350_000;
 const PART_SIZE: usize = 350_000;
 /// The longest order id in an index key, which takes 2 KB. Order ids are much shorter, so that the keys stay readable.
 const ORDER_IN_KEY: usize = 512;
+
+/// The `order_state` of an event that does not describe its order completely.
+pub(super) const PARTIAL: &str = "partial";
 
 /// The items of a new event: its head, and the parts to which the head refers.
 pub(super) struct EventItems {
@@ -48,6 +53,12 @@ impl EventItems {
         items.insert("attempts", AttributeValue::N("0".to_owned()));
         items.insert("payload_sha256", AttributeValue::S(items.payload_sha256.clone()));
         items.insert("request", AttributeValue::M(request(delivery)));
+        if let Some(reconciled) = delivery.reconciled() {
+            items.text("origin", delivery.origin().as_str());
+            if let Some(base) = &reconciled.base {
+                items.insert("reconciled_from", AttributeValue::M(reconciled_from(base)));
+            }
+        }
         let hour = Hour::containing(delivery.received_at()).key();
         items.text(
             "hour",
@@ -64,6 +75,7 @@ impl EventItems {
                 items.text("time", &order_event.time.to_string());
                 if let Some(order) = &order_event.data.order.id {
                     items.order(new_event, order, &received_at);
+                    items.text("order_state", &order_state(order_event));
                 }
                 event = Some(json.compressed().to_vec());
             }
@@ -122,6 +134,24 @@ impl EventItems {
             self.parts.extend(parts);
         }
     }
+}
+
+/// The state of the order in an event, or [`PARTIAL`].
+fn order_state(event: &OrderEvent) -> String {
+    if event.data.partial {
+        PARTIAL.to_owned()
+    } else {
+        OrderState::of(&event.data.order).to_json()
+    }
+}
+
+/// The event with which a reconciled order was compared.
+fn reconciled_from(base: &Base) -> Item {
+    let text = |value: String| AttributeValue::S(value);
+    HashMap::from([
+        ("event_id".to_owned(), text(base.id.to_string())),
+        ("order_state".to_owned(), text(base.state.to_json())),
+    ])
 }
 
 /// The key of an order's history in the index `by_order`.

@@ -5,7 +5,9 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::{FIRST_REDRIVE_AFTER, Item, LEASE, StoreError};
 use crate::answer::Reason;
-use crate::identity::sha256_hex;
+use crate::event::Origin;
+use crate::identity::{EventId, sha256_hex};
+use crate::reconciliation::{Base, OrderState, Reconciled};
 
 /// The state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
@@ -91,6 +93,25 @@ impl Head {
     /// The time at which the event was first received.
     pub fn received_at(&self) -> Option<Timestamp> {
         self.text("received_at")?.parse().ok()
+    }
+
+    /// How the delivery came about, unless the provider sent it.
+    pub(super) fn reconciled(&self) -> Result<Option<Reconciled>, StoreError> {
+        if self.text("origin") != Some(Origin::Reconciliation.as_str()) {
+            return Ok(None);
+        }
+        let base = self.item.get("reconciled_from").map(|base| {
+            let base = base.as_m().ok()?;
+            let text = |name: &str| base.get(name)?.as_s().ok();
+            Some(Base {
+                id: EventId::stored(text("event_id")?),
+                state: OrderState::parse(text("order_state")?)?,
+            })
+        });
+        match base {
+            Some(None) => Err(StoreError::Corrupt("reconciled_from")),
+            base => Ok(Some(Reconciled { base: base.flatten() })),
+        }
     }
 
     /// The operator's name for the shop.

@@ -274,6 +274,11 @@ impl Store {
         }
     }
 
+    /// How long published events are kept; `None`: for ever.
+    pub fn keeps_orders_for(&self) -> Option<SignedDuration> {
+        self.retention.orders
+    }
+
     /// Whether any event may expire. If not, redrive does not look for expired events.
     pub fn expires_anything(&self) -> bool {
         self.retention.is_on()

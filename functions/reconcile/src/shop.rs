@@ -1,0 +1,373 @@
+//! A run at one shop: page by page, each order is compared with what is stored of it.
+//!
+//! A page is in memory at a time. The position of the next page is written after each page, so a run that is killed, or
+//! that stops within a page, repeats that page: what it has stored already is known by then.
+
+use jiff::Timestamp;
+use shared::answer::Outcome;
+use shared::classify::{Classification, classify};
+use shared::codes::Code;
+use shared::delivery::Delivery;
+use shared::identity::Shop;
+use shared::order_api::{Api, ApiError, Failure, ListedOrder, Listing, OrderApi, OrderPage};
+use shared::reconciliation::{Base, Comparison, KnownOrder, OrderState};
+use shared::store::{ReconcileEnd, ReconcileLease, ReconcileProgress, StoreError};
+use shared::verification::Verified;
+
+use crate::providers::Configured;
+use crate::report::{Found, ShopReport, Status};
+use crate::task::{Cursor, Place, Reconcile};
+use crate::time_left::TimeLeft;
+use crate::{Reconciler, TaskError};
+
+/// A run at one shop.
+pub(crate) struct ShopRun<'r, P: OrderApi> {
+    reconciler: &'r Reconciler,
+    configured: &'r Configured<P>,
+    credentials: &'r P::Credentials,
+    shop: &'r Shop,
+    task: &'r Reconcile,
+    time: TimeLeft,
+    report: ShopReport,
+    /// Whether every page so far lists the order that changed last first.
+    is_sorted: bool,
+    /// The time of change of the last order so far.
+    last_change: Option<Timestamp>,
+}
+
+/// An order of a page, without its event.
+struct Read {
+    delivery: Verified<Delivery>,
+    /// The order's id; `None` if it cannot be read.
+    order: Option<String>,
+    /// The state of the order, unless the order cannot be read.
+    readable: Option<Readable>,
+}
+
+struct Readable {
+    state: OrderState,
+    placed_at: Option<Timestamp>,
+}
+
+/// Why the pages end.
+enum Ended {
+    AfterLastPage,
+    TimeIsUp,
+    LeaseLost,
+    Unavailable(ApiError),
+    NotStored(String),
+}
+
+impl<'r, P: OrderApi> ShopRun<'r, P> {
+    pub(crate) fn new(
+        reconciler: &'r Reconciler,
+        configured: &'r Configured<P>,
+        credentials: &'r P::Credentials,
+        shop: &'r Shop,
+        task: &'r Reconcile,
+        time: TimeLeft,
+    ) -> Self {
+        Self {
+            reconciler,
+            configured,
+            credentials,
+            shop,
+            task,
+            time,
+            report: ShopReport::new(shop.as_str()),
+            is_sorted: true,
+            last_change: None,
+        }
+    }
+
+    /// Works until the last page or the end of the time. Returns the cursor of a run of a period that is not complete.
+    pub(crate) async fn run(mut self) -> Result<(ShopReport, Option<Cursor>), TaskError> {
+        let base_url = match &self.configured.base_url {
+            Some(url) => Ok(url.clone()),
+            None => P::base_url(self.credentials),
+        };
+        let base_url = match base_url {
+            Ok(base_url) => base_url,
+            Err(error) => return Ok((self.failed(&error), None)),
+        };
+        let api = Api::new(&base_url, self.time.give_up_at);
+        let (lease, progress) = match self.begin().await? {
+            Begun::Held(lease, progress) => (Some(lease), progress),
+            Begun::Free(progress) => (None, progress),
+            Begun::Busy => {
+                let cause = "another run works at the shop";
+                return Ok((self.report.ended(Status::Busy, None, cause), None));
+            }
+        };
+        let (listing, windows) = (P::LISTING, self.reconciler.windows);
+        let now = Timestamp::now();
+        let mut place = self.task.beginning(self.shop, listing, windows, &progress, now);
+        self.report = self.report.of_period(place.period());
+        let ended = self.pages(&api, lease.as_ref(), &mut place).await?;
+        self.end(ended, lease.as_ref(), place).await
+    }
+
+    /// Takes the lease of the shop. A dry run needs none.
+    async fn begin(&self) -> Result<Begun, StoreError> {
+        let store = self.reconciler.intake.store();
+        if self.task.dry_run {
+            return Ok(Begun::Free(store.reconciliation(P::NAME, self.shop).await?));
+        }
+        let until = self.time.end_of_lease();
+        let begun = store.begin_reconciliation(P::NAME, self.shop, until).await?;
+        Ok(begun.map_or(Begun::Busy, |(lease, progress)| Begun::Held(lease, progress)))
+    }
+
+    /// Works through the pages from `place` on, and moves it past each.
+    async fn pages(
+        &mut self,
+        api: &Api,
+        lease: Option<&ReconcileLease>,
+        place: &mut Place,
+    ) -> Result<Ended, StoreError> {
+        let mut session = P::Session::default();
+        loop {
+            if self.time.is_up() {
+                return Ok(Ended::TimeIsUp);
+            }
+            let provider = &self.configured.provider;
+            let page = provider.page(api, self.credentials, &mut session, place.period(), place.position);
+            let page = match page.await {
+                Ok(page) => page,
+                Err(error) => return Ok(Ended::Unavailable(error)),
+            };
+            let next = page.next;
+            if let Some(ended) = self.page(page, *place).await? {
+                return Ok(ended);
+            }
+            // The rest has not changed since the beginning of the period.
+            let is_past = |change| self.is_sorted && P::LISTING == Listing::LastChangedFirst && change < place.from;
+            let Some(next) = next.filter(|_| !self.last_change.is_some_and(is_past)) else {
+                return Ok(Ended::AfterLastPage);
+            };
+            place.position = next;
+            if let Some(lease) = lease.filter(|_| !self.task.is_of_period()) {
+                let store = self.reconciler.intake.store();
+                if !store.save_reconciliation(lease, &place.to_json()).await? {
+                    return Ok(Ended::LeaseLost);
+                }
+            }
+        }
+    }
+
+    /// Compares the orders of a page. Returns why the run ends within the page, if it does.
+    async fn page(&mut self, page: OrderPage, place: Place) -> Result<Option<Ended>, StoreError> {
+        let now = Timestamp::now();
+        let orders = page.into_orders().into_iter().map(|order| self.read(order, now));
+        let orders: Vec<Read> = orders.collect();
+        self.check_order_of(&orders);
+        let orders: Vec<Read> = orders
+            .into_iter()
+            .filter(|order| self.is_wanted(order, place))
+            .collect();
+        let ids: Vec<&str> = orders.iter().filter_map(|order| order.order.as_deref()).collect();
+        let store = self.reconciler.intake.store();
+        let known = store.known_orders(P::NAME, self.shop.as_str(), &ids).await?;
+        let mut known = known.into_iter();
+        for order in orders {
+            let known = order.order.as_ref().and_then(|_| known.next()).unwrap_or_default();
+            if self.time.is_over() {
+                return Ok(Some(Ended::TimeIsUp));
+            }
+            if let Err(cause) = self.compare(order, &known).await {
+                return Ok(Some(Ended::NotStored(cause)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads an order as the delivery that would report it.
+    fn read(&self, order: ListedOrder, now: Timestamp) -> Read {
+        let delivery = order.into_delivery::<P>(self.credentials, self.shop, now);
+        let classified = classify(&self.configured.provider, &delivery, None);
+        let (order, readable) = match classified.classification {
+            Classification::Order(event) => {
+                let order = event.data.order;
+                let readable = Readable {
+                    state: OrderState::of(&order),
+                    placed_at: order.placed_at,
+                };
+                (order.id, Some(readable))
+            }
+            _ => (classified.order, None),
+        };
+        Read {
+            delivery,
+            readable: readable.filter(|_| order.is_some()),
+            order,
+        }
+    }
+
+    /// Notes whether the orders are sorted by their last change.
+    fn check_order_of(&mut self, orders: &[Read]) {
+        for order in orders {
+            let change = order.readable.as_ref().and_then(|order| order.state.updated_at);
+            match (self.last_change, change) {
+                (Some(last), Some(change)) if change > last => self.is_sorted = false,
+                // An order without a time may be anywhere.
+                (_, None) => self.is_sorted = false,
+                _ => {}
+            }
+            self.last_change = change.or(self.last_change);
+        }
+    }
+
+    /// Whether an order belongs to the period of the run.
+    fn is_wanted(&self, order: &Read, place: Place) -> bool {
+        let Some(Readable { state, placed_at }) = &order.readable else {
+            return true;
+        };
+        let changed_at = state.updated_at.or(*placed_at);
+        // The webhook of a change that has happened just now may be on its way.
+        if !self.task.is_of_period() && changed_at.is_some_and(|time| time >= place.to) {
+            return false;
+        }
+        let is_inside = |time: &Option<Timestamp>| time.is_some_and(|time| place.period().contains(time));
+        P::LISTING == Listing::PlacedInPeriod
+            || changed_at.is_none()
+            || is_inside(&state.updated_at)
+            || is_inside(placed_at)
+    }
+
+    /// Compares an order with what is stored of it, and stores the difference.
+    async fn compare(&mut self, order: Read, known: &KnownOrder) -> Result<(), String> {
+        let Some(Readable { state, placed_at }) = order.readable else {
+            if known.is_erased {
+                return Ok(());
+            }
+            self.report.counts.unreadable += 1;
+            return self.store(order.delivery, known.base()).await;
+        };
+        let (found, base) = match known.compare(&state) {
+            Comparison::Missing => (Found::Missing, None),
+            Comparison::Newer(base) => (Found::Newer, Some(base)),
+            Comparison::Known | Comparison::Older | Comparison::Erased => (Found::Known, None),
+        };
+        self.report.add(found, placed_at, self.task.is_of_period());
+        if found == Found::Known {
+            return Ok(());
+        }
+        self.store(order.delivery, base).await
+    }
+
+    /// Stores and publishes an order. The error is the cause for which it is not stored.
+    async fn store(&mut self, mut delivery: Verified<Delivery>, base: Option<Base>) -> Result<(), String> {
+        if self.task.dry_run {
+            return Ok(());
+        }
+        delivery.reconcile_after(base);
+        let (intake, provider) = (&self.reconciler.intake, &self.configured.provider);
+        // Boxed, because this future is large.
+        let taken = Box::pin(intake.take(provider, None, &mut delivery, self.time.give_up_at)).await;
+        match taken.map_err(|refusal| refusal.to_string())?.outcome {
+            Outcome::Accepted => self.report.counts.accepted += 1,
+            Outcome::Duplicate => self.report.counts.duplicates += 1,
+            Outcome::Quarantined(_) | Outcome::Unsupported => {}
+        }
+        Ok(())
+    }
+
+    /// Writes how the run ends, gives the lease back and completes the report.
+    async fn end(
+        mut self,
+        ended: Ended,
+        lease: Option<&ReconcileLease>,
+        place: Place,
+    ) -> Result<(ShopReport, Option<Cursor>), TaskError> {
+        let resume = place.to_json();
+        let (end, has_rest) = match &ended {
+            Ended::AfterLastPage => (ReconcileEnd::Complete(place.to), false),
+            Ended::TimeIsUp | Ended::LeaseLost => (ReconcileEnd::Partial(&resume), true),
+            Ended::Unavailable(error) => {
+                let cause = error.to_string();
+                self.report = self.failed(error);
+                return self.end_with_failure(lease, place, &cause).await;
+            }
+            Ended::NotStored(cause) => {
+                let cause = cause.clone();
+                let code = Some(Code::ReconcileUnavailable);
+                self.report = self.report.ended(Status::Unavailable, code, cause.as_str());
+                return self.end_with_failure(lease, place, &cause).await;
+            }
+        };
+        self.report.status = match ended {
+            Ended::AfterLastPage => Status::Complete,
+            Ended::LeaseLost => Status::Busy,
+            _ => Status::Partial,
+        };
+        let end = if self.task.is_of_period() {
+            ReconcileEnd::OfPeriod
+        } else {
+            end
+        };
+        self.write_end(lease, end).await;
+        let cursor = self.cursor(place).filter(|_| has_rest);
+        Ok((self.report, cursor))
+    }
+
+    async fn end_with_failure(
+        self,
+        lease: Option<&ReconcileLease>,
+        place: Place,
+        cause: &str,
+    ) -> Result<(ShopReport, Option<Cursor>), TaskError> {
+        let resume = place.to_json();
+        let end = if self.task.is_of_period() {
+            ReconcileEnd::OfPeriod
+        } else {
+            ReconcileEnd::Unavailable {
+                cause,
+                resume: (place.position > 0).then_some(resume.as_str()),
+            }
+        };
+        self.write_end(lease, end).await;
+        let cursor = self.cursor(place);
+        Ok((self.report, cursor))
+    }
+
+    /// A report of a run that the API ends.
+    fn failed(&mut self, error: &ApiError) -> ShopReport {
+        let report = std::mem::replace(&mut self.report, ShopReport::new(self.shop.as_str()));
+        let code = match error.failure {
+            Failure::Refused | Failure::Misconfigured => Code::ReconcileMisconfigured,
+            Failure::Unavailable | Failure::Throttled => Code::ReconcileUnavailable,
+        };
+        report.ended(Status::Unavailable, Some(code), error.to_string())
+    }
+
+    /// Where the next run of the same period goes on.
+    fn cursor(&self, place: Place) -> Option<Cursor> {
+        self.task.is_of_period().then(|| Cursor {
+            shop: self.shop.to_string(),
+            place,
+        })
+    }
+
+    /// Writes the end of the run. If that fails, the lease expires.
+    async fn write_end(&self, lease: Option<&ReconcileLease>, end: ReconcileEnd<'_>) {
+        let Some(lease) = lease else { return };
+        let counts = serde_json::to_string(&self.report.counts).expect("numbers are JSON");
+        let store = self.reconciler.intake.store();
+        if let Err(cause) = store.end_reconciliation(lease, end, &counts).await {
+            tracing::warn!(
+                code = Code::ReconcileNotRecorded.as_str(),
+                provider = P::NAME,
+                shop = %self.shop,
+                %cause,
+                "the end of the run cannot be recorded; its lease expires"
+            );
+        }
+    }
+}
+
+/// Whether a run may begin.
+enum Begun {
+    Held(ReconcileLease, ReconcileProgress),
+    Free(ReconcileProgress),
+    Busy,
+}

@@ -1,0 +1,253 @@
+//! `{"reconcile":{...}}`: the task and its parameters.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::identity::Shop;
+use shared::order_api::{Listing, Period};
+use shared::store::ReconcileProgress;
+
+use crate::{TaskError, Windows};
+
+/// The overlap of the periods of two runs, for clocks that differ.
+const OVERLAP: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
+
+/// The task of an invocation.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    /// Compare orders with the stored events.
+    Reconcile(Reconcile),
+}
+
+/// The shops of a provider, or one of them: from where the last run ended, or in a period that an operator names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reconcile {
+    pub(crate) provider: String,
+    pub(crate) shop: Option<String>,
+    /// The beginning of the period.
+    pub(crate) from: Option<Timestamp>,
+    /// The end of the period.
+    pub(crate) to: Option<Timestamp>,
+    /// Only count.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// Where an earlier run of the same period stopped.
+    pub(crate) cursor: Option<Cursor>,
+}
+
+/// Where a run of a period stopped: at a shop, and there at a page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cursor {
+    pub(crate) shop: String,
+    pub(crate) place: Place,
+}
+
+/// A position in the list of a shop's orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Place {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+    pub(crate) position: u64,
+}
+
+impl Place {
+    /// The beginning of a period.
+    pub(crate) fn beginning_of(period: Period) -> Self {
+        Self {
+            from: period.from,
+            to: period.to,
+            position: 0,
+        }
+    }
+
+    /// The period.
+    pub(crate) fn period(self) -> Period {
+        Period {
+            from: self.from,
+            to: self.to,
+        }
+    }
+
+    /// The place as the table holds it.
+    pub(crate) fn to_json(self) -> String {
+        serde_json::to_string(&self).expect("times and numbers are JSON")
+    }
+}
+
+impl Reconcile {
+    /// Checks the parameters that belong together.
+    pub(crate) fn check(&self) -> Result<(), TaskError> {
+        let wrong = |text: &str| Err(TaskError::NoTask(text.to_owned()));
+        let shops = [self.shop.as_ref(), self.cursor.as_ref().map(|cursor| &cursor.shop)];
+        if shops.into_iter().flatten().any(|shop| Shop::parse(shop).is_none()) {
+            return wrong("shop is not a shop's name");
+        }
+        if self.from.is_none() && self.to.is_some() {
+            return wrong("to is given without from");
+        }
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from >= to
+        {
+            return wrong("from is not before to");
+        }
+        if self.cursor.is_some() && !self.is_of_period() {
+            return wrong("a cursor belongs to a task with from, or to a dry run");
+        }
+        Ok(())
+    }
+
+    /// Whether an operator has named the period, or only wants to count. Such a run says nothing about how far the regular
+    /// ones have come.
+    pub(crate) fn is_of_period(&self) -> bool {
+        self.from.is_some() || self.dry_run
+    }
+
+    /// Where a run of a shop begins.
+    pub(crate) fn beginning(
+        &self,
+        shop: &Shop,
+        listing: Listing,
+        windows: Windows,
+        progress: &ReconcileProgress,
+        now: Timestamp,
+    ) -> Place {
+        if let Some(cursor) = self.cursor.as_ref().filter(|cursor| cursor.shop == shop.as_str()) {
+            return cursor.place;
+        }
+        let regular = regular_period(listing, windows, progress, now);
+        if let Some(from) = self.from {
+            let to = self.to.unwrap_or(regular.to);
+            return Place::beginning_of(Period { from, to });
+        }
+        let resumed = progress
+            .resume
+            .as_deref()
+            .filter(|_| !self.dry_run)
+            .and_then(|resume| serde_json::from_str(resume).ok());
+        resumed.unwrap_or(Place::beginning_of(regular))
+    }
+}
+
+/// The period of a regular run.
+fn regular_period(listing: Listing, windows: Windows, progress: &ReconcileProgress, now: Timestamp) -> Period {
+    let before = |time: Timestamp, age| time.checked_sub(age).unwrap_or(Timestamp::MIN);
+    let to = before(now, windows.settle);
+    let lookback = before(now, windows.lookback);
+    let from = match (progress.complete_until, listing) {
+        (None, _) => lookback,
+        // An order that was placed earlier may have changed since.
+        (Some(until), Listing::PlacedInPeriod) => before(until, OVERLAP).min(lookback),
+        (Some(until), _) => before(until, OVERLAP),
+    };
+    // After the retention, an order would count as missing.
+    let from = windows.kept.map_or(from, |kept| from.max(before(now, kept)));
+    Period { from: from.min(to), to }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    const WINDOWS: Windows = Windows {
+        lookback: SignedDuration::from_hours(48),
+        settle: SignedDuration::from_mins(5),
+        kept: None,
+    };
+
+    fn task(json: &str) -> Reconcile {
+        serde_json::from_str(json).expect("a task")
+    }
+
+    fn begin(
+        task: &Reconcile,
+        listing: Listing,
+        windows: Windows,
+        progress: &ReconcileProgress,
+    ) -> (String, String, u64) {
+        let shop = Shop::parse("main").expect("a shop");
+        let place = task.beginning(&shop, listing, windows, progress, time("2026-03-10T12:00:00Z"));
+        (place.from.to_string(), place.to.to_string(), place.position)
+    }
+
+    fn place(from: &str, to: &str, position: u64) -> (String, String, u64) {
+        (from.to_owned(), to.to_owned(), position)
+    }
+
+    #[test]
+    fn the_first_run_looks_back_and_later_ones_overlap() {
+        let regular = task(r#"{"provider":"snipcart"}"#);
+        let mut progress = ReconcileProgress::default();
+        let first = place("2026-03-08T12:00:00Z", "2026-03-10T11:55:00Z", 0);
+        assert_eq!(begin(&regular, Listing::LastChangedFirst, WINDOWS, &progress), first);
+        progress.complete_until = Some(time("2026-03-10T11:40:00Z"));
+        let overlap = place("2026-03-10T11:25:00Z", "2026-03-10T11:55:00Z", 0);
+        assert_eq!(begin(&regular, Listing::Unordered, WINDOWS, &progress), overlap);
+        assert_eq!(begin(&regular, Listing::PlacedInPeriod, WINDOWS, &progress), first);
+        // After an outage of a week, nothing is left out.
+        progress.complete_until = Some(time("2026-03-03T12:15:00Z"));
+        let week = place("2026-03-03T12:00:00Z", "2026-03-10T11:55:00Z", 0);
+        assert_eq!(begin(&regular, Listing::PlacedInPeriod, WINDOWS, &progress), week);
+    }
+
+    #[test]
+    fn orders_that_have_expired_are_not_looked_for() {
+        let kept = Windows {
+            kept: Some(SignedDuration::from_hours(24)),
+            ..WINDOWS
+        };
+        let regular = task(r#"{"provider":"snipcart"}"#);
+        let day = place("2026-03-09T12:00:00Z", "2026-03-10T11:55:00Z", 0);
+        assert_eq!(
+            begin(&regular, Listing::PlacedInPeriod, kept, &ReconcileProgress::default()),
+            day
+        );
+    }
+
+    #[test]
+    fn a_regular_run_resumes_and_one_of_a_period_does_not() {
+        let resume = Place {
+            from: time("2026-03-01T00:00:00Z"),
+            to: time("2026-03-02T00:00:00Z"),
+            position: 250,
+        };
+        let progress = ReconcileProgress {
+            resume: Some(resume.to_json()),
+            ..ReconcileProgress::default()
+        };
+        let begin = |json: &str| begin(&task(json), Listing::Unordered, WINDOWS, &progress);
+        let resumed = place("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z", 250);
+        assert_eq!(begin(r#"{"provider":"snipcart"}"#), resumed);
+        assert_eq!(begin(r#"{"provider":"snipcart","dry_run":true}"#).2, 0);
+        let from = r#"{"provider":"snipcart","from":"2026-01-01T00:00:00Z"}"#;
+        assert_eq!(begin(from), place("2026-01-01T00:00:00Z", "2026-03-10T11:55:00Z", 0));
+        let cursor = Cursor {
+            shop: "main".to_owned(),
+            place: resume,
+        };
+        let cursor = serde_json::to_string(&cursor).expect("JSON");
+        let json = format!(r#"{{"provider":"snipcart","from":"2026-01-01T00:00:00Z","cursor":{cursor}}}"#);
+        assert_eq!(begin(&json), resumed);
+    }
+
+    #[test]
+    fn parameters_that_do_not_fit_are_refused() {
+        for json in [
+            r#"{"provider":"snipcart","to":"2026-01-01T00:00:00Z"}"#,
+            r#"{"provider":"snipcart","from":"2026-01-01T00:00:00Z","to":"2026-01-01T00:00:00Z"}"#,
+            r#"{"provider":"snipcart","shop":"Main"}"#,
+            r#"{"provider":"snipcart","cursor":{"shop":"main","place":{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z","position":1}}}"#,
+        ] {
+            assert!(task(json).check().is_err(), "{json}");
+        }
+        assert!(serde_json::from_str::<Reconcile>(r#"{"provider":"snipcart","form":"2026"}"#).is_err());
+    }
+}

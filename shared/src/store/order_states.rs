@@ -1,0 +1,153 @@
+//! What the table knows of orders: the states in which their stored events describe them.
+//!
+//! The events of an order are found by the index `by_order`, and their heads are read without the body and the event.
+//! Only the heads of versions that did not write `order_state` are read with their event.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+
+use super::event_items::{PARTIAL, order_key};
+use super::{Change, Head, Item, Projection, State, Store, StoreError, head_key, item_key};
+use crate::event::OrderEvent;
+use crate::identity::{EventId, sha256_hex};
+use crate::reconciliation::{KnownOrder, OrderState, StoredState};
+
+/// The number of an order's events that are read, the newest first. Orders have a handful.
+const EVENTS_OF_ORDER: i32 = 25;
+/// The number of queries, and of batches of heads, in progress at the same time.
+const AT_ONCE: usize = 16;
+const BATCH: usize = 100;
+
+/// The attributes that are read of each head.
+const ATTRIBUTES: [&str; 7] = ["pk", "state", "type", "time", "received_at", "order_key", "order_state"];
+
+impl Store {
+    /// Reads what is known of the orders of a shop, in the order of `orders`.
+    ///
+    /// The index lags behind the table, so an event that was stored a moment ago may be missing. The conditional write of
+    /// a reconciled event then decides.
+    pub async fn known_orders(
+        &self,
+        provider: &str,
+        shop: &str,
+        orders: &[&str],
+    ) -> Result<Vec<KnownOrder>, StoreError> {
+        let keys: Vec<String> = orders.iter().map(|order| order_key(provider, shop, order)).collect();
+        // One call cannot read a key twice.
+        let distinct: BTreeSet<&String> = keys.iter().collect();
+        let queries = distinct.into_iter().map(|key| self.newest_of_order(key));
+        let ids: Vec<Vec<EventId>> = stream::iter(queries).buffered(AT_ONCE).try_collect().await?;
+        let ids: Vec<EventId> = ids.into_iter().flatten().collect();
+        let batches = ids.chunks(BATCH).map(|ids| {
+            let keys = ids.iter().map(head_key).collect();
+            self.items_with_keys(keys, Some(&ATTRIBUTES))
+        });
+        let heads: Vec<Vec<Item>> = stream::iter(batches).buffered(AT_ONCE).try_collect().await?;
+        let mut known: BTreeMap<&str, KnownOrder> = BTreeMap::new();
+        for head in heads.iter().flatten() {
+            let Some(order_key) = text(head, "order_key") else {
+                continue;
+            };
+            let known = known.entry(order_key).or_default();
+            match text(head, "state").and_then(|state| state.parse().ok()) {
+                Some(State::Erased) => known.is_erased = true,
+                Some(State::Pending | State::Published | State::Failed) => {
+                    known.states.extend(self.stored_state(head).await?);
+                }
+                _ => {}
+            }
+        }
+        let of_key = |key: &String| known.get(key.as_str()).cloned().unwrap_or_default();
+        let mut known: Vec<KnownOrder> = keys.iter().map(of_key).collect();
+        self.mark_erased(&keys, &mut known).await?;
+        Ok(known)
+    }
+
+    /// Lists the newest events under `order_key` in the index `by_order`.
+    async fn newest_of_order(&self, order_key: &str) -> Result<Vec<EventId>, StoreError> {
+        let query = self.client.query().table_name(&self.table).index_name("by_order");
+        let query = query
+            .key_condition_expression("order_key = :order")
+            .expression_attribute_values(":order", AttributeValue::S(order_key.to_owned()))
+            .scan_index_forward(false)
+            .limit(EVENTS_OF_ORDER);
+        Ok(super::ids_of(query.send().await?.items()))
+    }
+
+    /// The state of the order in a stored event; `None` if the event does not describe its order completely.
+    async fn stored_state(&self, head: &Item) -> Result<Option<StoredState>, StoreError> {
+        let id = EventId::stored(text(head, "pk").ok_or(StoreError::Corrupt("pk"))?);
+        let state = match text(head, "order_state") {
+            Some(PARTIAL) => None,
+            Some(state) => Some(OrderState::parse(state).ok_or(StoreError::Corrupt("order_state"))?),
+            None if head.contains_key("type") => self.state_in_event(&id).await?,
+            None => None,
+        };
+        let time = |name: &'static str| {
+            let time = text(head, name).and_then(|time| time.parse().ok());
+            time.ok_or(StoreError::Corrupt(name))
+        };
+        let Some(state) = state else { return Ok(None) };
+        Ok(Some(StoredState {
+            state,
+            time: time("time")?,
+            received_at: time("received_at")?,
+            id,
+        }))
+    }
+
+    /// Reads the state from the event itself, which a version without `order_state` has stored.
+    async fn state_in_event(&self, id: &EventId) -> Result<Option<OrderState>, StoreError> {
+        let heads: Vec<(EventId, Head)> = self.heads(std::slice::from_ref(id), Projection::Event).await?;
+        let Some((_, head)) = heads.first() else {
+            return Ok(None);
+        };
+        let stored = self.event(id, head).await?;
+        let event: Option<OrderEvent> = serde_json::from_str(&stored.json).ok();
+        Ok(event
+            .filter(|event| !event.data.partial)
+            .map(|event| OrderState::of(&event.data.order)))
+    }
+
+    /// Marks the orders of which nothing is stored because they were erased.
+    async fn mark_erased(&self, keys: &[String], known: &mut [KnownOrder]) -> Result<(), StoreError> {
+        let unknown = keys.iter().zip(&*known).filter(|(_, known)| known.states.is_empty());
+        let unknown: BTreeSet<&String> = unknown.map(|(key, _)| key).collect();
+        let unknown: Vec<&String> = unknown.into_iter().collect();
+        let mut erased = HashSet::new();
+        for unknown in unknown.chunks(BATCH) {
+            let notes = unknown.iter().map(|key| erased_order(key)).collect();
+            let found = self.items_with_keys(notes, Some(&["pk"])).await?;
+            erased.extend(found.iter().filter_map(|item| text(item, "pk").map(str::to_owned)));
+        }
+        for (key, known) in keys.iter().zip(known) {
+            known.is_erased |= !erased.is_empty() && erased.contains(&note_of(key));
+        }
+        Ok(())
+    }
+
+    /// Notes that an event of an order was erased on request, so that reconciliation does not bring the order back. The
+    /// note holds a hash of the order's id and nothing else of it, and never expires.
+    pub(super) async fn note_erased_order(&self, order_key: &str, now: Timestamp) -> Result<(), StoreError> {
+        let change = Change::default().set("erased_at", &now);
+        self.update_item(erased_order(order_key), &change, ReturnValue::None)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The key of the note about an erased order.
+fn erased_order(order_key: &str) -> Item {
+    item_key(&note_of(order_key), "erased_order")
+}
+
+fn note_of(order_key: &str) -> String {
+    format!("erased_order#{}", sha256_hex(order_key.as_bytes()))
+}
+
+fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
