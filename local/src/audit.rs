@@ -192,7 +192,9 @@ pub async fn audit(
             return Ok(audit);
         }
         if let Some(cause) = answer.outage {
-            return Err(failed(format!("audit was stopped by an outage ({cause}). Run it again later.")));
+            return Err(failed(format!(
+                "audit was stopped by an outage ({cause}). Run it again later."
+            )));
         }
         task["cursor"] = answer.cursor;
     }
@@ -319,7 +321,11 @@ mod tests {
         assert_eq!(invalid(&schema, &event), None);
         event["data"]["order"]["customer"]["name"] = json!({"secret": "John"});
         let fault = invalid(&schema, &event).expect("a fault");
-        assert!(fault.description.contains("/data/order/customer/name"), "{}", fault.description);
+        assert!(
+            fault.description.contains("/data/order/customer/name"),
+            "{}",
+            fault.description
+        );
         assert!(!fault.description.contains("John"));
         assert_eq!(fault.event_id.as_deref(), event["id"].as_str());
     }

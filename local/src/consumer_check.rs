@@ -255,7 +255,10 @@ impl fmt::Display for Report {
 impl fmt::Display for Broken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "! {}: {}", self.rule.as_str(), self.rule.text())?;
-        writeln!(formatter, "  The smallest history that shows it, in the order of arrival:")?;
+        writeln!(
+            formatter,
+            "  The smallest history that shows it, in the order of arrival:"
+        )?;
         for message in &self.history {
             writeln!(formatter, "  - {message}")?;
         }

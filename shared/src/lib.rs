@@ -44,9 +44,9 @@ mod moment;
 pub mod money;
 #[cfg(feature = "receiver")]
 mod notes;
-pub mod order_state;
 #[cfg(feature = "receiver")]
 pub mod order_api;
+pub mod order_state;
 #[cfg(feature = "receiver")]
 pub mod payload;
 #[cfg(feature = "receiver")]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
-use local::aws::faults::{Fault, Rule, Service};
 use local::audit::{Audit, Scope, audit};
+use local::aws::faults::{Fault, Rule, Service};
 use serde_json::{Value, json};
 use tests::outbox::{DENIED, text};
 use tests::{Item, Stack, gzip};
@@ -90,7 +90,10 @@ async fn the_books_of_a_clean_table_balance() {
     let erase = json!({"erase": {"event_id": erased, "dry_run": false}});
     assert_eq!(stack.ask(erase).await["erased"], 1);
     stack.deliver("selldone", "inventory").await.event_id("unsupported");
-    stack.deliver("selldone", "unknown-action").await.event_id("quarantined");
+    stack
+        .deliver("selldone", "unknown-action")
+        .await
+        .event_id("quarantined");
     let fixture = stack.renewed("cartum", "order-created");
     let event_id = stack.send(&fixture).await.event_id("accepted");
     let other = stack.with_another_body(&fixture, "something_new", "another".into());
@@ -101,7 +104,11 @@ async fn the_books_of_a_clean_table_balance() {
     assert_eq!(stack.ask(publish).await["accepted"], 1);
     let fixture = stack.renewed("deeple", "order-changed");
     let understood = stack.send(&fixture).await.event_id("accepted");
-    let old = format!("{}{}", &understood[..63], if understood.ends_with('0') { '1' } else { '0' });
+    let old = format!(
+        "{}{}",
+        &understood[..63],
+        if understood.ends_with('0') { '1' } else { '0' }
+    );
     stack.not_understood(&understood, &old, Timestamp::now(), 0).await;
     assert_eq!(stack.ask(json!({"reprocess": {"event_id": old}})).await["accepted"], 1);
     let down = stack.tap().inject(Rule::all(Service::Sns), DENIED);
@@ -163,7 +170,10 @@ async fn a_deleted_event_is_missed() {
     let mut after = run(&stack, scope()).await;
     assert_eq!(after.compare_with(&before).len(), 1);
     let [gone] = &after.faults[..] else { panic!("{after}") };
-    assert_eq!((gone.fault.as_str(), gone.provider.as_deref()), ("events_gone", Some("cartum")));
+    assert_eq!(
+        (gone.fault.as_str(), gone.provider.as_deref()),
+        ("events_gone", Some("cartum"))
+    );
 
     // The parts of a deleted event are left, and only a scan finds them.
     stack.delete(&large, "head").await;
@@ -226,7 +236,10 @@ async fn a_changed_event_is_named() {
         *changed.pointer_mut(pointer).expect("a value") = value;
         stack.put_stored_event(&event_id, &changed).await;
         let found = faults(&stack).await;
-        assert!(found.contains(&(name.to_owned(), event_id.clone())), "{pointer}: {found:?}");
+        assert!(
+            found.contains(&(name.to_owned(), event_id.clone())),
+            "{pointer}: {found:?}"
+        );
     }
     // A change that leaves a valid event is found by the digest.
     let mut changed = event;

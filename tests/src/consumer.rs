@@ -171,11 +171,17 @@ impl View {
         let query = request.uri().query().unwrap_or_default();
         let parameter = |name: &str| {
             let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+            pairs
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value.to_owned())
         };
         let names = ["provider", "shop", "order"].map(|name| parameter(name).unwrap_or_default());
         let [provider, shop, order] = names;
-        let shop = if self.fault == Fault::MixesShops { "any".to_owned() } else { shop };
+        let shop = if self.fault == Fault::MixesShops {
+            "any".to_owned()
+        } else {
+            shop
+        };
         let key = format!("/{provider}/{shop}/{order}");
         let mut response = Response::new(Bytes::new());
         match self.state(&key) {

@@ -89,10 +89,12 @@ impl OrderApi for Cartum {
             }
         }
         let token = token.insert(log_in(api, credentials).await?);
-        self.orders(api, token, period, position).await.map_err(|failed| match failed {
-            Failed::Unauthorized => ApiError::refused("the API refuses a new token"),
-            Failed::Error(error) => error,
-        })
+        self.orders(api, token, period, position)
+            .await
+            .map_err(|failed| match failed {
+                Failed::Unauthorized => ApiError::refused("the API refuses a new token"),
+                Failed::Error(error) => error,
+            })
     }
 
     fn envelope(_: &ApiCredentials, order: &RawValue) -> String {

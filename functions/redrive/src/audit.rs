@@ -148,9 +148,8 @@ impl Audit {
     }
 
     fn wants(&self, provider: Option<&str>, shop: Option<&str>) -> bool {
-        let is = |wanted: &Option<String>, found: Option<&str>| {
-            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
-        };
+        let is =
+            |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
         is(&self.provider, provider) && is(&self.shop, shop)
     }
 }

@@ -59,7 +59,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     line.enable_steady_tick(Duration::from_millis(200));
     let shown = line.clone();
     let check = Check::new(Queue::new(&queue), consumer, limits);
-    let report = check.run(options.seed, move |history| shown.set_message(history.to_owned())).await;
+    let report = check
+        .run(options.seed, move |history| shown.set_message(history.to_owned()))
+        .await;
     line.finish_and_clear();
     let report = report?;
     println!("{report}");

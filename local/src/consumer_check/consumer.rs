@@ -58,7 +58,9 @@ async fn run(command: &str, order: [&str; 3]) -> Result<Vec<u8>, Error> {
 }
 
 async fn get(url: &str, order: [(&str, &str); 3]) -> Result<Vec<u8>, Error> {
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(order).finish();
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(order)
+        .finish();
     let separator = if url.contains('?') { '&' } else { '?' };
     let request = Request::get(format!("{url}{separator}{query}"))
         .body(Bytes::new())

@@ -156,7 +156,10 @@ pub(super) fn all(seed: u64) -> Result<Vec<(Rule, Vec<History>)>, Error> {
         ),
         (
             Rule::Deduplication,
-            vec![history("a refund that arrives twice", &[first.clone(), refund.clone(), refund.clone()])],
+            vec![history(
+                "a refund that arrives twice",
+                &[first.clone(), refund.clone(), refund.clone()],
+            )],
         ),
         (
             Rule::Replay,
@@ -221,7 +224,11 @@ impl Events {
         };
         let mut shipped = event("shipped", 2, with(nothing(), "status", "shipped".into()));
         shipped["data"]["order"]["shipping"]["tracking_number"] = "T-1".into();
-        let mut refunded = event("refunded", 3, with(nothing(), "payment_status", "partially_refunded".into()));
+        let mut refunded = event(
+            "refunded",
+            3,
+            with(nothing(), "payment_status", "partially_refunded".into()),
+        );
         refunded["data"]["refund"] =
             json!({"amount": "5", "currency": "USD", "reason": null, "customer_notified": null});
         Self {
@@ -397,7 +404,8 @@ fn messages_of(vector: &Value) -> Option<Vec<Message>> {
     let events = vector["events"].as_array()?;
     let mut known = BTreeMap::new();
     for event in events {
-        let is_plain = event["erased"] != true && event["data"]["test"] == false && event["data"]["order"]["id"].is_string();
+        let is_plain =
+            event["erased"] != true && event["data"]["test"] == false && event["data"]["order"]["id"].is_string();
         let is_same = *known.entry(event["id"].as_str()?).or_insert(event) == event;
         if !is_plain || !is_same {
             return None;

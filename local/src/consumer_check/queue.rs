@@ -72,7 +72,10 @@ impl Queue {
             Access::Sdk(client) => {
                 let get = client.get_queue_attributes().queue_url(&self.url);
                 let got = get.set_attribute_names(Some(COUNTS.to_vec())).send().await;
-                let attributes = got.map_err(|error| self.unusable(&error))?.attributes.unwrap_or_default();
+                let attributes = got
+                    .map_err(|error| self.unusable(&error))?
+                    .attributes
+                    .unwrap_or_default();
                 attributes.into_values().collect()
             }
             Access::Cli => {
@@ -82,7 +85,9 @@ impl Queue {
                 let said = self.aws("get-queue-attributes", &arguments).await?;
                 let said: Value = serde_json::from_slice(&said).map_err(|error| self.failed(&error.to_string()))?;
                 let counts = said["Attributes"].as_object().into_iter().flatten();
-                counts.filter_map(|(_, count)| count.as_str().map(str::to_owned)).collect()
+                counts
+                    .filter_map(|(_, count)| count.as_str().map(str::to_owned))
+                    .collect()
             }
         };
         if counts.len() < COUNTS.len() {
@@ -113,7 +118,9 @@ impl Queue {
             .args(arguments)
             .stdin(Stdio::null())
             .output();
-        let output = output.await.map_err(|error| self.failed(&format!("the AWS CLI: {error}")))?;
+        let output = output
+            .await
+            .map_err(|error| self.failed(&format!("the AWS CLI: {error}")))?;
         if output.status.success() {
             Ok(output.stdout)
         } else {

@@ -61,7 +61,9 @@ pub(super) fn expected(messages: &[Message]) -> Result<Vec<(Order, OrderState)>,
             .map_err(|error| Error::Fixture(format!("a history has an invalid event: {error}")))?;
     }
     let states = history.states().into_iter().filter_map(|(key, state)| {
-        let id = key.strip_prefix(&format!("/{}/{}/", state.provider, state.shop))?.to_owned();
+        let id = key
+            .strip_prefix(&format!("/{}/{}/", state.provider, state.shop))?
+            .to_owned();
         let order = Order {
             provider: state.provider.clone(),
             shop: state.shop.clone(),
@@ -84,7 +86,13 @@ pub(super) fn differences(order: &Order, expected: &OrderState, found: &Value) -
     if expected.test {
         let is_apart = found.is_null() || found["test"] == true;
         return (!is_apart)
-            .then(|| difference("/test", "true, or the order unknown".to_owned(), shown(found.get("test"))))
+            .then(|| {
+                difference(
+                    "/test",
+                    "true, or the order unknown".to_owned(),
+                    shown(found.get("test")),
+                )
+            })
             .into_iter()
             .collect();
     }
@@ -102,11 +110,19 @@ pub(super) fn differences(order: &Order, expected: &OrderState, found: &Value) -
     }
     let (expected_items, found_items) = (items(&expected), items(found));
     if expected_items != found_items {
-        all.push(difference("/order/items", json!(expected_items).to_string(), json!(found_items).to_string()));
+        all.push(difference(
+            "/order/items",
+            json!(expected_items).to_string(),
+            json!(found_items).to_string(),
+        ));
     }
     let (expected_refunds, found_refunds) = (refunds(&expected), refunds(found));
     if expected_refunds != found_refunds {
-        all.push(difference("/refunds", json!(expected_refunds).to_string(), json!(found_refunds).to_string()));
+        all.push(difference(
+            "/refunds",
+            json!(expected_refunds).to_string(),
+            json!(found_refunds).to_string(),
+        ));
     }
     all
 }
@@ -185,6 +201,10 @@ mod tests {
         let refund = right["refunds"][0].clone();
         twice["refunds"].as_array_mut().expect("refunds").push(refund);
         assert_eq!(differences(&order, &state, &twice).len(), 1);
-        assert_eq!(differences(&order, &state, &Value::Null).len(), 5, "the order is unknown");
+        assert_eq!(
+            differences(&order, &state, &Value::Null).len(),
+            5,
+            "the order is unknown"
+        );
     }
 }

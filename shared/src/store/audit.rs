@@ -149,7 +149,10 @@ impl Head {
     pub fn faults(&self, key: &Received) -> Vec<Fault> {
         let mut faults = Vec::new();
         if self.text("event_id") != Some(key.id.as_str())
-            || key.conflict.as_deref().is_some_and(|sha256| sha256 != self.payload_sha256)
+            || key
+                .conflict
+                .as_deref()
+                .is_some_and(|sha256| sha256 != self.payload_sha256)
         {
             faults.push(Fault::OtherId);
         }
@@ -238,11 +241,18 @@ impl Store {
         position: &WorkPosition,
         limit: i32,
     ) -> Result<(Vec<Received>, Option<WorkPosition>), StoreError> {
-        let (kind, shard) = (KINDS[usize::from(position.partition / SHARDS)], position.partition % SHARDS);
+        let (kind, shard) = (
+            KINDS[usize::from(position.partition / SHARDS)],
+            position.partition % SHARDS,
+        );
         let index = ("work", "work", "next_attempt_at");
         let page = self.entries_of(index, format!("{kind}#{shard}"), limit, position.after.as_ref());
         let (keys, last) = page.await?;
-        let partition = if last.is_some() { position.partition } else { position.partition + 1 };
+        let partition = if last.is_some() {
+            position.partition
+        } else {
+            position.partition + 1
+        };
         let is_last = usize::from(partition) == KINDS.len() * usize::from(SHARDS);
         Ok((keys, (!is_last).then_some(WorkPosition { partition, after: last })))
     }
@@ -294,7 +304,14 @@ impl Store {
     /// Lists the faults of an item that concern other items of the table: what an erasure has left, the event of a
     /// conflict, and the successor of a superseded event.
     pub async fn faults_around_item(&self, key: &Received, head: &Head) -> Result<Vec<Fault>, StoreError> {
-        let exists = async |id: &EventId| Ok::<_, StoreError>(!self.head_items(&[id.clone()], Some(&["pk"])).await?.is_empty());
+        let exists = async |id: &EventId| {
+            Ok::<_, StoreError>(
+                !self
+                    .head_items(std::slice::from_ref(id), Some(&["pk"]))
+                    .await?
+                    .is_empty(),
+            )
+        };
         let mut faults = Vec::new();
         if key.conflict.is_some() {
             if !exists(&key.id).await? {
@@ -354,7 +371,9 @@ impl Store {
         let value = |text: &str| AttributeValue::S(text.to_owned());
         let scan = self.client.scan().table_name(&self.table);
         let scan = scan
-            .filter_expression("begins_with(sk, :part) OR (sk = :head AND attribute_not_exists(#hour) AND #state <> :erased)")
+            .filter_expression(
+                "begins_with(sk, :part) OR (sk = :head AND attribute_not_exists(#hour) AND #state <> :erased)",
+            )
             .projection_expression("pk, sk, provider, shop")
             .expression_attribute_names("#hour", "hour")
             .expression_attribute_names("#state", "state")
@@ -404,7 +423,8 @@ fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
 /// Whether the item is in the index `by_hour`, under its provider and the hour of its receipt. The number of shards may
 /// have been another one when it was written.
 fn has_hour_key(head: &Head, prefix: &str) -> bool {
-    let (Some(key), Some(provider), Some(received_at)) = (head.text("hour"), head.provider(), head.received_at()) else {
+    let (Some(key), Some(provider), Some(received_at)) = (head.text("hour"), head.provider(), head.received_at())
+    else {
         return false;
     };
     let hour = Hour::containing(received_at).key();
@@ -421,7 +441,11 @@ fn has_work_key(head: &Head) -> bool {
         (Some(_), None) => return false,
         (Some(key), Some(_)) => key.rsplit_once('#').filter(|(_, shard)| is_shard(shard)),
     };
-    let expected = if head.state.is_work() { head.state.as_str() } else { EXPIRING };
+    let expected = if head.state.is_work() {
+        head.state.as_str()
+    } else {
+        EXPIRING
+    };
     kind.is_some_and(|(kind, _)| kind == expected)
 }
 

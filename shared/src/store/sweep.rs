@@ -6,7 +6,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use super::parts::{MANIFEST, SWEEP_AFTER, is_manifest, manifest_sort_key, manifests_of_shard, part_key, parts_named_by};
+use super::parts::{
+    MANIFEST, SWEEP_AFTER, is_manifest, manifest_sort_key, manifests_of_shard, part_key, parts_named_by,
+};
 use super::{
     Change, Condition, Expression, Item, Orphan, State, Store, StoreError, is_condition_failed, item_key, sortable,
 };

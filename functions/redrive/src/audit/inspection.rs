@@ -31,7 +31,10 @@ impl Run<'_> {
             }
             Entry::Read(head) => head,
         };
-        let is_in_period = self.period.zip(head.received_at()).is_some_and(|((from, to), at)| (from..to).contains(&at));
+        let is_in_period = self
+            .period
+            .zip(head.received_at())
+            .is_some_and(|((from, to), at)| (from..to).contains(&at));
         if !is_in_period || !self.task.wants(head.provider(), head.shop()) {
             return Ok(());
         }
@@ -100,15 +103,15 @@ impl Run<'_> {
         let faults = head.faults_of_event(key, &event);
         drop(event);
         if self.task.events {
-            self.show(&key.id, json);
+            self.show(&key.id, &json);
         }
         Ok((faults, sha256))
     }
 
-    fn show(&mut self, id: &EventId, json: String) {
+    fn show(&mut self, id: &EventId, json: &str) {
         if json.len() > ANSWER {
             self.too_large.push(id.clone());
-        } else if let Ok(event) = serde_json::from_str::<Value>(&json) {
+        } else if let Ok(event) = serde_json::from_str::<Value>(json) {
             self.bytes += json.len();
             self.events.push(event);
         }
