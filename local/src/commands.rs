@@ -48,7 +48,7 @@ Examples:
 
 const AUDITS: &str = "\
 Examples:
-  cargo local audit                                     yesterday and today, on the local stack
+  cargo local audit                                     the last day, on the local stack
   cargo local audit cartum --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z --stack order-webhooks
   cargo local audit --json > books.json                 later: cargo local audit --against books.json
   cargo local audit --scan --repair                     read the complete table, and delete orphaned parts";

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use local::Error;
 use local::audit::{Audit, Scope, audit};
@@ -22,7 +21,7 @@ pub(crate) struct Options {
     /// Only this shop
     #[arg(long)]
     shop: Option<String>,
-    /// Events that were received at or after this time, such as 2026-01-31T12:00:00Z [default: yesterday, 0:00 UTC]
+    /// Events that were received at or after this time, such as 2026-01-31T12:00:00Z [default: a day ago]
     #[arg(long)]
     from: Option<Timestamp>,
     /// Events that were received before this time [default: now]
@@ -51,7 +50,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let scope = Scope {
         provider: options.provider,
         shop: options.shop,
-        from: options.from.unwrap_or_else(|| start_of_yesterday(now)),
+        from: options.from.unwrap_or(now - ONE_DAY),
         to: options.to.unwrap_or(now),
         scan: options.scan,
         repair: options.repair,
@@ -90,9 +89,4 @@ fn read(file: &std::path::Path) -> Result<Audit, Error> {
     let unreadable = |error: String| Error::Start(format!("{} cannot be read: {error}", file.display()));
     let text = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
     serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
-}
-
-fn start_of_yesterday(now: Timestamp) -> Timestamp {
-    let yesterday = (now - ONE_DAY).to_zoned(TimeZone::UTC);
-    yesterday.start_of_day().map_or(now - ONE_DAY, |day| day.timestamp())
 }
