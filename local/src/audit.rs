@@ -141,7 +141,7 @@ struct Answer {
     outage: Option<String>,
 }
 
-/// Audits a table. `invoke` invokes redrive with a payload, and `progress` is told how many items have been read.
+/// Audits a table. `invoke` invokes redrive with a payload, and `progress` gets the number of items that have been read.
 pub async fn audit(
     scope: &Scope,
     invoke: impl AsyncFn(Value) -> Result<Value, Error>,

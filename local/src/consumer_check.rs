@@ -90,7 +90,7 @@ impl Check {
         }
     }
 
-    /// Sends all histories. `progress` is told what is sent.
+    /// Sends all histories. `progress` gets the name of each history.
     pub async fn run(mut self, seed: u64, progress: impl Fn(&str)) -> Result<Report, Error> {
         let nobody_reads = |waited: Duration, url: &str| {
             let waited = waited.as_secs_f64();
