@@ -26,6 +26,7 @@ use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
 mod alerts;
+mod audit;
 mod backlog;
 mod commit;
 mod compressed;
@@ -54,6 +55,7 @@ mod subscriptions;
 mod sweep;
 
 pub use alerts::{ALERTS_AT_ONCE, AlertItem, Alerts, Finding, Source};
+pub use audit::{Entry, Fault, ScanPosition, Scanned, WorkPosition};
 use commit::Commit;
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};

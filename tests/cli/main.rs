@@ -327,7 +327,12 @@ async fn the_tasks_of_an_operator_print_their_answers() {
     assert_eq!(up.ask(&[&replay[..], &["--dry-run"]].concat()).await["replayed"], 1);
     assert_eq!(up.ask(&replay).await["replayed"], 1);
 
-    assert_eq!(up.ask(&["audit"]).await["orphans"], serde_json::json!([]));
+    let audited = up.ask(&["audit", "--json"]).await;
+    assert_eq!(audited["orphans"], serde_json::json!([]));
+    assert_eq!(
+        (&audited["books"][0]["provider"], &audited["books"][0]["accepted"]),
+        (&"aboutyou".into(), &1.into())
+    );
     let retain = ["retain", "aboutyou", "--from", received_at, "--to", &to];
     let retained = up.ask(&[&retain[..], &["--dry-run"]].concat()).await;
     assert_eq!((&retained["marked"], &retained["done"]), (&0.into(), &true.into()));

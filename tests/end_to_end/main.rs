@@ -1,9 +1,11 @@
 //! Deliveries, failures and the tasks of `redrive` over real HTTP, with the real binaries.
 
 mod alerts;
+mod audit;
 mod authentication;
 mod conflicts;
 mod connections;
+mod consumer_check;
 mod crash_recovery;
 mod deliveries;
 mod erasure;

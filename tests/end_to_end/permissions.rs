@@ -327,8 +327,14 @@ async fn exercise_redrive(stack: &Stack) {
         "provider": "snipcart", "shop": settings::SHOP, "email": "nobody@example.com", "from": now - hour, "to": now + hour,
     });
     assert_eq!(stack.ask(json!({"erase": by_email})).await["done"], true);
-    let audited = stack.ask(json!({"audit": {}})).await;
-    assert_eq!(audited["orphans"], json!([]));
+    let audit = json!({"from": now - hour, "to": now + hour, "scan": true, "repair": true});
+    let audited = stack.ask(json!({"audit": audit})).await;
+    assert_eq!(
+        (&audited["orphans"], &audited["done"]),
+        (&json!([]), &json!(true)),
+        "{audited}"
+    );
+    assert!(audited["books"].as_array().is_some_and(|books| !books.is_empty()));
     let mut erase = place;
     erase["dry_run"] = false.into();
     assert!(stack.ask(json!({"erase": erase})).await["erased"].as_u64() > Some(0));

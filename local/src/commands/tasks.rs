@@ -1,5 +1,5 @@
 //! The tasks of `redrive`, on this machine or on a deployed stack: `cargo local redrive`, `get`, `replay`, `requeue`,
-//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare`, `audit` and `retain`.
+//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare` and `retain`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -203,13 +203,6 @@ pub(crate) struct Compare {
     place: Place,
 }
 
-/// The flags of `cargo local audit`.
-#[derive(Debug, Args)]
-pub(crate) struct Audit {
-    #[command(flatten)]
-    place: Place,
-}
-
 /// Publishes the events that are due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
@@ -397,13 +390,6 @@ pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lists the parts that no event refers to.
-pub(crate) async fn audit(audit: Audit) -> Result<(), Error> {
-    let orphans = Task::new("audit", json!({}), audit.place).await?.all_orphans().await?;
-    print(&json!({"orphans": orphans}));
-    Ok(())
-}
-
 /// The stored events and conflicts, as they were written.
 #[derive(Serialize)]
 struct Events {
@@ -475,7 +461,12 @@ impl Function {
         })
     }
 
-    /// Invokes the function and returns its result.
+    /// The function redrive of a stack.
+    pub(super) async fn redrive(place: Place) -> Result<Self, Error> {
+        Self::find(place, REDRIVE, OUTPUT).await
+    }
+
+    /// Invokes the function once, and returns its result.
     pub(super) async fn invoke<T: DeserializeOwned>(&self, payload: &Value) -> Result<T, Error> {
         match self {
             Self::Local(url, name) => invoke_api::invoke(url, name, payload).await,
@@ -489,7 +480,7 @@ impl Task {
         Ok(Self {
             name,
             parameters,
-            function: Function::find(place, REDRIVE, OUTPUT).await?,
+            function: Function::redrive(place).await?,
         })
     }
 
@@ -536,21 +527,6 @@ impl Task {
                 return Err(self.stopped(&format!("stopped by an outage ({cause})"), &said));
             }
             self.parameters["cursor"] = cursor;
-        }
-    }
-
-    /// Collects the orphans of all answers.
-    async fn all_orphans(mut self) -> Result<Vec<Value>, Error> {
-        let mut orphans = Vec::new();
-        loop {
-            let mut answer: Value = self.once().await?;
-            if let Value::Array(some) = answer["orphans"].take() {
-                orphans.extend(some);
-            }
-            if answer["done"] == true {
-                return Ok(orphans);
-            }
-            self.parameters["cursor"] = answer["cursor"].take();
         }
     }
 
