@@ -238,6 +238,27 @@ fn functions_run_locally_with_the_allocator_of_the_template() {
 }
 
 #[test]
+fn a_deployed_function_calls_order_apis_at_public_hosts_only() {
+    let function = &resources()["ReconcileFunction"]["Properties"]["Environment"]["Variables"];
+    let variables = function.as_object().expect("variables");
+    let urls = variables.iter().filter(|(name, _)| name.ends_with("_API_URL"));
+    // A URL that is set may have any host, which is for the local stack.
+    let set: Vec<_> = urls.clone().filter(|(_, value)| **value != json!("")).collect();
+    assert_eq!((urls.count(), set), (4, vec![]));
+}
+
+#[test]
+fn the_version_of_reconcile_follows_its_parameters() {
+    let function = &resources()["ReconcileFunction"]["Properties"]["Environment"]["Variables"];
+    let parameters = function["PARAMETERS"].to_string();
+    for provider in ["Selldone", "Cartum", "Aboutyou", "Snipcart"] {
+        for parameter in [format!("Reconcile{provider}"), format!("Enable{provider}"), format!("{provider}SecretArn")] {
+            assert!(parameters.contains(&format!("\"{parameter}\"")), "{parameter}: {parameters}");
+        }
+    }
+}
+
+#[test]
 fn the_settings_for_open_questions_exist() {
     let template = fs::read_to_string(workspace().join("template.yaml")).expect("the template");
     let mut settings = 0;
