@@ -11,6 +11,7 @@ mod large_orders;
 mod log_privacy;
 mod malformed_requests;
 mod operator;
+mod order_apis;
 mod outages;
 mod permissions;
 mod reconciliation;
