@@ -1,11 +1,12 @@
 //! `cargo local chaos`: sends orders through random faults, and then checks that each event is stored once and
-//! published.
+//! published, and audits the table.
 //!
 //! Each fault is drawn from the seed, the event that a call is for, and the number of earlier calls of that kind for
 //! the event. The same seed therefore injects the same faults into the same calls, however the calls of different
 //! events interleave.
 
 mod alerts;
+mod audit;
 mod check;
 pub mod consumer;
 mod faults;
@@ -163,7 +164,7 @@ pub async fn run(
     plan: Plan,
     progress: impl Fn() + Send + Sync + Clone + 'static,
 ) -> Result<Report, Error> {
-    let begun = Instant::now();
+    let (begun, begun_at) = (Instant::now(), Timestamp::now());
     let (injected, answers) = (Counts::default(), Counts::default());
     let orders = Orders::read(catalogue, &[], Choice::Every, plan.seed)?;
     stack.tap().follow(faults(plan, Arc::clone(&injected)));
@@ -238,6 +239,7 @@ pub async fn run(
     };
     check::check(stack, &sent, &received, &mut report).await?;
     alerts::check(stack, &mut report).await?;
+    audit::check(stack, begun_at, &mut report).await?;
     report.took = begun.elapsed();
     Ok(report)
 }

@@ -8,8 +8,8 @@
 //!
 //! Each provider's crate implements [`Provider`]; this crate knows no provider.
 //!
-//! Without the feature `receiver`, which is on by default, the crate contains only the event: the types with which a
-//! consumer reads it, and no AWS SDK.
+//! Without the feature `receiver`, which is on by default, the crate contains only the event and the state of an order: the
+//! types with which a consumer reads them, and no AWS SDK.
 
 #[cfg(feature = "receiver")]
 pub mod alert;
@@ -25,6 +25,8 @@ pub mod classify;
 pub mod codes;
 #[cfg(feature = "receiver")]
 pub mod delivery;
+#[cfg(feature = "receiver")]
+pub mod digest;
 #[cfg(feature = "receiver")]
 pub mod drift;
 pub mod event;
@@ -44,10 +46,13 @@ pub mod money;
 mod notes;
 #[cfg(feature = "receiver")]
 pub mod order_api;
+pub mod order_state;
 #[cfg(feature = "receiver")]
 pub mod payload;
 #[cfg(feature = "receiver")]
 pub mod provider;
+#[cfg(feature = "receiver")]
+pub mod published_state;
 #[cfg(feature = "receiver")]
 pub mod publisher;
 #[cfg(feature = "receiver")]

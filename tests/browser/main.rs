@@ -224,6 +224,15 @@ async fn an_order_is_shown_as_a_timeline_of_changes() {
     ] {
         assert!(text.contains(shown), "{shown} is not in {text}");
     }
+    // The state is that of the latest event, and says which event states a fact.
+    let facts = browser.text("document.querySelector('.facts').innerText").await;
+    assert!(facts.contains("delivered") && facts.contains("paid"), "{facts}");
+    let title = browser.text("document.querySelector('.facts span').title").await;
+    assert!(title.starts_with("stated by event "), "{title}");
+    browser.click("article.order > details summary").await;
+    browser
+        .until("document.querySelector('article.order > details').innerText.includes('\"stated_by\"')")
+        .await;
     browser.click(".timeline a").await;
     browser.until("location.pathname.startsWith('/deliveries/')").await;
     browser.click(".facts a").await;

@@ -304,6 +304,12 @@ async fn the_tasks_of_an_operator_print_their_answers() {
     let shown = up.ask(&[&["get"][..], &order].concat()).await;
     let event_id = shown["events"][0]["event_id"].as_str().expect("the event");
     assert_eq!(up.ask(&["show", event_id]).await, shown);
+    let state = up.ask(&[&["state"][..], &order].concat()).await;
+    assert_eq!(
+        (&state["order"]["status"], &state["stated_by"]["/order/status"]),
+        (&"pending".into(), &event_id.into())
+    );
+    assert_eq!(up.ask(&["state", "aboutyou", "main", "unknown"]).await, Value::Null);
     let received_at = shown["events"][0]["event"]["data"]["received_at"]
         .as_str()
         .expect("a time");
@@ -321,7 +327,12 @@ async fn the_tasks_of_an_operator_print_their_answers() {
     assert_eq!(up.ask(&[&replay[..], &["--dry-run"]].concat()).await["replayed"], 1);
     assert_eq!(up.ask(&replay).await["replayed"], 1);
 
-    assert_eq!(up.ask(&["audit"]).await["orphans"], serde_json::json!([]));
+    let audited = up.ask(&["audit", "--json"]).await;
+    assert_eq!(audited["orphans"], serde_json::json!([]));
+    assert_eq!(
+        (&audited["books"][0]["provider"], &audited["books"][0]["accepted"]),
+        (&"aboutyou".into(), &1.into())
+    );
     let retain = ["retain", "aboutyou", "--from", received_at, "--to", &to];
     let retained = up.ask(&[&retain[..], &["--dry-run"]].concat()).await;
     assert_eq!((&retained["marked"], &retained["done"]), (&0.into(), &true.into()));

@@ -7,3 +7,4 @@ mod document;
 mod event_schema;
 mod generated_orders;
 mod openapi;
+mod state_schema;

@@ -36,6 +36,7 @@ async fn acknowledged_orders_are_stored_once_and_published() {
         details()
     );
     assert!(report.events >= 200, "{}", details());
+    assert_eq!(report.audited, report.stored + report.conflicts, "{}", details());
     assert!(
         report.not_published > 0 && report.in_parts > 0 && report.conflicts > 0,
         "not every kind of event occurred:\n{}",

@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod authentic;
 pub mod authentication;
 pub mod browser;
+pub mod consumer;
 pub mod moto;
 pub mod outbox;
 pub mod payloads;

@@ -1,5 +1,5 @@
-//! The function that publishes the outbox every minute, and does what operators ask for: it shows, replays, requeues,
-//! reprocesses, dismisses, compares and erases stored events.
+//! The function that publishes the outbox every minute, and does what operators ask for: it shows, folds,
+//! replays, requeues, reprocesses, dismisses, compares and erases stored events.
 //!
 //! An invocation's payload names one task, a variant of [`Task`]: `{"redrive":{}}` or `{"get":{"event_id":"..."}}`. A
 //! task that may take long stops before the function's deadline and answers with a cursor, from which the next
@@ -20,6 +20,7 @@ mod replay;
 mod reprocess;
 mod requeue;
 mod retain;
+mod state;
 mod time_left;
 
 use std::fmt;
@@ -51,6 +52,8 @@ pub enum Task {
     Redrive(drain::Redrive),
     /// Show stored events in full.
     Get(get::Get),
+    /// Show the state of an order.
+    State(state::ShowState),
     /// Publish stored events again.
     Replay(replay::Replay),
     /// Put failed events back into the outbox.
@@ -144,6 +147,7 @@ impl Outbox {
         let time = TimeLeft::until(deadline);
         let report = match task {
             Task::Get(get) => return self.get(get, time).await.map(Answer::Shown),
+            Task::State(state) => self.state(&state, time).await,
             Task::Audit(audit) => self.audit(audit, time).await,
             // Boxed: these futures are large.
             Task::Redrive(redrive) => Box::pin(self.drain(redrive.shards()?, time)).await,

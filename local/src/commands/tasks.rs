@@ -1,5 +1,5 @@
 //! The tasks of `redrive`, on this machine or on a deployed stack: `cargo local redrive`, `get`, `replay`, `requeue`,
-//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare`, `audit` and `retain`.
+//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare` and `retain`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,6 +37,19 @@ pub(crate) struct Get {
     /// The id of an event; or a provider, a shop and an order
     #[arg(required = true, num_args = 1..=3, value_names = ["EVENT_ID | PROVIDER", "SHOP", "ORDER"])]
     what: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The flags of `cargo local state`.
+#[derive(Debug, Args)]
+pub(crate) struct State {
+    /// The provider
+    provider: String,
+    /// The operator's name for the shop
+    shop: String,
+    /// The provider's id of the order
+    order: String,
     #[command(flatten)]
     place: Place,
 }
@@ -190,13 +203,6 @@ pub(crate) struct Compare {
     place: Place,
 }
 
-/// The flags of `cargo local audit`.
-#[derive(Debug, Args)]
-pub(crate) struct Audit {
-    #[command(flatten)]
-    place: Place,
-}
-
 /// Publishes the events that are due.
 pub(crate) async fn redrive(place: Place) -> Result<(), Error> {
     let task = Task::new("redrive", json!({}), place).await?;
@@ -222,6 +228,24 @@ pub(crate) async fn get(get: Get) -> Result<(), Error> {
         what: error.to_string(),
     })?;
     println!("{}", pretty_json::indented(&json).unwrap_or(json));
+    Ok(())
+}
+
+/// Shows the state of an order.
+pub(crate) async fn state(state: State) -> Result<(), Error> {
+    let parameters = json!({"provider": state.provider, "shop": state.shop, "order": state.order});
+    let task = Task::new("state", parameters, state.place).await?;
+    let mut answer: Value = task.once().await?;
+    if let Some(cause) = answer["outage"].as_str() {
+        return Err(task.stopped(&format!("stopped by an outage ({cause})"), &["nothing".to_owned()]));
+    }
+    if answer["unreadable"].as_array().is_some_and(|ids| !ids.is_empty()) {
+        eprintln!(
+            "The state lacks the facts of events that cannot be read: {}",
+            answer["unreadable"]
+        );
+    }
+    print(&answer["state"].take());
     Ok(())
 }
 
@@ -366,13 +390,6 @@ pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lists the parts that no event refers to.
-pub(crate) async fn audit(audit: Audit) -> Result<(), Error> {
-    let orphans = Task::new("audit", json!({}), audit.place).await?.all_orphans().await?;
-    print(&json!({"orphans": orphans}));
-    Ok(())
-}
-
 /// The stored events and conflicts, as they were written.
 #[derive(Serialize)]
 struct Events {
@@ -444,7 +461,12 @@ impl Function {
         })
     }
 
-    /// Invokes the function and returns its result.
+    /// The function redrive of a stack.
+    pub(super) async fn redrive(place: Place) -> Result<Self, Error> {
+        Self::find(place, REDRIVE, OUTPUT).await
+    }
+
+    /// Invokes the function once, and returns its result.
     pub(super) async fn invoke<T: DeserializeOwned>(&self, payload: &Value) -> Result<T, Error> {
         match self {
             Self::Local(url, name) => invoke_api::invoke(url, name, payload).await,
@@ -458,7 +480,7 @@ impl Task {
         Ok(Self {
             name,
             parameters,
-            function: Function::find(place, REDRIVE, OUTPUT).await?,
+            function: Function::redrive(place).await?,
         })
     }
 
@@ -505,21 +527,6 @@ impl Task {
                 return Err(self.stopped(&format!("stopped by an outage ({cause})"), &said));
             }
             self.parameters["cursor"] = cursor;
-        }
-    }
-
-    /// Collects the orphans of all answers.
-    async fn all_orphans(mut self) -> Result<Vec<Value>, Error> {
-        let mut orphans = Vec::new();
-        loop {
-            let mut answer: Value = self.once().await?;
-            if let Value::Array(some) = answer["orphans"].take() {
-                orphans.extend(some);
-            }
-            if answer["done"] == true {
-                return Ok(orphans);
-            }
-            self.parameters["cursor"] = answer["cursor"].take();
         }
     }
 

@@ -1,14 +1,14 @@
-//! The page of an order: its events in order, and what each of them changed.
+//! The page of an order: its state, its events in order, and what each of them changed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::Value;
+use shared::order_state::{History, OrderState};
 
-use super::json::visible;
+use super::json::{self, Remarks, visible};
 use super::page::{Page, absent, failed, list_of_conflicts, word};
 use super::state::State as View;
 use crate::Error;
@@ -19,16 +19,19 @@ use crate::recorder::outcome::RECONCILED;
 /// The limit for the events on a page.
 const EVENTS: usize = 500;
 
-/// The facts of the timeline: the name, the pointer in the event, and how the value is shown.
+/// The limit for the events whose changes are shown: for each of them, all events up to it are folded.
+const CHANGES: usize = 100;
+
+/// The facts of the timeline: the name, the pointer in the state, and how the value is shown.
 const FOLLOWED: [(&str, &str, Look); 8] = [
-    ("status", "/data/order/status", Look::Word),
-    ("payment", "/data/order/payment_status", Look::Word),
-    ("tracking", "/data/order/shipping/tracking_number", Look::Text),
-    ("carrier", "/data/order/shipping/carrier", Look::Text),
-    ("total", "/data/order/totals/total", Look::Text),
-    ("items", "/data/order/items", Look::Count),
-    ("refund", "/data/refund/amount", Look::Text),
-    ("note", "/data/order/note", Look::Text),
+    ("status", "/order/status", Look::Word),
+    ("payment", "/order/payment_status", Look::Word),
+    ("tracking", "/order/shipping/tracking_number", Look::Text),
+    ("carrier", "/order/shipping/carrier", Look::Text),
+    ("total", "/order/totals/total", Look::Text),
+    ("items", "/order/items", Look::Count),
+    ("refunds", "/refunds", Look::Count),
+    ("note", "/order/note", Look::Text),
 ];
 
 /// How a value is shown.
@@ -72,6 +75,9 @@ struct WithoutEvent {
 
 /// What the table holds about an order.
 struct Found {
+    /// The state as JSON; null if there is no event.
+    state: Value,
+    /// The events in the order of the state.
     steps: Vec<Step>,
     without_event: Vec<WithoutEvent>,
     conflicts: Vec<Conflict>,
@@ -80,6 +86,7 @@ struct Found {
 /// `GET /order?provider=...&shop=...&id=...`.
 pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Asked>) -> Response {
     let Found {
+        state,
         steps,
         without_event,
         conflicts,
@@ -94,9 +101,15 @@ pub(super) async fn page(State(view): State<Arc<View>>, Query(asked): Query<Aske
         article.order {
             header.summary {
                 h1 { "Order " bdi { (visible(&asked.id)) } " " small { (asked.provider) " / " bdi { (visible(&asked.shop)) } } }
-                (now(&steps))
+                (now(&state, steps.len()))
             }
             ol.timeline { @for step in &steps { (event(step)) } }
+            @if !steps.is_empty() {
+                details {
+                    summary { "State of the order, folded from these events" }
+                    (json::shown(&state.to_string(), &Remarks::new()))
+                }
+            }
             (list_without_event(&without_event))
             (list_of_conflicts(&conflicts))
         }
@@ -136,12 +149,17 @@ async fn find(view: &View, asked: &Asked) -> Result<Found, Error> {
     let ids: Vec<String> = ids.into_iter().take(EVENTS).collect();
     let order = (asked.provider.as_str(), asked.shop.as_str(), asked.id.as_str());
     let conflicts = stored_events::conflicts(client, &ids, Some(order)).await?;
+    let mut history = History::default();
     for id in &ids {
         let Some(stored) = stored_events::event(client, id).await? else {
             continue;
         };
         let said = |name: &str| text(&stored.head, name).unwrap_or_default().to_owned();
-        let Some(event) = stored.event.and_then(|event| serde_json::from_str(&event).ok()) else {
+        let event = stored
+            .event
+            .as_deref()
+            .and_then(|event| serde_json::from_str(event).ok());
+        let Some(event) = event.filter(|event: &Value| history.add_value(event.clone()).is_ok()) else {
             without_event.push(WithoutEvent {
                 event_id: id.clone(),
                 state: said("state"),
@@ -152,39 +170,60 @@ async fn find(view: &View, asked: &Asked) -> Result<Found, Error> {
         };
         steps.push(Step {
             event,
-            state: text(&stored.head, "state").unwrap_or_default().to_owned(),
+            state: said("state"),
             deliveries: view.recorder.deliveries_of(id),
             changes: Vec::new(),
         });
     }
-    // In the order in which a consumer reads them, which is not that of their arrival.
-    steps.sort_by_cached_key(|step| {
-        let time = |pointer: &str| step.event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let happened = time("/time");
-        (time("/data/order/updated_at").or_else(|| happened.clone()), happened)
-    });
-    let mut known = BTreeMap::new();
-    for step in &mut steps {
-        for (name, pointer, look) in FOLLOWED {
-            // Null means "not said": an earlier value stays.
-            let Some(to) = value(&step.event, pointer, look) else {
-                continue;
-            };
-            let from = known.insert(name, to.clone());
-            if from.as_ref() != Some(&to) {
-                step.changes.push(Change { name, look, from, to });
-            }
-        }
+    let state = the_state(&history);
+    if let Some(state) = &state {
+        // In the order in which a consumer reads them, which is not that of their arrival.
+        steps.sort_by_key(|step| {
+            state
+                .events
+                .iter()
+                .position(|event| step.event["id"] == event.id.as_str())
+        });
+    }
+    if steps.len() <= CHANGES {
+        note_changes(&mut steps);
     }
     Ok(Found {
+        state: as_json(state.as_ref()),
         steps,
         without_event,
         conflicts,
     })
 }
 
-fn value(event: &Value, pointer: &str, look: Look) -> Option<String> {
-    let value = event.pointer(pointer)?;
+/// The state of the order of which all these events are.
+fn the_state(history: &History) -> Option<OrderState> {
+    history.states().into_values().next()
+}
+
+fn as_json(state: Option<&OrderState>) -> Value {
+    serde_json::to_value(state).expect("a state has string keys")
+}
+
+/// Notes which facts of the state each event changes, given the events before it.
+fn note_changes(steps: &mut [Step]) {
+    let (mut history, mut before) = (History::default(), Value::Null);
+    for step in steps {
+        history.add_value(step.event.clone()).expect("added before");
+        let after = as_json(the_state(&history).as_ref());
+        for (name, pointer, look) in FOLLOWED {
+            let (from, to) = (value(&before, pointer, look), value(&after, pointer, look));
+            if let Some(to) = to.filter(|to| from.as_ref() != Some(to)) {
+                step.changes.push(Change { name, look, from, to });
+            }
+        }
+        before = after;
+    }
+}
+
+/// The value of a fact, as it is shown.
+fn value(state: &Value, pointer: &str, look: Look) -> Option<String> {
+    let value = state.pointer(pointer)?;
     match (look, value) {
         (Look::Count, Value::Array(items)) if !items.is_empty() => Some(items.len().to_string()),
         (Look::Count, _) | (_, Value::Null) => None,
@@ -193,29 +232,29 @@ fn value(event: &Value, pointer: &str, look: Look) -> Option<String> {
     }
 }
 
-/// The current state of the order: the last value of each fact.
-fn now(steps: &[Step]) -> Markup {
-    let mut facts = BTreeMap::new();
-    for change in steps.iter().flat_map(|step| &step.changes) {
-        facts.insert(change.name, change);
-    }
-    let currency = steps
-        .iter()
-        .rev()
-        .find_map(|step| step.event["data"]["order"]["currency"].as_str());
+/// The most important facts of the state.
+fn now(state: &Value, events: usize) -> Markup {
+    let currency = state.pointer("/order/currency").and_then(Value::as_str);
     html! {
         p.facts {
-            @for (name, _, _) in FOLLOWED {
-                @if let Some(change) = facts.get(name) {
-                    span {
-                        b { (name) } (shown(change.look, &change.to))
+            @for (name, pointer, look) in FOLLOWED {
+                @if let Some(value) = value(state, pointer, look) {
+                    span title=[stated_by(state, pointer)] {
+                        b { (name) } (shown(look, &value))
                         @if let Some(currency) = currency.filter(|_| name == "total") { " " (currency) }
                     }
                 }
             }
-            span { b { "events" } (steps.len()) }
+            @if state["test"] == true { span { b { "test order" } } }
+            span { b { "events" } (events) }
         }
     }
+}
+
+/// Names the event that states a fact.
+fn stated_by(state: &Value, pointer: &str) -> Option<String> {
+    let id = state["stated_by"][pointer].as_str()?;
+    Some(format!("stated by event {id}"))
 }
 
 fn event(step: &Step) -> Markup {

@@ -40,7 +40,9 @@ impl Catalogue {
         let mut names = BTreeMap::new();
         for entry in std::fs::read_dir(&folder).map_err(unread(&folder))? {
             let path = entry.map_err(unread(&folder))?.path();
-            let Some(provider) = path.is_dir().then(|| path.file_name()).flatten() else {
+            let folder = path.is_dir().then(|| path.file_name()).flatten();
+            // The histories are events of several deliveries, with the state that they result in.
+            let Some(provider) = folder.filter(|name| *name != "histories") else {
                 continue;
             };
             let mut events = Vec::new();

@@ -10,54 +10,25 @@ import os
 import sys
 
 import boto3
+from order_state import History, State
 
 SCHEMA = "urn:order-webhooks:order-event:v1"
 
 # This state is lost at a restart. In production, keep both in one database: `handled` as a table with the event's id
-# as its primary key, and one row for each order. Insert the id in the transaction that changes the order, so that
+# as its primary key, and the events of each order. Insert the id in the transaction that adds the event, so that
 # neither is stored without the other. An id may be deleted when its message cannot arrive any more: after the longest
 # time that you may replay.
 handled: set[str] = set()
-orders: dict[str, "Order"] = {}
+orders: dict[str, History] = {}
+states: dict[str, State] = {}
 
 
-class Order:
-    """The known facts of an order, each with the position of the event that stated it."""
-
-    def __init__(self):
-        self.events = 0
-        self.facts: dict[str, tuple[tuple[str, str, str], str]] = {}
-
-    def apply(self, event: dict):
-        """Applies an event. The latest event that states a fact wins, in whatever order events arrive."""
-        order = event["data"]["order"]
-        stated = {
-            "status": order["status"],
-            "payment": order["payment_status"],
-            "total": order["totals"]["total"],  # an exact decimal: never a float
-            "currency": order["currency"],
-        }
-        place = place_in_time(event)
-        for fact, value in stated.items():
-            if value is not None and (fact not in self.facts or place > self.facts[fact][0]):
-                self.facts[fact] = (place, value)
-        self.events += 1
-
-    def __str__(self) -> str:
-        status, payment, total, currency = (
-            self.facts.get(fact, (None, "-"))[1] for fact in ("status", "payment", "total", "currency")
-        )
-        return f"status={status} payment={payment} total={total} {currency} events={self.events}"
-
-
-def place_in_time(event: dict) -> tuple[str, str, str]:
-    """Returns the sort key of an event: `order.updated_at` (or `time` if it is absent), then `time`, then the id.
-
-    Times are compared as text, because a datetime has only microseconds. Without the Z, "52" sorts before "52.5".
-    """
-    time = event["time"].rstrip("Z")
-    updated_at = event["data"]["order"]["updated_at"]
-    return (updated_at.rstrip("Z") if updated_at else time, time, event["id"])
+def line(state: State) -> str:
+    """Returns the most important facts of an order."""
+    order = state["order"]
+    status, payment = order.get("status", "-"), order.get("payment_status", "-")
+    total = order.get("totals", {}).get("total", "-")  # an exact decimal: never a float
+    return f"status={status} payment={payment} total={total} {order.get('currency', '-')} events={len(state['events'])}"
 
 
 def handle(body: str):
@@ -73,10 +44,20 @@ def handle(body: str):
     # Test orders are not real orders, and some events only name items.
     if not event["data"]["test"] and order is not None:
         key = f"{event['source']}/{order}"
-        view = orders.setdefault(key, Order())
-        view.apply(event)
-        print(key, view, flush=True)
+        history = orders.setdefault(key, History())
+        history.add(event)
+        states[key] = history.states()[key]
+        print(key, line(states[key]), flush=True)
     handled.add(event["id"])
+    if file := os.environ.get("STATES_FILE"):
+        save_states(file)
+
+
+def save_states(file: str):
+    """Writes all states to a file, in which the state command of `cargo local consumer-check` looks them up."""
+    with open(f"{file}.new", "w", encoding="utf-8") as new:
+        json.dump(states, new)
+    os.replace(f"{file}.new", file)
 
 
 def main():

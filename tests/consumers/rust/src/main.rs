@@ -1,7 +1,7 @@
 //! Reads order events from a queue, and prints a line for each order that changes.
 //!
 //! ```sh
-//! QUEUE_URL=... cargo run --package consumer
+//! QUEUE_URL=... cargo run --package consumer --bin consumer
 //! ```
 //!
 //! The AWS SDK finds region, credentials and endpoint as usual.
@@ -9,15 +9,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
-use std::fmt;
+use std::path::Path;
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use jiff::Timestamp;
 use serde::Deserialize;
-use shared::event::{OrderEvent, PaymentStatus, Status};
-use shared::money::Currency;
+use serde_json::Value;
+use shared::order_state::{History, OrderState};
 
 const SCHEMA: &str = "urn:order-webhooks:order-event:v1";
 
@@ -28,99 +27,68 @@ struct Envelope {
     message: String,
 }
 
-/// The sort key of an event: `order.updated_at` (or `time` if it is absent), then `time`, then the id.
-type Place = (Timestamp, Timestamp, String);
-
-/// A fact, and the position of the event that stated it.
-#[derive(Default)]
-struct Fact(Option<(Place, String)>);
-
-impl Fact {
-    /// Applies a value. The latest event that states a fact wins, in whatever order events arrive.
-    fn say(&mut self, place: &Place, value: Option<impl fmt::Display>) {
-        let is_later = self.0.as_ref().is_none_or(|(known, _)| place > known);
-        if let Some(value) = value.filter(|_| is_later) {
-            self.0 = Some((place.clone(), value.to_string()));
-        }
-    }
-}
-
-impl fmt::Display for Fact {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.0.as_ref().map_or("-", |(_, value)| value))
-    }
-}
-
-/// The known facts of an order.
-#[derive(Default)]
-struct Order {
-    status: Fact,
-    payment: Fact,
-    total: Fact,
-    currency: Fact,
-    events: usize,
-}
-
-impl Order {
-    fn apply(&mut self, event: &OrderEvent) {
-        let order = &event.data.order;
-        let place = (order.updated_at.unwrap_or(event.time), event.time, event.id.to_string());
-        self.status.say(&place, order.status.map(Status::as_str));
-        self.payment
-            .say(&place, order.payment_status.map(PaymentStatus::as_str));
-        self.total.say(&place, order.totals.total);
-        self.currency.say(&place, order.currency.as_ref().map(Currency::as_str));
-        self.events += 1;
-    }
-}
-
-impl fmt::Display for Order {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            status,
-            payment,
-            total,
-            currency,
-            events,
-        } = self;
-        write!(
-            formatter,
-            "status={status} payment={payment} total={total} {currency} events={events}"
-        )
-    }
-}
-
 /// This state is lost at a restart. In production, keep both in one database: `handled` as a table with the event's
-/// id as its primary key, and one row for each order. Insert the id in the transaction that changes the order, so
-/// that neither is stored without the other. An id may be deleted when its message cannot arrive any more: after the
+/// id as its primary key, and the events of each order. Insert the id in the transaction that adds the event, so that
+/// neither is stored without the other. An id may be deleted when its message cannot arrive any more: after the
 /// longest time that you may replay.
 #[derive(Default)]
 struct View {
     handled: HashSet<String>,
-    orders: HashMap<String, Order>,
+    orders: HashMap<String, History>,
+    states: HashMap<String, OrderState>,
 }
 
 impl View {
-    /// Handles one message. An error leaves it in the queue; a word that these types do not know is an error.
+    /// Handles one message. An error leaves it in the queue.
     fn handle(&mut self, body: &str) -> Result<(), Box<dyn Error>> {
         let envelope: Envelope = serde_json::from_str(body)?;
-        let event: OrderEvent = serde_json::from_str(&envelope.message)?;
-        if event.dataschema != SCHEMA {
+        let event: Value = serde_json::from_str(&envelope.message)?;
+        if event["dataschema"] != SCHEMA {
             return Err("another version of the event".into());
         }
-        if self.handled.contains(event.id.as_str()) {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let (id, source) = text(&event["id"]).zip(text(&event["source"])).ok_or("no event")?;
+        if self.handled.contains(&id) {
             return Ok(());
         }
         // Test orders are not real orders, and some events only name items.
-        if let (false, Some(id)) = (event.data.test, &event.data.order.id) {
-            let key = format!("{}/{id}", event.source);
-            let order = self.orders.entry(key.clone()).or_default();
-            order.apply(&event);
-            println!("{key} {order}");
+        if let (false, Some(order)) = (event["data"]["test"] == true, text(&event["data"]["order"]["id"])) {
+            let key = format!("{source}/{order}");
+            let history = self.orders.entry(key.clone()).or_default();
+            history.add_value(event)?;
+            if let Some(state) = history.states().remove(&key) {
+                println!("{key} {}", line(&state));
+                self.states.insert(key, state);
+            }
         }
-        self.handled.insert(event.id.to_string());
+        self.handled.insert(id);
+        if let Some(file) = std::env::var_os("STATES_FILE") {
+            self.save_states(Path::new(&file))?;
+        }
         Ok(())
     }
+
+    /// Writes all states to a file, in which the state command of `cargo local consumer-check` looks them up.
+    fn save_states(&self, file: &Path) -> Result<(), Box<dyn Error>> {
+        let new = file.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(&self.states)?)?;
+        Ok(std::fs::rename(new, file)?)
+    }
+}
+
+/// The most important facts of an order.
+fn line(state: &OrderState) -> String {
+    let order = Value::Object(state.order.clone());
+    let fact = |pointer| order.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
+    format!(
+        "status={} payment={} total={} {} events={}",
+        fact("/status"),
+        fact("/payment_status"),
+        // An exact decimal: never a float.
+        fact("/totals/total"),
+        fact("/currency"),
+        state.events.len()
+    )
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,0 +1,75 @@
+//! The state of an order, folded from what the table holds.
+
+use local::aws::faults::{Fault, Rule, Service};
+use local::project::settings::REDRIVE;
+use serde_json::{Value, json};
+use shared::order_state::History;
+use tests::Stack;
+
+/// The deliveries of one order, in an order that differs from that of the events.
+const DELIVERIES: [&str; 4] = ["to-customer", "checkout-order", "sent-order", "payment-order"];
+
+async fn ask_state(stack: &Stack) -> Value {
+    let order = json!({"provider": "selldone", "shop": "main", "order": "1001"});
+    let answer = stack.ask(json!({"state": order})).await;
+    assert_eq!(
+        (&answer["done"], &answer["outage"], &answer["unreadable"]),
+        (&json!(true), &Value::Null, &json!([])),
+        "{answer}"
+    );
+    answer["state"].clone()
+}
+
+/// The state that a consumer folds from messages.
+fn folded<'e>(events: impl IntoIterator<Item = &'e Value>) -> Value {
+    let mut history = History::default();
+    for event in events {
+        history.add_value(event.clone()).expect("an event");
+    }
+    json!(history.states()["/selldone/main/1001"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_is_what_a_consumer_folds_from_the_messages() {
+    let stack = Stack::start().await;
+    assert_eq!(ask_state(&stack).await, Value::Null);
+    let mut ids = Vec::new();
+    for name in DELIVERIES {
+        ids.push(stack.deliver("selldone", name).await.event_id("accepted"));
+    }
+    let messages = stack.messages().await;
+    let state = ask_state(&stack).await;
+    assert_eq!(state, folded(messages.iter().map(|message| &message.event)));
+    assert_eq!(
+        (&state["order"]["status"], &state["order"]["payment_status"]),
+        (&json!("delivered"), &json!("paid"))
+    );
+    // Stated by the latest event, which arrived first.
+    assert_eq!(state["stated_by"]["/order/status"], ids[0]);
+    assert_eq!(state["events"].as_array().map(Vec::len), Some(4));
+
+    // An erased event states nothing any more, and a late repeat of it does not bring it back.
+    let erase = json!({"erase": {"event_id": ids[0], "dry_run": false}});
+    assert_eq!(stack.ask(erase).await["erased"], 1);
+    stack.deliver("selldone", DELIVERIES[0]).await.event_id("duplicate");
+    let rest = messages.iter().filter(|message| message.event["id"] != *ids[0]);
+    let state = ask_state(&stack).await;
+    assert_eq!(state, folded(rest.map(|message| &message.event)));
+    assert_eq!(state["order"]["status"], "shipped");
+
+    for nonsense in [json!({"state": {}}), json!({"state": {"event_id": ids[1]}})] {
+        let error = stack.invoke(REDRIVE, &nonsense).await.unwrap_err().to_string();
+        assert!(error.contains("invalid task"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_in_the_outbox_is_part_of_the_state() {
+    let stack = Stack::start().await;
+    stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+    let _down = stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN);
+    let waiting = stack.deliver("selldone", "sent-order").await.event_id("accepted");
+    let state = ask_state(&stack).await;
+    assert_eq!(state["stated_by"]["/order/status"], waiting);
+    assert_eq!(stack.pending().await, [waiting]);
+}
