@@ -13,6 +13,7 @@ mod large_orders;
 mod log_privacy;
 mod malformed_requests;
 mod operator;
+mod order_apis;
 mod order_state;
 mod outages;
 mod permissions;

@@ -167,6 +167,39 @@ pub async fn run(
     Ok(report)
 }
 
+/// Decides about the requests to the order APIs. Every second of the first requests to an API meets another fault, so
+/// that each fault occurs in each phase; after that they are drawn.
+fn faults_of_order_apis(seed: u64, injected: Counts) -> impl Fn(&'static str, usize) -> Option<order_apis::Fault> {
+    const FAULTS: [(&str, order_apis::Fault); 5] = [
+        ("answers 500", order_apis::Fault::Status(500)),
+        ("answers 429", order_apis::Fault::TooMany(1)),
+        ("cuts a page", order_apis::Fault::Cut),
+        ("sends half a page", order_apis::Fault::Half),
+        ("is slow", order_apis::Fault::Slow(Duration::from_millis(300))),
+    ];
+    let requests = Mutex::new(BTreeMap::<&str, usize>::new());
+    move |provider, _| {
+        let number = {
+            let mut requests = lock(&requests);
+            let number = requests.entry(provider).or_default();
+            *number += 1;
+            *number
+        };
+        let first = ORDER_APIS
+            .iter()
+            .position(|known| *known == provider)
+            .unwrap_or_default();
+        let drawn = draw(seed, &["order API", provider, &number.to_string()]) % 50;
+        let which = match number / 2 {
+            turn if turn < FAULTS.len() => number.is_multiple_of(2).then_some(first + turn),
+            _ => usize::try_from(drawn).ok().filter(|drawn| *drawn < FAULTS.len()),
+        };
+        let (name, fault) = FAULTS[which? % FAULTS.len()];
+        count(&injected, &format!("order API {name}"));
+        Some(fault)
+    }
+}
+
 /// The counts of a run for all shops of a provider.
 #[derive(Debug, Default)]
 pub(super) struct Run {
@@ -216,19 +249,9 @@ impl Chaos<'_> {
         self.stack
             .snipcart()
             .follow(validation_faults(self.seed, Arc::clone(&self.injected)));
-        let (seed, injected) = (self.seed, Arc::clone(&self.injected));
-        self.stack.order_apis().follow(move |provider, number| {
-            let (name, fault) = match draw(seed, &["order API", provider, &number.to_string()]) % 100 {
-                0..3 => ("answers 500", order_apis::Fault::Status(500)),
-                3..6 => ("answers 429", order_apis::Fault::TooMany(1)),
-                6..8 => ("cuts a page", order_apis::Fault::Cut),
-                8..10 => ("sends half a page", order_apis::Fault::Half),
-                10..13 => ("is slow", order_apis::Fault::Slow(Duration::from_millis(300))),
-                _ => return None,
-            };
-            count(&injected, &format!("order API {name}"));
-            Some(fault)
-        });
+        self.stack
+            .order_apis()
+            .follow(faults_of_order_apis(self.seed, Arc::clone(&self.injected)));
     }
 
     fn end_faults(&self) {
