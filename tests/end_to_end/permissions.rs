@@ -315,7 +315,11 @@ async fn exercise_redrive(stack: &Stack) {
     assert_eq!(stack.ask(json!({"erase": by_email})).await["done"], true);
     let audit = json!({"from": now - hour, "to": now + hour, "scan": true, "repair": true});
     let audited = stack.ask(json!({"audit": audit})).await;
-    assert_eq!((&audited["orphans"], &audited["done"]), (&json!([]), &json!(true)), "{audited}");
+    assert_eq!(
+        (&audited["orphans"], &audited["done"]),
+        (&json!([]), &json!(true)),
+        "{audited}"
+    );
     assert!(audited["books"].as_array().is_some_and(|books| !books.is_empty()));
     let mut erase = place;
     erase["dry_run"] = false.into();
