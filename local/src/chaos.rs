@@ -8,8 +8,10 @@
 mod alerts;
 mod audit;
 mod check;
+pub mod consumer;
 mod faults;
 mod model;
+pub mod reconciliation;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +58,9 @@ pub fn configure(config: &mut Config) {
             let first = secret["shops"][SHOP].clone();
             for shop in SHOPS {
                 secret["shops"][shop] = first.clone();
+                if !first["api"].is_null() {
+                    secret["shops"][shop]["api"] = settings::api(&function.name, shop);
+                }
             }
             config.secrets.insert(function.name.clone(), secret);
         }

@@ -7,6 +7,7 @@ mod bench;
 mod chaos;
 mod consumer_check;
 mod load;
+mod reconcile;
 mod samples;
 mod send;
 mod sent;
@@ -33,6 +34,7 @@ Examples:
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
   cargo local compare cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local erase cartum main --email j.doe@example.com --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
+  cargo local reconcile cartum main --from 2026-01-31T00:00:00Z --dry-run
   cargo local requeue --stack order-webhooks    run the tasks on a deployed stack, with the AWS CLI
   cargo local chaos --events 20000 --seed 1     check exactly-once storage under faults
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
@@ -119,6 +121,9 @@ enum Command {
     Audit(audit::Options),
     /// Apply the configured retention to events that are already stored
     Retain(tasks::Retain),
+    /// Count the orders of a shop that no webhook announced, and store and publish them
+    #[command(after_help = EXAMPLES)]
+    Reconcile(reconcile::Options),
     /// Check exactly-once storage under random faults and kills, in a separate stack
     Chaos(chaos::Options),
     /// Check a consumer of the queue: send it histories of orders, and compare its states with those of the events
@@ -156,6 +161,7 @@ impl Cli {
             Command::Compare(options) => run(tasks::compare(options)),
             Command::Audit(options) => run(audit::run(options)),
             Command::Retain(options) => run(tasks::retain(options)),
+            Command::Reconcile(options) => run(reconcile::reconcile(options)),
             Command::Chaos(options) => run(chaos::chaos(options)),
             Command::ConsumerCheck(options) => run(consumer_check::run(options)),
             Command::Load(options) => run(load::load(options)),

@@ -45,6 +45,8 @@ pub enum Code {
     EventNotPublished,
     /// A delivery published its event and could not mark it as published.
     EventNotMarked,
+    /// The state of an order could not be published after an event of it.
+    StateNotPublished,
     /// An item of the table cannot be read.
     CorruptItem,
     /// A run of redrive could not publish because SNS or the table cannot be used.

@@ -2,7 +2,7 @@
 //!
 //! Facts that the provider does not state are null. Nothing is guessed, and no total is computed. Within v1 fields are only added.
 
-mod json;
+pub(crate) mod json;
 mod unmapped;
 mod vocabulary;
 

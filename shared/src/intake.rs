@@ -6,11 +6,12 @@
 //! | step | time limit |
 //! |---|---|
 //! | store | 4 s; until the deadline if the delivery can be verified only once, or is stored in parts |
-//! | publish | 2 s, and at most until the deadline |
+//! | publish | 2 s, and 2 s more for the state of the order if it is published too, and at most until the deadline |
 //! | mark as published | until the deadline |
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
@@ -22,15 +23,18 @@ use crate::drift::{Drift, Known};
 use crate::event::OrderEvent;
 use crate::identity::EventId;
 use crate::provider::{Provider, Verifies};
+use crate::published_state;
 use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::settings::{SettingError, Settings};
 use crate::store::{
-    AttemptId, Content, EventJson, Head, KeptConflict, NewEvent, Put, RetryPolicy, State, Store, StoreError,
+    AT_ONCE, AttemptId, Content, EventJson, Head, KeptConflict, NewEvent, OrderKey, Put, RetryPolicy, State, Store,
+    StoreError,
 };
 use crate::verification::Verified;
 
 pub(crate) const STORE_BUDGET: Duration = Duration::from_secs(4);
 const PUBLISH_BUDGET: Duration = Duration::from_secs(2);
+const STATE_BUDGET: Duration = Duration::from_secs(2);
 /// The interval at which a repeat checks whether the first attempt has published the event.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -52,6 +56,8 @@ pub struct Receipt {
     pub publication: Publication,
     /// The differences between the payload and the mapping.
     pub drift: Vec<Drift>,
+    /// Whether the delivery reports that a subscription has ended.
+    pub ends_subscription: bool,
 }
 
 /// Whether a delivery leaves an event to be published.
@@ -83,14 +89,25 @@ impl Intake {
         })
     }
 
+    /// The same, for a function that also reads what is known of many orders.
+    pub fn for_many_orders(settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            store: Store::with_connections(settings, AT_ONCE)?,
+            publisher: Publisher::from_settings(settings)?,
+        })
+    }
+
     /// The table.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The topic.
-    pub(crate) fn publisher(&self) -> &Publisher {
-        &self.publisher
+    /// Calls the table and the topic once, both at the same time, to open connections. Returns the cause if one of them
+    /// does not answer. The first delivery meets an error again.
+    pub async fn connect(&self) -> Option<String> {
+        let (table, topic) = join(self.store.connect(), self.publisher.connect()).await;
+        let of_table = table.err().map(|error| error.to_string());
+        of_table.or(topic.err().map(|error| error.to_string()))
     }
 
     /// Classifies a verified delivery and stores it, until `deadline` at most. An order event is published too.
@@ -151,6 +168,7 @@ impl Intake {
             outcome,
             publication,
             drift,
+            ends_subscription: false,
         })
     }
 
@@ -245,8 +263,15 @@ impl Intake {
 
     /// Publishes an event that this delivery has stored.
     async fn publish_new(&self, id: &EventId, event: Box<OrderEvent>, json: EventJson, deadline: Instant) -> Processed {
+        let order = event
+            .data
+            .order
+            .id
+            .as_ref()
+            .filter(|_| self.publisher.publishes_states());
+        let order = order.map(|order| OrderKey::of(&event.data.provider, &event.data.shop, order));
         let message = self.publisher.new_message(*event, json.into_text());
-        let publication = self.publish(id, message, deadline).await;
+        let publication = self.publish(id, message, order, deadline).await;
         (Outcome::Accepted, publication)
     }
 
@@ -257,10 +282,11 @@ impl Intake {
     /// event stays in the outbox.
     async fn publish_stored(&self, id: &EventId, head: Head, attempt: &AttemptId, deadline: Instant) -> Publication {
         let take_over_until = deadline.checked_sub(PUBLISH_BUDGET).unwrap_or(deadline);
+        let order = head.order_key().filter(|_| self.publisher.publishes_states());
         let cause = match timeout_at(take_over_until, self.take_over(id, head, attempt)).await {
             Ok(Ok(Some(stored))) => {
                 let message = self.publisher.stored_message(stored, Occasion::First);
-                return self.publish(id, message, deadline).await;
+                return self.publish(id, message, order, deadline).await;
             }
             Ok(Ok(None)) => return Publication::Settled,
             Ok(Err(error)) => error.to_string(),
@@ -293,11 +319,26 @@ impl Intake {
         Ok(None)
     }
 
-    /// Publishes an event and marks it as published. An error here delays the event but does not lose it: it is stored,
-    /// and redrive publishes it.
-    async fn publish(&self, id: &EventId, message: Result<Message, PublishError>, deadline: Instant) -> Publication {
-        let until = deadline.min(Instant::now() + PUBLISH_BUDGET);
-        let published = async { self.publisher.publish(message?).await };
+    /// Publishes an event, and the state of `order` if it is given, and marks the event as published. An error here delays
+    /// the event but does not lose it: it is stored, and redrive publishes it.
+    async fn publish(
+        &self,
+        id: &EventId,
+        message: Result<Message, PublishError>,
+        order: Option<OrderKey>,
+        deadline: Instant,
+    ) -> Publication {
+        let budget = PUBLISH_BUDGET + order.as_ref().map_or(Duration::ZERO, |_| STATE_BUDGET);
+        let until = deadline.min(Instant::now() + budget);
+        let published = async {
+            self.publisher.publish(message?).await?;
+            if let Some(order) = order {
+                let state = published_state::publish(&self.store, &self.publisher, &order, id, Occasion::First);
+                // Boxed, because this future is large.
+                Box::pin(state).await?;
+            }
+            Ok::<_, PublishError>(())
+        };
         let cause = match timeout_at(until, published).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),

@@ -52,6 +52,8 @@ pub mod payload;
 #[cfg(feature = "receiver")]
 pub mod provider;
 #[cfg(feature = "receiver")]
+pub mod published_state;
+#[cfg(feature = "receiver")]
 pub mod publisher;
 #[cfg(feature = "receiver")]
 pub mod receiver;

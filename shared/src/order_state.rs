@@ -46,6 +46,12 @@ pub struct OrderState {
     pub stated_by: BTreeMap<String, EventId>,
     /// The events of which this is the state, the earliest first.
     pub events: Vec<FoldedEvent>,
+    /// The version of a published state. It grows with each state of the order that is published, and may skip numbers: a state with a lower version is older. Absent from a state that is not published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// JSON pointers to the parts that a published state leaves out because of its size. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
 }
 
 impl OrderState {

@@ -3,6 +3,7 @@
 mod alarm;
 mod error;
 mod omission;
+mod state;
 mod stored;
 
 use std::collections::{HashMap, VecDeque};
@@ -63,6 +64,8 @@ pub struct Publisher {
     limit: MessageLimit,
     /// Whether messages contain the parts of the payload that have no field in the event.
     publishes_unmapped: bool,
+    /// Whether the state of an order is published after each of its events.
+    publishes_states: bool,
 }
 
 /// The message of an event.
@@ -131,12 +134,18 @@ impl Publisher {
             topic_arn: settings.required("TOPIC_ARN")?,
             limit: MessageLimit::from_settings(settings)?,
             publishes_unmapped: settings.parsed("PUBLISH_UNMAPPED", true, "`true` or `false`")?,
+            publishes_states: settings.parsed("PUBLISH_STATE", false, "`true` or `false`")?,
         })
     }
 
     /// The limit of a message.
     pub fn limit(&self) -> MessageLimit {
         self.limit
+    }
+
+    /// Whether the state of an order is published after each of its events.
+    pub fn publishes_states(&self) -> bool {
+        self.publishes_states
     }
 
     /// Reads the attributes of the topic, to open a connection and to set up the client.

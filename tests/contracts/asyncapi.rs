@@ -73,3 +73,37 @@ async fn asyncapi_has_exactly_the_attributes_of_real_messages() {
         names(&headers["properties"])
     );
 }
+
+#[tokio::test]
+async fn asyncapi_describes_a_published_state() {
+    let asyncapi = document("asyncapi.yaml");
+    let message = &asyncapi["components"]["messages"]["orderState"];
+    let mut payload = message["payload"]["schema"].clone();
+    assert_eq!(payload["properties"]["data"]["$ref"], "order-state.v1.schema.json");
+    let file = fs::read(folder().join("order-state.v1.schema.json")).expect("the schema");
+    let data = validator(&json!({}), &serde_json::from_slice(&file).expect("JSON"));
+    payload["properties"]["data"] = json!({"type": "object"});
+    let (headers, payload) = (
+        validator(&json!({}), &message["headers"]),
+        validator(&json!({}), &payload),
+    );
+    let stack = Stack::with(|config| {
+        config.variables.insert("PUBLISH_STATE".to_owned(), "true".to_owned());
+    })
+    .await;
+    stack.deliver("snipcart", "order-completed").await.event_id("accepted");
+    let messages = stack.messages().await;
+    let state = messages.last().expect("a message");
+    let mut values = json!({});
+    for (name, attribute) in state.attributes.as_object().expect("attributes") {
+        values[name] = attribute["Value"].clone();
+    }
+    assert!(headers.is_valid(&values), "{values}");
+    assert!(payload.is_valid(&state.event), "{}", state.event);
+    assert!(data.is_valid(&state.event["data"]), "{}", state.event["data"]);
+    assert_eq!(
+        (&values["type"], &values["test"]),
+        (&json!("order.state"), &json!("true"))
+    );
+    assert!(!headers.is_valid(&json!({"type": "order.paid"})) && !payload.is_valid(&messages[0].event));
+}

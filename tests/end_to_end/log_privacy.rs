@@ -76,7 +76,7 @@ impl Sent {
 }
 
 /// Collects the texts of at least three characters and the numbers of at least six digits.
-fn collect(document: &Value, into: &mut BTreeSet<String>) {
+pub(crate) fn collect(document: &Value, into: &mut BTreeSet<String>) {
     match document {
         Value::String(text) if text.chars().count() >= 3 => {
             into.insert(text.clone());

@@ -13,6 +13,7 @@ pub mod outbox;
 pub mod payloads;
 pub mod providers;
 pub mod reader;
+pub mod reconciliation;
 pub mod secrets_manager;
 pub mod stack;
 pub mod table;

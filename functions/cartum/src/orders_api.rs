@@ -47,7 +47,7 @@ struct Orders {
 }
 
 /// Why a call gave no response.
-enum Failed {
+pub(crate) enum Failed {
     /// The token is missing, or no longer valid.
     Unauthorized,
     Error(ApiError),
@@ -118,7 +118,7 @@ impl Cartum {
     }
 }
 
-async fn log_in(api: &Api, credentials: &ApiCredentials) -> Result<Credentials, ApiError> {
+pub(crate) async fn log_in(api: &Api, credentials: &ApiCredentials) -> Result<Credentials, ApiError> {
     let body = json!({"login": credentials.login.expose(), "password": credentials.password.expose()});
     let answer = api.call(&Call::post("/api/auth/", body.to_string())).await?;
     match response(&answer) {
@@ -129,7 +129,7 @@ async fn log_in(api: &Api, credentials: &ApiCredentials) -> Result<Credentials, 
 }
 
 /// Reads the response of an answer.
-fn response<T: for<'a> Deserialize<'a>>(answer: &Answer) -> Result<T, Failed> {
+pub(crate) fn response<T: for<'a> Deserialize<'a>>(answer: &Answer) -> Result<T, Failed> {
     let Envelope { status, response } = answer.parse()?;
     match (status.as_str(), response) {
         ("OK", Some(response)) => {

@@ -1,8 +1,9 @@
 //! Publishing stored events.
 
 use shared::identity::EventId;
+use shared::published_state;
 use shared::publisher::{Evidence, Fault, Message, Occasion, PublishError};
-use shared::store::{Head, StoreError};
+use shared::store::Head;
 use tokio::time::Instant;
 
 use crate::Outbox;
@@ -58,23 +59,43 @@ impl Outbox {
             }
         }
         results.extend(self.publisher.publish_all(chunk, evidence).await);
+        if self.publisher.publishes_states() {
+            self.publish_states(events, &mut results, occasion).await;
+        }
         results
+    }
+
+    /// Publishes the state of the order of each event that is published. If that fails, the event counts as not
+    /// published, and so do those after it.
+    async fn publish_states(
+        &self,
+        events: &[(EventId, Head)],
+        results: &mut [Result<(), PublishError>],
+        occasion: Occasion,
+    ) {
+        let mut failed_by: Option<PublishError> = None;
+        for ((id, head), result) in events.iter().zip(results) {
+            let (Ok(()), Some(order)) = (&result, head.order_key()) else {
+                continue;
+            };
+            if let Some(error) = &failed_by {
+                *result = Err(error.clone());
+                continue;
+            }
+            let _reading = self.reading.lock().await;
+            let published = published_state::publish(&self.store, &self.publisher, &order, id, occasion);
+            if let Err(error) = published.await {
+                failed_by = Some(error.clone());
+                *result = Err(error);
+            }
+        }
     }
 
     /// Reads a stored event and makes its message.
     async fn message(&self, id: &EventId, head: &Head, occasion: Occasion) -> Result<Message, PublishError> {
         match self.store.event(id, head).await {
             Ok(stored) => self.publisher.stored_message(stored, occasion),
-            Err(error @ StoreError::Corrupt(_)) => Err(PublishError::unpublishable(error.to_string())),
-            Err(error) => Err(PublishError {
-                fault: if error.is_throttling() {
-                    Fault::Throttled
-                } else {
-                    Fault::Store
-                },
-                cause: error.to_string(),
-                is_alone: true,
-            }),
+            Err(error) => Err(error.into()),
         }
     }
 }

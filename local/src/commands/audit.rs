@@ -55,7 +55,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         scan: options.scan,
         repair: options.repair,
     };
-    let function = Function::of(options.place).await?;
+    let function = Function::redrive(options.place).await?;
     let line = ProgressBar::new_spinner();
     line.enable_steady_tick(Duration::from_millis(200));
     let shown = line.clone();

@@ -17,6 +17,9 @@ use serde_json::{Map, Value, json};
 
 use super::aws_cli;
 
+/// The output of a deployed stack that names the function `redrive`.
+const OUTPUT: &str = "Redrive";
+
 /// The stack whose function is invoked.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Place {
@@ -441,27 +444,32 @@ struct Task {
     function: Function,
 }
 
-/// The function `redrive`.
+/// A function that operators invoke.
 pub(super) enum Function {
     /// The function of the local stack whose SNS and SQS endpoint has this URL.
-    Local(String),
+    Local(String, &'static str),
     /// The function with this name, of a deployed stack.
     Deployed(String),
 }
 
 impl Function {
-    /// Finds the function of a stack.
-    pub(super) async fn of(place: Place) -> Result<Self, Error> {
+    /// The function `name` of the local stack, or the one that the output `output` of a deployed stack names.
+    pub(super) async fn find(place: Place, name: &'static str, output: &str) -> Result<Self, Error> {
         Ok(match place.stack {
-            Some(stack) => Self::Deployed(aws_cli::function(&stack).await?),
-            None => Self::Local(format!("http://127.0.0.1:{}", place.sns_port)),
+            Some(stack) => Self::Deployed(aws_cli::function(&stack, output).await?),
+            None => Self::Local(format!("http://127.0.0.1:{}", place.sns_port), name),
         })
     }
 
-    /// Invokes the function once.
+    /// The function redrive of a stack.
+    pub(super) async fn redrive(place: Place) -> Result<Self, Error> {
+        Self::find(place, REDRIVE, OUTPUT).await
+    }
+
+    /// Invokes the function once, and returns its result.
     pub(super) async fn invoke<T: DeserializeOwned>(&self, payload: &Value) -> Result<T, Error> {
         match self {
-            Self::Local(url) => invoke_api::invoke(url, REDRIVE, payload).await,
+            Self::Local(url, name) => invoke_api::invoke(url, name, payload).await,
             Self::Deployed(name) => aws_cli::invoke(name, payload).await,
         }
     }
@@ -472,7 +480,7 @@ impl Task {
         Ok(Self {
             name,
             parameters,
-            function: Function::of(place).await?,
+            function: Function::redrive(place).await?,
         })
     }
 

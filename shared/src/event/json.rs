@@ -26,6 +26,14 @@ impl OrderEvent {
     }
 }
 
+/// Writes `value` as JSON text that SQS accepts in a message, as [`OrderEvent::to_json`] does.
+#[cfg(feature = "receiver")]
+pub(crate) fn message_json(value: &impl serde::Serialize) -> String {
+    let mut json = Vec::new();
+    serde_json::to_writer(Escaping(&mut json), value).expect("the value has string keys and finite numbers");
+    String::from_utf8(json).expect("JSON is UTF-8")
+}
+
 /// Escapes U+FFFE and U+FFFF. They occur only in strings, so replacing the text is safe, and `serde_json` never splits
 /// a character between two writes.
 struct Escaping<W>(W);

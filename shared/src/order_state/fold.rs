@@ -92,6 +92,8 @@ pub(super) fn fold(events: &[&Event], without_order: &[&Event]) -> OrderState {
         refunds,
         stated_by: written.stated_by,
         events: all.iter().map(|event| folded(event)).collect(),
+        version: None,
+        omitted: Vec::new(),
     }
 }
 

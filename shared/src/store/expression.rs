@@ -58,6 +58,7 @@ impl ToAttribute for AttributeValue {
 pub(super) enum Condition {
     Compare(&'static str, &'static str, AttributeValue),
     HasSize(&'static str, usize),
+    HasFewer(&'static str, usize),
     Exists(&'static str),
     Absent(&'static str),
     And(Box<Self>, Box<Self>),
@@ -119,6 +120,10 @@ impl Condition {
             Self::HasSize(attribute, size) => {
                 let size = AttributeValue::N(size.to_string());
                 format!("size({}) = {}", into.name(attribute), into.value(&size))
+            }
+            Self::HasFewer(attribute, size) => {
+                let size = AttributeValue::N(size.to_string());
+                format!("size({}) < {}", into.name(attribute), into.value(&size))
             }
             Self::Exists(attribute) => format!("attribute_exists({})", into.name(attribute)),
             Self::Absent(attribute) => format!("attribute_not_exists({})", into.name(attribute)),
