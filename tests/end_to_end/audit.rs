@@ -41,9 +41,12 @@ async fn faults(stack: &Stack) -> Vec<(String, String)> {
 fn of(audit: &Audit) -> Vec<(String, String)> {
     assert_eq!(audit.is_balanced(), audit.faults.is_empty(), "{audit}");
     let faults = audit.faults.iter();
-    faults
+    let mut faults: Vec<_> = faults
         .map(|fault| (fault.fault.clone(), fault.event_id.clone().expect("an event")))
-        .collect()
+        .collect();
+    // By the fault, because the ids of the events are different in each run.
+    faults.sort();
+    faults
 }
 
 fn fault(name: &str, event_id: &str) -> Vec<(String, String)> {
