@@ -70,6 +70,10 @@ async fn stored(stack: &Stack) -> Result<Findings, Error> {
     while let Some(item) = items.next().await {
         let item = item.map_err(|error| Error::Send(format!("the table cannot be read: {error:?}")))?;
         let text = |name: &str| item.get(name).map_or("", as_text).to_owned();
+        // The sort keys of alerts look like those of conflicts.
+        if text("pk") == "alerts" {
+            continue;
+        }
         let kind = match (text("sk").as_str(), text("state").as_str()) {
             ("head", "quarantined") => "quarantined",
             (sort_key, _) if sort_key.starts_with("conflict#") => "conflict",

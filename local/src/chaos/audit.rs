@@ -4,31 +4,18 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::check::Report;
 use crate::Error;
-use crate::audit::{Book, Scope, audit};
+use crate::audit::{Audit, Book, Scope, audit};
 use crate::project::settings::REDRIVE;
 use crate::stack::Stack;
 
 /// Longer than the clocks of the run can differ.
 const MARGIN: SignedDuration = SignedDuration::from_mins(1);
 
-/// Adds a violation for each fault of the table.
+/// Adds a violation for each fault of the table, and if the books count other events than the check.
 pub(super) async fn check(stack: &Stack, begun: Timestamp, report: &mut Report) -> Result<(), Error> {
-    let scope = Scope {
-        provider: None,
-        shop: None,
-        from: begun - MARGIN,
-        to: Timestamp::now() + MARGIN,
-        scan: true,
-        repair: false,
-    };
-    let audited = audit(&scope, async |payload| stack.invoke(REDRIVE, &payload).await, |_| {}).await?;
-    for fault in &audited.faults {
-        let event_id = fault.event_id.as_deref().unwrap_or("a day");
-        report.violation(|| format!("{event_id} has the fault {}: {}", fault.fault, fault.description));
-    }
-    for book in audited.books.iter().filter(|book| !book.is_balanced()) {
-        let (provider, shop, day) = (&book.provider, &book.shop, &book.day);
-        report.violation(|| format!("the books of {provider}, {shop}, {day} do not balance: {book:?}"));
+    let audited = run(stack, begun).await?;
+    for violation in violations(&audited) {
+        report.violation(|| violation);
     }
     let count = |of: fn(&Book) -> u64| {
         let sum: u64 = audited.books.iter().map(of).sum();
@@ -41,4 +28,30 @@ pub(super) async fn check(stack: &Stack, begun: Timestamp, report: &mut Report) 
         report.violation(|| format!("the books count {audited} events, and the table holds {stored}"));
     }
     Ok(())
+}
+
+/// Audits what was received since `begun`, and the complete table.
+pub(super) async fn run(stack: &Stack, begun: Timestamp) -> Result<Audit, Error> {
+    let scope = Scope {
+        provider: None,
+        shop: None,
+        from: begun - MARGIN,
+        to: Timestamp::now() + MARGIN,
+        scan: true,
+        repair: false,
+    };
+    audit(&scope, async |payload| stack.invoke(REDRIVE, &payload).await, |_| {}).await
+}
+
+/// Describes each fault, and the books that do not balance.
+pub(super) fn violations(audited: &Audit) -> Vec<String> {
+    let faults = audited.faults.iter().map(|fault| {
+        let event_id = fault.event_id.as_deref().unwrap_or("a day");
+        format!("{event_id} has the fault {}: {}", fault.fault, fault.description)
+    });
+    let books = audited.books.iter().filter(|book| !book.is_balanced()).map(|book| {
+        let (provider, shop, day) = (&book.provider, &book.shop, &book.day);
+        format!("the books of {provider}, {shop}, {day} do not balance: {book:?}")
+    });
+    faults.chain(books).collect()
 }

@@ -22,7 +22,7 @@ pub use self::check::Report;
 use self::history::{Fate, Histories, Webhook};
 use super::faults::{Counts, count, faults, validation_faults};
 use super::model::Plan;
-use super::{SENDERS, redrive_to_the_end};
+use super::{SENDERS, audit, redrive_to_the_end};
 use crate::aws::faults::{Call, Fault};
 use crate::aws::queue::Message;
 use crate::net::client::Client;
@@ -98,7 +98,7 @@ pub async fn run(
     plan: Plan,
     progress: impl Fn() + Send + Sync + Clone + 'static,
 ) -> Result<Report, Error> {
-    let begun = Instant::now();
+    let (begun, begun_at) = (Instant::now(), Timestamp::now());
     let mut chaos = Chaos {
         stack,
         sender: Arc::new(Sender {
@@ -160,6 +160,10 @@ pub async fn run(
     }
     chaos.settle().await?;
     check::stored_once(stack, &chaos.messages, &mut report).await?;
+    let audited = audit::run(stack, begun_at).await?;
+    for violation in audit::violations(&audited) {
+        report.violation(|| violation);
+    }
     report.answers = lock(&chaos.sender.answers).clone();
     report.faults = lock(&chaos.injected).clone();
     report.silent = histories.silent();
