@@ -15,7 +15,7 @@ import sys
 README_LINES = 180
 PROSE_COLUMNS = 100
 # The field tables of the providers' READMEs are written by tests, and their prose is not wrapped.
-NOT_WRAPPED = re.compile(r"functions/(?!redrive/)\w+/README\.md")
+NOT_WRAPPED = re.compile(r"functions/(?!redrive/|reconcile/)\w+/README\.md")
 
 FOLDERS = r"functions|shared|local|tests|events|\.ci|\.github"
 PATH = re.compile(rf"(?<![\w./$}}:-])(?:\.\./)*((?:{FOLDERS})/[\w./*-]*)(?![\w./*-]*[{{<$])")

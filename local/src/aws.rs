@@ -7,6 +7,7 @@ pub mod faults;
 mod outbox;
 mod protocol;
 pub mod queue;
+mod reconciliation;
 mod sns_sqs;
 pub mod stored_events;
 pub mod table;

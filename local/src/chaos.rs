@@ -1,14 +1,17 @@
 //! `cargo local chaos`: sends orders through random faults, and then checks that each event is stored once and
-//! published.
+//! published, and audits the table.
 //!
 //! Each fault is drawn from the seed, the event that a call is for, and the number of earlier calls of that kind for
 //! the event. The same seed therefore injects the same faults into the same calls, however the calls of different
 //! events interleave.
 
 mod alerts;
+mod audit;
 mod check;
+pub mod consumer;
 mod faults;
 mod model;
+pub mod reconciliation;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +58,9 @@ pub fn configure(config: &mut Config) {
             let first = secret["shops"][SHOP].clone();
             for shop in SHOPS {
                 secret["shops"][shop] = first.clone();
+                if !first["api"].is_null() {
+                    secret["shops"][shop]["api"] = settings::api(&function.name, shop);
+                }
             }
             config.secrets.insert(function.name.clone(), secret);
         }
@@ -158,7 +164,7 @@ pub async fn run(
     plan: Plan,
     progress: impl Fn() + Send + Sync + Clone + 'static,
 ) -> Result<Report, Error> {
-    let begun = Instant::now();
+    let (begun, begun_at) = (Instant::now(), Timestamp::now());
     let (injected, answers) = (Counts::default(), Counts::default());
     let orders = Orders::read(catalogue, &[], Choice::Every, plan.seed)?;
     stack.tap().follow(faults(plan, Arc::clone(&injected)));
@@ -233,6 +239,7 @@ pub async fn run(
     };
     check::check(stack, &sent, &received, &mut report).await?;
     alerts::check(stack, &mut report).await?;
+    audit::check(stack, begun_at, &mut report).await?;
     report.took = begun.elapsed();
     Ok(report)
 }

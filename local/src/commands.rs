@@ -1,10 +1,13 @@
 //! The sub-commands of `cargo local`.
 
 mod args;
+mod audit;
 mod aws_cli;
 mod bench;
 mod chaos;
+mod consumer_check;
 mod load;
+mod reconcile;
 mod samples;
 mod send;
 mod sent;
@@ -31,6 +34,7 @@ Examples:
   cargo local replay cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --dry-run
   cargo local compare cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local erase cartum main --email j.doe@example.com --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
+  cargo local reconcile cartum main --from 2026-01-31T00:00:00Z --dry-run
   cargo local requeue --stack order-webhooks    run the tasks on a deployed stack, with the AWS CLI
   cargo local chaos --events 20000 --seed 1     check exactly-once storage under faults
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
@@ -43,6 +47,19 @@ Examples:
   cargo local send cartum order-created --count 200 --rate 20 --fresh
   cargo local send selldone checkout-order --token wrong
   cargo local send selldone checkout-order --url https://API.execute-api.REGION.amazonaws.com --token TOKEN";
+
+const AUDITS: &str = "\
+Examples:
+  cargo local audit                                     the last day, on the local stack
+  cargo local audit cartum --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z --stack order-webhooks
+  cargo local audit --json > books.json                 later: cargo local audit --against books.json
+  cargo local audit --scan --repair                     read the complete table, and delete orphaned parts";
+
+const CHECKS: &str = "\
+Start the consumer first, with nothing else in its queue. Examples:
+  cargo local consumer-check --state-url http://127.0.0.1:8080/state
+  cargo local consumer-check --state-command './my-consumer state'
+  cargo local consumer-check --queue https://sqs.REGION.amazonaws.com/ACCOUNT/NAME --state-command ./state.sh";
 
 const MEASURES: &str = "\
 Examples, with optimized binaries (cargo local-optimized is the same command as cargo local):
@@ -99,12 +116,19 @@ enum Command {
     /// Show what the current mapping would change in stored events; nothing is written or published
     #[command(after_help = EXAMPLES)]
     Compare(tasks::Compare),
-    /// List parts of large deliveries that no event refers to
-    Audit(tasks::Audit),
+    /// Count what is stored by provider, shop and day, and name each fault; the exit code says whether the books balance
+    #[command(after_help = AUDITS)]
+    Audit(audit::Options),
     /// Apply the configured retention to events that are already stored
     Retain(tasks::Retain),
+    /// Count the orders of a shop that no webhook announced, and store and publish them
+    #[command(after_help = EXAMPLES)]
+    Reconcile(reconcile::Options),
     /// Check exactly-once storage under random faults and kills, in a separate stack
     Chaos(chaos::Options),
+    /// Check a consumer of the queue: send it histories of orders, and compare its states with those of the events
+    #[command(after_help = CHECKS)]
+    ConsumerCheck(consumer_check::Options),
     /// Send new orders at a steady rate in a separate stack, and measure their times
     #[command(after_help = MEASURES)]
     Load(load::Load),
@@ -135,9 +159,11 @@ impl Cli {
             Command::PublishConflict(options) => run(tasks::publish_conflict(options)),
             Command::Erase(options) => run(tasks::erase(options)),
             Command::Compare(options) => run(tasks::compare(options)),
-            Command::Audit(options) => run(tasks::audit(options)),
+            Command::Audit(options) => run(audit::run(options)),
             Command::Retain(options) => run(tasks::retain(options)),
+            Command::Reconcile(options) => run(reconcile::reconcile(options)),
             Command::Chaos(options) => run(chaos::chaos(options)),
+            Command::ConsumerCheck(options) => run(consumer_check::run(options)),
             Command::Load(options) => run(load::load(options)),
             Command::Backlog(options) => run(load::backlog(options)),
             Command::Bench(options) => run(bench::bench(options)),

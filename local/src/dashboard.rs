@@ -15,6 +15,7 @@ mod json;
 mod list;
 mod order;
 mod page;
+mod reconciliation;
 mod signer;
 mod state;
 
@@ -41,6 +42,7 @@ use crate::aws::faults::FaultInjector;
 use crate::lambda::invoke_api::Functions;
 use crate::net::client::Client;
 use crate::net::server::message;
+use crate::providers::order_apis::OrderApis;
 use crate::providers::samples::Catalogue;
 use crate::recorder::log::Log;
 use crate::recorder::{Open, Recorder};
@@ -76,6 +78,8 @@ pub struct Stack {
     pub clients: Clients,
     /// The fault injector.
     pub tap: FaultInjector,
+    /// The stand-ins for the order APIs.
+    pub orders: OrderApis,
     /// The secrets by function.
     pub secrets: BTreeMap<String, Value>,
     /// The address of the gateway.
@@ -101,7 +105,7 @@ impl Dashboard {
             client: Client::new(&format!("http://{}", stack.gateway))?,
             functions: stack.functions,
             clients: stack.clients,
-            faults: Faults::new(stack.tap),
+            faults: Faults::new(stack.tap, stack.orders),
             gateway: stack.gateway,
             tunnel: stack.tunnel,
             status: watch::channel(Value::Null).0,
@@ -114,6 +118,7 @@ impl Dashboard {
             .route("/order", get(order::page))
             .route("/try", get(actions::page))
             .route("/alerts", get(alerts::page))
+            .route("/reconciliation", get(reconciliation::page))
             .route("/connect", get(connect::page))
             .route("/assets/{name}", get(asset))
             .route("/do/send", post(actions::send))

@@ -7,9 +7,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod audit;
 pub mod aws;
 pub mod bench;
 pub mod chaos;
+pub mod consumer_check;
 pub mod dashboard;
 pub mod gzip;
 pub mod lambda;
@@ -82,6 +84,15 @@ pub enum Error {
         /// The seed of the run.
         seed: u64,
     },
+    /// The books of an audit do not balance.
+    #[error("the books do not balance: {faults} faults")]
+    Unbalanced {
+        /// The number of faults.
+        faults: usize,
+    },
+    /// A consumer breaks rules.
+    #[error("the consumer breaks these rules: {0}")]
+    RulesBroken(String),
     /// The functions exceed a limit for size or memory.
     #[error("figures miss their bars: {0}")]
     Missed(String),

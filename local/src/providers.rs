@@ -1,6 +1,10 @@
-//! What the providers do: the samples of `events/`, new orders, signatures, and Snipcart's validation call.
+//! What the providers do: the samples of `events/`, new orders, signatures, Snipcart's validation call, and the order
+//! APIs.
 
 pub mod generator;
+pub mod lifecycle;
+pub mod order_apis;
+pub mod order_book;
 pub(crate) mod random;
 pub mod samples;
 pub mod signing;

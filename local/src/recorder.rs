@@ -302,6 +302,12 @@ impl Recorder {
         let mut kept = lock(&self.0.kept);
         kept.write(&Line::Message(message.clone()));
         kept.push_message(message);
+        if event["data"]["origin"] == "reconciliation" && kept.deliveries_of(event_id).next().is_none() {
+            kept.last += 1;
+            let id = kept.last;
+            kept.push(Delivery::reconciled(id, &event));
+            kept.touch(id);
+        }
         // The deliveries of the event may show the message.
         let ids: Vec<u64> = kept.deliveries_of(event_id).map(|delivery| delivery.id).collect();
         for id in ids {
@@ -505,6 +511,27 @@ mod tests {
             state: state.to_owned(),
             attempts: 0,
         }
+    }
+
+    #[test]
+    fn what_reconciliation_publishes_is_listed_once() {
+        let recorder = recorder();
+        let message = |id: &str, origin: &str| {
+            let data = json!({"provider": "cartum", "shop": "main", "origin": origin});
+            let event = json!({"id": id, "data": data}).to_string();
+            recorder.published(&json!({ "Message": event }).to_string());
+        };
+        message("e1", "webhook");
+        message("e2", "reconciliation");
+        // A replay.
+        message("e2", "reconciliation");
+        let (rows, _) = recorder.rows(0, 10);
+        let listed: Vec<_> = rows
+            .iter()
+            .map(|row| (&row["outcome"], &row["event_id"], &row["shop"]))
+            .collect();
+        assert_eq!(listed, [(&json!("reconciled"), &json!("e2"), &json!("main"))]);
+        assert_eq!(recorder.open(Open::New).len(), 1, "its event is looked up");
     }
 
     #[test]

@@ -26,8 +26,9 @@ use crate::lambda::invoke_api::Functions;
 use crate::net::server::{Port, Server};
 use crate::net::wire::Wire;
 use crate::project::build::{Binaries, workspace};
-use crate::project::settings::{self, Urls};
+use crate::project::settings::{self, ORDER_APIS, RECONCILE, Urls};
 use crate::project::{table, template};
+use crate::providers::order_apis::OrderApis;
 use crate::providers::snipcart::Snipcart;
 use crate::recorder::log::Log;
 
@@ -40,7 +41,7 @@ pub struct Ports {
     pub dynamodb: u16,
     /// The port of SNS, SQS and Lambda.
     pub messages: u16,
-    /// The port of the stand-in for Snipcart.
+    /// The port of the stand-ins for Snipcart and for the order APIs.
     pub snipcart: u16,
     /// A second port of the gateway, which does not serve the dashboard.
     pub tunnel: Option<u16>,
@@ -65,6 +66,9 @@ pub struct Config {
     pub clock_ahead: SignedDuration,
     /// The limit for the environments of one function.
     pub environments: usize,
+    /// The time between two runs of the function `reconcile` for a provider; without it, the function runs only when it
+    /// is invoked. In the template the schedules are off by default.
+    pub reconcile_every: Option<Duration>,
     /// The host and port of an AWS emulator to use instead of the built-in ones.
     pub aws: Option<String>,
     /// The file of the table, which outlives the stack; without it the table is in memory.
@@ -89,6 +93,7 @@ impl Config {
             timeout: None,
             clock_ahead: SignedDuration::ZERO,
             environments: 10,
+            reconcile_every: None,
             aws: None,
             table: None,
             wires: false,
@@ -105,7 +110,7 @@ pub struct Wires {
     pub dynamodb: Wire,
     /// The proxy before SNS and SQS.
     pub messages: Wire,
-    /// The proxy before the stand-in for Snipcart.
+    /// The proxy before the stand-ins for Snipcart and for the order APIs.
     pub snipcart: Wire,
 }
 
@@ -122,7 +127,7 @@ impl Wires {
         };
         wires.dynamodb.url().clone_into(&mut urls.dynamodb);
         wires.messages.url().clone_into(&mut urls.messages);
-        urls.snipcart_api = Snipcart::api_url_of(wires.snipcart.url());
+        wires.snipcart.url().clone_into(&mut urls.providers);
         Ok(Some(wires))
     }
 }
@@ -133,6 +138,7 @@ pub struct Stack {
     gateway: Server,
     functions: Functions,
     scheduled: Vec<template::Function>,
+    reconcile_every: Option<Duration>,
     endpoints: Endpoints,
     snipcart: Snipcart,
     wires: Option<Wires>,
@@ -182,20 +188,19 @@ impl Stack {
         let mut urls = Urls {
             dynamodb: endpoints.dynamodb_url(),
             messages: endpoints.messages_url(),
-            snipcart_api: snipcart.api_url(),
+            providers: snipcart.url(),
         };
         let wires = Wires::before(&mut urls, &snipcart, config.wires).await?;
         let (mut functions, mut secrets) = (Vec::new(), BTreeMap::new());
         for function in &config.functions {
-            let given = config.secrets.get(&function.name).cloned();
-            let secret = given.or_else(|| settings::secret(&function.name));
             let recipe = Recipe {
                 name: function.name.clone(),
                 binary: config.binaries.get(&function.name)?.to_path_buf(),
-                variables: variables(&function.name, &urls, secret.as_ref(), &config.variables),
+                variables: variables(&function.name, &urls, &config.secrets, &config.variables),
                 timeout: config.timeout.unwrap_or(function.timeout),
                 clock_ahead: config.clock_ahead,
             };
+            let secret = secret(&function.name, &config.secrets);
             secrets.extend(secret.map(|secret| (function.name.clone(), secret)));
             let function = Function::new(recipe, config.environments, environments.clone(), log.clone());
             functions.push(Arc::new(function));
@@ -211,6 +216,7 @@ impl Stack {
                     functions: invoked.clone(),
                     clients: Clients::new(&endpoints.table_url(), &endpoints.messages_url()),
                     tap: tap.clone(),
+                    orders: snipcart.orders().clone(),
                     secrets,
                     gateway: gateway.address(),
                     tunnel: tunnel.as_ref().map(Port::address),
@@ -223,6 +229,8 @@ impl Stack {
             routes: config.functions,
             functions,
             log: log.clone(),
+            // Only where a person looks on: a load test must not pay for it.
+            book: recorder.is_some().then(|| snipcart.orders().book().clone()),
             recorder,
             clock_ahead: config.clock_ahead,
         });
@@ -232,6 +240,7 @@ impl Stack {
             gateway,
             functions: invoked,
             scheduled,
+            reconcile_every: config.reconcile_every,
             endpoints,
             snipcart,
             wires,
@@ -268,7 +277,17 @@ impl Stack {
             let schedules = function.schedules.iter();
             schedules.map(|schedule| self.run_schedule(&function.name, schedule))
         });
-        futures_util::future::join_all(schedules).await;
+        let reconciles = self.reconcile_every.iter().flat_map(|every| {
+            ORDER_APIS.map(|provider| async move {
+                let schedule = template::Schedule {
+                    every: *every,
+                    payload: format!(r#"{{"reconcile":{{"provider":"{provider}"}}}}"#),
+                };
+                self.run_schedule(RECONCILE, &schedule).await;
+            })
+        });
+        let reconciles = futures_util::future::join_all(reconciles);
+        futures_util::future::join(futures_util::future::join_all(schedules), reconciles).await;
         // Without schedules there is nothing to do, but the stack has not ended.
         std::future::pending::<()>().await;
     }
@@ -299,6 +318,11 @@ impl Stack {
     /// The stand-in for Snipcart.
     pub fn snipcart(&self) -> &Snipcart {
         &self.snipcart
+    }
+
+    /// The stand-ins for the order APIs.
+    pub fn order_apis(&self) -> &OrderApis {
+        self.snipcart.orders()
     }
 
     /// The proxies that the functions call through, if there are any.
@@ -341,15 +365,27 @@ impl Stack {
     }
 }
 
+/// The secret of a function: the given one, or that of development.
+fn secret(function: &str, given: &BTreeMap<String, Value>) -> Option<Value> {
+    let given = given.get(function).cloned();
+    given.or_else(|| settings::secret(function))
+}
+
 /// The environment variables of a function, of which `more` take precedence.
 fn variables(
     function: &str,
     urls: &Urls,
-    secret: Option<&Value>,
+    secrets: &BTreeMap<String, Value>,
     more: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let mut variables = settings::variables(function, urls);
-    variables.extend(secret.map(|secret| ("SECRETS".to_owned(), secret.to_string())));
+    variables.extend(secret(function, secrets).map(|secret| ("SECRETS".to_owned(), secret.to_string())));
+    if function == RECONCILE {
+        for provider in ORDER_APIS {
+            let secret = secret(provider, secrets).map(|secret| secret.to_string());
+            variables.extend(secret.map(|secret| (settings::secret_variable(provider), secret)));
+        }
+    }
     variables.extend(more.clone());
     variables
 }

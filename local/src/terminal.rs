@@ -42,7 +42,7 @@ pub fn style_of(outcome: &str) -> Style {
     match outcome {
         "accepted" => AnsiColor::Green.on_default(),
         "duplicate" | "unsupported" => Style::new().dimmed(),
-        "quarantined" => AnsiColor::Yellow.on_default(),
+        "quarantined" | "reconciled" => AnsiColor::Yellow.on_default(),
         _ => AnsiColor::Red.on_default(),
     }
 }

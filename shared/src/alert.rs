@@ -26,6 +26,8 @@ pub enum Kind {
     WrongCredentials,
     /// A shop has sent no authentic delivery for longer than the configured time.
     Silence,
+    /// The provider reports that it has ended a subscription.
+    Unsubscribed,
 }
 
 impl Kind {

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region, StalledStreamProtectionConfig};
 
-use crate::http;
+use crate::http::{self, MOST_IDLE};
 use crate::settings::{SettingError, Settings};
 
 /// Reads the role's temporary credentials, which Lambda sets as environment variables.
@@ -35,12 +35,12 @@ fn retries() -> RetryConfig {
 /// Builds the client of one service. A macro, because the services' `Config` types have the same methods but no common
 /// trait.
 macro_rules! client {
-    ($settings:ident, $service:ident, $endpoint:literal, $attempt:expr) => {{
+    ($settings:ident, $service:ident, $endpoint:literal, $attempt:expr, $most_idle:expr) => {{
         let config = $service::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new($settings.required("AWS_REGION")?))
             .credentials_provider(credentials($settings)?)
-            .http_client(http::sdk_client())
+            .http_client(http::sdk_client($most_idle))
             .timeout_config(limits($attempt))
             // The limits above end a stalled answer too, so each body need not be watched for it.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -53,17 +53,25 @@ macro_rules! client {
     }};
 }
 
-pub(crate) fn dynamodb(settings: &Settings) -> Result<aws_sdk_dynamodb::Client, SettingError> {
+/// The client of DynamoDB, which keeps up to `most_idle` idle connections.
+pub(crate) fn dynamodb(settings: &Settings, most_idle: usize) -> Result<aws_sdk_dynamodb::Client, SettingError> {
     client!(
         settings,
         aws_sdk_dynamodb,
         "AWS_ENDPOINT_URL_DYNAMODB",
-        Duration::from_millis(1500)
+        Duration::from_millis(1500),
+        most_idle
     )
 }
 
 pub(crate) fn sns(settings: &Settings) -> Result<aws_sdk_sns::Client, SettingError> {
-    client!(settings, aws_sdk_sns, "AWS_ENDPOINT_URL_SNS", Duration::from_secs(1))
+    client!(
+        settings,
+        aws_sdk_sns,
+        "AWS_ENDPOINT_URL_SNS",
+        Duration::from_secs(1),
+        MOST_IDLE
+    )
 }
 
 pub(crate) fn secrets_manager(settings: &Settings) -> Result<aws_sdk_secretsmanager::Client, SettingError> {
@@ -71,7 +79,8 @@ pub(crate) fn secrets_manager(settings: &Settings) -> Result<aws_sdk_secretsmana
         settings,
         aws_sdk_secretsmanager,
         "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-        Duration::from_millis(1500)
+        Duration::from_millis(1500),
+        MOST_IDLE
     )
 }
 

@@ -47,7 +47,7 @@ const CERTIFICATE_FILES: [&str; 4] = [
 const IDLE_FOR: Duration = Duration::from_mins(1);
 /// The number of idle connections that are kept per host. A delivery makes its calls one after the other; only a large
 /// order needs more at once.
-const MOST_IDLE: usize = 2;
+pub(crate) const MOST_IDLE: usize = 2;
 
 /// The client that sends requests.
 pub(crate) type HttpClient = Client<HttpsConnector<connect::HttpConnector>, SdkBody>;
@@ -64,6 +64,7 @@ pub(crate) fn tls_config() -> ClientConfig {
 #[derive(Debug)]
 pub(crate) struct Pool {
     current: Mutex<Option<Current>>,
+    most_idle: usize,
     clock: fn() -> Moment,
 }
 
@@ -77,8 +78,14 @@ struct Current {
 
 impl Pool {
     pub(crate) const fn new() -> Self {
+        Self::keeping(MOST_IDLE)
+    }
+
+    /// A pool that keeps up to `most_idle` idle connections per host.
+    const fn keeping(most_idle: usize) -> Self {
         Self {
             current: Mutex::new(None),
+            most_idle,
             clock: Moment::now,
         }
     }
@@ -93,7 +100,7 @@ impl Pool {
                 ..current
             },
             _ => Current {
-                client: new_client(),
+                client: new_client(self.most_idle),
                 generation: Arc::default(),
                 called_at: now,
             },
@@ -147,7 +154,7 @@ impl Drop for PooledCall<'_> {
     }
 }
 
-fn new_client() -> HttpClient {
+fn new_client(most_idle: usize) -> HttpClient {
     let mut tcp = connect::HttpConnector::new();
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
@@ -159,13 +166,13 @@ fn new_client() -> HttpClient {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_FOR)
-        .pool_max_idle_per_host(MOST_IDLE)
+        .pool_max_idle_per_host(most_idle)
         .build(tls)
 }
 
-/// Creates a client for the AWS SDK, with its own pool.
-pub(crate) fn sdk_client() -> SharedHttpClient {
-    let connector = SharedHttpConnector::new(Connector(Arc::new(Pool::new())));
+/// Creates a client for the AWS SDK, with its own pool, which keeps up to `most_idle` idle connections.
+pub(crate) fn sdk_client(most_idle: usize) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(Connector(Arc::new(Pool::keeping(most_idle))));
     http_client_fn(move |_, _| connector.clone())
 }
 
@@ -416,7 +423,7 @@ mod tests {
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_ENDPOINT_URL_DYNAMODB", &url),
         ]);
-        let client = aws::dynamodb(&settings).unwrap();
+        let client = aws::dynamodb(&settings, MOST_IDLE).unwrap();
         client.list_tables().send().await.unwrap();
         client.list_tables().send().await.unwrap();
         server.join().unwrap();

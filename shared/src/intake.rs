@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
@@ -26,7 +27,8 @@ use crate::published_state;
 use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::settings::{SettingError, Settings};
 use crate::store::{
-    AttemptId, Content, EventJson, Head, KeptConflict, NewEvent, OrderKey, Put, RetryPolicy, State, Store, StoreError,
+    AT_ONCE, AttemptId, Content, EventJson, Head, KeptConflict, NewEvent, OrderKey, Put, RetryPolicy, State, Store,
+    StoreError,
 };
 use crate::verification::Verified;
 
@@ -54,6 +56,8 @@ pub struct Receipt {
     pub publication: Publication,
     /// The differences between the payload and the mapping.
     pub drift: Vec<Drift>,
+    /// Whether the delivery reports that a subscription has ended.
+    pub ends_subscription: bool,
 }
 
 /// Whether a delivery leaves an event to be published.
@@ -85,14 +89,25 @@ impl Intake {
         })
     }
 
+    /// The same, for a function that also reads what is known of many orders.
+    pub fn for_many_orders(settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            store: Store::with_connections(settings, AT_ONCE)?,
+            publisher: Publisher::from_settings(settings)?,
+        })
+    }
+
     /// The table.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The topic.
-    pub(crate) fn publisher(&self) -> &Publisher {
-        &self.publisher
+    /// Calls the table and the topic once, both at the same time, to open connections. Returns the cause if one of them
+    /// does not answer. The first delivery meets an error again.
+    pub async fn connect(&self) -> Option<String> {
+        let (table, topic) = join(self.store.connect(), self.publisher.connect()).await;
+        let of_table = table.err().map(|error| error.to_string());
+        of_table.or(topic.err().map(|error| error.to_string()))
     }
 
     /// Classifies a verified delivery and stores it, until `deadline` at most. An order event is published too.
@@ -153,6 +168,7 @@ impl Intake {
             outcome,
             publication,
             drift,
+            ends_subscription: false,
         })
     }
 

@@ -26,6 +26,8 @@ pub mod codes;
 #[cfg(feature = "receiver")]
 pub mod delivery;
 #[cfg(feature = "receiver")]
+pub mod digest;
+#[cfg(feature = "receiver")]
 pub mod drift;
 pub mod event;
 #[cfg(feature = "receiver")]

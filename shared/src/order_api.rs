@@ -54,6 +54,38 @@ pub trait OrderApi: Provider {
     fn envelope(credentials: &Self::Credentials, order: &RawValue) -> String;
 }
 
+/// A provider at which the events of a shop can be subscribed through the API, each by itself.
+pub trait Subscribes: OrderApi {
+    /// The events of orders.
+    const EVENTS: &'static [&'static str];
+
+    /// The URL of the shop's webhook for one event. `route` is the URL of the shop's route.
+    fn webhook_url(secrets: &Self::Secrets, route: &str, event: &str) -> String;
+
+    /// Begins a session, before anything is subscribed.
+    ///
+    /// # Errors
+    /// If the provider refuses the credentials or cannot be reached.
+    fn log_in(
+        &self,
+        api: &Api,
+        credentials: &Self::Credentials,
+    ) -> impl Future<Output = Result<Self::Session, ApiError>> + Send;
+
+    /// Subscribes to an event, and returns the id of the subscription. Must not be repeated after an error, because the
+    /// provider may have made the subscription.
+    ///
+    /// # Errors
+    /// If the provider does not confirm the subscription. [`Failure::Unavailable`] means that it may have been made.
+    fn subscribe(
+        &self,
+        api: &Api,
+        session: &Self::Session,
+        event: &str,
+        url: &str,
+    ) -> impl Future<Output = Result<String, ApiError>> + Send;
+}
+
 /// How an API lists orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {

@@ -69,6 +69,11 @@ pub trait Provider: Sized + Send + Sync + 'static {
         payload: &Payload,
     ) -> Result<Identified<Self::Event>, NoOrderEvent>;
 
+    /// Whether a delivery reports that a subscription has ended.
+    fn ends_subscription(&self, _: &Verified<Delivery>) -> bool {
+        false
+    }
+
     /// Maps the payload to the normalized event, field by field.
     fn normalize(&self, event: Self::Event, payload: &Payload) -> Normalized;
 }

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join, join3};
+use futures_util::future::join;
 use tokio::time::{Instant, timeout};
 
 use crate::alert::{Kind, Subject};
@@ -66,11 +66,7 @@ impl<P: Provider> Receiver<P> {
     /// Reads the secret and calls each service once, all at the same time, so that the first delivery need not wait for
     /// connections. An error is only logged: the first delivery meets it again.
     pub async fn prepare(&self) {
-        let connect = join3(
-            self.intake.store().connect(),
-            self.intake.publisher().connect(),
-            self.provider.connect(),
-        );
+        let connect = join(self.intake.connect(), self.provider.connect());
         let secrets = self.secrets.prepare(Instant::now() + SECRET_BUDGET);
         let (secrets, connected) = join(secrets, timeout(CONNECT_BUDGET, connect)).await;
         if let Err(refusal) = secrets {
@@ -83,10 +79,7 @@ impl<P: Provider> Receiver<P> {
             );
         }
         let cause = match connected {
-            Ok((table, topic, ())) => table
-                .err()
-                .map(|error| error.to_string())
-                .or(topic.err().map(|error| error.to_string())),
+            Ok((cause, ())) => cause,
             Err(_) => Some("no answer in time".to_owned()),
         };
         if let Some(cause) = cause {
@@ -129,6 +122,11 @@ impl<P: Provider> Receiver<P> {
                     let details = drift.map(|drift| format!("{} ({})", drift.pointer, drift.r#type));
                     self.notes.found(subject(Kind::Drift), receipt.id.as_str(), details);
                 }
+                if receipt.ends_subscription {
+                    let details = ["a subscription was ended".to_owned()];
+                    self.notes
+                        .found(subject(Kind::Unsubscribed), receipt.id.as_str(), details);
+                }
             }
             Err(Refusal::Unauthorized(Unverified::WrongCredentials(cause))) => {
                 let details = [(*cause).to_owned()];
@@ -170,6 +168,7 @@ impl<P: Provider> Receiver<P> {
         let receipt = taken.await?;
         Ok(Receipt {
             drift: self.reported.unreported(receipt.drift),
+            ends_subscription: self.provider.ends_subscription(&delivery),
             ..receipt
         })
     }

@@ -18,6 +18,7 @@ use crate::answer::Reason;
 use crate::aws;
 use crate::delivery::Delivery;
 use crate::event::OrderEvent;
+use crate::http::MOST_IDLE;
 pub use crate::identity::SHARDS;
 use crate::identity::{EventId, Shop};
 use crate::publisher::Stored;
@@ -25,6 +26,7 @@ use crate::settings::{SettingError, Settings};
 use crate::verification::Verified;
 
 mod alerts;
+mod audit;
 mod backlog;
 mod commit;
 mod compressed;
@@ -49,9 +51,11 @@ mod retry;
 mod scale;
 mod shops;
 mod signals;
+mod subscriptions;
 mod sweep;
 
 pub use alerts::{ALERTS_AT_ONCE, AlertItem, Alerts, Finding, Source};
+pub use audit::{Entry, Fault, ScanPosition, Scanned, WorkPosition};
 use commit::Commit;
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
@@ -64,6 +68,7 @@ pub use head::{Head, State};
 pub use history::{Hour, Received};
 pub use lease::StartedRun;
 pub use order_history::StoredHistory;
+pub(crate) use order_states::AT_ONCE;
 pub use orphans::{ManifestCursor, Orphan};
 use outbox::ASK_FOR_REST_AFTER;
 pub use outbox::{Projection, Superseded, WorkCursor};
@@ -76,6 +81,7 @@ use retry::retry_until;
 pub use shops::KnownShop;
 pub(crate) use signals::SAMPLES_AT_ONCE;
 pub use signals::Signal;
+pub use subscriptions::{Noted, Subscription};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -189,8 +195,14 @@ impl IndexPosition {
 impl Store {
     /// The table that `TABLE_NAME` names.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
+        Self::with_connections(settings, MOST_IDLE)
+    }
+
+    /// The same table, for a function that makes many calls at once: up to `most_idle` idle connections are kept, since
+    /// opening one takes more CPU than a call.
+    pub(crate) fn with_connections(settings: &Settings, most_idle: usize) -> Result<Self, SettingError> {
         Ok(Self {
-            client: aws::dynamodb(settings)?,
+            client: aws::dynamodb(settings, most_idle)?,
             table: settings.required("TABLE_NAME")?,
             retention: Retention::from_settings(settings)?,
         })

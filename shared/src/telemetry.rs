@@ -29,6 +29,9 @@ pub enum Unit {
     Count,
     /// A duration in seconds.
     Seconds,
+    /// A duration in minutes, for which `CloudWatch` has no unit.
+    #[serde(rename = "None")]
+    Minutes,
 }
 
 type Metrics = BTreeMap<&'static str, (Unit, Value)>;

@@ -12,8 +12,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-/// One for each provider, and redrive.
-const FUNCTIONS: usize = PROVIDERS.len() + 1;
+/// One for each provider, redrive and reconcile.
+const FUNCTIONS: usize = PROVIDERS.len() + 2;
 
 /// A running `cargo local up`.
 struct Up {
@@ -327,7 +327,12 @@ async fn the_tasks_of_an_operator_print_their_answers() {
     assert_eq!(up.ask(&[&replay[..], &["--dry-run"]].concat()).await["replayed"], 1);
     assert_eq!(up.ask(&replay).await["replayed"], 1);
 
-    assert_eq!(up.ask(&["audit"]).await["orphans"], serde_json::json!([]));
+    let audited = up.ask(&["audit", "--json"]).await;
+    assert_eq!(audited["orphans"], serde_json::json!([]));
+    assert_eq!(
+        (&audited["books"][0]["provider"], &audited["books"][0]["accepted"]),
+        (&"aboutyou".into(), &1.into())
+    );
     let retain = ["retain", "aboutyou", "--from", received_at, "--to", &to];
     let retained = up.ask(&[&retain[..], &["--dry-run"]].concat()).await;
     assert_eq!((&retained["marked"], &retained["done"]), (&0.into(), &true.into()));
@@ -378,6 +383,63 @@ async fn the_tasks_of_an_operator_print_their_answers() {
         !output.status.success() && error.contains("event_id is not 64 hex digits"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn reconcile_counts_by_day_and_then_publishes() {
+    let mut up = Up::with(&[]).await;
+    let url = up.endpoints["snipcart_api"].as_str().expect("an address");
+    let port = url
+        .trim_end_matches("/api")
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .to_owned();
+    // What is sent is known to the API too; what is lost, to the API alone.
+    let lost = ["selldone", "checkout-order", "--lost", "--snipcart-port", &port];
+    assert!(up.send(&lost).await.contains("its webhook never arrives"));
+    up.send(&["selldone", "sent-order", "--fresh"]).await;
+    assert!(up.says().await.contains("accepted"));
+    let reconcile = [
+        "reconcile",
+        "selldone",
+        "main",
+        "--from=2024-09-30T00:00:00Z",
+        "--to=2024-10-02T00:00:00Z",
+    ];
+    let output = local_command()
+        .args(reconcile)
+        .args(["--dry-run", "--sns-port", up.port("sns")])
+        .output();
+    let output = output.await.expect("the command runs");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "placed on   compared  missing  newer\n\
+         2024-09-30         2        1      0\n\
+         all                2        1      0\n",
+        "{output:?}"
+    );
+    let done = up.ask(&[&reconcile[..], &["--json"]].concat()).await;
+    assert_eq!((&done["missing"], &done["accepted"]), (&1.into(), &1.into()), "{done}");
+    let line = up.says().await;
+    assert!(line.contains("reconciled") && line.contains("1001"), "{line}");
+    let done = up.ask(&[&reconcile[..], &["--json"]].concat()).await;
+    assert_eq!((&done["missing"], &done["known"]), (&0.into(), &2.into()), "{done}");
+
+    let output = local_command()
+        .args(["reconcile", "selldone", "second", "--from=2024-09-30T00:00:00Z"])
+        .args(["--sns-port", up.port("sns")])
+        .output();
+    let output = output.await.expect("the command runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("has no `api` for this shop"),
+        "{error}"
+    );
+    let gateway = up.endpoints["gateway"].as_str().expect("an address");
+    let (status, page) = get_text(&format!("{gateway}/reconciliation")).await;
+    assert!(status == 200 && page.contains("selldone / main"), "{page}");
+    up.end().await;
 }
 
 #[tokio::test]

@@ -370,5 +370,6 @@ def check(folder: pathlib.Path):
     check_policies_with_moto(policies, bodies)
 
 
-with tempfile.TemporaryDirectory() as temporary:
-    check(pathlib.Path(temporary))
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        check(pathlib.Path(temporary))

@@ -9,7 +9,7 @@ use local::project::settings::{TUNABLES, TUNABLES_NAME};
 use local::project::template;
 use serde_json::{Value, json};
 use tests::providers::PROVIDERS;
-use tests::telemetry::documented;
+use tests::telemetry::{documented, documented_of_reconcile};
 use tests::yaml;
 
 fn resources() -> Value {
@@ -50,7 +50,8 @@ fn functions_of(alarm: &Value) -> Vec<&str> {
 
 #[test]
 fn every_alarm_watches_a_documented_metric() {
-    let (of_deliveries, of_runs) = documented();
+    let (of_deliveries, mut of_runs) = documented();
+    of_runs.extend(documented_of_reconcile());
     let mut ours = 0;
     for (id, alarm) in alarms() {
         let Some(namespace) = alarm["Namespace"].as_str() else {

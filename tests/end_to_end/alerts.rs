@@ -692,7 +692,7 @@ async fn items_for_alerts_are_small_whatever_is_sent() {
         .all_items()
         .await
         .iter()
-        .filter(|item| tests::alerts::is_for_alerts(item))
+        .filter(|item| tests::alerts::belongs_to_no_event(item))
     {
         let size: usize = item
             .iter()

@@ -24,6 +24,7 @@ async fn a_message_carries_what_subscribers_filter_by() {
         ("provider", Some("snipcart")),
         ("shop", Some("main")),
         ("test", Some(test.as_str())),
+        ("origin", Some("webhook")),
         ("currency", data["order"]["currency"].as_str()),
     ] {
         assert_eq!(message.attributes[name]["Value"].as_str(), value, "{name}");

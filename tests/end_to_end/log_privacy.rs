@@ -76,7 +76,7 @@ impl Sent {
 }
 
 /// Collects the texts of at least three characters and the numbers of at least six digits.
-fn collect(document: &Value, into: &mut BTreeSet<String>) {
+pub(crate) fn collect(document: &Value, into: &mut BTreeSet<String>) {
     match document {
         Value::String(text) if text.chars().count() >= 3 => {
             into.insert(text.clone());
@@ -264,6 +264,9 @@ async fn ask_everything(stack: &Stack) {
         let compare = json!({"provider": provider, "from": now - hour, "to": now + hour, "values": true});
         stack.ask(json!({"compare": compare})).await;
         stack.ask(json!({"retain": replay})).await;
+        let audit = json!({"provider": provider, "from": now - hour, "to": now + hour, "events": true, "scan": true});
+        let audited = stack.ask(json!({"audit": audit})).await;
+        assert_ne!(audited["books"], json!([]), "{audited}");
         let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
         // Another body can have the same id only if the payload names the event.
         if let Some(hash) = shown["conflicts"][0]["payload_sha256"].as_str() {

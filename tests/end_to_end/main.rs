@@ -1,9 +1,11 @@
 //! Deliveries, failures and the tasks of `redrive` over real HTTP, with the real binaries.
 
 mod alerts;
+mod audit;
 mod authentication;
 mod conflicts;
 mod connections;
+mod consumer_check;
 mod crash_recovery;
 mod deliveries;
 mod erasure;
@@ -15,6 +17,8 @@ mod order_state;
 mod outages;
 mod permissions;
 mod published_state;
+mod reconciliation;
+mod reconciliation_log;
 mod redrive;
 mod redrive_tasks;
 mod refused_messages;

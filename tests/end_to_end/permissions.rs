@@ -12,7 +12,10 @@ use local::TOPIC_ARN;
 use local::aws::faults::{Call, Fault, Rule, Service};
 use local::net::server::{Port, Server};
 use local::project::build::workspace;
+use local::project::settings::ORDER_APIS;
 use local::project::{settings, template};
+use local::providers::lifecycle::State;
+use local::providers::order_book::Order;
 use serde_json::{Value, json};
 use tests::{ORDERS, Stack, json_body, noise, order_of};
 use yaml_rust2::Yaml;
@@ -23,6 +26,9 @@ type Grant = (String, String);
 /// Actions that AWS performs on behalf of a function, which cannot be observed: Lambda writes the log, sends traces and
 /// passes on failed invocations, and SNS encrypts.
 const ON_THE_FUNCTIONS_BEHALF: [&str; 4] = ["logs:", "xray:", "sqs:", "kms:"];
+
+/// The end of the ARN of a secret.
+const SUFFIX: &str = "-AbCdEf";
 
 #[derive(Clone, Default)]
 struct Calls(Arc<Mutex<BTreeMap<String, BTreeSet<Grant>>>>);
@@ -89,12 +95,20 @@ async fn secrets_manager(calls: Calls, secrets: BTreeMap<String, String>) -> Ser
         let caller = header("x-amz-security-token").unwrap_or_default();
         let operation = header("x-amz-target").unwrap_or_default();
         let operation = operation.rsplit('.').next().unwrap_or_default().to_owned();
-        let function = caller.rsplit_once('-').map_or("", |(function, _)| function).to_owned();
-        let secret = secrets.get(&function).cloned().unwrap_or_default();
-        calls.note(Some(&caller), vec![(format!("secretsmanager:{operation}"), secret)]);
-        let value = settings::secret(&function).map(|secret| secret.to_string());
         let asked: Value = serde_json::from_slice(request.body()).expect("JSON");
-        let answer = json!({"ARN": asked["SecretId"], "SecretString": value, "VersionId": "1", "Name": function});
+        let arn = asked["SecretId"].as_str().unwrap_or_default();
+        // Reconcile reads the secrets of several providers, and a provider's function its own.
+        let named = arn
+            .rsplit(':')
+            .next()
+            .and_then(|name| name.strip_suffix(SUFFIX))
+            .unwrap_or_default();
+        let function = caller.rsplit_once('-').map_or("", |(function, _)| function);
+        let provider = if secrets.contains_key(named) { named } else { function };
+        let secret = secrets.get(provider).cloned().unwrap_or_default();
+        calls.note(Some(&caller), vec![(format!("secretsmanager:{operation}"), secret)]);
+        let value = settings::secret(provider).map(|secret| secret.to_string());
+        let answer = json!({"ARN": arn, "SecretString": value, "VersionId": "1", "Name": provider});
         std::future::ready(Some(Response::new(bytes::Bytes::from(answer.to_string()))))
     })
 }
@@ -313,11 +327,62 @@ async fn exercise_redrive(stack: &Stack) {
         "provider": "snipcart", "shop": settings::SHOP, "email": "nobody@example.com", "from": now - hour, "to": now + hour,
     });
     assert_eq!(stack.ask(json!({"erase": by_email})).await["done"], true);
-    let audited = stack.ask(json!({"audit": {}})).await;
-    assert_eq!(audited["orphans"], json!([]));
+    let audit = json!({"from": now - hour, "to": now + hour, "scan": true, "repair": true});
+    let audited = stack.ask(json!({"audit": audit})).await;
+    assert_eq!(
+        (&audited["orphans"], &audited["done"]),
+        (&json!([]), &json!(true)),
+        "{audited}"
+    );
+    assert!(audited["books"].as_array().is_some_and(|books| !books.is_empty()));
     let mut erase = place;
     erase["dry_run"] = false.into();
     assert!(stack.ask(json!({"erase": erase})).await["erased"].as_u64() > Some(0));
+}
+
+/// Lets reconcile find orders that are missing, newer, large, not readable, and listed twice with different content.
+async fn exercise_reconcile(stack: &Stack) {
+    for provider in ORDER_APIS {
+        let (missing, newer) = (stack.life(provider, 1, 60), stack.life(provider, 2, 60));
+        stack.announce(&newer, State::Placed, 60).await.event_id("accepted");
+        for life in [&missing, &newer] {
+            stack.knows(life, State::Shipped, 8);
+        }
+        let webhook = stack
+            .life(provider, 3, 60)
+            .webhook(State::Placed, stack.minutes_ago(8))
+            .expect("a webhook");
+        let order = Order::announced(provider, &webhook.body().expect("a body")).expect("an order");
+        let mut large = order.value();
+        large["something_new"] = noise(600_000).into();
+        let mut other = order.value();
+        other["something_new"] = "another".into();
+        for (id, json) in [("large", large), ("other", other), ("unreadable", json!({}))] {
+            let id = id.to_owned();
+            let json = json.to_string().into();
+            stack.order_apis().book().put(
+                provider,
+                settings::SHOP,
+                Order {
+                    id,
+                    json,
+                    ..order.clone()
+                },
+            );
+        }
+        // Once, because calls that meet a fault are not observed.
+        let is_down = provider == "snipcart";
+        let down = is_down.then(|| stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN));
+        let run = stack.reconcile(provider).await;
+        drop(down);
+        assert_eq!(
+            (&run["status"], &run["accepted"]),
+            (&json!("complete"), &json!(3)),
+            "{provider}: {run}"
+        );
+        stack.redrive().await;
+        stack.reconcile(provider).await;
+    }
 }
 
 /// Lets every stored event expire, and lets redrive remove them.
@@ -339,12 +404,19 @@ async fn each_role_allows_exactly_the_calls_of_its_function() {
     let calls = Calls::default();
     let secrets = secrets_manager(calls.clone(), template.secrets.clone()).await;
     let stack = Stack::with(|config| {
-        let arn = format!(
-            "arn:aws:secretsmanager:{}:{}:secret:any-AbCdEf",
-            local::REGION,
-            local::ACCOUNT
-        );
-        config.variables.insert("SECRETS".to_owned(), arn);
+        let arn = |name: &str| {
+            format!(
+                "arn:aws:secretsmanager:{}:{}:secret:{name}{SUFFIX}",
+                local::REGION,
+                local::ACCOUNT
+            )
+        };
+        config.variables.insert("SECRETS".to_owned(), arn("any"));
+        for provider in ORDER_APIS {
+            config
+                .variables
+                .insert(settings::secret_variable(provider), arn(provider));
+        }
         for name in ["ORDER_RETENTION_DAYS", "UNPUBLISHED_RETENTION_DAYS"] {
             config.variables.insert(name.to_owned(), "90".to_owned());
         }
@@ -363,6 +435,7 @@ async fn each_role_allows_exactly_the_calls_of_its_function() {
     });
     exercise_providers(&stack).await;
     exercise_redrive(&stack).await;
+    exercise_reconcile(&stack).await;
     exercise_retention(&stack).await;
 
     for (function, properties) in template.functions() {

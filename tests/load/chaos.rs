@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use local::chaos::{Plan, configure, run};
+use local::chaos::{Plan, configure, reconciliation, run};
 use local::project::build::workspace;
 use local::project::template;
 use local::providers::samples::Catalogue;
@@ -36,6 +36,7 @@ async fn acknowledged_orders_are_stored_once_and_published() {
         details()
     );
     assert!(report.events >= 200, "{}", details());
+    assert_eq!(report.audited, report.stored + report.conflicts, "{}", details());
     assert!(
         report.not_published > 0 && report.in_parts > 0 && report.conflicts > 0,
         "not every kind of event occurred:\n{}",
@@ -50,5 +51,55 @@ async fn acknowledged_orders_are_stored_once_and_published() {
         "function killed before",
     ] {
         assert!(kinds.contains(&kind), "{kind} is not in {kinds:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_and_late_webhooks_change_no_state_of_an_order() {
+    let _alone = crate::alone().await;
+    let functions = template::read(&workspace().join("template.yaml")).expect("the template");
+    let log = Log::memory();
+    let mut config = Config::new(functions, tests::binaries().clone(), log.clone());
+    configure(&mut config);
+    let stack = Arc::new(Stack::start(config).await.expect("the stack starts"));
+    let catalogue = Catalogue::read(workspace().join("events")).expect("events/");
+    let plan = Plan { events: 240, seed: 1 };
+
+    let report = reconciliation::run(&stack, &catalogue, plan, || {})
+        .await
+        .expect("the run completes");
+    let details = || format!("{report}\n{}\n{}", report.violations.join("\n"), log.lines().join("\n"));
+    assert_eq!(report.violated, 0, "{}", details());
+    assert_eq!(
+        (
+            report.missing_in_the_end,
+            report.other_state,
+            report.reconciled_twice,
+            report.changed_by_late
+        ),
+        (0, 0, 0, 0),
+        "{}",
+        details()
+    );
+    assert!(
+        report.orders > 100 && report.reconciled > 20 && report.newer > 0,
+        "{}",
+        details()
+    );
+    assert!(
+        report.twice > 0 && report.late_in_the_end > 0 && report.never > 20,
+        "{}",
+        details()
+    );
+    for kind in [
+        "reconcile killed before a call",
+        "order API answers 429",
+        "order API cuts a page",
+    ] {
+        assert!(
+            report.faults.contains_key(kind),
+            "{kind} is not among the faults:\n{}",
+            details()
+        );
     }
 }

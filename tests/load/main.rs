@@ -3,6 +3,7 @@
 mod backlog;
 mod chaos;
 mod memory;
+mod reconciliation;
 
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -11,6 +11,7 @@ mod field_coverage;
 mod golden;
 mod malformed_bodies;
 mod malformed_payloads;
+mod reconciliation;
 mod specific;
 mod unmapped;
 
@@ -92,3 +93,20 @@ macro_rules! provider_suite {
 }
 
 tests::for_each_provider!(provider_suite);
+
+/// The tests of the providers with an order API.
+mod order_apis {
+    macro_rules! order_api_suite {
+        ($($name:ident: $provider:ty,)+) => {$(
+            mod $name {
+                topic! { $provider, async reconciliation:
+                    a_listed_order_is_the_order_of_the_webhook,
+                    an_unreadable_order_does_not_hold_up_the_others,
+                    the_same_state_is_the_same_event,
+                }
+            }
+        )+};
+    }
+
+    tests::for_each_provider_with_order_api!(order_api_suite);
+}

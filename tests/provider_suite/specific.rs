@@ -1,8 +1,11 @@
 //! Behaviour that only one provider has.
 
+use lambda_http::http::Method;
 use serde_json::{Value, json};
+use shared::Provider as _;
 use shared::classify::{Classification, Classified};
 use shared::drift::Known;
+use tests::authentic;
 use tests::payloads::accepted;
 use tests::providers::Tested;
 use tests::reader::Reader;
@@ -34,6 +37,19 @@ fn all_invoices_of_one_paid_renewal_are_one_event() {
         assert!(matches!(other.classification, Classification::Order(_)));
         assert_ne!(other.id, first_failure.id);
     }
+}
+
+#[test]
+fn only_a_delete_ends_a_subscription_of_cartum() {
+    let cartum = Reader::<cartum::Cartum>::new().provider;
+    for (method, ends) in [(Method::DELETE, true), (Method::PUT, false), (Method::POST, false)] {
+        let parameters = cartum::Cartum::EVENT_PARAMETERS;
+        let delivery = authentic::delivery_with(method.clone(), &[], parameters, Vec::new());
+        assert_eq!(cartum.ends_subscription(&delivery), ends, "{method}");
+    }
+    let snipcart = Reader::<snipcart::Snipcart>::new().provider;
+    let delivery = authentic::delivery_with(Method::DELETE, &[], &[], Vec::new());
+    assert!(!snipcart.ends_subscription(&delivery));
 }
 
 #[test]

@@ -2,17 +2,18 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
+use local::project::settings::RECONCILE;
 use local::recorder::alerts::Alert;
 use local::{ACCOUNT, ALARMS};
 use serde_json::{Value, json};
 
 use crate::{Item, Stack};
 
-/// The partitions of the table that belong to alerts.
-const PARTITIONS: [&str; 3] = ["shops", "signals", "alerts"];
+/// The partitions of the table that belong to alerts and to the runs of reconcile.
+const PARTITIONS: [&str; 4] = ["shops", "signals", "alerts", RECONCILE];
 
-/// Whether an item belongs to alerts, and to no event.
-pub fn is_for_alerts(item: &Item) -> bool {
+/// Whether an item belongs to alerts or to the runs of reconcile, and to no event.
+pub fn belongs_to_no_event(item: &Item) -> bool {
     let partition = item.get("pk").and_then(|pk| pk.as_s().ok());
     partition.is_some_and(|partition| PARTITIONS.contains(&partition.as_str()))
 }

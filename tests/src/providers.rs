@@ -28,6 +28,19 @@ macro_rules! for_each_provider {
     };
 }
 
+/// Calls a macro with every provider that has an order API.
+#[macro_export]
+macro_rules! for_each_provider_with_order_api {
+    ($callback:ident) => {
+        $callback! {
+            selldone: ::selldone::Selldone,
+            cartum: ::cartum::Cartum,
+            aboutyou: ::aboutyou::AboutYou,
+            snipcart: ::snipcart::Snipcart,
+        }
+    };
+}
+
 macro_rules! table {
     ($($name:ident: $provider:ty,)+) => {
         /// The facts of every provider.

@@ -33,6 +33,7 @@ pub struct Stack {
     inner: local::stack::Stack,
     client: Client,
     catalogue: Catalogue,
+    started_at: Timestamp,
     // Declared after the stack, so that it is dropped after it.
     _aws: Option<Moto>,
 }
@@ -54,6 +55,7 @@ impl Stack {
         Self {
             client: Client::new(&stack.url()).expect("a client"),
             catalogue: catalogue(),
+            started_at: Timestamp::now(),
             inner: stack,
             _aws: aws,
         }
@@ -72,6 +74,16 @@ impl Stack {
         fixture.renew().expect("an order");
         self.sign(&mut fixture);
         fixture
+    }
+
+    /// When the stack has started.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// The events of `events/`.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// An event of `events/` as it is in its file.

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use local::NAME;
 use serde_json::{Value, json};
 
-use crate::alerts::{change_times, is_for_alerts};
+use crate::alerts::{belongs_to_no_event, change_times};
 use crate::outbox::text;
 use crate::{Stack, gzip, json_body};
 
@@ -172,7 +172,7 @@ impl Stack {
     /// All items of the table that belong to events.
     pub async fn items(&self) -> Vec<Item> {
         let mut items = self.all_items().await;
-        items.retain(|item| !is_for_alerts(item));
+        items.retain(|item| !belongs_to_no_event(item));
         items
     }
 

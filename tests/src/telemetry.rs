@@ -111,21 +111,31 @@ pub async fn lines(stack: &Stack) -> Vec<Line> {
 /// # Panics
 /// If the README does not have the tables.
 pub fn documented() -> (BTreeSet<String>, BTreeSet<String>) {
-    let readme = std::fs::read_to_string(workspace().join("functions/redrive/README.md")).expect("the README");
-    let names = |header: &str| {
-        let (_, rows) = readme.split_once(header).unwrap_or_else(|| panic!("no table {header}"));
-        let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|'));
-        let cells = rows.filter_map(|row| row.split('|').nth(1).map(str::to_owned));
-        let names = cells.flat_map(|cell| {
-            let names = cell.split('`').skip(1).step_by(2).map(str::to_owned);
-            names.collect::<Vec<_>>()
-        });
-        names.collect()
-    };
     (
-        names("\n| metric of a delivery |"),
-        names("\n| metric of a run of `redrive` |"),
+        metrics_under("\n| metric of a delivery |"),
+        metrics_under("\n| metric of a run of `redrive` |"),
     )
+}
+
+/// The metrics of a run of `reconcile` that the README of redrive documents.
+///
+/// # Panics
+/// If the README does not have the table.
+pub fn documented_of_reconcile() -> BTreeSet<String> {
+    metrics_under("\n| metric of a run of `reconcile` |")
+}
+
+/// The names in the first column of a table of the README of redrive.
+fn metrics_under(header: &str) -> BTreeSet<String> {
+    let readme = std::fs::read_to_string(workspace().join("functions/redrive/README.md")).expect("the README");
+    let (_, rows) = readme.split_once(header).unwrap_or_else(|| panic!("no table {header}"));
+    let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1).map(str::to_owned));
+    let names = cells.flat_map(|cell| {
+        let names = cell.split('`').skip(1).step_by(2).map(str::to_owned);
+        names.collect::<Vec<_>>()
+    });
+    names.collect()
 }
 
 /// The units of CloudWatch.

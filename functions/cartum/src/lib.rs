@@ -6,6 +6,7 @@
 mod normalize;
 mod orders_api;
 mod payload;
+mod subscribe;
 mod unmapped;
 
 use jiff::tz::TimeZone;
@@ -93,6 +94,10 @@ impl Provider for Cartum {
             Event::OrderPaid | Event::OrderUpdate => IdempotencyKey::PartsAndBody(words.into()),
         };
         Ok(Identified { event, key })
+    }
+
+    fn ends_subscription(&self, delivery: &Verified<Delivery>) -> bool {
+        delivery.method() == Method::DELETE
     }
 
     fn normalize(&self, event: Event, payload: &Payload) -> Normalized {

@@ -47,7 +47,7 @@ struct Orders {
 }
 
 /// Why a call gave no response.
-enum Failed {
+pub(crate) enum Failed {
     /// The token is missing, or no longer valid.
     Unauthorized,
     Error(ApiError),
@@ -89,10 +89,12 @@ impl OrderApi for Cartum {
             }
         }
         let token = token.insert(log_in(api, credentials).await?);
-        self.orders(api, token, period, position).await.map_err(|failed| match failed {
-            Failed::Unauthorized => ApiError::refused("the API refuses a new token"),
-            Failed::Error(error) => error,
-        })
+        self.orders(api, token, period, position)
+            .await
+            .map_err(|failed| match failed {
+                Failed::Unauthorized => ApiError::refused("the API refuses a new token"),
+                Failed::Error(error) => error,
+            })
     }
 
     fn envelope(_: &ApiCredentials, order: &RawValue) -> String {
@@ -116,7 +118,7 @@ impl Cartum {
     }
 }
 
-async fn log_in(api: &Api, credentials: &ApiCredentials) -> Result<Credentials, ApiError> {
+pub(crate) async fn log_in(api: &Api, credentials: &ApiCredentials) -> Result<Credentials, ApiError> {
     let body = json!({"login": credentials.login.expose(), "password": credentials.password.expose()});
     let answer = api.call(&Call::post("/api/auth/", body.to_string())).await?;
     match response(&answer) {
@@ -127,7 +129,7 @@ async fn log_in(api: &Api, credentials: &ApiCredentials) -> Result<Credentials, 
 }
 
 /// Reads the response of an answer.
-fn response<T: for<'a> Deserialize<'a>>(answer: &Answer) -> Result<T, Failed> {
+pub(crate) fn response<T: for<'a> Deserialize<'a>>(answer: &Answer) -> Result<T, Failed> {
     let Envelope { status, response } = answer.parse()?;
     match (status.as_str(), response) {
         ("OK", Some(response)) => {

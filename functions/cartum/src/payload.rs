@@ -14,7 +14,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 3] = [Self::OrderCreated, Self::OrderPaid, Self::OrderUpdate];
+    pub(crate) const ALL: [Self; 3] = [Self::OrderCreated, Self::OrderPaid, Self::OrderUpdate];
 
     /// The event that `word` names.
     pub(crate) fn from_word(word: &str) -> Option<Self> {
@@ -22,7 +22,7 @@ impl Event {
     }
 
     /// Cartum's word for the event.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::OrderCreated => "order_created",
             Self::OrderPaid => "order_paid",

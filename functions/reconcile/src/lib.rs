@@ -2,8 +2,10 @@
 //! and sends what is missing or newer through the same flow as a delivery.
 //!
 //! An invocation's payload names the task: `{"reconcile":{"provider":"snipcart"}}`. A run stops before the function's
-//! deadline. A regular run is continued by the next one; a run of a period answers with a cursor.
+//! deadline. A regular run is continued by the next one; a run of a period answers with a cursor. The other task,
+//! `connect`, subscribes to the events of a shop.
 
+mod connect;
 mod providers;
 mod report;
 mod shop;
@@ -11,21 +13,27 @@ mod task;
 mod time_left;
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::SignedDuration;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use serde::Serialize;
 use serde_json::Value;
+use shared::codes::Code;
 use shared::intake::Intake;
 use shared::settings::{SettingError, Settings};
 use shared::store::StoreError;
 use shared::telemetry::Telemetry;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+pub use crate::connect::Connected;
 use crate::providers::Providers;
-pub use crate::report::{Answer, Status};
+pub use crate::report::{RunAnswer, Status};
 use crate::task::Task;
 use crate::time_left::TimeLeft;
+
+/// How long init waits for connections.
+const CONNECT_BUDGET: Duration = Duration::from_secs(2);
 
 /// An error of a task.
 #[derive(thiserror::Error)]
@@ -42,6 +50,16 @@ pub enum TaskError {
     /// The secret cannot be read.
     #[error("{0}")]
     Secret(String),
+}
+
+/// The answer to a task.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// What a run has found.
+    Run(RunAnswer),
+    /// The subscriptions of a shop.
+    Connected(Connected),
 }
 
 /// The table, the topic and the providers, with which a run works.
@@ -69,7 +87,7 @@ impl Reconciler {
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         let hours = settings.parsed("RECONCILE_LOOKBACK_HOURS", 48_u16, "a whole number of hours")?;
         let minutes = settings.parsed("RECONCILE_SETTLE_MINUTES", 5_u16, "a whole number of minutes")?;
-        let intake = Intake::from_settings(settings)?;
+        let intake = Intake::for_many_orders(settings)?;
         let kept = intake.store().keeps_orders_for();
         Ok(Self {
             intake,
@@ -83,12 +101,29 @@ impl Reconciler {
         })
     }
 
+    /// Opens the connections to the table and the topic. An error is only logged: the first run meets it again.
+    async fn prepare(&self) {
+        let connected = timeout(CONNECT_BUDGET, self.intake.connect()).await;
+        if let Some(cause) = connected.unwrap_or_else(|_| Some("no answer in time".to_owned())) {
+            tracing::warn!(
+                code = Code::ServiceNotReached.as_str(),
+                cause,
+                "a service does not answer yet"
+            );
+        }
+    }
+
     /// Does the task of `payload`, until `deadline` at most.
     pub async fn handle(&self, payload: Value, deadline: Instant) -> Result<Answer, TaskError> {
         let task = serde_json::from_value(payload).map_err(|error| TaskError::NoTask(error.to_string()))?;
-        let Task::Reconcile(task) = task;
-        task.check()?;
-        self.reconcile(&task, TimeLeft::until(deadline)).await
+        let time = TimeLeft::until(deadline);
+        match task {
+            Task::Reconcile(task) => {
+                task.check()?;
+                self.reconcile(&task, time).await.map(Answer::Run)
+            }
+            Task::Connect(task) => self.connect(&task, time).await.map(Answer::Connected),
+        }
     }
 }
 
@@ -118,6 +153,10 @@ impl From<TaskError> for Diagnostic {
 pub async fn run() -> Result<(), Error> {
     shared::log_to_standard_output();
     let reconciler = Reconciler::from_settings(&Settings::from_environment());
+    if let Ok(reconciler) = &reconciler {
+        // Boxed, so that the memory of init is released when it ends.
+        Box::pin(reconciler.prepare()).await;
+    }
     let reconciler = &reconciler;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         let left = event

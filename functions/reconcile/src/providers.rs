@@ -6,18 +6,18 @@ use aboutyou::AboutYou;
 use cartum::Cartum;
 use jiff::Timestamp;
 use selldone::Selldone;
-use serde::de::IgnoredAny;
 use shared::Provider as _;
 use shared::codes::Code;
 use shared::identity::Shop;
-use shared::order_api::{BaseUrl, OrderApi};
+use shared::order_api::{ApiError, BaseUrl, OrderApi};
 use shared::secrets::Secrets;
 use shared::settings::{SettingError, Settings};
 use shared::store::ReconcileProgress;
 use snipcart::Snipcart;
 use tokio::time::Instant;
 
-use crate::report::{self, Answer, Circumstances, ShopReport, Status};
+use crate::connect::{Connect, Connected};
+use crate::report::{self, Circumstances, RunAnswer, ShopReport, Status};
 use crate::shop::ShopRun;
 use crate::task::{Cursor, Reconcile};
 use crate::time_left::TimeLeft;
@@ -35,11 +35,10 @@ pub(crate) struct Providers {
 }
 
 /// A provider with its settings.
-pub(crate) struct Configured<P> {
+pub(crate) struct Configured<P: OrderApi> {
     pub(crate) provider: P,
-    /// The secret of the provider; an error if reconciliation of the provider is off. Only the credentials for the API are
-    /// read.
-    secrets: Result<Secrets<IgnoredAny>, SettingError>,
+    /// The secret of the provider; an error if reconciliation of the provider is off.
+    secrets: Result<Secrets<P::Secrets>, SettingError>,
     /// The base URL that an operator has set.
     pub(crate) base_url: Option<BaseUrl>,
 }
@@ -51,6 +50,13 @@ impl<P: OrderApi> Configured<P> {
             secrets: Secrets::from_setting(settings, secrets),
             base_url: settings.optional(P::API_URL).map(|url| BaseUrl::set_by_operator(&url)),
         })
+    }
+
+    /// The base URL of the API of the shop with these credentials.
+    pub(crate) fn base_url(&self, credentials: &P::Credentials) -> Result<BaseUrl, ApiError> {
+        self.base_url
+            .as_ref()
+            .map_or_else(|| P::base_url(credentials), |url| Ok(url.clone()))
     }
 }
 
@@ -66,7 +72,7 @@ impl Providers {
 }
 
 impl Reconciler {
-    pub(crate) async fn reconcile(&self, task: &Reconcile, time: TimeLeft) -> Result<Answer, TaskError> {
+    pub(crate) async fn reconcile(&self, task: &Reconcile, time: TimeLeft) -> Result<RunAnswer, TaskError> {
         let Providers {
             snipcart,
             cartum,
@@ -94,21 +100,9 @@ impl Reconciler {
         configured: &Configured<P>,
         task: &Reconcile,
         time: TimeLeft,
-    ) -> Result<Answer, TaskError> {
-        let secrets = configured.secrets.as_ref().map_err(Clone::clone)?;
-        let until = time.give_up_at.min(Instant::now() + SECRET_BUDGET);
-        let read = secrets.prepare(until).await;
-        for cause in secrets.reports() {
-            tracing::error!(
-                code = Code::SecretUnusable.as_str(),
-                provider = P::NAME,
-                secret = secrets.name(),
-                cause,
-                "the secret is malformed or refused"
-            );
-        }
-        read.map_err(|refusal| TaskError::Secret(refusal.to_string()))?;
-        let mut answer = Answer {
+    ) -> Result<RunAnswer, TaskError> {
+        let secrets = self.read_secrets(configured, time).await?;
+        let mut answer = RunAnswer {
             provider: P::NAME,
             shops: Vec::new(),
             done: true,
@@ -149,6 +143,38 @@ impl Reconciler {
             answer.shops.push(report.ended(Status::NotConfigured, None, cause));
         }
         Ok(answer)
+    }
+
+    /// Reads the secret of a provider.
+    pub(crate) async fn read_secrets<'c, P: OrderApi>(
+        &self,
+        configured: &'c Configured<P>,
+        time: TimeLeft,
+    ) -> Result<&'c Secrets<P::Secrets>, TaskError> {
+        let secrets = configured.secrets.as_ref().map_err(Clone::clone)?;
+        let until = time.give_up_at.min(Instant::now() + SECRET_BUDGET);
+        let read = secrets.prepare(until).await;
+        for cause in secrets.reports() {
+            tracing::error!(
+                code = Code::SecretUnusable.as_str(),
+                provider = P::NAME,
+                secret = secrets.name(),
+                cause,
+                "the secret is malformed or refused"
+            );
+        }
+        read.map_err(|refusal| TaskError::Secret(refusal.to_string()))?;
+        Ok(secrets)
+    }
+
+    /// Subscribes to the events of a shop.
+    pub(crate) async fn connect(&self, task: &Connect, time: TimeLeft) -> Result<Connected, TaskError> {
+        match task.provider.as_str() {
+            Cartum::NAME => Box::pin(self.subscribe(&self.providers.cartum, task, time)).await,
+            _ => Err(TaskError::NoTask(
+                "only cartum is connected by a task; the README of each other provider says where to click".to_owned(),
+            )),
+        }
     }
 
     /// The shops of a task with their progress. A regular run begins with the shop whose last complete run is the longest

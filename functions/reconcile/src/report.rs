@@ -14,9 +14,9 @@ use crate::task::Cursor;
 
 const DIMENSIONS: &Dimensions = &[&[], &["provider"], &["provider", "shop"]];
 
-/// The answer to a task.
+/// The answer to the task `reconcile`.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+pub struct RunAnswer {
     pub(crate) provider: &'static str,
     pub(crate) shops: Vec<ShopReport>,
     pub(crate) done: bool,
@@ -210,10 +210,13 @@ pub(crate) fn write(telemetry: &Telemetry, report: &ShopReport, circumstances: &
             ("Unreadable", unreadable),
             ("ReconcileFailures", u64::from(report.status == Status::Unavailable)),
         ] {
-            telemetry::measure(name, Unit::Count, count);
+            // A metric is billed for each hour in which it is written.
+            if count > 0 {
+                telemetry::measure(name, Unit::Count, count);
+            }
         }
         if let Some(age) = circumstances.age_minutes {
-            telemetry::measure("ReconcileAgeMinutes", Unit::Count, age);
+            telemetry::measure("ReconcileAgeMinutes", Unit::Minutes, age);
         }
     }
     let line = LogRecord {

@@ -82,11 +82,7 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
 
     /// Works until the last page or the end of the time. Returns the cursor of a run of a period that is not complete.
     pub(crate) async fn run(mut self) -> Result<(ShopReport, Option<Cursor>), TaskError> {
-        let base_url = match &self.configured.base_url {
-            Some(url) => Ok(url.clone()),
-            None => P::base_url(self.credentials),
-        };
-        let base_url = match base_url {
+        let base_url = match self.configured.base_url(self.credentials) {
             Ok(base_url) => base_url,
             Err(error) => return Ok((self.failed(&error), None)),
         };

@@ -6,6 +6,7 @@ use shared::identity::Shop;
 use shared::order_api::{Listing, Period};
 use shared::store::ReconcileProgress;
 
+use crate::connect::Connect;
 use crate::{TaskError, Windows};
 
 /// The overlap of the periods of two runs, for clocks that differ.
@@ -17,6 +18,8 @@ const OVERLAP: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 pub(crate) enum Task {
     /// Compare orders with the stored events.
     Reconcile(Reconcile),
+    /// Subscribe to the order events of a shop.
+    Connect(Connect),
 }
 
 /// The shops of a provider, or one of them: from where the last run ended, or in a period that an operator names.

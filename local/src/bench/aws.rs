@@ -85,7 +85,7 @@ impl Aws {
         let urls = Urls {
             dynamodb: self.dynamodb.url(),
             messages: self.sns.url(),
-            snipcart_api: format!("{}/api", self.snipcart.url()),
+            providers: self.snipcart.url(),
         };
         let mut variables = settings::variables(function, &urls);
         let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);

@@ -51,6 +51,8 @@ pub struct Report {
     pub alerts: usize,
     /// The quarantined deliveries and conflicts that alerts have reported.
     pub alerted: usize,
+    /// The events and conflicts in the books of the audit.
+    pub audited: usize,
     /// The longest time from the receipt of an event to its publication.
     pub longest_in_outbox: SignedDuration,
     /// How long the run took.
@@ -94,6 +96,7 @@ impl fmt::Display for Report {
         row("events published more than once", &self.published_more_than_once)?;
         row("alerts", &self.alerts)?;
         row("- quarantined deliveries and conflicts in them", &self.alerted)?;
+        row("events and conflicts audited", &self.audited)?;
         row(
             "longest time in the outbox",
             &format!("{:.1} s", self.longest_in_outbox.as_secs_f64()),

@@ -9,15 +9,12 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-/// The output of the stack that names the function.
-const OUTPUT: &str = "Redrive";
-
 /// Longer than the function runs, in seconds.
 const PATIENCE: &str = "900";
 
-/// The name of the operator's function of a stack.
-pub(crate) async fn function(stack: &str) -> Result<String, Error> {
-    let query = format!("Stacks[0].Outputs[?OutputKey=='{OUTPUT}'].OutputValue | [0]");
+/// The name of the function that an output of a stack names.
+pub(crate) async fn function(stack: &str, output: &str) -> Result<String, Error> {
+    let query = format!("Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue | [0]");
     let said = aws(
         &[
             "cloudformation",
@@ -32,7 +29,7 @@ pub(crate) async fn function(stack: &str) -> Result<String, Error> {
     .await?;
     match String::from_utf8_lossy(&said).trim() {
         "" | "None" => Err(failed(format!(
-            "the stack {stack} has no output {OUTPUT}; is it deployed from template.yaml?"
+            "the stack {stack} has no output {output}; is it deployed from template.yaml, with the parameters that it needs?"
         ))),
         function => Ok(function.to_owned()),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use local::Error;
-use local::chaos::{Plan, configure, run};
+use local::chaos::{Plan, configure, reconciliation, run};
 use local::project::build::{Binaries, Output, workspace};
 use local::project::template;
 use local::recorder::log::Log;
@@ -22,6 +22,10 @@ pub(crate) struct Options {
     /// The seed of all random choices [default: random]
     #[arg(long)]
     seed: Option<u64>,
+    /// Lose, repeat and delay webhooks, and check that reconciliation finds every order; without the checks of the
+    /// other run
+    #[arg(long)]
+    reconcile: bool,
 }
 
 /// Runs chaos in a separate stack. A violation is an error.
@@ -44,16 +48,24 @@ pub(crate) async fn chaos(options: Options) -> Result<(), Error> {
         bar.set_style(style);
     }
     let shown = bar.clone();
-    let report = run(&stack, &catalogue()?, plan, move || shown.inc(1)).await?;
+    let progress = move || shown.inc(1);
+    let (report, violated, violations) = if options.reconcile {
+        let report = reconciliation::run(&stack, &catalogue()?, plan, progress).await?;
+        (report.to_string(), report.violated, report.violations)
+    } else {
+        let report = run(&stack, &catalogue()?, plan, progress).await?;
+        (report.to_string(), report.violated, report.violations)
+    };
     bar.finish_and_clear();
+    let flag = if options.reconcile { " --reconcile" } else { "" };
     println!(
-        "| cargo local chaos --events {} --seed {} | |\n|---|---|\n{report}",
+        "| cargo local chaos{flag} --events {} --seed {} | |\n|---|---|\n{report}",
         plan.events, plan.seed
     );
-    if report.violated == 0 {
+    if violated == 0 {
         return Ok(());
     }
-    for violation in &report.violations {
+    for violation in &violations {
         eprintln!("! {violation}");
         let event_id = violation.split(' ').find(|word| word.len() == 64);
         for line in log
@@ -65,7 +77,7 @@ pub(crate) async fn chaos(options: Options) -> Result<(), Error> {
         }
     }
     Err(Error::Violated {
-        count: report.violated,
+        count: violated,
         seed: plan.seed,
     })
 }

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
-use http::Response;
+use http::{Request, Response, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use local::Error;
 use local::net::client::Client;
+use local::project::answer::Answer;
+use local::providers::order_apis::BOOK;
 use local::providers::samples::Fixture;
 use local::providers::signing::{Credentials, sign};
 use local::stats::quantile;
@@ -53,9 +55,22 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    lost: Lost,
+    #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
     ports: Ports,
+}
+
+/// A webhook that never arrives.
+#[derive(Debug, Clone, Copy, Args)]
+struct Lost {
+    /// Do not send the event: only the stand-in for the provider's order API learns of its order
+    #[arg(long, conflicts_with_all = ["url", "count", "verbose", "json"])]
+    lost: bool,
+    /// The port of the stand-ins for the order APIs, for --lost
+    #[arg(long, default_value_t = 9001, requires = "lost")]
+    snipcart_port: u16,
 }
 
 /// Sends an event, and prints the answer, the stored event and the published message.
@@ -72,6 +87,9 @@ pub(crate) async fn send(options: Options) -> Result<(), Error> {
         credentials: options.secrets.credentials(),
         fresh: options.fresh,
     };
+    if options.lost.lost {
+        return lose(&sender, options.lost.snipcart_port).await;
+    }
     if options.count > 1 {
         return send_many(sender, &options).await;
     }
@@ -90,6 +108,22 @@ pub(crate) async fn send(options: Options) -> Result<(), Error> {
         (false, true) => print!("{}{}", sent.summary(), sent.details()),
         (false, false) => print!("{}", sent.summary()),
     }
+    Ok(())
+}
+
+/// Tells the stand-in for the provider's order API about the order of an event whose webhook never arrives.
+async fn lose(sender: &Sender, port: u16) -> Result<(), Error> {
+    let fixture = sender.sign()?;
+    let (provider, shop) = (&fixture.provider, &sender.credentials.shop);
+    let url = format!("http://127.0.0.1:{port}{BOOK}{provider}/{shop}");
+    let request = Request::post(&url).body(fixture.body()?.into());
+    let request = request.map_err(|error| Error::Send(error.to_string()))?;
+    let answer = Client::new(&url)?.send(request).await?;
+    if answer.status() != StatusCode::OK {
+        let answer = Answer::read(&answer).summary();
+        return Err(Error::Send(format!("the stand-in does not learn the order: {answer}")));
+    }
+    println!("{provider} knows the order now; its webhook never arrives. `cargo local reconcile` finds it.");
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! The tasks of `redrive`, on this machine or on a deployed stack: `cargo local redrive`, `get`, `replay`, `requeue`,
-//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare`, `audit` and `retain`.
+//! `reprocess`, `dismiss`, `undismiss`, `publish-conflict`, `erase`, `compare` and `retain`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +16,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::aws_cli;
+
+/// The output of a deployed stack that names the function `redrive`.
+const OUTPUT: &str = "Redrive";
 
 /// The stack whose function is invoked.
 #[derive(Debug, Clone, Args)]
@@ -196,13 +199,6 @@ pub(crate) struct Compare {
     /// Show the values that differ, which are customers' data; without this only their JSON types are shown
     #[arg(long)]
     values: bool,
-    #[command(flatten)]
-    place: Place,
-}
-
-/// The flags of `cargo local audit`.
-#[derive(Debug, Args)]
-pub(crate) struct Audit {
     #[command(flatten)]
     place: Place,
 }
@@ -394,13 +390,6 @@ pub(crate) async fn retain(retain: Retain) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lists the parts that no event refers to.
-pub(crate) async fn audit(audit: Audit) -> Result<(), Error> {
-    let orphans = Task::new("audit", json!({}), audit.place).await?.all_orphans().await?;
-    print(&json!({"orphans": orphans}));
-    Ok(())
-}
-
 /// The stored events and conflicts, as they were written.
 #[derive(Serialize)]
 struct Events {
@@ -455,33 +444,49 @@ struct Task {
     function: Function,
 }
 
-/// The function `redrive`.
-enum Function {
+/// A function that operators invoke.
+pub(super) enum Function {
     /// The function of the local stack whose SNS and SQS endpoint has this URL.
-    Local(String),
+    Local(String, &'static str),
     /// The function with this name, of a deployed stack.
     Deployed(String),
 }
 
+impl Function {
+    /// The function `name` of the local stack, or the one that the output `output` of a deployed stack names.
+    pub(super) async fn find(place: Place, name: &'static str, output: &str) -> Result<Self, Error> {
+        Ok(match place.stack {
+            Some(stack) => Self::Deployed(aws_cli::function(&stack, output).await?),
+            None => Self::Local(format!("http://127.0.0.1:{}", place.sns_port), name),
+        })
+    }
+
+    /// The function redrive of a stack.
+    pub(super) async fn redrive(place: Place) -> Result<Self, Error> {
+        Self::find(place, REDRIVE, OUTPUT).await
+    }
+
+    /// Invokes the function once, and returns its result.
+    pub(super) async fn invoke<T: DeserializeOwned>(&self, payload: &Value) -> Result<T, Error> {
+        match self {
+            Self::Local(url, name) => invoke_api::invoke(url, name, payload).await,
+            Self::Deployed(name) => aws_cli::invoke(name, payload).await,
+        }
+    }
+}
+
 impl Task {
     async fn new(name: &'static str, parameters: Value, place: Place) -> Result<Self, Error> {
-        let function = match place.stack {
-            Some(stack) => Function::Deployed(aws_cli::function(&stack).await?),
-            None => Function::Local(format!("http://127.0.0.1:{}", place.sns_port)),
-        };
         Ok(Self {
             name,
             parameters,
-            function,
+            function: Function::redrive(place).await?,
         })
     }
 
     async fn once<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let payload = Map::from_iter([(self.name.to_owned(), self.parameters.clone())]).into();
-        match &self.function {
-            Function::Local(url) => invoke_api::invoke(url, REDRIVE, &payload).await,
-            Function::Deployed(name) => aws_cli::invoke(name, &payload).await,
-        }
+        self.function.invoke(&payload).await
     }
 
     /// Collects the events of all answers.
@@ -522,21 +527,6 @@ impl Task {
                 return Err(self.stopped(&format!("stopped by an outage ({cause})"), &said));
             }
             self.parameters["cursor"] = cursor;
-        }
-    }
-
-    /// Collects the orphans of all answers.
-    async fn all_orphans(mut self) -> Result<Vec<Value>, Error> {
-        let mut orphans = Vec::new();
-        loop {
-            let mut answer: Value = self.once().await?;
-            if let Value::Array(some) = answer["orphans"].take() {
-                orphans.extend(some);
-            }
-            if answer["done"] == true {
-                return Ok(orphans);
-            }
-            self.parameters["cursor"] = answer["cursor"].take();
         }
     }
 

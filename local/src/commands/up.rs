@@ -11,7 +11,7 @@ use local::Error;
 use local::dashboard;
 use local::project::build::{Binaries, Output, workspace};
 use local::project::data_dir::Data;
-use local::project::settings::{self, AWS_KEY};
+use local::project::settings::{self, AWS_KEY, ORDER_APIS};
 use local::project::template;
 use local::providers::samples::{Catalogue, Fixture};
 use local::providers::signing::{Credentials, sign};
@@ -31,16 +31,20 @@ use super::args;
 pub(crate) struct Options {
     #[command(flatten)]
     ports: args::Ports,
-    /// The port of the stand-in for Snipcart
+    /// The port of the stand-ins for Snipcart and for the order APIs
     #[arg(long, default_value_t = 9001)]
     snipcart_port: u16,
+    /// The minutes between two runs of reconcile for a provider; 0 runs it only by `cargo local reconcile`
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    reconcile_every: u16,
     /// The limit for the processes of one function
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     environments: u16,
     /// The timeout of the functions in seconds [default: that of the template]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=900))]
     timeout: Option<u16>,
-    /// Run no schedules: only `cargo local redrive` publishes the events of the outbox
+    /// Run no schedules: only `cargo local redrive` publishes the events of the outbox, and only `cargo local
+    /// reconcile` looks for missing orders
     #[arg(long)]
     no_schedule: bool,
     /// A port for a tunnel, which serves the routes but not the dashboard
@@ -170,6 +174,15 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
         );
         config.variables.extend([real]);
     }
+    if options.secrets.is_some() {
+        // The APIs are those that the secrets name.
+        for provider in ORDER_APIS.into_iter().filter(|provider| *provider != "snipcart") {
+            let variable = settings::order_api_variable(provider);
+            config.variables.insert(variable, String::new());
+        }
+    }
+    let every = Duration::from_mins(options.reconcile_every.into());
+    config.reconcile_every = (!every.is_zero()).then_some(every);
     config.variables.extend(options.limits.variables());
     config.secrets = secrets;
     config.environments = usize::from(options.environments);

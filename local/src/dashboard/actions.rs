@@ -65,7 +65,7 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Page {
                     output {}
                 }
                 h2 { "Faults" }
-                p.hint { "Faults hit the functions' calls to AWS. This page bypasses them." }
+                p.hint { "Faults hit the functions' calls to AWS and to the order APIs. This page bypasses them." }
                 ul.offers {
                     @for offer in &OFFERS {
                         li {

@@ -39,16 +39,18 @@ pub(super) async fn page(State(view): State<Arc<View>>, Path(id): Path<String>) 
         article.delivery {
             (summary(&delivery, event.as_ref()))
             div.sides {
-                section {
-                    h2 { "Request" }
-                    (request(&delivery, event.as_ref()))
+                @if delivery.is_request() {
+                    section {
+                        h2 { "Request" }
+                        (request(&delivery, event.as_ref()))
+                    }
                 }
                 section {
                     h2 { "Event" }
                     (normalized(&delivery, event.as_ref()))
                 }
             }
-            (answer(&delivery))
+            @if delivery.is_request() { (answer(&delivery)) }
             @if let Some(event) = &event { (item(&event.head)) }
             (published(&messages, event.as_ref()))
             (list_of_conflicts(&conflicts))
@@ -74,13 +76,14 @@ fn summary(delivery: &Delivery, event: Option<&Event>) -> Markup {
     let head = event.map(|event| &event.head);
     let state = head.and_then(|head| text(head, "state"));
     let order = head.and_then(|head| text(head, "order"));
+    let is_request = delivery.is_request();
     let is_whole = matches!(delivery.body, Body::Whole { .. }) && delivery.provider.is_some();
     html! {
         header.summary {
             h1 {
                 (word(&delivery.outcome))
                 @if let Some(reason) = &delivery.reason { " " span.reason { (reason.replace('_', " ")) } }
-                " " small { (delivery.status) " in " (took(delivery.micros)) }
+                @if is_request { " " small { (delivery.status) " in " (took(delivery.micros)) } }
             }
             p.facts {
                 @if let Some(provider) = &delivery.provider { span { b { "provider" } (provider) } }
@@ -98,9 +101,9 @@ fn summary(delivery: &Delivery, event: Option<&Event>) -> Markup {
             }
             div.story { @for sentence in story(delivery, head) { p { (visible(&sentence)) } } }
             p.do {
-                @if is_whole {
+                @if is_whole && is_request {
                     button type="button" data-do="/do/again" data-id=(delivery.id) title="Sends the same request with a new signature" { "Send again" }
-                } @else {
+                } @else if is_request {
                     span.hint { "It cannot be sent again, because its body is not recorded completely." }
                 }
                 output {}

@@ -21,8 +21,9 @@ use super::state::{State as View, TOGETHER};
 const FIRST: usize = 100;
 
 /// The outcomes, in the order of the filter.
-const OUTCOMES: [&str; 11] = [
+const OUTCOMES: [&str; 12] = [
     "accepted",
+    "reconciled",
     "duplicate",
     "unsupported",
     "quarantined",

@@ -14,6 +14,7 @@ use super::state::State as View;
 use crate::Error;
 use crate::aws::stored_events::{self, Conflict, text};
 use crate::recorder::Delivery;
+use crate::recorder::outcome::RECONCILED;
 
 /// The limit for the events on a page.
 const EVENTS: usize = 500;
@@ -265,6 +266,7 @@ fn event(step: &Step) -> Markup {
                 p {
                     b { (text("/type")) } " "
                     span.hint { (visible(text("/data/provider_event"))) }
+                    @if step.event["data"]["origin"] == "reconciliation" { (word(RECONCILED)) " " }
                     @if step.event["data"]["partial"] == true { " " span.partial title="null means “not said”" { "partial" } }
                     @if step.state != "published" { " " (word(&step.state)) }
                 }

@@ -20,9 +20,10 @@ pub(super) struct Page {
     pub(super) content: Markup,
 }
 
-const NAVIGATION: [(&str, &str, &str); 4] = [
+const NAVIGATION: [(&str, &str, &str); 5] = [
     ("/", "Deliveries", "list"),
     ("/alerts", "Alerts", "alerts"),
+    ("/reconciliation", "Reconciliation", "reconciliation"),
     ("/try", "Try", "try"),
     ("/connect", "Connect", "connect"),
 ];

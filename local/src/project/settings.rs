@@ -9,6 +9,10 @@ use crate::{ALARM_TOPIC_ARN, Error, NAME, REGION, TOPIC_ARN};
 
 /// The function that publishes the events of the outbox.
 pub const REDRIVE: &str = "redrive";
+/// The function that compares the orders of the order APIs with the stored events.
+pub const RECONCILE: &str = "reconcile";
+/// The providers that have an order API.
+pub const ORDER_APIS: [&str; 4] = ["snipcart", "cartum", "selldone", "aboutyou"];
 /// The only shop.
 pub const SHOP: &str = "main";
 /// The URL token of the providers that have one.
@@ -21,6 +25,12 @@ pub const DEEPLE_SECRET: &str = "local-secret";
 pub const SNIPCART_KEY: &str = "local-key";
 /// The secret API key of Snipcart's test mode.
 pub const SNIPCART_TEST_KEY: &str = "local-test-key";
+/// The credentials for an order API are these words and the name of the shop.
+const API_KEY: &str = "local-order-api-of-";
+/// The password for Cartum's order API.
+const API_PASSWORD: &str = "local-order-api-password";
+/// The time zone of Cartum's shops, as in the template.
+pub const CARTUM_TIME_ZONE: &str = "Europe/Kyiv";
 /// The variable that names Snipcart's API to the functions.
 pub const SNIPCART_API_URL_NAME: &str = "SNIPCART_API_URL";
 /// Snipcart's own API, which a real key needs.
@@ -40,18 +50,54 @@ pub struct Urls {
     pub dynamodb: String,
     /// The URL of SNS and SQS.
     pub messages: String,
-    /// The URL of Snipcart's API.
-    pub snipcart_api: String,
+    /// The URL of the stand-ins for the providers' APIs.
+    pub providers: String,
+}
+
+/// The path of a provider's order API at the stand-ins.
+pub fn order_api_path(provider: &str) -> String {
+    // Snipcart has one API for the validation call and for orders.
+    let name = if provider == "snipcart" { "api" } else { provider };
+    format!("/{name}")
+}
+
+/// The variable that names a provider's order API to the function `reconcile`.
+pub fn order_api_variable(provider: &str) -> String {
+    format!("{}_API_URL", provider.to_uppercase())
+}
+
+/// The variable that names a provider's secret to the function `reconcile`.
+pub fn secret_variable(provider: &str) -> String {
+    format!("SECRETS_{}", provider.to_uppercase())
+}
+
+/// The credentials of a shop for the provider's order API.
+pub fn api(provider: &str, shop: &str) -> Value {
+    let key = format!("{API_KEY}{shop}");
+    match provider {
+        "cartum" => json!({"domain": format!("{shop}.example.com"), "login": key, "password": API_PASSWORD}),
+        "selldone" => json!({"shop_id": "1", "token": key}),
+        _ => json!({ "key": key }),
+    }
+}
+
+/// The shop whose key, token or login for the provider's order API this is.
+pub fn shop_of(provider: &str, credential: &str) -> Option<String> {
+    let shop = credential.strip_prefix(API_KEY)?;
+    (ORDER_APIS.contains(&provider) && !shop.is_empty()).then(|| shop.to_owned())
 }
 
 /// The secret of a function, as it would be in Secrets Manager; `None` for a function that does not receive deliveries.
 pub fn secret(function: &str) -> Option<Value> {
-    let shop = match function {
-        REDRIVE => return None,
+    let mut shop = match function {
+        REDRIVE | RECONCILE => return None,
         "deeple" => json!({"pid": DEEPLE_PID, "secrets": [DEEPLE_SECRET]}),
         "snipcart" => json!({"api_keys": [SNIPCART_KEY]}),
         _ => json!({"tokens": [TOKEN]}),
     };
+    if ORDER_APIS.contains(&function) {
+        shop["api"] = api(function, SHOP);
+    }
     Some(json!({"shops": {SHOP: shop}}))
 }
 
@@ -97,6 +143,24 @@ pub fn secrets_in(file: &Path, functions: &[&str]) -> Result<BTreeMap<String, Va
     Ok(secrets)
 }
 
+impl Urls {
+    /// The URL of a provider's order API.
+    fn order_api(&self, provider: &str) -> String {
+        format!("{}{}", self.providers, order_api_path(provider))
+    }
+}
+
+/// The variables of the function `reconcile` alone: the order APIs, and the secrets of their providers.
+fn reconciles(urls: &Urls) -> Vec<(String, String)> {
+    let mut variables = vec![("RECONCILE_LOOKBACK_HOURS".to_owned(), "48".to_owned())];
+    for provider in ORDER_APIS {
+        variables.push((order_api_variable(provider), urls.order_api(provider)));
+        let secret = secret(provider).map(|secret| secret.to_string());
+        variables.push((secret_variable(provider), secret.unwrap_or_default()));
+    }
+    variables
+}
+
 /// The environment variables of a function.
 pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
     let secret = secret(function).map(|secret| ("SECRETS", secret.to_string()));
@@ -105,7 +169,7 @@ pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
         ("TABLE_NAME", NAME.to_owned()),
         ("TOPIC_ARN", TOPIC_ARN.to_owned()),
         // As in the template. `redrive` needs them too, to read stored deliveries again.
-        ("CARTUM_TIME_ZONE", "Europe/Kyiv".to_owned()),
+        ("CARTUM_TIME_ZONE", CARTUM_TIME_ZONE.to_owned()),
         ("DEEPLE_CURRENCY", "THB".to_owned()),
         (TUNABLES_NAME, TUNABLES.to_owned()),
         ("AWS_REGION", REGION.to_owned()),
@@ -114,12 +178,13 @@ pub fn variables(function: &str, urls: &Urls) -> BTreeMap<String, String> {
         ("AWS_SECRET_ACCESS_KEY", AWS_KEY.to_owned()),
         ("AWS_ENDPOINT_URL_DYNAMODB", urls.dynamodb.clone()),
         ("AWS_ENDPOINT_URL_SNS", urls.messages.clone()),
-        (SNIPCART_API_URL_NAME, urls.snipcart_api.clone()),
+        (SNIPCART_API_URL_NAME, urls.order_api("snipcart")),
     ]
     .into_iter()
     .chain(secret)
     .chain(alarms)
     .map(|(name, value)| (name.to_owned(), value))
+    .chain((function == RECONCILE).then(|| reconciles(urls)).into_iter().flatten())
     .collect()
 }
 

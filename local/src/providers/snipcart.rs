@@ -1,10 +1,11 @@
 //! A stand-in for Snipcart's validation call: `GET /api/requestvalidation/{token}` with HTTP Basic, whose user is the
-//! secret key.
+//! secret key. The stand-ins for the order APIs are on the same port.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -14,7 +15,11 @@ use serde_json::json;
 
 use crate::lock;
 use crate::net::server::{Answer, Port, Server, json, message};
-use crate::project::settings::{SNIPCART_KEY, SNIPCART_TEST_KEY};
+use crate::project::settings::{SNIPCART_KEY, SNIPCART_TEST_KEY, order_api_path};
+use crate::providers::order_apis::OrderApis;
+
+/// The limit for the body of a request, which may be an order.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
 /// A token that begins with this is valid.
 pub const GENUINE: &str = "local-";
@@ -43,6 +48,7 @@ type Plan = Box<dyn Fn(&str) -> Option<Behaviour> + Send + Sync>;
 pub struct Snipcart {
     server: Server,
     state: Arc<State>,
+    orders: OrderApis,
 }
 
 struct State {
@@ -62,12 +68,23 @@ impl Snipcart {
             asked: Mutex::default(),
             used: Mutex::default(),
         });
-        let shared = Arc::clone(&state);
-        let server = port.serve(64 * 1024, move |request, _| {
-            let state = Arc::clone(&shared);
-            async move { state.answer(&request).await }
+        let orders = OrderApis::default();
+        let (shared, apis) = (Arc::clone(&state), orders.clone());
+        let server = port.serve(BODY_LIMIT, move |request, _| {
+            let (state, apis) = (Arc::clone(&shared), apis.clone());
+            async move {
+                match apis.answer(&request).await {
+                    Some(answer) => Some(answer),
+                    None => Some(state.answer(&request).await?.map(Body::from)),
+                }
+            }
         });
-        Self { server, state }
+        Self { server, state, orders }
+    }
+
+    /// The stand-ins for the order APIs.
+    pub fn orders(&self) -> &OrderApis {
+        &self.orders
     }
 
     /// The URL of the server.
@@ -75,14 +92,9 @@ impl Snipcart {
         self.server.url()
     }
 
-    /// The URL of the API, as the function gets it.
+    /// The URL of Snipcart's API, as the functions get it.
     pub fn api_url(&self) -> String {
-        Self::api_url_of(&self.url())
-    }
-
-    /// The URL of the API if the server is reached at `url`.
-    pub fn api_url_of(url: &str) -> String {
-        format!("{url}/api")
+        format!("{}{}", self.url(), order_api_path("snipcart"))
     }
 
     /// Changes how calls are answered.

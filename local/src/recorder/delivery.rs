@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::recorder::outcome::RECONCILED;
 use crate::recorder::redaction::Redactor;
 
 /// The number of recorded bytes of a body.
@@ -135,6 +136,37 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// An event that reconciliation stored, for which there was no request.
+    pub(super) fn reconciled(id: u64, event: &Value) -> Self {
+        let text = |value: &Value| value.as_str().map(cut);
+        Self {
+            id,
+            at: Timestamp::now(),
+            method: String::new(),
+            path: String::new(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: Body::Whole { text: String::new() },
+            provider: text(&event["data"]["provider"]),
+            shop: text(&event["data"]["shop"]),
+            status: 0,
+            answer: String::new(),
+            micros: 0,
+            outcome: RECONCILED.to_owned(),
+            reason: None,
+            event_id: text(&event["id"]),
+            log: Vec::new(),
+            stored: None,
+            said: false,
+            changed: 0,
+        }
+    }
+
+    /// Whether the delivery was a request, and not found by reconciliation.
+    pub fn is_request(&self) -> bool {
+        self.outcome != RECONCILED
+    }
+
     /// The row of the list.
     pub fn row(&self) -> Value {
         let stored = self.stored.as_ref();

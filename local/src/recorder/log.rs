@@ -191,7 +191,14 @@ fn line(delivery: &Delivery, paint: Paint, zone: &TimeZone) -> String {
             dimmed,
             delivery.at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string()
         ),
-        paint(outcome, delivery.status.to_string()),
+        paint(
+            outcome,
+            if delivery.is_request() {
+                delivery.status.to_string()
+            } else {
+                "   ".to_owned()
+            }
+        ),
         paint(outcome, format!("{:<13}", delivery.outcome)),
         whose,
         stored

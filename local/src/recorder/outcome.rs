@@ -2,6 +2,9 @@
 
 use crate::project::answer::Answer;
 
+/// The outcome of an event that reconciliation stored, for which there was no request.
+pub const RECONCILED: &str = "reconciled";
+
 /// The outcome of a delivery in a word, from its answer.
 pub fn outcome(answer: &Answer) -> &str {
     match (answer.outcome.as_deref(), answer.problem.as_deref(), answer.status) {
@@ -19,6 +22,9 @@ pub fn outcome(answer: &Answer) -> &str {
 pub fn meaning(outcome: &str, reason: Option<&str>) -> String {
     match outcome {
         "accepted" => "The event is new. It was verified, stored and normalized.",
+        RECONCILED => {
+            "No webhook has announced this state of the order. Reconciliation found it through the provider's order API."
+        }
         "duplicate" => "The event was stored before. Nothing was stored or published again.",
         "unsupported" => "The delivery is authentic and stored, but it is not an order event, so nothing is published.",
         "quarantined" => return quarantined(reason),

@@ -22,6 +22,9 @@ const WORDS: [&str; 13] = [
     "x-amz-security",
 ];
 
+/// The members of a shop's secret that are not secret.
+const PUBLIC: [&str; 4] = ["domain", "host", "pid", "shop_id"];
+
 /// The length of the shortest secret that is masked in texts. Shorter ones could be ordinary words; real secrets are
 /// much longer.
 const SHORTEST: usize = 8;
@@ -50,7 +53,9 @@ impl Redactor {
             Value::Object(fields) => fields.iter().for_each(|(name, value)| self.learn(name, value)),
             Value::Array(values) => values.iter().for_each(|value| self.learn(name, value)),
             Value::String(header) if name == "signature_header" => self.names.push(header.to_ascii_lowercase()),
-            Value::String(secret) if name != "pid" && secret.len() >= SHORTEST => self.secrets.push(secret.clone()),
+            Value::String(secret) if !PUBLIC.contains(&name) && secret.len() >= SHORTEST => {
+                self.secrets.push(secret.clone());
+            }
             _ => {}
         }
     }

@@ -16,6 +16,7 @@ use crate::lambda::PAYLOAD_LIMIT;
 use crate::lambda::environment::{Function, Invoked};
 use crate::net::server::{Port, Server, message};
 use crate::project::template;
+use crate::providers::order_book::OrderBook;
 use crate::recorder::log::Log;
 use crate::recorder::{Received, Recorder};
 
@@ -34,6 +35,8 @@ pub(super) struct Gateway {
     pub functions: Vec<Arc<Function>>,
     /// Logs each delivery.
     pub log: Log,
+    /// Learns the order of each delivery, so that the order APIs list it.
+    pub book: Option<OrderBook>,
     /// Records each delivery.
     pub recorder: Option<Recorder>,
     /// How far API Gateway's clock is ahead of this machine's clock.
@@ -78,11 +81,17 @@ impl Gateway {
         let status = response.status().as_u16();
         self.log
             .answered(request.method().as_str(), request.uri().path(), status, took);
+        let shop = found.as_ref().and_then(|found| {
+            let shop = found.parameters.iter().find(|(name, _)| name == "shop");
+            shop.map(|(_, shop)| shop.clone())
+        });
+        // A refused request says nothing about the orders of the provider.
+        if let (Some(book), Some(found), Some(shop)) = (&self.book, &found, &shop)
+            && !response.status().is_client_error()
+        {
+            book.delivered(found.function, shop, request.body());
+        }
         if let Some(recorder) = &self.recorder {
-            let shop = found.as_ref().and_then(|found| {
-                let shop = found.parameters.iter().find(|(name, _)| name == "shop");
-                shop.map(|(_, shop)| shop.clone())
-            });
             let received = Received {
                 at,
                 invocation,

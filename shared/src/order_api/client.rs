@@ -187,7 +187,7 @@ impl Call {
     }
 }
 
-/// An answer of an API with status 200.
+/// An answer of an API with status 200 or 201.
 pub struct Answer {
     body: Vec<u8>,
 }
@@ -232,10 +232,18 @@ impl Api {
         }
     }
 
+    /// Calls the API once, for a call that must not be repeated.
+    ///
+    /// # Errors
+    /// If the API does not answer 200 or 201 in time.
+    pub async fn call_once(&self, call: &Call) -> Result<Answer, ApiError> {
+        self.attempt(call).await.map_err(|attempt| attempt.error)
+    }
+
     /// Calls the API. An attempt that fails, or that the API asks to repeat later, is repeated.
     ///
     /// # Errors
-    /// If the API does not answer 200 in time.
+    /// If the API does not answer 200 or 201 in time.
     pub async fn call(&self, call: &Call) -> Result<Answer, ApiError> {
         let mut attempt = 1;
         let mut pause = FIRST_PAUSE;
@@ -276,7 +284,7 @@ impl Api {
             Err(_) => return Err(no_answer().into()),
         };
         let (head, body) = response.into_parts();
-        if head.status != StatusCode::OK {
+        if ![StatusCode::OK, StatusCode::CREATED].contains(&head.status) {
             return Err(Attempt::of(head.status, head.headers.get(header::RETRY_AFTER)));
         }
         // The deadline covers the body too: an API may send it byte by byte.
@@ -316,7 +324,7 @@ impl From<ApiError> for Attempt {
 }
 
 impl Attempt {
-    /// Reads an answer with another status than 200. Redirects are not followed, because they would carry the
+    /// Reads an answer with another status. Redirects are not followed, because they would carry the
     /// credentials to another host.
     fn of(status: StatusCode, retry_after: Option<&HeaderValue>) -> Self {
         let code = status.as_u16();

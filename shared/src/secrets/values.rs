@@ -25,6 +25,11 @@ impl Token {
     pub(crate) fn expose(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()
     }
+
+    /// The token as a part of a URL, in which it needs no escapes.
+    pub fn in_url(&self) -> &str {
+        self.0.expose_secret()
+    }
 }
 
 impl<'de> Deserialize<'de> for Token {

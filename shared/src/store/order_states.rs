@@ -18,7 +18,7 @@ use crate::reconciliation::{KnownOrder, OrderState, StoredState};
 /// The number of an order's events that are read, the newest first. Orders have a handful.
 const EVENTS_OF_ORDER: i32 = 25;
 /// The number of queries, and of batches of heads, in progress at the same time.
-const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 8;
 const BATCH: usize = 100;
 
 /// The attributes that are read of each head.

@@ -24,7 +24,7 @@ use crate::identity::EventId;
 
 /// The time after the last attempt at which the parts of an event that never committed are deleted. By then every
 /// provider has given up, or begins again at no loss.
-const SWEEP_AFTER: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const SWEEP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// The most keys that DynamoDB takes in one batch.
 const BATCH: usize = 100;
 /// The sort key of a part that has a partition key of its own.

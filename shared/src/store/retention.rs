@@ -14,7 +14,7 @@ use crate::identity::EventId;
 use crate::settings::{SettingError, Settings};
 
 /// The kind of events that may expire in the index `work`.
-const EXPIRING: &str = "expiring";
+pub(super) const EXPIRING: &str = "expiring";
 
 /// The notice before a new value of `UNPUBLISHED_RETENTION_DAYS` takes effect, and the time before its expiry in which
 /// a quarantined event counts as expiring.

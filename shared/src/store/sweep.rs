@@ -6,14 +6,21 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use super::parts::{MANIFEST, is_manifest, manifests_of_shard, part_key, parts_named_by};
-use super::{Change, Condition, Expression, Item, State, Store, StoreError, is_condition_failed, item_key, sortable};
+use super::parts::{
+    MANIFEST, SWEEP_AFTER, is_manifest, manifest_sort_key, manifests_of_shard, part_key, parts_named_by,
+};
+use super::{
+    Change, Condition, Expression, Item, Orphan, State, Store, StoreError, is_condition_failed, item_key, sortable,
+};
 use crate::identity::EventId;
 
 /// How long a sweep may take before another one repeats it.
 const SWEEP_LEASE: SignedDuration = SignedDuration::from_mins(10);
 /// How long after an erasure the sweep looks for parts that a concurrent delivery has still written.
 const SWEEP_AFTER_ERASURE: SignedDuration = SignedDuration::from_mins(1);
+/// How long after the last attempt an operator may delete the parts of an event that never committed: long after any
+/// delivery has ended.
+const ABANDONED_AFTER: SignedDuration = SignedDuration::from_mins(10);
 /// The state of a closed manifest: nothing more is committed under it.
 const SWEEPING: &str = "sweeping";
 
@@ -39,6 +46,34 @@ impl Store {
             }
         }
         Ok(swept)
+    }
+
+    /// Deletes the parts of an event that never committed before they are due, and their manifest. Deletes nothing and
+    /// returns false if the last attempt is less than ten minutes old, or if the manifest is gone.
+    pub async fn sweep_orphan(&self, orphan: &Orphan) -> Result<bool, StoreError> {
+        let now = Timestamp::now();
+        let key = item_key(orphan.event_id.as_str(), &manifest_sort_key(&orphan.payload_sha256));
+        let abandoned = now + SWEEP_AFTER - ABANDONED_AFTER;
+        let Some(manifest) = self.close_manifest(&key, abandoned, now + SWEEP_LEASE).await? else {
+            return Ok(false);
+        };
+        self.sweep_one(&manifest).await?;
+        Ok(true)
+    }
+
+    /// Whether any item of an event names a part: its head, a conflict, or a manifest.
+    pub async fn is_named(&self, id: &EventId, part: &str) -> Result<bool, StoreError> {
+        let items = self.items_of(id).await?;
+        Ok(items.iter().flat_map(parts_named_by).any(|name| name == part))
+    }
+
+    /// Deletes a part that no item names. Returns false if an item names it.
+    pub async fn delete_part_alone(&self, id: &EventId, part: &str) -> Result<bool, StoreError> {
+        if self.is_named(id, part).await? {
+            return Ok(false);
+        }
+        self.delete(part_key(id, part)).await?;
+        Ok(true)
     }
 
     /// Deletes the parts that a closed manifest names and no committed item does, then the manifest.

@@ -20,13 +20,14 @@ SCHEMA = "urn:order-webhooks:order-event:v1"
 # time that you may replay.
 handled: set[str] = set()
 orders: dict[str, History] = {}
+states: dict[str, State] = {}
 
 
 def line(state: State) -> str:
     """Returns the most important facts of an order."""
     order = state["order"]
     status, payment = order.get("status", "-"), order.get("payment_status", "-")
-    total = order["totals"].get("total", "-")  # an exact decimal: never a float
+    total = order.get("totals", {}).get("total", "-")  # an exact decimal: never a float
     return f"status={status} payment={payment} total={total} {order.get('currency', '-')} events={len(state['events'])}"
 
 
@@ -45,8 +46,18 @@ def handle(body: str):
         key = f"{event['source']}/{order}"
         history = orders.setdefault(key, History())
         history.add(event)
-        print(key, line(history.states()[key]), flush=True)
+        states[key] = history.states()[key]
+        print(key, line(states[key]), flush=True)
     handled.add(event["id"])
+    if file := os.environ.get("STATES_FILE"):
+        save_states(file)
+
+
+def save_states(file: str):
+    """Writes all states to a file, in which the state command of `cargo local consumer-check` looks them up."""
+    with open(f"{file}.new", "w", encoding="utf-8") as new:
+        json.dump(states, new)
+    os.replace(f"{file}.new", file)
 
 
 def main():

@@ -5,6 +5,7 @@
  *
  * The AWS SDK finds region, credentials and endpoint as usual.
  */
+import { renameSync, writeFileSync } from "node:fs";
 import { DeleteMessageCommand, ReceiveMessageCommand, SQSClient } from "@aws-sdk/client-sqs";
 // Generated from the event's JSON Schema by `npm run types`.
 import type { OrderEvent } from "./build/order-event.js";
@@ -18,10 +19,11 @@ const SCHEMA = "urn:order-webhooks:order-event:v1";
 // longest time that you may replay.
 const handled = new Set<string>();
 const orders = new Map<string, History>();
+const states: Record<string, State> = {};
 
 /** Returns the most important facts of an order. */
 function line({ order, events }: State): string {
-  const { total } = order["totals"] as { total?: string }; // an exact decimal: never a number
+  const { total } = (order["totals"] ?? {}) as { total?: string }; // an exact decimal: never a number
   const fact = (name: string): Json => order[name] ?? "-";
   return `status=${fact("status")} payment=${fact("payment_status")} total=${total ?? "-"} ${fact("currency")} events=${events.length}`;
 }
@@ -41,9 +43,20 @@ function handle(body: string | undefined): void {
     history.add(event);
     orders.set(key, history);
     const state = history.states()[key];
-    if (state !== undefined) console.log(`${key} ${line(state)}`);
+    if (state !== undefined) {
+      states[key] = state;
+      console.log(`${key} ${line(state)}`);
+    }
   }
   handled.add(event.id);
+  const file = process.env["STATES_FILE"];
+  if (file !== undefined) saveStates(file);
+}
+
+/** Writes all states to a file, in which the state command of `cargo local consumer-check` looks them up. */
+function saveStates(file: string): void {
+  writeFileSync(`${file}.new`, JSON.stringify(states));
+  renameSync(`${file}.new`, file);
 }
 
 const QueueUrl = process.env["QUEUE_URL"];

@@ -75,6 +75,10 @@ fn guide(kind: Kind) -> (&'static str, &'static str) {
             "The shop has sent no authentic delivery for longer than SilenceHours or the silence_hours of its secret.",
             "Check in the provider's admin that the webhook is active and calls the URL of the stack's outputs.",
         ),
+        Kind::Unsubscribed => (
+            "The provider reports that it has ended a subscription. It sends no more deliveries of that event.",
+            "If nobody ended it on purpose, subscribe again as the provider's README says.",
+        ),
     }
 }
 
@@ -242,7 +246,7 @@ mod tests {
     use jiff::SignedDuration;
     use shared::identity::{EventId, Shop};
 
-    const KINDS: [Kind; 7] = [
+    const KINDS: [Kind; 8] = [
         Kind::Quarantined,
         Kind::Conflict,
         Kind::Failed,
@@ -250,6 +254,7 @@ mod tests {
         Kind::Misconfigured,
         Kind::WrongCredentials,
         Kind::Silence,
+        Kind::Unsubscribed,
     ];
 
     fn sending(order: &str) -> Sending {

@@ -8,6 +8,7 @@ export const GROUPS = {
   duplicate: "calm",
   unsupported: "calm",
   quarantined: "odd",
+  reconciled: "odd",
 };
 
 export function group(outcome) {
@@ -15,7 +16,7 @@ export function group(outcome) {
 }
 
 const ORDER = ["good", "calm", "odd", "bad"];
-const NAMES = { good: "accepted", calm: "duplicate, unsupported", odd: "quarantined", bad: "refused, failed" };
+const NAMES = { good: "accepted", calm: "duplicate, unsupported", odd: "quarantined, reconciled", bad: "refused, failed" };
 
 // The current colours of the style sheet, light or dark, as a canvas needs them.
 const probe = document.body.appendChild(document.createElement("span"));
@@ -64,8 +65,10 @@ export function draw(canvas, rows, now) {
     const kind = group(row.outcome);
     counts[column][kind] += 1;
     counts[column].all += 1;
-    counts[column].took.push(row.micros);
     total[kind] += 1;
+    // Nobody waited for what reconciliation stored.
+    if (row.outcome === "reconciled") continue;
+    counts[column].took.push(row.micros);
     took.push(row.micros);
   }
   const { context, width, height } = sharp(canvas);

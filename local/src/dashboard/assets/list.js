@@ -105,12 +105,15 @@ function fill(row, data) {
   cells.at.textContent = clock.format(data.at);
   cells.outcome.textContent = data.outcome.replace("_", " ");
   cells.outcome.className = `c-outcome ${group(data.outcome)}`;
-  cells.outcome.title = data.reason ? data.reason.replaceAll("_", " ") : `answered ${data.status}`;
+  // What reconciliation stored was no request.
+  const isRequest = data.outcome !== "reconciled";
+  const answered = isRequest ? `answered ${data.status}` : "found by reconciliation";
+  cells.outcome.title = data.reason ? data.reason.replaceAll("_", " ") : answered;
   cells.provider.textContent = data.provider ?? "";
   cells.shop.textContent = (data.shop ?? "").slice(0, 200);
   cells.type.textContent = data.type ?? (data.reason ?? "").replaceAll("_", " ");
   cells.order.textContent = (data.order ?? "").slice(0, 200);
-  cells.took.textContent = took(data.micros);
+  cells.took.textContent = isRequest ? took(data.micros) : "";
   const waits = data.state && data.state !== "published" && data.state !== data.outcome;
   cells.state.textContent = (waits ? data.state : data.state === "published" ? "published" : "") +
     (data.attempts > 0 ? ` · ${data.attempts} attempts` : "");

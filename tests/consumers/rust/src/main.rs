@@ -9,6 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
+use std::path::Path;
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::Builder;
@@ -34,6 +35,7 @@ struct Envelope {
 struct View {
     handled: HashSet<String>,
     orders: HashMap<String, History>,
+    states: HashMap<String, OrderState>,
 }
 
 impl View {
@@ -54,12 +56,23 @@ impl View {
             let key = format!("{source}/{order}");
             let history = self.orders.entry(key.clone()).or_default();
             history.add_value(event)?;
-            if let Some(state) = history.states().get(&key) {
-                println!("{key} {}", line(state));
+            if let Some(state) = history.states().remove(&key) {
+                println!("{key} {}", line(&state));
+                self.states.insert(key, state);
             }
         }
         self.handled.insert(id);
+        if let Some(file) = std::env::var_os("STATES_FILE") {
+            self.save_states(Path::new(&file))?;
+        }
         Ok(())
+    }
+
+    /// Writes all states to a file, in which the state command of `cargo local consumer-check` looks them up.
+    fn save_states(&self, file: &Path) -> Result<(), Box<dyn Error>> {
+        let new = file.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(&self.states)?)?;
+        Ok(std::fs::rename(new, file)?)
     }
 }
 

@@ -1,0 +1,93 @@
+//! Subscribing to the events of a shop (`hooks/subscribe`).
+
+use serde_json::{Value, json};
+use shared::order_api::{Answer, Api, ApiError, Call, Credentials, Subscribes};
+
+use crate::orders_api::{ApiCredentials, log_in};
+use crate::payload::Event;
+use crate::{Cartum, Secrets};
+
+impl Subscribes for Cartum {
+    const EVENTS: &'static [&'static str] = &{
+        let [created, paid, update] = Event::ALL;
+        [created.as_str(), paid.as_str(), update.as_str()]
+    };
+
+    /// The body of a delivery does not name its event, so the URL does.
+    fn webhook_url(secrets: &Secrets, route: &str, event: &str) -> String {
+        // The first token of the list is the newest.
+        let token = secrets.tokens.first().map_or("", |token| token.in_url());
+        format!("{route}?token={token}&event={event}")
+    }
+
+    async fn log_in(&self, api: &Api, credentials: &ApiCredentials) -> Result<Option<Credentials>, ApiError> {
+        log_in(api, credentials).await.map(Some)
+    }
+
+    async fn subscribe(
+        &self,
+        api: &Api,
+        token: &Option<Credentials>,
+        event: &str,
+        url: &str,
+    ) -> Result<String, ApiError> {
+        let token = token.as_ref().map(Credentials::expose);
+        let body = json!({"token": token, "event": event, "target_url": url});
+        let answer = api
+            .call_once(&Call::post("/api/hooks/subscribe/", body.to_string()))
+            .await?;
+        id_in(&answer)
+    }
+}
+
+/// Reads the id of a subscription: `{"id":1}`, or the same as the `response` of the API's other answers.
+fn id_in(answer: &Answer) -> Result<String, ApiError> {
+    let answer: Value = answer.parse()?;
+    match (answer.get("status").and_then(Value::as_str), id(&answer)) {
+        (None | Some("OK"), Some(id)) => Ok(id),
+        // Whether the subscription was made does not follow from an answer that is not documented.
+        (None | Some("OK"), None) => Err(ApiError::unavailable("the answer names no subscription")),
+        (Some("AUTHORIZATION_ERROR" | "UNAUTHORIZED"), _) => Err(ApiError::refused("the API refuses a new token")),
+        // Any other text may quote the request, so it is not shown.
+        (Some(_), _) => Err(ApiError::misconfigured("the API refuses the subscription")),
+    }
+}
+
+fn id(answer: &Value) -> Option<String> {
+    let id = answer.get("id").or_else(|| answer.get("response")?.get("id"))?;
+    match id {
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_names_the_event_and_has_the_newest_token() {
+        let secrets = r#"{"tokens":["a-new-token-of-the-shop","an-old-token-of-the-shop"]}"#;
+        let secrets: Secrets = serde_json::from_str(secrets).expect("secrets");
+        let route = "https://api.example.com/webhooks/cartum/main";
+        assert_eq!(
+            Cartum::webhook_url(&secrets, route, "order_paid"),
+            "https://api.example.com/webhooks/cartum/main?token=a-new-token-of-the-shop&event=order_paid"
+        );
+        assert_eq!(Cartum::EVENTS, ["order_created", "order_paid", "order_update"]);
+    }
+
+    #[test]
+    fn the_id_of_a_subscription_is_a_number_or_a_text() {
+        for (answer, expected) in [
+            (r#"{"id":17}"#, Some("17")),
+            (r#"{"status":"OK","response":{"id":"17"}}"#, Some("17")),
+            (r#"{"id":null}"#, None),
+            ("[]", None),
+        ] {
+            let answer = serde_json::from_str(answer).expect("JSON");
+            assert_eq!(id(&answer).as_deref(), expected, "{answer}");
+        }
+    }
+}

@@ -1,0 +1,566 @@
+//! Orders that no webhook announced get into the stream, once, and nothing else changes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::Response;
+use jiff::Timestamp;
+use local::aws::faults::{Fault, Rule, Service};
+use local::chaos::consumer::Consumer;
+use local::net::server::{Port, Server};
+use local::project::settings::{self, ORDER_APIS, RECONCILE, SHOP};
+use local::providers::lifecycle::State;
+use local::providers::order_apis::Fault as ApiFault;
+use local::providers::order_book::Order;
+use serde_json::{Value, json};
+use tests::outbox::ids;
+use tests::{Stack, state};
+
+/// More calls than a run in these tests makes.
+const CALLS: usize = 60;
+
+/// Asserts what a run says about the shop: its status, and the counts that are not 0.
+#[track_caller]
+fn assert_run(run: &Value, status: &str, counts: &[(&str, u64)]) {
+    assert_eq!(run["status"], status, "{run}");
+    for name in [
+        "compared",
+        "missing",
+        "newer",
+        "known",
+        "unreadable",
+        "accepted",
+        "duplicates",
+    ] {
+        let expected = counts.iter().find(|(count, _)| *count == name);
+        assert_eq!(run[name], expected.map_or(0, |(_, count)| *count), "{name} of {run}");
+    }
+}
+
+/// The only message in the queue.
+async fn message(stack: &Stack) -> local::aws::queue::Message {
+    let mut messages = stack.messages().await;
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    messages.remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_order_is_published_once() {
+    let stack = Stack::start().await;
+    for provider in ORDER_APIS {
+        let life = stack.life(provider, 1, 120);
+        stack.knows(&life, State::Placed, 8);
+        let counts = [("compared", 1), ("missing", 1), ("accepted", 1)];
+        assert_run(&stack.reconcile(provider).await, "complete", &counts);
+
+        let message = message(&stack).await;
+        let data = &message.event["data"];
+        assert_eq!(message.event["type"], "order.created", "{provider}");
+        assert_eq!(
+            (&data["origin"], &data["provider_event"]),
+            (&json!("reconciliation"), &json!("reconciliation"))
+        );
+        assert_eq!(data["order"]["id"], life.id());
+        assert_eq!(message.attributes["origin"]["Value"], "reconciliation");
+        let event_id = message.event["id"].as_str().expect("an id");
+        assert_eq!(state(&stack.head(event_id).await), "published");
+
+        assert_run(
+            &stack.reconcile(provider).await,
+            "complete",
+            &[("compared", 1), ("known", 1)],
+        );
+        assert!(stack.messages().await.is_empty(), "{provider}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_order_changes_nothing() {
+    let stack = Stack::start().await;
+    for provider in ORDER_APIS {
+        let life = stack.life(provider, 1, 120);
+        stack.announce(&life, State::Placed, 120).await.event_id("accepted");
+        assert_eq!(message(&stack).await.event["data"]["origin"], "webhook", "{provider}");
+        stack.knows(&life, State::Placed, 120);
+        let before = stack.items().await;
+        assert_run(
+            &stack.reconcile(provider).await,
+            "complete",
+            &[("compared", 1), ("known", 1)],
+        );
+        assert_eq!(stack.items().await.len(), before.len());
+        assert!(stack.messages().await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_state_has_the_type_of_its_change() {
+    let stack = Stack::start().await;
+    for (provider, shipped, delivered) in [
+        ("snipcart", "order.shipped", "order.delivered"),
+        // The payment comes with it.
+        ("cartum", "order.paid", "order.delivered"),
+        ("selldone", "order.paid", "order.delivered"),
+        ("aboutyou", "order.shipped", "order.returned"),
+    ] {
+        let life = stack.life(provider, 1, 120);
+        stack.announce(&life, State::Placed, 120).await.event_id("accepted");
+        stack.messages().await;
+        for (state, minutes, expected) in [(State::Shipped, 18, shipped), (State::Delivered, 8, delivered)] {
+            stack.knows(&life, state, minutes);
+            let counts = [("compared", 1), ("newer", 1), ("accepted", 1)];
+            assert_run(&stack.reconcile(provider).await, "complete", &counts);
+            assert_eq!(message(&stack).await.event["type"], expected, "{provider}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_webhook_changes_nothing_for_a_consumer() {
+    let stack = Stack::start().await;
+    for provider in ORDER_APIS {
+        let life = stack.life(provider, 1, 120);
+        stack.knows(&life, State::Shipped, 60);
+        assert_run(
+            &stack.reconcile(provider).await,
+            "complete",
+            &[("compared", 1), ("missing", 1), ("accepted", 1)],
+        );
+        let mut consumer = Consumer::default();
+        consumer.receive(&message(&stack).await.event);
+        let before = consumer.orders();
+        for (state, minutes) in [(State::Shipped, 60), (State::Placed, 120)] {
+            let event_id = stack.announce(&life, state, minutes).await.event_id("accepted");
+            let message = message(&stack).await;
+            assert_eq!(message.event["id"], event_id, "it is an event of its own");
+            consumer.receive(&message.event);
+            assert_eq!(consumer.orders(), before, "{provider}: {state:?} came late");
+        }
+        let run = stack.reconcile(provider).await;
+        assert_eq!(
+            (&run["missing"], &run["newer"]),
+            (&json!(0), &json!(0)),
+            "{provider}: {run}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runs_at_once_store_each_order_once() {
+    let stack = Stack::start().await;
+    for index in 1..=20 {
+        stack.knows(&stack.life("snipcart", index, 120), State::Placed, 120);
+    }
+    let held = stack
+        .tap()
+        .inject(Rule::new(Service::DynamoDb, "PutItem").times(1), Fault::Hold);
+    let first = stack.reconcile("snipcart");
+    let second = async {
+        held.hit(1).await;
+        assert_run(&stack.reconcile("snipcart").await, "busy", &[]);
+        // As if the first run had been frozen for longer than its lease.
+        stack.let_leases_expire().await;
+        let second = stack.reconcile("snipcart").await;
+        drop(held);
+        second
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(second["status"], "complete", "{second}");
+    let accepted = |run: &Value| run["accepted"].as_u64().expect("a count");
+    assert_eq!(accepted(&first) + accepted(&second), 20, "{first} {second}");
+    assert_eq!(stack.heads().await.len(), 20);
+    assert_eq!(ids(&stack.messages().await).len(), 20);
+}
+
+/// Invokes reconcile and kills it at its call number `call`. Returns `false` if the run makes fewer calls.
+async fn killed_at(stack: &Stack, call: usize, kill: Fault) -> bool {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    stack.tap().follow(move |made| {
+        made.caller.as_ref().filter(|caller| caller.starts_with(RECONCILE))?;
+        (seen.fetch_add(1, Ordering::SeqCst) == call).then_some(kill)
+    });
+    let task = json!({"reconcile": {"provider": "selldone"}});
+    let answer = stack.invoke(RECONCILE, &task).await;
+    stack.tap().follow_nothing();
+    let was_killed = calls.load(Ordering::SeqCst) > call;
+    assert_eq!(answer.is_err(), was_killed, "{answer:?}");
+    was_killed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_at_any_call_is_finished_by_the_next() {
+    let stack = Stack::start().await;
+    let mut index = 0;
+    for kill in [Fault::KillBefore, Fault::KillAfter] {
+        for call in 0..CALLS {
+            index += 2;
+            let (missing, newer) = (stack.life("selldone", index, 60), stack.life("selldone", index + 1, 60));
+            stack.announce(&newer, State::Placed, 60).await.event_id("accepted");
+            stack.messages().await;
+            stack.knows(&missing, State::Placed, 8);
+            stack.knows(&newer, State::Shipped, 8);
+
+            let was_killed = killed_at(&stack, call, kill).await;
+            stack.let_leases_expire().await;
+            let run = stack.reconcile("selldone").await;
+            assert_eq!(run["status"], "complete", "{kill:?} at call {call}: {run}");
+            stack.redrive().await;
+            let messages = stack.messages().await;
+            let published: BTreeSet<_> = messages
+                .iter()
+                .map(|message| {
+                    message.event["data"]["order"]["id"]
+                        .as_str()
+                        .expect("an order")
+                        .to_owned()
+                })
+                .collect();
+            assert_eq!(
+                published,
+                BTreeSet::from([missing.id(), newer.id()]),
+                "{kill:?} at call {call}"
+            );
+            assert_eq!(
+                ids(&messages).len(),
+                2,
+                "{kill:?} at call {call}: a state is stored twice"
+            );
+            assert_eq!(stack.states().await.keys().collect::<Vec<_>>(), ["published"]);
+            for life in [missing, newer] {
+                stack.order_apis().book().remove("selldone", SHOP, &life.id());
+            }
+            if !was_killed {
+                assert!(call > 5, "a run makes more calls than {call}");
+                break;
+            }
+            assert!(call + 1 < CALLS, "the run never completes");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_is_read() {
+    let stack = Stack::start().await;
+    stack.order_apis().limit_pages(7);
+    for provider in ORDER_APIS {
+        let mut expected = BTreeSet::new();
+        for index in 1..=30 {
+            let life = stack.life(provider, index, 60 + i64::try_from(index).expect("a number"));
+            stack.knows(&life, State::Placed, 60);
+            expected.insert(life.id());
+        }
+        let run = stack.reconcile(provider).await;
+        assert_eq!(
+            (&run["status"], &run["accepted"]),
+            (&json!("complete"), &json!(30)),
+            "{run}"
+        );
+        let messages = stack.messages().await;
+        let order = |message: &local::aws::queue::Message| message.event["data"]["order"]["id"].clone();
+        let found: BTreeSet<_> = messages
+            .iter()
+            .filter_map(|message| order(message).as_str().map(str::to_owned))
+            .collect();
+        assert_eq!((found, messages.len()), (expected, 30), "{provider}");
+        let pages = stack
+            .order_apis()
+            .asked()
+            .into_iter()
+            .filter(|asked| asked.provider == provider && asked.orders > 0);
+        assert!(pages.count() >= 5, "{provider}");
+    }
+}
+
+/// Lets the API of a provider fail at its second page, and then work again.
+async fn fail_at_second_page(stack: &Stack, provider: &'static str, fault: ApiFault, numbers: std::ops::Range<usize>) {
+    let last_complete = async || {
+        let runs = stack.runs_of(provider).await;
+        runs.and_then(|runs| runs.get("last_complete_at").cloned())
+    };
+    let before = last_complete().await;
+    let lives: Vec<_> = numbers.map(|number| stack.life(provider, number, 60)).collect();
+    for life in &lives {
+        stack.knows(life, State::Placed, 8);
+    }
+    let run = stack.reconcile(provider).await;
+    assert_eq!(run["status"], "unavailable", "{provider}, {fault:?}: {run}");
+    assert!(run["cause"].is_string(), "{run}");
+    assert_eq!(
+        last_complete().await,
+        before,
+        "{provider}, {fault:?}: the run counts as complete"
+    );
+
+    stack.order_apis().end_faults_of(provider);
+    let run = stack.reconcile(provider).await;
+    assert_eq!(run["status"], "complete", "{provider}, {fault:?}: {run}");
+    assert_ne!(last_complete().await, before, "{provider}, {fault:?}");
+    for life in lives {
+        stack.order_apis().book().remove(provider, SHOP, &life.id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_fails_lets_nothing_be_concluded() {
+    let stack = Stack::start().await;
+    stack.order_apis().limit_pages(5);
+    let faults = [
+        ApiFault::Status(500),
+        ApiFault::Cut,
+        ApiFault::Half,
+        ApiFault::TooMany(3600),
+        ApiFault::Redirect(1),
+    ];
+    for (number, fault) in faults.into_iter().enumerate() {
+        for provider in ORDER_APIS {
+            // Cartum logs in before the first page.
+            let before = if provider == "cartum" { 2 } else { 1 };
+            stack.order_apis().inject_after(provider, before, fault);
+        }
+        let numbers = number * 100 + 1..number * 100 + 13;
+        join_all(ORDER_APIS.map(|provider| fail_at_second_page(&stack, provider, fault, numbers.clone()))).await;
+        let messages = stack.messages().await;
+        assert_eq!((messages.len(), ids(&messages).len()), (48, 48), "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_or_busy_api_is_waited_for() {
+    let stack = Stack::start().await;
+    for provider in ORDER_APIS {
+        for (index, fault) in [ApiFault::TooMany(1), ApiFault::Slow(Duration::from_millis(1500))]
+            .into_iter()
+            .enumerate()
+        {
+            stack.knows(&stack.life(provider, index + 1, 60), State::Placed, 8);
+            stack.order_apis().inject(provider, fault, 1);
+            let run = stack.reconcile(provider).await;
+            assert_eq!(
+                (&run["status"], &run["accepted"]),
+                (&json!("complete"), &json!(1)),
+                "{provider}, {fault:?}: {run}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_is_renewed() {
+    let stack = Stack::start().await;
+    stack.order_apis().limit_pages(1);
+    for index in 1..=3 {
+        stack.knows(&stack.life("cartum", index, 60), State::Placed, 60);
+    }
+    // After the login and the first page.
+    let requests = AtomicUsize::new(0);
+    stack
+        .order_apis()
+        .follow(move |_, _| (requests.fetch_add(1, Ordering::SeqCst) == 2).then_some(ApiFault::Expired));
+    let run = stack.reconcile("cartum").await;
+    assert_run(&run, "complete", &[("compared", 3), ("missing", 3), ("accepted", 3)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_reported_without_them() {
+    let stack = Stack::with(|config| {
+        for provider in ORDER_APIS {
+            let mut secret = settings::secret(provider).expect("a secret");
+            secret["shops"][SHOP]["api"] = settings::api(provider, "a-shop-of-nobody");
+            for name in ["key", "token", "password"] {
+                if let Some(value) = secret["shops"][SHOP]["api"].get_mut(name) {
+                    *value = "a-wrong-credential-of-an-api".into();
+                }
+            }
+            config.secrets.insert(provider.to_owned(), secret);
+        }
+    })
+    .await;
+    for provider in ORDER_APIS {
+        stack.knows(&stack.life(provider, 1, 60), State::Placed, 60);
+        let run = stack.reconcile(provider).await;
+        assert_eq!(
+            (&run["status"], &run["compared"]),
+            (&json!("unavailable"), &json!(0)),
+            "{provider}: {run}"
+        );
+        assert!(run["cause"].is_string(), "{run}");
+        let said = format!("{run}\n{}", stack.log().join("\n"));
+        for secret in ["a-wrong-credential-of-an-api", "a-shop-of-nobody"] {
+            assert!(!said.contains(secret), "{provider}: {secret} is in {said}");
+        }
+    }
+    stack.assert_untouched("credentials are wrong").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shop_without_api_credentials_is_left_alone() {
+    let stack = Stack::with(|config| {
+        let mut secret = settings::secret("cartum").expect("a secret");
+        secret["shops"][SHOP].as_object_mut().expect("a shop").remove("api");
+        config.secrets.insert("cartum".to_owned(), secret);
+    })
+    .await;
+    let asked = stack.reconcile_with("cartum", json!({"shop": SHOP})).await;
+    assert_eq!(asked["shops"][0]["status"], "not_configured", "{asked}");
+    let scheduled = stack.reconcile_with("cartum", json!({})).await;
+    assert_eq!(scheduled["done"], true, "{scheduled}");
+    assert!(stack.order_apis().asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_order_is_quarantined_and_the_rest_goes_on() {
+    let stack = Stack::start().await;
+    for provider in ORDER_APIS {
+        let life = stack.life(provider, 1, 60);
+        stack.knows(&life, State::Placed, 60);
+        let unreadable = Order {
+            id: "unreadable".to_owned(),
+            placed_at: Some(stack.minutes_ago(60)),
+            updated_at: Some(stack.minutes_ago(60)),
+            json: json!({"a field": "of an order without an id"}).to_string().into(),
+        };
+        stack.order_apis().book().put(provider, SHOP, unreadable);
+        let run = stack.reconcile(provider).await;
+        assert_eq!(
+            (&run["status"], &run["unreadable"]),
+            (&json!("complete"), &json!(1)),
+            "{provider}: {run}"
+        );
+        assert_eq!(message(&stack).await.event["data"]["order"]["id"], life.id());
+        let heads = stack.heads().await;
+        let quarantined = heads.iter().filter(|head| state(head) == "quarantined");
+        let of_provider = quarantined.filter(|head| head["provider"].as_s().is_ok_and(|name| name == provider));
+        assert_eq!(of_provider.count(), 1, "{provider}");
+
+        let run = stack.reconcile(provider).await;
+        assert_eq!(run["status"], "complete", "{run}");
+        assert_eq!(stack.heads().await.len(), heads.len(), "{provider}: it is stored again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_order_stays_erased() {
+    let stack = Stack::start().await;
+    for provider in ORDER_APIS {
+        let life = stack.life(provider, 1, 60);
+        stack.announce(&life, State::Placed, 60).await.event_id("accepted");
+        stack.messages().await;
+        let erase = json!({"provider": provider, "shop": SHOP, "order": life.id(), "dry_run": false});
+        assert_eq!(stack.ask(json!({ "erase": erase })).await["erased"], 1);
+        for state in [State::Placed, State::Shipped] {
+            stack.knows(&life, state, 8);
+            let run = stack.reconcile(provider).await;
+            assert_eq!(
+                (&run["status"], &run["accepted"]),
+                (&json!("complete"), &json!(0)),
+                "{provider}: {run}"
+            );
+            assert!(stack.messages().await.is_empty(), "{provider}");
+        }
+    }
+    assert_eq!(
+        stack.states().await.into_iter().collect::<Vec<_>>(),
+        [("erased".to_owned(), ORDER_APIS.len())]
+    );
+}
+
+/// A server that counts the requests to it.
+async fn trap() -> (Server, Arc<AtomicUsize>) {
+    let hits = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&hits);
+    let port = Port::take(0, "").await.expect("a port");
+    let server = port.serve(1_000_000, move |_, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Some(Response::new(bytes::Bytes::from_static(b"{}"))))
+    });
+    (server, hits)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_are_not_followed() {
+    let stack = Stack::start().await;
+    let (server, hits) = trap().await;
+    for provider in ORDER_APIS {
+        stack
+            .order_apis()
+            .inject(provider, ApiFault::Redirect(server.address().port()), 100);
+        assert_eq!(stack.reconcile(provider).await["status"], "unavailable", "{provider}");
+    }
+    assert_eq!(hits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_cannot_name_a_private_host() {
+    let (server, hits) = trap().await;
+    let port = server.address().port();
+    for host in [
+        format!("127.0.0.1:{port}"),
+        "127.0.0.1".to_owned(),
+        "localhost".to_owned(),
+        "[::1]".to_owned(),
+        "169.254.169.254".to_owned(),
+        "2130706433".to_owned(),
+        format!("user@127.0.0.1:{port}"),
+        format!("127.0.0.1:{port}/a/path"),
+        "internal".to_owned(),
+    ] {
+        let stack = Stack::with(|config| {
+            for (provider, name) in [("cartum", "domain"), ("selldone", "host"), ("aboutyou", "host")] {
+                let mut secret = settings::secret(provider).expect("a secret");
+                secret["shops"][SHOP]["api"][name] = host.clone().into();
+                config.secrets.insert(provider.to_owned(), secret);
+                config
+                    .variables
+                    .insert(settings::order_api_variable(provider), String::new());
+            }
+        })
+        .await;
+        for provider in ["cartum", "selldone", "aboutyou"] {
+            let run = stack.reconcile(provider).await;
+            assert_ne!(run["status"], "complete", "{provider}, {host}: {run}");
+        }
+    }
+    assert_eq!(hits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_by_day_and_stores_nothing() {
+    let stack = Stack::start().await;
+    let day = |minutes: i64| stack.minutes_ago(minutes).to_string()[..10].to_owned();
+    for provider in ORDER_APIS {
+        for (index, minutes) in [(1, 60), (2, 60), (3, 3 * 24 * 60)] {
+            stack.knows(&stack.life(provider, index, minutes), State::Placed, minutes);
+        }
+        let from = stack.minutes_ago(4 * 24 * 60);
+        let answer = stack
+            .reconcile_with(provider, json!({"shop": SHOP, "from": from, "dry_run": true}))
+            .await;
+        let run = &answer["shops"][0];
+        assert_run(run, "complete", &[("compared", 3), ("missing", 3)]);
+        assert_eq!(run["by_day"][day(60)]["missing"], 2, "{run}");
+        assert_eq!(run["by_day"][day(3 * 24 * 60)]["missing"], 1, "{run}");
+        stack.assert_untouched(provider).await;
+        assert_eq!(
+            stack
+                .runs_of(provider)
+                .await
+                .and_then(|run| run.get("last_complete_at").cloned()),
+            None
+        );
+    }
+    // The window of a scheduled run does not reach back that far.
+    let run = stack.reconcile("snipcart").await;
+    assert_eq!(run["accepted"], 2, "{run}");
+    let to = Timestamp::now();
+    let asked = json!({"shop": SHOP, "from": stack.minutes_ago(4 * 24 * 60), "to": to});
+    let run = stack.reconcile_with("snipcart", asked).await["shops"][0].clone();
+    assert_eq!(
+        (&run["status"], &run["accepted"]),
+        (&json!("complete"), &json!(1)),
+        "{run}"
+    );
+}
