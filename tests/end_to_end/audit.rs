@@ -375,3 +375,15 @@ async fn an_audit_goes_on_where_an_answer_was_full() {
     assert_eq!(audited.books.iter().map(|book| book.accepted).sum::<u64>(), expected);
     assert_eq!(audited.validated, expected);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_item_of_a_published_state_is_no_fault() {
+    let stack = Stack::with(|config| {
+        config.variables.insert("PUBLISH_STATE".to_owned(), "true".to_owned());
+    })
+    .await;
+    sent(&stack).await;
+    assert_eq!(stack.messages().await.len(), 2);
+    let scanned = Scope { scan: true, ..scope() };
+    assert_eq!(of(&run(&stack, scanned).await), []);
+}
