@@ -1,6 +1,6 @@
 //! Comparing an order of the provider's API with what is stored of it, and the event that reports the difference.
 //!
-//! The state of an order is its time of change and its two words of status. An order that is missing, or whose state is
+//! The version of an order is its time of change and its two words of status. An order that is missing, or whose version is
 //! newer than the latest stored one, becomes a delivery: the order in the envelope of the provider's webhook. It takes
 //! the same way as a webhook, except for its identity, its type and its time.
 
@@ -18,7 +18,7 @@ const RECONCILIATION: &str = "reconciliation";
 /// The part of an order by which two descriptions of it are compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Triple", into = "Triple")]
-pub struct OrderState {
+pub struct OrderVersion {
     /// The time of the order's last change, if the provider states it.
     pub updated_at: Option<Timestamp>,
     /// The provider's word for the status.
@@ -27,10 +27,10 @@ pub struct OrderState {
     pub payment_status: Option<String>,
 }
 
-/// A state as the table holds it: `[updated_at, provider_status, provider_payment_status]`.
+/// A version as the table holds it: `[updated_at, provider_status, provider_payment_status]`.
 type Triple = (Option<Timestamp>, Option<String>, Option<String>);
 
-impl From<Triple> for OrderState {
+impl From<Triple> for OrderVersion {
     fn from((updated_at, status, payment_status): Triple) -> Self {
         Self {
             updated_at,
@@ -40,14 +40,14 @@ impl From<Triple> for OrderState {
     }
 }
 
-impl From<OrderState> for Triple {
-    fn from(state: OrderState) -> Self {
-        (state.updated_at, state.status, state.payment_status)
+impl From<OrderVersion> for Triple {
+    fn from(version: OrderVersion) -> Self {
+        (version.updated_at, version.status, version.payment_status)
     }
 }
 
-impl OrderState {
-    /// The state of an order.
+impl OrderVersion {
+    /// The version of an order.
     pub fn of(order: &Order) -> Self {
         Self {
             updated_at: order.updated_at,
@@ -56,24 +56,24 @@ impl OrderState {
         }
     }
 
-    /// The state as JSON text.
+    /// The version as JSON text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("times and texts are JSON")
     }
 
-    /// Reads a state from JSON text.
+    /// Reads a version from JSON text.
     pub fn parse(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }
 }
 
-/// A stored event with the state of its order.
+/// A stored event with the version of its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredState {
+pub struct StoredVersion {
     /// The id of the event.
     pub id: EventId,
-    /// The state of the order in the event.
-    pub state: OrderState,
+    /// The version of the order in the event.
+    pub version: OrderVersion,
     /// The time of the event.
     pub time: Timestamp,
     /// The time at which the event was received.
@@ -84,7 +84,7 @@ pub struct StoredState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownOrder {
     /// The newest stored events that describe the order.
-    pub states: Vec<StoredState>,
+    pub versions: Vec<StoredVersion>,
     /// Whether an event of the order was erased on request.
     pub is_erased: bool,
 }
@@ -96,28 +96,28 @@ pub enum Comparison {
     Missing,
     /// The order has changed since the latest stored event.
     Newer(Base),
-    /// The state is stored.
+    /// The version is stored.
     Known,
-    /// A later state is stored.
+    /// A later version is stored.
     Older,
     /// The order was erased, and must not come back.
     Erased,
 }
 
-/// The latest stored event of an order at the time when a newer state was found.
+/// The latest stored event of an order at the time when a newer version was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     /// The id of the event.
     pub id: EventId,
-    /// The state of the order in that event.
-    pub state: OrderState,
+    /// The version of the order in that event.
+    pub version: OrderVersion,
 }
 
 impl KnownOrder {
     /// The latest event by the rule that consumers follow: by the order's time of change, then by the event's time.
-    fn latest(&self) -> Option<&StoredState> {
-        let changed_at = |known: &StoredState| known.state.updated_at.unwrap_or(known.time);
-        self.states
+    fn latest(&self) -> Option<&StoredVersion> {
+        let changed_at = |known: &StoredVersion| known.version.updated_at.unwrap_or(known.time);
+        self.versions
             .iter()
             .max_by_key(|known| (changed_at(known), known.time, known.received_at, known.id.clone()))
     }
@@ -126,30 +126,30 @@ impl KnownOrder {
     pub fn base(&self) -> Option<Base> {
         self.latest().map(|latest| Base {
             id: latest.id.clone(),
-            state: latest.state.clone(),
+            version: latest.version.clone(),
         })
     }
 
-    /// Compares `state`, as the provider's API shows it now.
-    pub fn compare(&self, state: &OrderState) -> Comparison {
+    /// Compares `version`, as the provider's API shows it now.
+    pub fn compare(&self, version: &OrderVersion) -> Comparison {
         if self.is_erased {
             return Comparison::Erased;
         }
         let Some(latest) = self.latest() else {
             return Comparison::Missing;
         };
-        // Without a time of change, an order may have returned to an earlier state.
-        let is_stored = || state.updated_at.is_some() && self.states.iter().any(|known| known.state == *state);
-        if latest.state == *state || is_stored() {
+        // Without a time of change, an order may have returned to an earlier version.
+        let is_stored = || version.updated_at.is_some() && self.versions.iter().any(|known| known.version == *version);
+        if latest.version == *version || is_stored() {
             return Comparison::Known;
         }
-        let is_older = |latest: Timestamp| state.updated_at.is_some_and(|updated_at| updated_at < latest);
-        if latest.state.updated_at.is_some_and(is_older) {
+        let is_older = |latest: Timestamp| version.updated_at.is_some_and(|updated_at| updated_at < latest);
+        if latest.version.updated_at.is_some_and(is_older) {
             return Comparison::Older;
         }
         Comparison::Newer(Base {
             id: latest.id.clone(),
-            state: latest.state.clone(),
+            version: latest.version.clone(),
         })
     }
 }
@@ -162,17 +162,17 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
-    /// Makes `normalized` the event of a reconciled order, and returns the key that identifies it: the order, the state
+    /// Makes `normalized` the event of a reconciled order, and returns the key that identifies it: the order, the version
     /// that was seen, and the event after which it was seen. So two runs that see the same have the same event, and a
-    /// state to which an order returns later is another one.
+    /// version to which an order returns later is another one.
     ///
-    /// The time of the event is the one at which the order changed, or else the time of the run, because the state is at
+    /// The time of the event is the one at which the order changed, or else the time of the run, because the version is at
     /// least as new as every stored one.
     pub(crate) fn apply(&self, normalized: &mut Normalized) -> IdempotencyKey {
         let order = &normalized.order;
-        let state = OrderState::of(order);
+        let version = OrderVersion::of(order);
         let base = self.base.as_ref();
-        normalized.event_type = event_type(base, &state, order);
+        normalized.event_type = event_type(base, &version, order);
         RECONCILIATION.clone_into(&mut normalized.provider_event);
         normalized.time = order.updated_at;
         normalized.assumed.retain(|pointer| pointer != "/time");
@@ -186,25 +186,25 @@ impl Reconciled {
         IdempotencyKey::of([
             RECONCILIATION.to_owned(),
             normalized.order.id.clone().unwrap_or_default(),
-            state.to_json(),
+            version.to_json(),
             base.map(|base| base.id.to_string()).unwrap_or_default(),
         ])
     }
 }
 
-/// The type of an event by what differs from the latest stored state.
-fn event_type(base: Option<&Base>, state: &OrderState, order: &Order) -> EventType {
-    let Some(Base { state: before, .. }) = base else {
+/// The type of an event by what differs from the latest stored version.
+fn event_type(base: Option<&Base>, version: &OrderVersion, order: &Order) -> EventType {
+    let Some(Base { version: before, .. }) = base else {
         return EventType::Created;
     };
-    if state.payment_status.is_some() && state.payment_status != before.payment_status {
+    if version.payment_status.is_some() && version.payment_status != before.payment_status {
         return match order.payment_status {
             Some(PaymentStatus::Paid) => EventType::Paid,
             Some(PaymentStatus::Refunded) => EventType::Refunded,
             _ => EventType::PaymentUpdated,
         };
     }
-    if state.status.is_none() || state.status == before.status {
+    if version.status.is_none() || version.status == before.status {
         return EventType::Updated;
     }
     match order.status {
@@ -227,8 +227,8 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
-    fn state(updated_at: Option<i64>, status: &str, payment: &str) -> OrderState {
-        OrderState {
+    fn version(updated_at: Option<i64>, status: &str, payment: &str) -> OrderVersion {
+        OrderVersion {
             updated_at: updated_at.map(time),
             status: Some(status.to_owned()),
             payment_status: Some(payment.to_owned()),
@@ -240,50 +240,50 @@ mod tests {
         EventId::new("snipcart", &shop, &IdempotencyKey::of([name.to_owned()]), b"")
     }
 
-    fn stored(name: &str, state: OrderState, at: i64) -> StoredState {
-        StoredState {
+    fn stored(name: &str, version: OrderVersion, at: i64) -> StoredVersion {
+        StoredVersion {
             id: id(name),
-            time: state.updated_at.unwrap_or(time(at)),
-            state,
+            time: version.updated_at.unwrap_or(time(at)),
+            version,
             received_at: time(at),
         }
     }
 
-    fn known(states: Vec<StoredState>) -> KnownOrder {
+    fn known(versions: Vec<StoredVersion>) -> KnownOrder {
         KnownOrder {
-            states,
+            versions,
             is_erased: false,
         }
     }
 
-    fn order(state: &OrderState, status: Status, payment: PaymentStatus) -> Order {
+    fn order(version: &OrderVersion, status: Status, payment: PaymentStatus) -> Order {
         Order {
             id: Some("7".to_owned()),
             status: Some(status),
-            provider_status: state.status.clone(),
+            provider_status: version.status.clone(),
             payment_status: Some(payment),
-            provider_payment_status: state.payment_status.clone(),
-            updated_at: state.updated_at,
+            provider_payment_status: version.payment_status.clone(),
+            updated_at: version.updated_at,
             ..Order::default()
         }
     }
 
     #[test]
-    fn a_state_is_written_as_a_list_of_three() {
-        let state = OrderState {
+    fn a_version_is_written_as_a_list_of_three() {
+        let version = OrderVersion {
             payment_status: None,
-            ..state(Some(0), "Shipped", "")
+            ..version(Some(0), "Shipped", "")
         };
         let json = r#"["1970-01-01T00:00:00Z","Shipped",null]"#;
-        assert_eq!(state.to_json(), json);
-        assert_eq!(OrderState::parse(json), Some(state));
-        assert_eq!(OrderState::parse("partial"), None);
+        assert_eq!(version.to_json(), json);
+        assert_eq!(OrderVersion::parse(json), Some(version));
+        assert_eq!(OrderVersion::parse("partial"), None);
     }
 
     #[test]
-    fn an_order_without_a_stored_state_is_missing() {
+    fn an_order_without_a_stored_version_is_missing() {
         assert_eq!(
-            known(vec![]).compare(&state(Some(1), "New", "Open")),
+            known(vec![]).compare(&version(Some(1), "New", "Open")),
             Comparison::Missing
         );
     }
@@ -292,46 +292,49 @@ mod tests {
     fn an_erased_order_is_left_alone() {
         let erased = KnownOrder {
             is_erased: true,
-            ..known(vec![stored("a", state(Some(1), "New", "Open"), 1)])
+            ..known(vec![stored("a", version(Some(1), "New", "Open"), 1)])
         };
-        assert_eq!(erased.compare(&state(Some(9), "Sent", "Paid")), Comparison::Erased);
+        assert_eq!(erased.compare(&version(Some(9), "Sent", "Paid")), Comparison::Erased);
     }
 
     #[test]
     fn the_latest_change_counts_and_not_the_latest_arrival() {
-        let (new, sent) = (state(Some(1), "New", "Paid"), state(Some(5), "Sent", "Paid"));
-        // The webhook of the earlier state arrives last.
+        let (new, sent) = (version(Some(1), "New", "Paid"), version(Some(5), "Sent", "Paid"));
+        // The webhook of the earlier version arrives last.
         let known = known(vec![stored("b", sent.clone(), 6), stored("a", new.clone(), 9)]);
         assert_eq!(known.compare(&sent), Comparison::Known);
         assert_eq!(known.compare(&new), Comparison::Known);
-        assert_eq!(known.compare(&state(Some(4), "Packed", "Paid")), Comparison::Older);
+        assert_eq!(known.compare(&version(Some(4), "Packed", "Paid")), Comparison::Older);
         let base = Base {
             id: id("b"),
-            state: sent,
+            version: sent,
         };
         assert_eq!(
-            known.compare(&state(Some(7), "Done", "Paid")),
+            known.compare(&version(Some(7), "Done", "Paid")),
             Comparison::Newer(base.clone())
         );
         // Another word at the same time is not older.
-        assert_eq!(known.compare(&state(Some(5), "Done", "Paid")), Comparison::Newer(base));
+        assert_eq!(
+            known.compare(&version(Some(5), "Done", "Paid")),
+            Comparison::Newer(base)
+        );
     }
 
     #[test]
-    fn without_a_time_of_change_a_state_may_return() {
-        let (open, sent) = (state(None, "1", "0"), state(None, "2", "0"));
+    fn without_a_time_of_change_a_version_may_return() {
+        let (open, sent) = (version(None, "1", "0"), version(None, "2", "0"));
         let known = known(vec![stored("a", open.clone(), 1), stored("b", sent.clone(), 2)]);
         assert_eq!(known.compare(&sent), Comparison::Known);
         let base = Base {
             id: id("b"),
-            state: sent,
+            version: sent,
         };
         assert_eq!(known.compare(&open), Comparison::Newer(base));
     }
 
     #[test]
     fn the_type_says_what_differs() {
-        let before = state(Some(1), "New", "Open");
+        let before = version(Some(1), "New", "Open");
         for (after, status, payment, expected) in [
             (("Sent", "Paid"), Status::Shipped, PaymentStatus::Paid, EventType::Paid),
             (
@@ -365,10 +368,10 @@ mod tests {
                 EventType::Updated,
             ),
         ] {
-            let after = state(Some(2), after.0, after.1);
+            let after = version(Some(2), after.0, after.1);
             let base = Base {
                 id: id("a"),
-                state: before.clone(),
+                version: before.clone(),
             };
             let order = order(&after, status, payment);
             assert_eq!(event_type(Some(&base), &after, &order), expected, "{after:?}");
@@ -377,9 +380,9 @@ mod tests {
     }
 
     #[test]
-    fn the_key_names_the_order_its_state_and_the_event_before() {
-        let state = state(Some(0), "Sent", "Paid");
-        let order = order(&state, Status::Shipped, PaymentStatus::Paid);
+    fn the_key_names_the_order_its_version_and_the_event_before() {
+        let version = version(Some(0), "Sent", "Paid");
+        let order = order(&version, Status::Shipped, PaymentStatus::Paid);
         let mut normalized = Normalized::new(EventType::Created, "order.completed", order);
         normalized.assumed = vec!["/time".to_owned()];
         let key = Reconciled::default().apply(&mut normalized);
@@ -390,7 +393,7 @@ mod tests {
             (Some(time(0)), "reconciliation")
         );
         assert!(normalized.assumed.is_empty(), "the provider states the time");
-        let base = Some(Base { id: id("a"), state });
+        let base = Some(Base { id: id("a"), version });
         assert_ne!(Reconciled { base }.apply(&mut normalized), key);
     }
 }

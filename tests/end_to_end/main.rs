@@ -25,4 +25,5 @@ mod refused_messages;
 mod reprocess;
 mod retention;
 mod secrets;
+mod subscriptions;
 mod telemetry;

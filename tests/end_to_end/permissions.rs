@@ -342,6 +342,8 @@ async fn exercise_redrive(stack: &Stack) {
 
 /// Lets reconcile find orders that are missing, newer, large, not readable, and listed twice with different content.
 async fn exercise_reconcile(stack: &Stack) {
+    // Two at once, so that an environment starts while calls are observed.
+    tokio::join!(stack.reconcile("snipcart"), stack.reconcile("cartum"));
     for provider in ORDER_APIS {
         let (missing, newer) = (stack.life(provider, 1, 60), stack.life(provider, 2, 60));
         stack.announce(&newer, State::Placed, 60).await.event_id("accepted");

@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 
 use crate::{Item, Stack};
 
-/// The partitions of the table that belong to alerts and to the runs of reconcile.
-const PARTITIONS: [&str; 4] = ["shops", "signals", "alerts", RECONCILE];
+/// The partitions of the table that belong to alerts and to reconcile.
+const PARTITIONS: [&str; 5] = ["shops", "signals", "alerts", RECONCILE, "subscriptions"];
+/// The prefix of the partitions of orders that were erased on request.
+const ERASED_ORDER: &str = "erased_order#";
 
-/// Whether an item belongs to alerts or to the runs of reconcile, and to no event.
+/// Whether an item belongs to alerts or to reconcile, and to no event.
 pub fn belongs_to_no_event(item: &Item) -> bool {
     let partition = item.get("pk").and_then(|pk| pk.as_s().ok());
-    partition.is_some_and(|partition| PARTITIONS.contains(&partition.as_str()))
+    partition.is_some_and(|partition| PARTITIONS.contains(&partition.as_str()) || partition.starts_with(ERASED_ORDER))
 }
 
 /// Applies `change` to all times in a document.

@@ -10,7 +10,7 @@ use shared::codes::Code;
 use shared::delivery::Delivery;
 use shared::identity::Shop;
 use shared::order_api::{Api, ApiError, Failure, ListedOrder, Listing, OrderApi, OrderPage};
-use shared::reconciliation::{Base, Comparison, KnownOrder, OrderState};
+use shared::reconciliation::{Base, Comparison, KnownOrder, OrderVersion};
 use shared::store::{ReconcileEnd, ReconcileLease, ReconcileProgress, StoreError};
 use shared::verification::Verified;
 
@@ -40,12 +40,12 @@ struct Read {
     delivery: Verified<Delivery>,
     /// The order's id; `None` if it cannot be read.
     order: Option<String>,
-    /// The state of the order, unless the order cannot be read.
+    /// The version of the order, unless the order cannot be read.
     readable: Option<Readable>,
 }
 
 struct Readable {
-    state: OrderState,
+    version: OrderVersion,
     placed_at: Option<Timestamp>,
 }
 
@@ -185,7 +185,7 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
             Classification::Order(event) => {
                 let order = event.data.order;
                 let readable = Readable {
-                    state: OrderState::of(&order),
+                    version: OrderVersion::of(&order),
                     placed_at: order.placed_at,
                 };
                 (order.id, Some(readable))
@@ -202,7 +202,7 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
     /// Notes whether the orders are sorted by their last change.
     fn check_order_of(&mut self, orders: &[Read]) {
         for order in orders {
-            let change = order.readable.as_ref().and_then(|order| order.state.updated_at);
+            let change = order.readable.as_ref().and_then(|order| order.version.updated_at);
             match (self.last_change, change) {
                 (Some(last), Some(change)) if change > last => self.is_sorted = false,
                 // An order without a time may be anywhere.
@@ -215,10 +215,10 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
 
     /// Whether an order belongs to the period of the run.
     fn is_wanted(&self, order: &Read, place: Place) -> bool {
-        let Some(Readable { state, placed_at }) = &order.readable else {
+        let Some(Readable { version, placed_at }) = &order.readable else {
             return true;
         };
-        let changed_at = state.updated_at.or(*placed_at);
+        let changed_at = version.updated_at.or(*placed_at);
         // The webhook of a change that has happened just now may be on its way.
         if !self.task.is_of_period() && changed_at.is_some_and(|time| time >= place.to) {
             return false;
@@ -226,20 +226,20 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         let is_inside = |time: &Option<Timestamp>| time.is_some_and(|time| place.period().contains(time));
         P::LISTING == Listing::PlacedInPeriod
             || changed_at.is_none()
-            || is_inside(&state.updated_at)
+            || is_inside(&version.updated_at)
             || is_inside(placed_at)
     }
 
     /// Compares an order with what is stored of it, and stores the difference.
     async fn compare(&mut self, order: Read, known: &KnownOrder) -> Result<(), String> {
-        let Some(Readable { state, placed_at }) = order.readable else {
+        let Some(Readable { version, placed_at }) = order.readable else {
             if known.is_erased {
                 return Ok(());
             }
             self.report.counts.unreadable += 1;
             return self.store(order.delivery, known.base()).await;
         };
-        let (found, base) = match known.compare(&state) {
+        let (found, base) = match known.compare(&version) {
             Comparison::Missing => (Found::Missing, None),
             Comparison::Newer(base) => (Found::Newer, Some(base)),
             Comparison::Known | Comparison::Older | Comparison::Erased => (Found::Known, None),

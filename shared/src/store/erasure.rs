@@ -14,7 +14,7 @@ const CONTENT: [&str; 7] = [
     "request",
     "last_error",
     "reason",
-    "order_state",
+    "order_version",
     "reconciled_from",
 ];
 /// The attributes that are removed last: the names of the parts, and the keys by which an interrupted erasure is found

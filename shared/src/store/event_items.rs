@@ -13,7 +13,7 @@ use super::{AttemptId, Content, FIRST_REDRIVE_AFTER, Hour, Item, NewEvent};
 use crate::delivery::Delivery;
 use crate::event::OrderEvent;
 use crate::identity::{EventId, sha256_hex};
-use crate::reconciliation::{Base, OrderState};
+use crate::reconciliation::{Base, OrderVersion};
 
 /// The room for the two large values in a head. An item takes 400 KB, names included; the other attributes stay far
 /// below the rest.
@@ -22,7 +22,7 @@ const PART_SIZE: usize = 350_000;
 /// The longest order id in an index key, which takes 2 KB. Order ids are much shorter, so that the keys stay readable.
 const ORDER_IN_KEY: usize = 512;
 
-/// The `order_state` of an event that does not describe its order completely.
+/// The `order_version` of an event that does not describe its order completely.
 pub(super) const PARTIAL: &str = "partial";
 
 /// The items of a new event: its head, and the parts to which the head refers.
@@ -75,7 +75,7 @@ impl EventItems {
                 items.text("time", &order_event.time.to_string());
                 if let Some(order) = &order_event.data.order.id {
                     items.order(new_event, order, &received_at);
-                    items.text("order_state", &order_state(order_event));
+                    items.text("order_version", &order_version(order_event));
                 }
                 event = Some(json.compressed().to_vec());
             }
@@ -136,12 +136,12 @@ impl EventItems {
     }
 }
 
-/// The state of the order in an event, or [`PARTIAL`].
-fn order_state(event: &OrderEvent) -> String {
+/// The version of the order in an event, or [`PARTIAL`].
+fn order_version(event: &OrderEvent) -> String {
     if event.data.partial {
         PARTIAL.to_owned()
     } else {
-        OrderState::of(&event.data.order).to_json()
+        OrderVersion::of(&event.data.order).to_json()
     }
 }
 
@@ -150,7 +150,7 @@ fn reconciled_from(base: &Base) -> Item {
     let text = |value: String| AttributeValue::S(value);
     HashMap::from([
         ("event_id".to_owned(), text(base.id.to_string())),
-        ("order_state".to_owned(), text(base.state.to_json())),
+        ("order_version".to_owned(), text(base.version.to_json())),
     ])
 }
 

@@ -7,7 +7,7 @@ use super::{FIRST_REDRIVE_AFTER, Item, LEASE, StoreError};
 use crate::answer::Reason;
 use crate::event::Origin;
 use crate::identity::{EventId, sha256_hex};
-use crate::reconciliation::{Base, OrderState, Reconciled};
+use crate::reconciliation::{Base, OrderVersion, Reconciled};
 
 /// The state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
@@ -105,7 +105,7 @@ impl Head {
             let text = |name: &str| base.get(name)?.as_s().ok();
             Some(Base {
                 id: EventId::stored(text("event_id")?),
-                state: OrderState::parse(text("order_state")?)?,
+                version: OrderVersion::parse(text("order_version")?)?,
             })
         });
         match base {

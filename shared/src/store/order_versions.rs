@@ -1,7 +1,7 @@
-//! What the table knows of orders: the states in which their stored events describe them.
+//! What the table knows of orders: the versions in which their stored events describe them.
 //!
 //! The events of an order are found by the index `by_order`, and their heads are read without the body and the event.
-//! Only the heads of versions that did not write `order_state` are read with their event.
+//! Only the heads of versions that did not write `order_version` are read with their event.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -13,7 +13,7 @@ use super::event_items::{PARTIAL, order_key};
 use super::{Change, Head, Item, Projection, State, Store, StoreError, head_key, item_key};
 use crate::event::OrderEvent;
 use crate::identity::{EventId, sha256_hex};
-use crate::reconciliation::{KnownOrder, OrderState, StoredState};
+use crate::reconciliation::{KnownOrder, OrderVersion, StoredVersion};
 
 /// The number of an order's events that are read, the newest first. Orders have a handful.
 const EVENTS_OF_ORDER: i32 = 25;
@@ -22,7 +22,15 @@ pub(crate) const AT_ONCE: usize = 8;
 const BATCH: usize = 100;
 
 /// The attributes that are read of each head.
-const ATTRIBUTES: [&str; 7] = ["pk", "state", "type", "time", "received_at", "order_key", "order_state"];
+const ATTRIBUTES: [&str; 7] = [
+    "pk",
+    "state",
+    "type",
+    "time",
+    "received_at",
+    "order_key",
+    "order_version",
+];
 
 impl Store {
     /// Reads what is known of the orders of a shop, in the order of `orders`.
@@ -55,7 +63,7 @@ impl Store {
             match text(head, "state").and_then(|state| state.parse().ok()) {
                 Some(State::Erased) => known.is_erased = true,
                 Some(State::Pending | State::Published | State::Failed) => {
-                    known.states.extend(self.stored_state(head).await?);
+                    known.versions.extend(self.stored_version(head).await?);
                 }
                 _ => {}
             }
@@ -77,30 +85,30 @@ impl Store {
         Ok(super::ids_of(query.send().await?.items()))
     }
 
-    /// The state of the order in a stored event; `None` if the event does not describe its order completely.
-    async fn stored_state(&self, head: &Item) -> Result<Option<StoredState>, StoreError> {
+    /// The version of the order in a stored event; `None` if the event does not describe its order completely.
+    async fn stored_version(&self, head: &Item) -> Result<Option<StoredVersion>, StoreError> {
         let id = EventId::stored(text(head, "pk").ok_or(StoreError::Corrupt("pk"))?);
-        let state = match text(head, "order_state") {
+        let version = match text(head, "order_version") {
             Some(PARTIAL) => None,
-            Some(state) => Some(OrderState::parse(state).ok_or(StoreError::Corrupt("order_state"))?),
-            None if head.contains_key("type") => self.state_in_event(&id).await?,
+            Some(version) => Some(OrderVersion::parse(version).ok_or(StoreError::Corrupt("order_version"))?),
+            None if head.contains_key("type") => self.version_in_event(&id).await?,
             None => None,
         };
         let time = |name: &'static str| {
             let time = text(head, name).and_then(|time| time.parse().ok());
             time.ok_or(StoreError::Corrupt(name))
         };
-        let Some(state) = state else { return Ok(None) };
-        Ok(Some(StoredState {
-            state,
+        let Some(version) = version else { return Ok(None) };
+        Ok(Some(StoredVersion {
+            version,
             time: time("time")?,
             received_at: time("received_at")?,
             id,
         }))
     }
 
-    /// Reads the state from the event itself, which a version without `order_state` has stored.
-    async fn state_in_event(&self, id: &EventId) -> Result<Option<OrderState>, StoreError> {
+    /// Reads the version from the event itself, which a version without `order_version` has stored.
+    async fn version_in_event(&self, id: &EventId) -> Result<Option<OrderVersion>, StoreError> {
         let heads: Vec<(EventId, Head)> = self.heads(std::slice::from_ref(id), Projection::Event).await?;
         let Some((_, head)) = heads.first() else {
             return Ok(None);
@@ -109,12 +117,12 @@ impl Store {
         let event: Option<OrderEvent> = serde_json::from_str(&stored.json).ok();
         Ok(event
             .filter(|event| !event.data.partial)
-            .map(|event| OrderState::of(&event.data.order)))
+            .map(|event| OrderVersion::of(&event.data.order)))
     }
 
     /// Marks the orders of which nothing is stored because they were erased.
     async fn mark_erased(&self, keys: &[String], known: &mut [KnownOrder]) -> Result<(), StoreError> {
-        let unknown = keys.iter().zip(&*known).filter(|(_, known)| known.states.is_empty());
+        let unknown = keys.iter().zip(&*known).filter(|(_, known)| known.versions.is_empty());
         let unknown: BTreeSet<&String> = unknown.map(|(key, _)| key).collect();
         let unknown: Vec<&String> = unknown.into_iter().collect();
         let mut erased = HashSet::new();
