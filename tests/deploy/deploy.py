@@ -77,6 +77,7 @@ WRONG = [
     ("ThrottlingBurst", "0"),
     ("MaxBodyBytes", "5 MB"),
     ("PublishUnmapped", "no"),
+    ("PublishState", "no"),
     ("RedriveFanOut", "3"),
     ("MaxMessageBytes", "262143"),
     ("MaxMessageBytes", "1048577"),

@@ -400,3 +400,15 @@ async fn an_audit_goes_on_after_its_time_is_up() {
     assert_eq!(audited.books, short.books, "nothing is counted twice or left out");
     assert_eq!(audited.books.iter().map(|book| book.accepted).sum::<u64>(), 10);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_item_of_a_published_state_is_no_fault() {
+    let stack = Stack::with(|config| {
+        config.variables.insert("PUBLISH_STATE".to_owned(), "true".to_owned());
+    })
+    .await;
+    sent(&stack).await;
+    assert_eq!(stack.messages().await.len(), 2);
+    let scanned = Scope { scan: true, ..scope() };
+    assert_eq!(of(&run(&stack, scanned).await), []);
+}

@@ -252,6 +252,9 @@ async fn ask_everything(stack: &Stack) {
         stack
             .ask(json!({"get": {"provider": provider, "shop": "main", "order": order}}))
             .await;
+        stack
+            .ask(json!({"state": {"provider": provider, "shop": "main", "order": order}}))
+            .await;
         let replay = json!({"provider": provider, "from": "2020-01-01T00:00:00Z", "to": "2020-01-01T01:00:00Z"});
         stack.ask(json!({"replay": replay})).await;
         let now = Timestamp::now();

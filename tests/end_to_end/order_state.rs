@@ -73,3 +73,27 @@ async fn an_event_in_the_outbox_is_part_of_the_state() {
     assert_eq!(state["stated_by"]["/order/status"], waiting);
     assert_eq!(stack.pending().await, [waiting]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reprocessed_delivery_is_part_of_the_state() {
+    let stack = Stack::start().await;
+    let latest = stack.deliver("selldone", "sent-order").await.event_id("accepted");
+    let body = stack.signed("selldone", "checkout-order").body().expect("a body");
+    stack.quarantined(&body, str::to_owned).await;
+    let ids = |state: &Value| state["events"].as_array().map_or(0, Vec::len);
+    assert_eq!(ids(&ask_state(&stack).await), 1);
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
+    let state = ask_state(&stack).await;
+    assert_eq!(ids(&state), 2);
+    assert_eq!(
+        state["stated_by"]["/order/status"], latest,
+        "the reprocessed event is the earlier one"
+    );
+
+    // The same as from the messages, and as if the delivery had been understood at once.
+    assert_eq!(stack.redrive().await["published"], 1);
+    let messages = stack.messages().await;
+    assert_eq!(state, folded(messages.iter().map(|message| &message.event)));
+    stack.deliver("selldone", "checkout-order").await.event_id("duplicate");
+    assert_eq!(ask_state(&stack).await, state);
+}

@@ -60,6 +60,9 @@ pub(crate) struct Options {
     /// Write all addresses to this file as JSON, once everything listens
     #[arg(long, value_name = "FILE")]
     endpoints_file: Option<PathBuf>,
+    /// `PublishState`: publish the state of an order after each of its events
+    #[arg(long)]
+    publish_state: bool,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -183,6 +186,9 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
     config.variables.extend(options.limits.variables());
     config.secrets = secrets;
     config.environments = usize::from(options.environments);
+    if options.publish_state {
+        config.variables.insert("PUBLISH_STATE".to_owned(), "true".to_owned());
+    }
     config.timeout = options.timeout.map(|seconds| Duration::from_secs(seconds.into()));
     config.ports = Ports {
         gateway: options.ports.port,
