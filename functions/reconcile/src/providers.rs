@@ -178,7 +178,8 @@ impl Reconciler {
     }
 
     /// The shops of a task with their progress. A regular run begins with the shop whose last complete run is the longest
-    /// ago, so that a large shop does not hold up the others for ever.
+    /// ago, so that a large shop does not hold up the others for ever. The shops whose last run failed come last, so that
+    /// an API that does not answer takes no time from the others.
     async fn in_order(
         &self,
         mut shops: Vec<Shop>,
@@ -195,7 +196,7 @@ impl Reconciler {
             in_order.push((shop, progress));
         }
         if !task.is_of_period() {
-            in_order.sort_by_key(|(_, progress)| progress.last_complete_at);
+            in_order.sort_by_key(|(_, progress)| (progress.failing_since.is_some(), progress.last_complete_at));
         }
         Ok(in_order)
     }
