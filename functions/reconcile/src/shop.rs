@@ -29,7 +29,8 @@ pub(crate) struct ShopRun<'r, P: OrderApi> {
     task: &'r Reconcile,
     time: TimeLeft,
     report: ShopReport,
-    /// Whether every page so far lists the order that changed last first.
+    /// Whether every page of the list lists the order that changed last first. Only a run that has read the list from its
+    /// first page knows that.
     is_sorted: bool,
     /// The time of change of the last order so far.
     last_change: Option<Timestamp>,
@@ -75,7 +76,7 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
             task,
             time,
             report: ShopReport::new(shop.as_str()),
-            is_sorted: true,
+            is_sorted: false,
             last_change: None,
         }
     }
@@ -99,6 +100,7 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         let now = Timestamp::now();
         let mut place = self.task.beginning(self.shop, listing, windows, &progress, now);
         self.report = self.report.of_period(place.period());
+        self.is_sorted = place.position == 0;
         let ended = self.pages(&api, lease.as_ref(), &mut place).await?;
         self.end(ended, lease.as_ref(), place).await
     }
@@ -199,10 +201,10 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         }
     }
 
-    /// Notes whether the orders are sorted by their last change.
+    /// Notes whether the orders that can be read are sorted by their last change.
     fn check_order_of(&mut self, orders: &[Read]) {
-        for order in orders {
-            let change = order.readable.as_ref().and_then(|order| order.version.updated_at);
+        for order in orders.iter().filter_map(|order| order.readable.as_ref()) {
+            let change = order.version.updated_at;
             match (self.last_change, change) {
                 (Some(last), Some(change)) if change > last => self.is_sorted = false,
                 // An order without a time may be anywhere.
