@@ -98,7 +98,7 @@ pub enum Comparison {
     Newer(Base),
     /// The version is stored.
     Known,
-    /// A later version is stored.
+    /// A later version is stored, or one that may be later.
     Older,
     /// The order was erased, and must not come back.
     Erased,
@@ -130,8 +130,8 @@ impl KnownOrder {
         })
     }
 
-    /// Compares `version`, as the provider's API shows it now.
-    pub fn compare(&self, version: &OrderVersion) -> Comparison {
+    /// Compares `version`, which the provider's API has shown after `asked_at`.
+    pub fn compare(&self, version: &OrderVersion, asked_at: Timestamp) -> Comparison {
         if self.is_erased {
             return Comparison::Erased;
         }
@@ -145,6 +145,11 @@ impl KnownOrder {
         }
         let is_older = |latest: Timestamp| version.updated_at.is_some_and(|updated_at| updated_at < latest);
         if latest.version.updated_at.is_some_and(is_older) {
+            return Comparison::Older;
+        }
+        // Without a time of change, the answer may be older than an event that has arrived since.
+        let has_arrived_since = || self.versions.iter().any(|known| known.received_at > asked_at);
+        if version.updated_at.is_none() && has_arrived_since() {
             return Comparison::Older;
         }
         Comparison::Newer(Base {
@@ -283,7 +288,7 @@ mod tests {
     #[test]
     fn an_order_without_a_stored_version_is_missing() {
         assert_eq!(
-            known(vec![]).compare(&version(Some(1), "New", "Open")),
+            known(vec![]).compare(&version(Some(1), "New", "Open"), time(10)),
             Comparison::Missing
         );
     }
@@ -294,7 +299,10 @@ mod tests {
             is_erased: true,
             ..known(vec![stored("a", version(Some(1), "New", "Open"), 1)])
         };
-        assert_eq!(erased.compare(&version(Some(9), "Sent", "Paid")), Comparison::Erased);
+        assert_eq!(
+            erased.compare(&version(Some(9), "Sent", "Paid"), time(10)),
+            Comparison::Erased
+        );
     }
 
     #[test]
@@ -302,20 +310,23 @@ mod tests {
         let (new, sent) = (version(Some(1), "New", "Paid"), version(Some(5), "Sent", "Paid"));
         // The webhook of the earlier version arrives last.
         let known = known(vec![stored("b", sent.clone(), 6), stored("a", new.clone(), 9)]);
-        assert_eq!(known.compare(&sent), Comparison::Known);
-        assert_eq!(known.compare(&new), Comparison::Known);
-        assert_eq!(known.compare(&version(Some(4), "Packed", "Paid")), Comparison::Older);
+        assert_eq!(known.compare(&sent, time(10)), Comparison::Known);
+        assert_eq!(known.compare(&new, time(10)), Comparison::Known);
+        assert_eq!(
+            known.compare(&version(Some(4), "Packed", "Paid"), time(10)),
+            Comparison::Older
+        );
         let base = Base {
             id: id("b"),
             version: sent,
         };
         assert_eq!(
-            known.compare(&version(Some(7), "Done", "Paid")),
+            known.compare(&version(Some(7), "Done", "Paid"), time(10)),
             Comparison::Newer(base.clone())
         );
         // Another word at the same time is not older.
         assert_eq!(
-            known.compare(&version(Some(5), "Done", "Paid")),
+            known.compare(&version(Some(5), "Done", "Paid"), time(10)),
             Comparison::Newer(base)
         );
     }
@@ -324,12 +335,23 @@ mod tests {
     fn without_a_time_of_change_a_version_may_return() {
         let (open, sent) = (version(None, "1", "0"), version(None, "2", "0"));
         let known = known(vec![stored("a", open.clone(), 1), stored("b", sent.clone(), 2)]);
-        assert_eq!(known.compare(&sent), Comparison::Known);
+        assert_eq!(known.compare(&sent, time(10)), Comparison::Known);
         let base = Base {
             id: id("b"),
             version: sent,
         };
-        assert_eq!(known.compare(&open), Comparison::Newer(base));
+        assert_eq!(known.compare(&open, time(10)), Comparison::Newer(base));
+    }
+
+    #[test]
+    fn without_a_time_of_change_an_event_that_arrives_after_the_question_is_not_overridden() {
+        let (open, sent) = (version(None, "1", "0"), version(None, "2", "0"));
+        let known = known(vec![stored("a", open.clone(), 1), stored("b", sent.clone(), 5)]);
+        assert_eq!(known.compare(&open, time(4)), Comparison::Older);
+        assert!(matches!(known.compare(&open, time(5)), Comparison::Newer(_)));
+        // A time of change decides without the time of the question.
+        let changed = version(Some(9), "3", "0");
+        assert!(matches!(known.compare(&changed, time(4)), Comparison::Newer(_)));
     }
 
     #[test]

@@ -129,13 +129,15 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
                 return Ok(Ended::TimeIsUp);
             }
             let provider = &self.configured.provider;
+            // Before the call, because a webhook may be stored while the answer is on its way.
+            let asked_at = Timestamp::now();
             let page = provider.page(api, self.credentials, &mut session, place.period(), place.position);
             let page = match page.await {
                 Ok(page) => page,
                 Err(error) => return Ok(Ended::Unavailable(error)),
             };
             let next = page.next;
-            if let Some(ended) = self.page(page, *place).await? {
+            if let Some(ended) = self.page(page, *place, asked_at).await? {
                 return Ok(ended);
             }
             // The rest has not changed since the beginning of the period.
@@ -153,10 +155,10 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         }
     }
 
-    /// Compares the orders of a page. Returns why the run ends within the page, if it does.
-    async fn page(&mut self, page: OrderPage, place: Place) -> Result<Option<Ended>, StoreError> {
-        let now = Timestamp::now();
-        let orders = page.into_orders().into_iter().map(|order| self.read(order, now));
+    /// Compares the orders of a page that was asked for at `asked_at`. Returns why the run ends within the page, if it
+    /// does.
+    async fn page(&mut self, page: OrderPage, place: Place, asked_at: Timestamp) -> Result<Option<Ended>, StoreError> {
+        let orders = page.into_orders().into_iter().map(|order| self.read(order, asked_at));
         let orders: Vec<Read> = orders.collect();
         self.check_order_of(&orders);
         let orders: Vec<Read> = orders
@@ -172,16 +174,16 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
             if self.time.is_over() {
                 return Ok(Some(Ended::TimeIsUp));
             }
-            if let Err(cause) = self.compare(order, &known).await {
+            if let Err(cause) = self.compare(order, &known, asked_at).await {
                 return Ok(Some(Ended::NotStored(cause)));
             }
         }
         Ok(None)
     }
 
-    /// Reads an order as the delivery that would report it.
-    fn read(&self, order: ListedOrder, now: Timestamp) -> Read {
-        let delivery = order.into_delivery::<P>(self.credentials, self.shop, now);
+    /// Reads an order as the delivery that would report it, received when its page was asked for.
+    fn read(&self, order: ListedOrder, asked_at: Timestamp) -> Read {
+        let delivery = order.into_delivery::<P>(self.credentials, self.shop, asked_at);
         let classified = classify(&self.configured.provider, &delivery, None);
         let (order, readable) = match classified.classification {
             Classification::Order(event) => {
@@ -233,7 +235,7 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
     }
 
     /// Compares an order with what is stored of it, and stores the difference.
-    async fn compare(&mut self, order: Read, known: &KnownOrder) -> Result<(), String> {
+    async fn compare(&mut self, order: Read, known: &KnownOrder, asked_at: Timestamp) -> Result<(), String> {
         let Some(Readable { version, placed_at }) = order.readable else {
             if known.is_erased {
                 return Ok(());
@@ -241,7 +243,7 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
             self.report.counts.unreadable += 1;
             return self.store(order.delivery, known.base()).await;
         };
-        let (found, base) = match known.compare(&version) {
+        let (found, base) = match known.compare(&version, asked_at) {
             Comparison::Missing => (Found::Missing, None),
             Comparison::Newer(base) => (Found::Newer, Some(base)),
             Comparison::Known | Comparison::Older | Comparison::Erased => (Found::Known, None),
