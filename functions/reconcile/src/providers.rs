@@ -118,7 +118,7 @@ impl Reconciler {
                 }
                 Some(Ok(credentials)) => {
                     let run = ShopRun::new(self, configured, &credentials, &shop, task, time);
-                    Box::pin(run.run()).await?
+                    Box::pin(run.run()).await
                 }
             };
             let circumstances = Circumstances {

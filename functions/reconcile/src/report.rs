@@ -123,6 +123,11 @@ impl ShopReport {
         self
     }
 
+    /// A run that ends with `status`.
+    pub(crate) fn with_status(self, status: Status) -> Self {
+        Self { status, ..self }
+    }
+
     /// A run that ends with `status`, for this cause.
     pub(crate) fn ended(mut self, status: Status, code: Option<Code>, cause: impl Into<String>) -> Self {
         self.status = status;

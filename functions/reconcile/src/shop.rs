@@ -14,11 +14,13 @@ use shared::reconciliation::{Base, Comparison, KnownOrder, OrderVersion};
 use shared::store::{ReconcileEnd, ReconcileLease, ReconcileProgress, StoreError};
 use shared::verification::Verified;
 
+use crate::Reconciler;
 use crate::providers::Configured;
 use crate::report::{Found, ShopReport, Status};
 use crate::task::{Cursor, Place, Reconcile};
 use crate::time_left::TimeLeft;
-use crate::{Reconciler, TaskError};
+
+const BUSY: &str = "another run works at the shop";
 
 /// A run at one shop.
 pub(crate) struct ShopRun<'r, P: OrderApi> {
@@ -82,18 +84,25 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
     }
 
     /// Works until the last page or the end of the time. Returns the cursor of a run of a period that is not complete.
-    pub(crate) async fn run(mut self) -> Result<(ShopReport, Option<Cursor>), TaskError> {
+    pub(crate) async fn run(mut self) -> (ShopReport, Option<Cursor>) {
         let base_url = match self.configured.base_url(self.credentials) {
             Ok(base_url) => base_url,
-            Err(error) => return Ok((self.failed(&error), None)),
+            Err(error) => {
+                let code = code_of(&error);
+                return (
+                    self.report.ended(Status::Unavailable, Some(code), error.to_string()),
+                    None,
+                );
+            }
         };
         let api = Api::new(&base_url, self.time.give_up_at);
-        let (lease, progress) = match self.begin().await? {
-            Begun::Held(lease, progress) => (Some(lease), progress),
-            Begun::Free(progress) => (None, progress),
-            Begun::Busy => {
-                let cause = "another run works at the shop";
-                return Ok((self.report.ended(Status::Busy, None, cause), None));
+        let (lease, progress) = match self.begin().await {
+            Ok(Begun::Held(lease, progress)) => (Some(lease), progress),
+            Ok(Begun::Free(progress)) => (None, progress),
+            Ok(Begun::Busy) => return (self.report.ended(Status::Busy, None, BUSY), None),
+            Err(error) => {
+                let code = Some(Code::ReconcileUnavailable);
+                return (self.report.ended(Status::Unavailable, code, error.to_string()), None);
             }
         };
         let (listing, windows) = (P::LISTING, self.reconciler.windows);
@@ -101,7 +110,8 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         let mut place = self.task.beginning(self.shop, listing, windows, &progress, now);
         self.report = self.report.of_period(place.period());
         self.is_sorted = place.position == 0;
-        let ended = self.pages(&api, lease.as_ref(), &mut place).await?;
+        let pages = self.pages(&api, lease.as_ref(), &mut place).await;
+        let ended = pages.unwrap_or_else(|error| Ended::NotStored(error.to_string()));
         self.end(ended, lease.as_ref(), place).await
     }
 
@@ -273,71 +283,36 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
     }
 
     /// Writes how the run ends, gives the lease back and completes the report.
-    async fn end(
-        mut self,
-        ended: Ended,
-        lease: Option<&ReconcileLease>,
-        place: Place,
-    ) -> Result<(ShopReport, Option<Cursor>), TaskError> {
+    async fn end(mut self, ended: Ended, lease: Option<&ReconcileLease>, place: Place) -> (ShopReport, Option<Cursor>) {
         let resume = place.to_json();
-        let (end, has_rest) = match &ended {
-            Ended::AfterLastPage => (ReconcileEnd::Complete(place.to), false),
-            Ended::TimeIsUp | Ended::LeaseLost => (ReconcileEnd::Partial(&resume), true),
+        self.report = match ended {
+            Ended::AfterLastPage => self.report.with_status(Status::Complete),
+            Ended::TimeIsUp => self.report.with_status(Status::Partial),
+            Ended::LeaseLost => self.report.ended(Status::Busy, None, BUSY),
             Ended::Unavailable(error) => {
-                let cause = error.to_string();
-                self.report = self.failed(error);
-                return self.end_with_failure(lease, place, &cause).await;
+                let code = code_of(&error);
+                self.report.ended(Status::Unavailable, Some(code), error.to_string())
             }
             Ended::NotStored(cause) => {
-                let cause = cause.clone();
                 let code = Some(Code::ReconcileUnavailable);
-                self.report = self.report.ended(Status::Unavailable, code, cause.as_str());
-                return self.end_with_failure(lease, place, &cause).await;
+                self.report.ended(Status::Unavailable, code, cause)
             }
         };
-        self.report.status = match ended {
-            Ended::AfterLastPage => Status::Complete,
-            Ended::LeaseLost => Status::Busy,
-            _ => Status::Partial,
-        };
-        let end = if self.task.is_of_period() {
-            ReconcileEnd::OfPeriod
-        } else {
-            end
-        };
-        self.write_end(lease, end).await;
-        let cursor = self.cursor(place).filter(|_| has_rest);
-        Ok((self.report, cursor))
-    }
-
-    async fn end_with_failure(
-        self,
-        lease: Option<&ReconcileLease>,
-        place: Place,
-        cause: &str,
-    ) -> Result<(ShopReport, Option<Cursor>), TaskError> {
-        let resume = place.to_json();
-        let end = if self.task.is_of_period() {
-            ReconcileEnd::OfPeriod
-        } else {
-            ReconcileEnd::Unavailable {
-                cause,
+        let end = match self.report.status {
+            _ if self.task.is_of_period() => ReconcileEnd::OfPeriod,
+            Status::Complete => ReconcileEnd::Complete(place.to),
+            Status::Unavailable => ReconcileEnd::Unavailable {
+                cause: self.report.cause.as_deref().unwrap_or_default(),
                 resume: (place.position > 0).then_some(resume.as_str()),
-            }
+            },
+            Status::Partial | Status::Busy | Status::NotConfigured => ReconcileEnd::Partial(&resume),
         };
-        self.write_end(lease, end).await;
-        let cursor = self.cursor(place);
-        Ok((self.report, cursor))
-    }
-
-    /// A report of a run that the API ends.
-    fn failed(&mut self, error: &ApiError) -> ShopReport {
-        let report = std::mem::replace(&mut self.report, ShopReport::new(self.shop.as_str()));
-        let code = match error.failure {
-            Failure::Refused | Failure::Misconfigured => Code::ReconcileMisconfigured,
-            Failure::Unavailable | Failure::Throttled => Code::ReconcileUnavailable,
-        };
-        report.ended(Status::Unavailable, Some(code), error.to_string())
+        let has_lost_lease = !self.write_end(lease, end).await;
+        if has_lost_lease {
+            self.report = self.report.ended(Status::Busy, None, BUSY);
+        }
+        let cursor = self.cursor(place).filter(|_| self.report.status != Status::Complete);
+        (self.report, cursor)
     }
 
     /// Where the next run of the same period goes on.
@@ -348,20 +323,31 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         })
     }
 
-    /// Writes the end of the run. If that fails, the lease expires.
-    async fn write_end(&self, lease: Option<&ReconcileLease>, end: ReconcileEnd<'_>) {
-        let Some(lease) = lease else { return };
+    /// Writes the end of the run. If that fails, the lease expires. Returns false if the run has lost its lease.
+    async fn write_end(&self, lease: Option<&ReconcileLease>, end: ReconcileEnd<'_>) -> bool {
+        let Some(lease) = lease else { return true };
         let counts = serde_json::to_string(&self.report.counts).expect("numbers are JSON");
         let store = self.reconciler.intake.store();
-        if let Err(cause) = store.end_reconciliation(lease, end, &counts).await {
-            tracing::warn!(
-                code = Code::ReconcileNotRecorded.as_str(),
-                provider = P::NAME,
-                shop = %self.shop,
-                %cause,
-                "the end of the run cannot be recorded; its lease expires"
-            );
+        match store.end_reconciliation(lease, end, &counts).await {
+            Ok(was_held) => was_held,
+            Err(cause) => {
+                tracing::warn!(
+                    code = Code::ReconcileNotRecorded.as_str(),
+                    provider = P::NAME,
+                    shop = %self.shop,
+                    %cause,
+                    "the end of the run cannot be recorded; its lease expires"
+                );
+                true
+            }
         }
+    }
+}
+
+fn code_of(error: &ApiError) -> Code {
+    match error.failure {
+        Failure::Refused | Failure::Misconfigured => Code::ReconcileMisconfigured,
+        Failure::Unavailable | Failure::Throttled => Code::ReconcileUnavailable,
     }
 }
 

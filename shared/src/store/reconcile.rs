@@ -109,7 +109,8 @@ impl Store {
         counts: &str,
     ) -> Result<bool, StoreError> {
         let now = Timestamp::now();
-        let change = Change::default().set("last_counts", counts);
+        let id = lease.id.0.as_str();
+        let change = Change::default().set("last_counts", counts).set("last_run", id);
         let mut removed = vec!["lease_id", "lease_until"];
         let change = match end {
             ReconcileEnd::Complete(until) => {
@@ -129,7 +130,9 @@ impl Store {
             }
             ReconcileEnd::OfPeriod => change,
         };
-        let change = change.remove(&removed).only_if(lease.is_held());
+        // The SDK may repeat a write whose answer was lost.
+        let has_ended = Condition::equals("last_run", id).and(Condition::Absent("lease_id"));
+        let change = change.remove(&removed).only_if(lease.is_held().or(has_ended));
         Ok(self
             .update_item(lease.key.clone(), &change, ReturnValue::None)
             .await?
