@@ -10,7 +10,8 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
 use super::event_items::{PARTIAL, order_key};
-use super::{Change, Head, Item, Projection, State, Store, StoreError, head_key, item_key};
+use super::{Change, ErasedBy, Head, Item, Projection, State, Store, StoreError, head_key, item_key};
+use crate::codes::Code;
 use crate::event::OrderEvent;
 use crate::identity::{EventId, sha256_hex};
 use crate::reconciliation::{KnownOrder, OrderVersion, StoredVersion};
@@ -22,7 +23,7 @@ pub(crate) const AT_ONCE: usize = 8;
 const BATCH: usize = 100;
 
 /// The attributes that are read of each head.
-const ATTRIBUTES: [&str; 7] = [
+const ATTRIBUTES: [&str; 8] = [
     "pk",
     "state",
     "type",
@@ -30,6 +31,7 @@ const ATTRIBUTES: [&str; 7] = [
     "received_at",
     "order_key",
     "order_version",
+    "erased_by",
 ];
 
 impl Store {
@@ -61,10 +63,19 @@ impl Store {
             };
             let known = known.entry(order_key).or_default();
             match text(head, "state").and_then(|state| state.parse().ok()) {
-                Some(State::Erased) => known.is_erased = true,
-                Some(State::Pending | State::Published | State::Failed) => {
-                    known.versions.extend(self.stored_version(head).await?);
-                }
+                // The tombstone of an event that has expired says nothing about its order.
+                Some(State::Erased) => known.is_erased |= text(head, "erased_by") != Some(ErasedBy::Retention.into()),
+                Some(State::Pending | State::Published | State::Failed) => match self.stored_version(head).await {
+                    Ok(version) => known.versions.extend(version),
+                    // A head that cannot be read does not hold up the others.
+                    Err(error @ StoreError::Corrupt(_)) => tracing::error!(
+                        code = Code::CorruptItem.as_str(),
+                        event_id = text(head, "pk"),
+                        cause = %error,
+                        "a stored event cannot be read"
+                    ),
+                    Err(error) => return Err(error),
+                },
                 _ => {}
             }
         }
