@@ -85,7 +85,7 @@ pub struct StoredVersion {
 pub struct KnownOrder {
     /// The newest stored events that describe the order.
     pub versions: Vec<StoredVersion>,
-    /// Whether an event of the order was erased on request.
+    /// Whether the order, or an event of it, was erased on request.
     pub is_erased: bool,
 }
 

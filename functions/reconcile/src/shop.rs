@@ -179,8 +179,15 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         let store = self.reconciler.intake.store();
         let known = store.known_orders(P::NAME, self.shop.as_str(), &ids).await?;
         let mut known = known.into_iter();
-        for order in orders {
-            let known = order.order.as_ref().and_then(|_| known.next()).unwrap_or_default();
+        let mut compared: Vec<(Read, KnownOrder)> = orders
+            .into_iter()
+            .map(|order| {
+                let known = order.order.as_ref().and_then(|_| known.next());
+                (order, known.unwrap_or_default())
+            })
+            .collect();
+        self.mark_erased(&mut compared, asked_at).await?;
+        for (order, known) in compared {
             if self.time.is_over() {
                 return Ok(Some(Ended::TimeIsUp));
             }
@@ -189,6 +196,28 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
             }
         }
         Ok(None)
+    }
+
+    /// Marks the erased ones among the orders that would be stored.
+    async fn mark_erased(&self, compared: &mut [(Read, KnownOrder)], asked_at: Timestamp) -> Result<(), StoreError> {
+        let is_stored = |order: &Read, known: &KnownOrder| {
+            let comparison = order
+                .readable
+                .as_ref()
+                .map(|order| known.compare(&order.version, asked_at));
+            matches!(
+                comparison,
+                Some(Comparison::Known | Comparison::Older | Comparison::Erased)
+            )
+        };
+        let differing = compared.iter().filter(|(order, known)| !is_stored(order, known));
+        let ids: Vec<&str> = differing.filter_map(|(order, _)| order.order.as_deref()).collect();
+        let store = self.reconciler.intake.store();
+        let erased = store.erased_orders(P::NAME, self.shop.as_str(), &ids).await?;
+        for (order, known) in compared {
+            known.is_erased |= order.order.as_ref().is_some_and(|id| erased.contains(id));
+        }
+        Ok(())
     }
 
     /// Reads an order as the delivery that would report it, received when its page was asked for.

@@ -151,6 +151,9 @@ impl Erasure<'_> {
 
     async fn erase_order(&mut self, provider: &str, shop: &str, order: &str) -> Result<(), TaskError> {
         let store = &self.outbox.store;
+        if !self.dry_run {
+            store.note_erasure_of_order(provider, shop, order).await?;
+        }
         let ids = store.of_order(provider, shop, order).await?;
         let (mut unreadable, mut unreadable_ids) = (None, HashSet::new());
         for ids in ids.chunks(PAGE) {

@@ -80,9 +80,7 @@ impl Store {
             }
         }
         let of_key = |key: &String| known.get(key.as_str()).cloned().unwrap_or_default();
-        let mut known: Vec<KnownOrder> = keys.iter().map(of_key).collect();
-        self.mark_erased(&keys, &mut known).await?;
-        Ok(known)
+        Ok(keys.iter().map(of_key).collect())
     }
 
     /// Lists the newest events under `order_key` in the index `by_order`.
@@ -131,38 +129,46 @@ impl Store {
             .map(|event| OrderVersion::of(&event.data.order)))
     }
 
-    /// Marks the orders of which nothing is stored because they were erased.
-    async fn mark_erased(&self, keys: &[String], known: &mut [KnownOrder]) -> Result<(), StoreError> {
-        let unknown = keys.iter().zip(&*known).filter(|(_, known)| known.versions.is_empty());
-        let unknown: BTreeSet<&String> = unknown.map(|(key, _)| key).collect();
-        let unknown: Vec<&String> = unknown.into_iter().collect();
+    /// Returns those of `orders` of which an event, or all, was erased on request.
+    pub async fn erased_orders(
+        &self,
+        provider: &str,
+        shop: &str,
+        orders: &[&str],
+    ) -> Result<HashSet<String>, StoreError> {
+        // One call cannot read a key twice.
+        let notes: BTreeMap<String, &str> = orders
+            .iter()
+            .map(|order| (note_of(&order_key(provider, shop, order)), *order))
+            .collect();
+        let keys: Vec<Item> = notes.keys().map(|note| item_key(note, "erased_order")).collect();
         let mut erased = HashSet::new();
-        for unknown in unknown.chunks(BATCH) {
-            let notes = unknown.iter().map(|key| erased_order(key)).collect();
-            let found = self.items_with_keys(notes, Some(&["pk"])).await?;
-            erased.extend(found.iter().filter_map(|item| text(item, "pk").map(str::to_owned)));
+        for keys in keys.chunks(BATCH) {
+            let found = self.items_with_keys(keys.to_vec(), Some(&["pk"])).await?;
+            let found = found.iter().filter_map(|item| notes.get(text(item, "pk")?));
+            erased.extend(found.map(|order| (*order).to_owned()));
         }
-        for (key, known) in keys.iter().zip(known) {
-            known.is_erased |= !erased.is_empty() && erased.contains(&note_of(key));
-        }
-        Ok(())
+        Ok(erased)
+    }
+
+    /// Notes that an order is erased on request, also if nothing is stored of it, so that reconciliation does not store
+    /// it.
+    pub async fn note_erasure_of_order(&self, provider: &str, shop: &str, order: &str) -> Result<(), StoreError> {
+        self.note_erased_order(&order_key(provider, shop, order), Timestamp::now())
+            .await
     }
 
     /// Notes that an event of an order was erased on request, so that reconciliation does not bring the order back. The
     /// note holds a hash of the order's id and nothing else of it, and never expires.
     pub(super) async fn note_erased_order(&self, order_key: &str, now: Timestamp) -> Result<(), StoreError> {
         let change = Change::default().set("erased_at", &now);
-        self.update_item(erased_order(order_key), &change, ReturnValue::None)
-            .await?;
+        let key = item_key(&note_of(order_key), "erased_order");
+        self.update_item(key, &change, ReturnValue::None).await?;
         Ok(())
     }
 }
 
-/// The key of the note about an erased order.
-fn erased_order(order_key: &str) -> Item {
-    item_key(&note_of(order_key), "erased_order")
-}
-
+/// The partition of the note about an erased order.
 fn note_of(order_key: &str) -> String {
     format!("erased_order#{}", sha256_hex(order_key.as_bytes()))
 }
