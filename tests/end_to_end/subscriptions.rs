@@ -98,7 +98,7 @@ async fn each_event_is_subscribed_once() {
     }
     drop(server);
     let mut again = other;
-    again["again"] = true.into();
+    again["again"] = json!(["order_paid"]);
     let without_api = connect(&stack, again).await;
     assert_eq!(without_api, all("failed", [(); 3].map(|()| Value::Null)));
 }
@@ -112,8 +112,17 @@ async fn a_lost_answer_takes_no_second_place() {
         assert_eq!(connect(&stack, json!({})).await, unclear());
         assert_eq!(asked.lock().expect("no panic").len(), 3, "no call is repeated");
     }
-    let subscribed = connect(&stack, json!({"again": true})).await;
-    assert_eq!(subscribed, all("subscribed", ["4", "5", "6"].map(Value::from)));
+    // Only the named events take another place.
+    let mut expected = unclear();
+    expected[1] = ("subscribed".to_owned(), "4".into());
+    assert_eq!(connect(&stack, json!({"again": ["order_paid"]})).await, expected);
+    let others = json!({"again": ["order_created", "order_update"]});
+    expected = all("subscribed", ["5", "4", "6"].map(Value::from));
+    expected[1].0 = "known".to_owned();
+    assert_eq!(connect(&stack, others).await, expected);
+    let asked = asked.lock().expect("no panic").clone();
+    assert_eq!(asked.len(), 6, "{asked:?}");
+    assert_eq!(asked[3]["event"], "order_paid");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,9 +20,10 @@ pub(crate) struct Connect {
     pub(crate) provider: String,
     shop: String,
     url: String,
-    /// Subscribe although an earlier subscription is known, or may have been made: an operator has ended it.
+    /// The events to subscribe although an earlier subscription is known, or may have been made: an operator has ended
+    /// it.
     #[serde(default)]
-    again: bool,
+    again: Vec<String>,
 }
 
 /// The answer to the task.
@@ -83,6 +84,20 @@ impl Connect {
         Shop::parse(&self.shop).ok_or_else(|| TaskError::NoTask("shop is not a shop's name".to_owned()))
     }
 
+    /// Whether an event is subscribed again.
+    fn is_again(&self, event: &str) -> bool {
+        self.again.iter().any(|again| again == event)
+    }
+
+    /// Checks that `again` names events.
+    fn check_again(&self, events: &[&str]) -> Result<(), TaskError> {
+        if self.again.iter().all(|again| events.contains(&again.as_str())) {
+            return Ok(());
+        }
+        let events = events.join(", ");
+        Err(TaskError::NoTask(format!("again is a list of events: {events}")))
+    }
+
     /// The URL of the shop's route, without a query.
     ///
     /// A plain or a private URL is accepted only together with an API whose URL an operator has set: the local stack.
@@ -122,6 +137,7 @@ impl Reconciler {
         time: TimeLeft,
     ) -> Result<Connected, TaskError> {
         let shop = task.shop()?;
+        task.check_again(P::EVENTS)?;
         let route = task.route(configured.base_url.is_some())?;
         let secrets = self.read_secrets(configured, time).await?;
         let not_configured = || TaskError::NoTask("the shop's secret has no `api`".to_owned());
@@ -150,7 +166,13 @@ impl Reconciler {
                 url: &url,
             };
             let subscribing = configured.provider.subscribe(&api, &session, event, &url);
-            let noted = self.intake.store().note_subscription(&subscription, task.again).await?;
+            let store = self.intake.store();
+            let noted = if task.is_again(event) {
+                store.note_new_subscription(&subscription).await?;
+                Noted::New
+            } else {
+                store.note_subscription(&subscription).await?
+            };
             let (status, id, cause) = match noted {
                 Noted::New => match subscribing.await {
                     Ok(id) => {
@@ -166,12 +188,11 @@ impl Reconciler {
                 Noted::Made(id) => (SubscribedAs::Known, Some(id), None),
                 Noted::Elsewhere(id) => {
                     let cause =
-                        "the event is subscribed to another URL; end that subscription, then connect with `again`";
+                        "the event is subscribed to another URL; end that subscription, then name the event in `again`";
                     (SubscribedAs::Elsewhere, Some(id), Some(cause.to_owned()))
                 }
                 Noted::Unclear => {
-                    let cause =
-                        "an earlier attempt may have subscribed the event; look in the shop, then connect with `again`";
+                    let cause = "an earlier attempt may have subscribed the event; look in the shop, then name the event in `again`";
                     (SubscribedAs::Unclear, None, Some(cause.to_owned()))
                 }
             };
@@ -217,7 +238,7 @@ mod tests {
             provider: "cartum".to_owned(),
             shop: "main".to_owned(),
             url: url.to_owned(),
-            again: false,
+            again: Vec::new(),
         };
         task.route(is_local).ok()
     }
@@ -237,6 +258,22 @@ mod tests {
             with_stage.as_deref(),
             Some("https://api.example.com/live/webhooks/cartum/main")
         );
+    }
+
+    #[test]
+    fn only_events_are_subscribed_again() {
+        let task = |again: &str| -> Option<Connect> {
+            let json =
+                format!(r#"{{"provider":"cartum","shop":"main","url":"https://api.example.com","again":{again}}}"#);
+            let task: Connect = serde_json::from_str(&json).ok()?;
+            task.check_again(&["order_paid", "order_update"]).ok()?;
+            Some(task)
+        };
+        let paid = task(r#"["order_paid"]"#).expect("an event");
+        assert!(paid.is_again("order_paid") && !paid.is_again("order_update"));
+        for again in [r#"["order_deleted"]"#, "true", r#""order_paid""#] {
+            assert!(task(again).is_none(), "{again}");
+        }
     }
 
     #[test]

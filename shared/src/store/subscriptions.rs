@@ -57,22 +57,29 @@ impl Subscription<'_> {
     fn url_sha256(&self) -> String {
         sha256_hex(self.url.as_bytes())
     }
+
+    /// The note that the subscription is about to be made.
+    fn note(&self) -> Item {
+        let mut item = self.key();
+        item.insert("url_sha256".to_owned(), self.url_sha256().to_attribute());
+        item.insert("noted_at".to_owned(), Timestamp::now().to_attribute());
+        item
+    }
 }
 
 impl Store {
-    /// Notes that a subscription is about to be made, unless there is one. With `again`, what is known of an
-    /// earlier one is forgotten.
-    pub async fn note_subscription(&self, subscription: &Subscription<'_>, again: bool) -> Result<Noted, StoreError> {
-        let mut item = subscription.key();
-        item.insert("url_sha256".to_owned(), subscription.url_sha256().to_attribute());
-        item.insert("noted_at".to_owned(), Timestamp::now().to_attribute());
-        let condition = if again {
-            Condition::no_item().or(Condition::item_exists())
-        } else {
-            Condition::no_item()
-        };
+    /// Notes that a subscription is about to be made, and forgets what is known of an earlier one.
+    pub async fn note_new_subscription(&self, subscription: &Subscription<'_>) -> Result<(), StoreError> {
+        let put = self.client.put_item().table_name(&self.table);
+        put.set_item(Some(subscription.note())).send().await?;
+        Ok(())
+    }
+
+    /// Notes that a subscription is about to be made, unless there is one.
+    pub async fn note_subscription(&self, subscription: &Subscription<'_>) -> Result<Noted, StoreError> {
+        let (note, condition) = (subscription.note(), Condition::no_item());
         let until = Instant::now() + BUDGET;
-        let before = match self.commit(&item, &condition, None, until.into()).await? {
+        let before = match self.commit(&note, &condition, None, until.into()).await? {
             Commit::Done => return Ok(Noted::New),
             Commit::Refused(before) => before,
         };
