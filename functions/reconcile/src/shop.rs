@@ -133,6 +133,9 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         lease: Option<&ReconcileLease>,
         place: &mut Place,
     ) -> Result<Ended, StoreError> {
+        if place.from >= place.to {
+            return Ok(Ended::AfterLastPage);
+        }
         let mut session = P::Session::default();
         loop {
             if self.time.is_up() {

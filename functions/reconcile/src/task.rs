@@ -1,6 +1,6 @@
 //! `{"reconcile":{...}}`: the task and its parameters.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use shared::identity::Shop;
 use shared::order_api::{Listing, Period};
@@ -10,7 +10,7 @@ use crate::connect::Connect;
 use crate::{TaskError, Windows};
 
 /// The overlap of the periods of two runs, for clocks that differ.
-const OVERLAP: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
+const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
 
 /// The task of an invocation.
 #[derive(Debug, Deserialize)]
@@ -123,6 +123,7 @@ impl Reconcile {
         let regular = regular_period(listing, windows, progress, now);
         if let Some(from) = self.from {
             let to = self.to.unwrap_or(regular.to);
+            let from = not_expired(from, windows, now).min(to);
             return Place::beginning_of(Period { from, to });
         }
         let resumed = progress
@@ -136,7 +137,6 @@ impl Reconcile {
 
 /// The period of a regular run.
 fn regular_period(listing: Listing, windows: Windows, progress: &ReconcileProgress, now: Timestamp) -> Period {
-    let before = |time: Timestamp, age| time.checked_sub(age).unwrap_or(Timestamp::MIN);
     let to = before(now, windows.settle);
     let lookback = before(now, windows.lookback);
     let from = match (progress.complete_until, listing) {
@@ -145,15 +145,21 @@ fn regular_period(listing: Listing, windows: Windows, progress: &ReconcileProgre
         (Some(until), Listing::PlacedInPeriod) => before(until, OVERLAP).min(lookback),
         (Some(until), _) => before(until, OVERLAP),
     };
-    // After the retention, an order would count as missing.
-    let from = windows.kept.map_or(from, |kept| from.max(before(now, kept)));
+    let from = not_expired(from, windows, now);
     Period { from: from.min(to), to }
+}
+
+/// The beginning of a period from `from` on. After the retention, an order would count as missing.
+fn not_expired(from: Timestamp, windows: Windows, now: Timestamp) -> Timestamp {
+    windows.kept.map_or(from, |kept| from.max(before(now, kept)))
+}
+
+fn before(time: Timestamp, age: SignedDuration) -> Timestamp {
+    time.checked_sub(age).unwrap_or(Timestamp::MIN)
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     fn time(text: &str) -> Timestamp {
@@ -213,6 +219,12 @@ mod tests {
             begin(&regular, Listing::PlacedInPeriod, kept, &ReconcileProgress::default()),
             day
         );
+        let of_period = task(r#"{"provider":"snipcart","from":"2026-01-01T00:00:00Z"}"#);
+        let progress = ReconcileProgress::default();
+        assert_eq!(begin(&of_period, Listing::Unordered, kept, &progress), day);
+        let expired = r#"{"provider":"snipcart","from":"2026-01-01T00:00:00Z","to":"2026-02-01T00:00:00Z"}"#;
+        let nothing = place("2026-02-01T00:00:00Z", "2026-02-01T00:00:00Z", 0);
+        assert_eq!(begin(&task(expired), Listing::Unordered, kept, &progress), nothing);
     }
 
     #[test]
