@@ -129,9 +129,13 @@ impl Reconciler {
             };
             report::write(&self.telemetry, &report, &circumstances);
             answer.done &= matches!(report.status, Status::Complete | Status::NotConfigured);
+            let is_partial = report.status == Status::Partial;
             answer.shops.push(report);
-            if cursor.is_some() {
+            // A cursor at a shop that fails would repeat the shops after it.
+            if is_partial || task.shop.is_some() {
                 answer.cursor = cursor;
+            }
+            if is_partial && task.is_of_period() {
                 break;
             }
         }
