@@ -1,8 +1,8 @@
 //! Comparing an order of the provider's API with what is stored of it, and the event that reports the difference.
 //!
 //! The version of an order is its time of change and its two words of status. An order that is missing, or whose version is
-//! newer than the latest stored one, becomes a delivery: the order in the envelope of the provider's webhook. It takes
-//! the same way as a webhook, except for its identity, its type and its time.
+//! newer than the latest stored one, becomes a delivery: the order in the envelope of the provider's webhook. It is
+//! processed like a webhook, except for its identity, its type and its time.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,16 @@ pub struct StoredVersion {
     pub received_at: Timestamp,
 }
 
+impl StoredVersion {
+    /// The event as the base of a reconciled one.
+    fn base(&self) -> Base {
+        Base {
+            id: self.id.clone(),
+            version: self.version.clone(),
+        }
+    }
+}
+
 /// What the table knows of an order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownOrder {
@@ -124,10 +134,7 @@ impl KnownOrder {
 
     /// The latest stored event, after which an order that cannot be read is kept.
     pub fn base(&self) -> Option<Base> {
-        self.latest().map(|latest| Base {
-            id: latest.id.clone(),
-            version: latest.version.clone(),
-        })
+        self.latest().map(StoredVersion::base)
     }
 
     /// Compares `version`, which the provider's API has shown after `asked_at`.
@@ -152,14 +159,11 @@ impl KnownOrder {
         if version.updated_at.is_none() && has_arrived_since() {
             return Comparison::Older;
         }
-        Comparison::Newer(Base {
-            id: latest.id.clone(),
-            version: latest.version.clone(),
-        })
+        Comparison::Newer(latest.base())
     }
 }
 
-/// How a delivery that no provider sent came about.
+/// Marks a delivery that reconciliation has made of a listed order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
     /// The latest stored event of the order; `None` if none describes it.

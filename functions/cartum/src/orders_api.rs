@@ -112,7 +112,7 @@ impl Cartum {
             "offset": position,
         });
         let answer = api.call(&Call::post("/api/orders/get/", body.to_string())).await?;
-        let Orders { orders } = response(&answer)?;
+        let orders = response(&answer)?.map_or_else(Vec::new, |Orders { orders }| orders);
         let next = next_position(position, orders.len(), None)?;
         Ok(OrderPage::of(&answer, orders, next))
     }
@@ -122,29 +122,29 @@ pub(crate) async fn log_in(api: &Api, credentials: &ApiCredentials) -> Result<Cr
     let body = json!({"login": credentials.login.expose(), "password": credentials.password.expose()});
     let answer = api.call(&Call::post("/api/auth/", body.to_string())).await?;
     match response(&answer) {
-        Ok(Token { token }) => Ok(token),
+        Ok(Some(Token { token })) => Ok(token),
+        Ok(None) => Err(not_documented()),
         Err(Failed::Error(error)) => Err(error),
         Err(Failed::Unauthorized) => Err(ApiError::refused("the API refuses the login")),
     }
 }
 
-/// Reads the response of an answer.
-pub(crate) fn response<T: for<'a> Deserialize<'a>>(answer: &Answer) -> Result<T, Failed> {
+/// Reads the response of an answer. Returns `None` if the list is empty, which has a status of its own.
+pub(crate) fn response<T: for<'a> Deserialize<'a>>(answer: &Answer) -> Result<Option<T>, Failed> {
     let Envelope { status, response } = answer.parse()?;
     match (status.as_str(), response) {
-        ("OK", Some(response)) => {
-            let not_documented = |_| ApiError::unavailable("the response is not as documented");
-            Ok(serde_json::from_str(response.get()).map_err(not_documented)?)
-        }
-        // An empty list of orders has a status of its own.
-        ("EMPTY", _) => {
-            let not_documented = |_| ApiError::unavailable("the response is not as documented");
-            Ok(serde_json::from_str(r#"{"orders":[]}"#).map_err(not_documented)?)
-        }
+        ("OK", Some(response)) => Ok(Some(
+            serde_json::from_str(response.get()).map_err(|_| not_documented())?,
+        )),
+        ("EMPTY", _) => Ok(None),
         ("AUTHORIZATION_ERROR" | "UNAUTHORIZED", _) => Err(Failed::Unauthorized),
         // Any other text may quote the request, so it is not shown.
         _ => Err(ApiError::unavailable("the API answered with an error").into()),
     }
+}
+
+fn not_documented() -> ApiError {
+    ApiError::unavailable("the response is not as documented")
 }
 
 /// The time on the shop's clock, as the API reads it.
