@@ -189,8 +189,8 @@ struct LogRecord<'a> {
 pub(crate) struct Circumstances {
     pub(crate) provider: &'static str,
     pub(crate) dry_run: bool,
-    /// Whether this is a regular run. Only regular runs have metrics: what a period lacks that an operator looks at is
-    /// not a fault of today.
+    /// Whether this is a regular run. A run of a period that an operator has chosen may find old gaps, so it writes no
+    /// metrics.
     pub(crate) is_regular: bool,
     /// The minutes since a run was complete.
     pub(crate) age_minutes: Option<i64>,
