@@ -328,6 +328,41 @@ async fn an_erased_order_stays_erased() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_erased_order_stays_erased_whatever_is_stored_of_it() {
+    let stack = Stack::start().await;
+    for provider in ORDER_APIS {
+        let life = stack.life(provider, 1, 60);
+        let mut erase = json!({"provider": provider, "shop": SHOP, "order": life.id(), "dry_run": false});
+        assert_eq!(stack.ask(json!({ "erase": erase })).await["erased"], 0);
+        stack.knows(&life, State::Placed, 60);
+        let run = stack.reconcile(provider).await;
+        assert_run(&run, "complete", &[("compared", 1), ("known", 1)]);
+
+        // A webhook that arrives after the erasure is stored, but reconciliation adds nothing.
+        stack.announce(&life, State::Placed, 60).await.event_id("accepted");
+        assert_eq!(stack.messages().await.len(), 1, "{provider}");
+        stack.knows(&life, State::Shipped, 8);
+        let run = stack.reconcile(provider).await;
+        assert_run(&run, "complete", &[("compared", 1), ("known", 1)]);
+        assert!(stack.messages().await.is_empty(), "{provider}");
+
+        // A dry run of the erasure notes nothing.
+        let other = stack.life(provider, 2, 60);
+        erase["order"] = other.id().into();
+        erase["dry_run"] = true.into();
+        assert_eq!(stack.ask(json!({ "erase": erase })).await["erased"], 0);
+        stack.knows(&other, State::Placed, 60);
+        let run = stack.reconcile(provider).await;
+        assert_run(
+            &run,
+            "complete",
+            &[("compared", 2), ("missing", 1), ("known", 1), ("accepted", 1)],
+        );
+        stack.messages().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_counts_by_day_and_stores_nothing() {
     let stack = Stack::start().await;
     let day = |minutes: i64| stack.minutes_ago(minutes).to_string()[..10].to_owned();
