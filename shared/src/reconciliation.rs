@@ -175,8 +175,8 @@ impl Reconciled {
     /// that was seen, and the event after which it was seen. So two runs that see the same have the same event, and a
     /// version to which an order returns later is another one.
     ///
-    /// The time of the event is the one at which the order changed, or else the time of the run, because the version is at
-    /// least as new as every stored one.
+    /// The time of the event is the one at which the order changed, or else the time just before its page was requested,
+    /// because the version is at least as new as every one stored by then.
     pub(crate) fn apply(&self, normalized: &mut Normalized) -> IdempotencyKey {
         let order = &normalized.order;
         let version = OrderVersion::of(order);

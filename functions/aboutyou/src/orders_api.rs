@@ -39,7 +39,8 @@ struct Pagination {
     current_page: u64,
     last_page: u64,
     /// The number of orders on a page, which may be less than the number that was asked for.
-    per_page: Option<u64>,
+    #[serde(rename = "per_page")]
+    limit: Option<u64>,
 }
 
 impl Pagination {
@@ -55,7 +56,7 @@ impl Pagination {
         if current_page >= last_page {
             return Ok(None);
         }
-        let expected = self.per_page.unwrap_or(PAGE).max(1);
+        let expected = self.limit.unwrap_or(PAGE).max(1);
         if u64::try_from(count).unwrap_or(u64::MAX) < expected {
             return Err(ApiError::unavailable(format!(
                 "page {current_page} of {last_page} has {count} orders, and not {expected}"
