@@ -347,11 +347,11 @@ async fn an_erased_order_stays_erased_whatever_is_stored_of_it() {
         assert!(stack.messages().await.is_empty(), "{provider}");
 
         // A dry run of the erasure notes nothing.
-        let other = stack.life(provider, 2, 60);
+        let other = stack.life(provider, 2, 8);
         erase["order"] = other.id().into();
         erase["dry_run"] = true.into();
         assert_eq!(stack.ask(json!({ "erase": erase })).await["erased"], 0);
-        stack.knows(&other, State::Placed, 60);
+        stack.knows(&other, State::Placed, 8);
         let run = stack.reconcile(provider).await;
         assert_run(
             &run,
