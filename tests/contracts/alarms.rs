@@ -252,8 +252,15 @@ fn the_version_of_reconcile_follows_its_parameters() {
     let function = &resources()["ReconcileFunction"]["Properties"]["Environment"]["Variables"];
     let parameters = function["PARAMETERS"].to_string();
     for provider in ["Selldone", "Cartum", "Aboutyou", "Snipcart"] {
-        for parameter in [format!("Reconcile{provider}"), format!("Enable{provider}"), format!("{provider}SecretArn")] {
-            assert!(parameters.contains(&format!("\"{parameter}\"")), "{parameter}: {parameters}");
+        for parameter in [
+            format!("Reconcile{provider}"),
+            format!("Enable{provider}"),
+            format!("{provider}SecretArn"),
+        ] {
+            assert!(
+                parameters.contains(&format!("\"{parameter}\"")),
+                "{parameter}: {parameters}"
+            );
         }
     }
 }
