@@ -354,6 +354,8 @@ async fn every_page_is_readable_on_a_phone() {
         "/",
         "/deliveries/1",
         "/order?provider=selldone&shop=main&id=1001",
+        "/alerts",
+        "/reconciliation",
         "/try",
         "/connect",
     ] {

@@ -604,6 +604,10 @@ def check_reconciliation(deployment: Deployment) -> None:
     said = [(m["subject"], m["type"], m["data"]["origin"]) for m in messages]
     wanted = [("an-order-without-a-webhook", "order.created", "reconciliation")]
     check("the missing order is published once", None if said == wanted else said)
+    deployment.deploy(ReconcileSnipcart="true", ReconcileCartum="true")
+    settings = deployment.client("lambda").get_function_configuration(FunctionName=deployment.outputs["Reconcile"])
+    used = settings["Environment"]["Variables"]["SECRETS_CARTUM"]
+    check("a second provider reaches reconcile's alias", None if used == deployment.outputs["CartumSecret"] else used)
 
 
 def check_update(deployment: Deployment, before: pathlib.Path) -> None:
