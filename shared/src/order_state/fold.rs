@@ -50,10 +50,17 @@ pub(super) fn fold(events: &[&Event], without_order: &[&Event]) -> OrderState {
             });
         }
         for (pointer, leader) in BELONGS_TO {
-            if facts.contains_key(leader) {
-                known.remove(pointer);
-            } else if known.contains_key(leader) {
-                facts.remove(pointer);
+            let known_value = known.get(leader).map(|(value, _)| *value);
+            match facts.get(leader) {
+                Some(value) if known_value != Some(*value) => {
+                    known.remove(pointer);
+                }
+                // The follower of the same value stays.
+                Some(_) => {}
+                None if known_value.is_some() => {
+                    facts.remove(pointer);
+                }
+                None => {}
             }
         }
         for (pointer, value) in facts {
