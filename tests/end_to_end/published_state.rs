@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join;
 use jiff::{SignedDuration, Timestamp};
 use local::aws::faults::{Fault, Rule, Service};
+use local::providers::lifecycle::State::{Placed, Shipped};
 use serde_json::{Value, json};
 use tests::{Stack, state};
 
@@ -341,4 +342,34 @@ async fn a_state_over_the_limit_of_sns_names_what_it_omits() {
     );
     let stated_by = data["stated_by"].as_object().expect("an object");
     assert!(stated_by.contains_key("/order/status") && !stated_by.keys().any(|key| key.starts_with("/order/items")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reprocessed_delivery_is_part_of_the_next_state() {
+    let stack = publishing().await;
+    stack.deliver("selldone", "sent-order").await.event_id("accepted");
+    let (_, before) = published(&stack).await;
+    let body = stack.signed("selldone", "checkout-order").body().expect("a body");
+    stack.quarantined(&body, str::to_owned).await;
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
+    assert_eq!(stack.redrive().await["published"], 1);
+    let (_, after) = published(&stack).await;
+    assert!(version(&after[0]) > version(&before[0]));
+    assert_eq!(ids(&after[0]).len(), 2);
+    assert_is_the_fold_of_all(&stack, &after[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reconciled_order_is_part_of_the_next_state() {
+    let stack = publishing().await;
+    let life = stack.life("selldone", 1, 120);
+    stack.announce(&life, Placed, 120).await.event_id("accepted");
+    stack.knows(&life, Shipped, 60);
+    assert_eq!(stack.reconcile("selldone").await["accepted"], 1);
+    let (events, states) = published(&stack).await;
+    assert_eq!(events[1]["data"]["origin"], "reconciliation");
+    assert!(version(&states[1]) > version(&states[0]));
+    let ids_of_events: BTreeSet<_> = events.iter().filter_map(|event| event["id"].as_str()).collect();
+    assert_eq!(ids(&states[1]), ids_of_events);
+    assert_eq!(states[1]["data"]["stated_by"]["/order/status"], events[1]["id"]);
 }
