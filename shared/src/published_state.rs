@@ -22,7 +22,7 @@ pub async fn publish(
     occasion: Occasion,
 ) -> Result<(), PublishError> {
     match message(store, publisher, order, id, occasion).await? {
-        Some(message) => publish_message(publisher, id, message).await,
+        Some(message) => send(publisher, id, message).await,
         None => Ok(()),
     }
 }
@@ -43,13 +43,13 @@ pub async fn message(
     message.or_else(|error| log_if_final(id, error).map(|()| None))
 }
 
-/// Publishes the message of a state.
+/// Publishes a message that [`message`] has made.
 ///
 /// # Errors
 /// If a service fails, so that the event must be published again. A message that SNS refuses is only logged.
-pub async fn publish_message(publisher: &Publisher, id: &EventId, message: Message) -> Result<(), PublishError> {
-    let published = publisher.publish(message).await;
-    published.or_else(|error| log_if_final(id, error))
+pub async fn send(publisher: &Publisher, id: &EventId, message: Message) -> Result<(), PublishError> {
+    let sent = publisher.publish(message).await;
+    sent.or_else(|error| log_if_final(id, error))
 }
 
 /// Logs an error that another attempt does not change, and returns any other.

@@ -94,7 +94,7 @@ impl Outbox {
             let message = published_state::message(&self.store, &self.publisher, &order, id, occasion).await;
             drop(reading);
             *result = match message {
-                Ok(Some(message)) => published_state::publish_message(&self.publisher, id, message).await,
+                Ok(Some(message)) => published_state::send(&self.publisher, id, message).await,
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };

@@ -50,17 +50,14 @@ pub(super) fn fold(events: &[&Event], without_order: &[&Event]) -> OrderState {
             });
         }
         for (pointer, leader) in BELONGS_TO {
-            let known_value = known.get(leader).map(|(value, _)| *value);
-            match facts.get(leader) {
-                Some(value) if known_value != Some(*value) => {
+            match (facts.get(leader).copied(), known.get(leader).map(|(value, _)| *value)) {
+                (Some(stated), before) if before != Some(stated) => {
                     known.remove(pointer);
                 }
-                // The follower of the same value stays.
-                Some(_) => {}
-                None if known_value.is_some() => {
+                (None, Some(_)) => {
                     facts.remove(pointer);
                 }
-                None => {}
+                _ => {}
             }
         }
         for (pointer, value) in facts {
