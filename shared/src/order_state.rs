@@ -19,9 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::history::History;
-use crate::event::Order;
 #[cfg(feature = "schema")]
-use crate::event::{EventType, Refund};
+use crate::event::{EventType, Order, Refund};
 use crate::identity::EventId;
 
 /// The `dataschema` of a message that holds a state.
@@ -52,16 +51,6 @@ pub struct OrderState {
     /// JSON pointers to the parts that a published state leaves out because of its size. Absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
-}
-
-impl OrderState {
-    /// The order as a type.
-    ///
-    /// # Errors
-    /// If an event uses a word that this version does not know.
-    pub fn typed_order(&self) -> serde_json::Result<Order> {
-        Order::deserialize(Value::Object(self.order.clone()))
-    }
 }
 
 /// A refund, and the event that reported it.

@@ -6,8 +6,9 @@
 
 use crate::codes::Code;
 use crate::identity::{EventId, sha256_hex};
-use crate::publisher::{Fault, Occasion, PublishError, Publisher};
-use crate::store::{OrderKey, Store, StoreError};
+use crate::order_state::OrderState;
+use crate::publisher::{Fault, Message, Occasion, PublishError, Publisher};
+use crate::store::{OrderKey, PUBLISHED_HISTORY, Store, StoreError};
 
 /// Publishes the state of the order `order` after its event `id`, which is published.
 ///
@@ -20,10 +21,39 @@ pub async fn publish(
     id: &EventId,
     occasion: Occasion,
 ) -> Result<(), PublishError> {
-    let error = match try_to_publish(store, publisher, order, id, occasion).await {
-        Ok(()) => return Ok(()),
-        Err(error) => error,
-    };
+    match message(store, publisher, order, id, occasion).await? {
+        Some(message) => send(publisher, id, message).await,
+        None => Ok(()),
+    }
+}
+
+/// Takes the next version of the order's state, and makes its message. Returns `None` if there is no state, or if it
+/// can never be a message, which is logged.
+///
+/// # Errors
+/// If a service fails, so that the event must be published again.
+pub async fn message(
+    store: &Store,
+    publisher: &Publisher,
+    order: &OrderKey,
+    id: &EventId,
+    occasion: Occasion,
+) -> Result<Option<Message>, PublishError> {
+    let message = try_to_fold(store, publisher, order, id, occasion).await;
+    message.or_else(|error| log_if_final(id, error).map(|()| None))
+}
+
+/// Publishes a message that [`message`] has made.
+///
+/// # Errors
+/// If a service fails, so that the event must be published again. A message that SNS refuses is only logged.
+pub async fn send(publisher: &Publisher, id: &EventId, message: Message) -> Result<(), PublishError> {
+    let sent = publisher.publish(message).await;
+    sent.or_else(|error| log_if_final(id, error))
+}
+
+/// Logs an error that another attempt does not change, and returns any other.
+fn log_if_final(id: &EventId, error: PublishError) -> Result<(), PublishError> {
     match error.fault {
         Fault::Unpublishable | Fault::Refused => {
             tracing::warn!(
@@ -38,27 +68,36 @@ pub async fn publish(
     }
 }
 
-async fn try_to_publish(
+async fn try_to_fold(
     store: &Store,
     publisher: &Publisher,
     order: &OrderKey,
     id: &EventId,
     occasion: Occasion,
-) -> Result<(), PublishError> {
+) -> Result<Option<Message>, PublishError> {
     let next = store.next_state(order, id).await?;
     let next = next.ok_or_else(|| PublishError::unpublishable("the order has too many events"))?;
-    let read = store.history(&next.event_ids).await?;
+    let ids: Vec<_> = next.event_ids.into_iter().collect();
+    let read = store.history(&ids, PUBLISHED_HISTORY).await?;
+    if read.is_too_large {
+        return Err(PublishError::unpublishable("the events of the order are too large"));
+    }
     if !read.unreadable.is_empty() {
         // The facts of these events would be missing.
         return Err(PublishError::unpublishable("an event of the order cannot be read"));
     }
-    // All events of the order were erased.
-    let Some(mut state) = read.history.states().into_values().next() else {
-        return Ok(());
+    // The events may name other orders too.
+    let is_of_order = |state: &OrderState| {
+        let id = state.order.get("id").and_then(|id| id.as_str());
+        id.is_some_and(|id| OrderKey::of(&state.provider, &state.shop, id) == *order)
+    };
+    let Some(mut state) = read.history.states().into_values().find(is_of_order) else {
+        // All events of the order were erased.
+        return Ok(None);
     };
     state.version = Some(next.version);
     let message = publisher.state_message(&message_id(order, next.version), state, occasion)?;
-    publisher.publish(message).await
+    Ok(Some(message))
 }
 
 /// The id of the message: the hash of the order's key and the version.

@@ -67,7 +67,7 @@ use expression::{Change, Condition, Expression};
 pub use head::{Head, State};
 pub use history::{Hour, Received};
 pub use lease::StartedRun;
-pub use order_history::StoredHistory;
+pub use order_history::{PUBLISHED_HISTORY, StoredHistory};
 pub(crate) use order_versions::AT_ONCE;
 pub use orphans::{ManifestCursor, Orphan};
 use outbox::ASK_FOR_REST_AFTER;

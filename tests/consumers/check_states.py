@@ -35,7 +35,7 @@ def random_events(shop: str, choose: random.Random) -> list[dict]:
         if choose.random() < 0.3:
             return choose.choice([None, []])
         return [
-            {"id": one_of("1", "2", "3"), "quantity": choose.randint(1, 2), "status": one_of("pending", "shipped"), "tracking_number": one_of("T1", "T2")}
+            {"id": one_of("1", "2", "3"), "name": one_of("Mug"), "quantity": choose.randint(1, 2), "status": one_of("pending", "shipped"), "tracking_number": one_of("T1", "T2")}
             for _ in range(choose.randint(1, 3))
         ]
 

@@ -2,6 +2,7 @@
 
 use local::aws::faults::{Fault, Rule, Service};
 use local::project::settings::REDRIVE;
+use local::providers::lifecycle::State::{Placed, Shipped};
 use serde_json::{Value, json};
 use shared::order_state::History;
 use tests::Stack;
@@ -96,4 +97,47 @@ async fn a_reprocessed_delivery_is_part_of_the_state() {
     assert_eq!(state, folded(messages.iter().map(|message| &message.event)));
     stack.deliver("selldone", "checkout-order").await.event_id("duplicate");
     assert_eq!(ask_state(&stack).await, state);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reconciled_order_is_part_of_the_state() {
+    let stack = Stack::start().await;
+    let life = stack.life("selldone", 1, 120);
+    stack.announce(&life, Placed, 120).await.event_id("accepted");
+    stack.knows(&life, Shipped, 60);
+    assert_eq!(stack.reconcile("selldone").await["accepted"], 1);
+    let messages: Vec<_> = stack
+        .messages()
+        .await
+        .into_iter()
+        .map(|message| message.event)
+        .collect();
+    let origins: Vec<_> = messages.iter().map(|event| &event["data"]["origin"]).collect();
+    assert_eq!(origins, ["webhook", "reconciliation"]);
+    let ask = async || {
+        let order = json!({"provider": "selldone", "shop": "main", "order": life.id()});
+        stack.ask(json!({"state": order})).await["state"].clone()
+    };
+    let fold = |events: &[Value]| {
+        let mut history = History::default();
+        for event in events {
+            history.add_value(event.clone()).expect("an event");
+        }
+        json!(history.states()[&format!("/selldone/main/{}", life.id())])
+    };
+    let state = ask().await;
+    assert_eq!(state["stated_by"]["/order/status"], messages[1]["id"]);
+    assert_eq!(state, fold(&messages));
+
+    // The webhook that was missing arrives after all: an event of its own, which states the same.
+    stack.announce(&life, Shipped, 60).await.event_id("accepted");
+    let late: Vec<_> = stack
+        .messages()
+        .await
+        .into_iter()
+        .map(|message| message.event)
+        .collect();
+    let late_state = ask().await;
+    assert_eq!(late_state, fold(&[late, messages].concat()));
+    assert_eq!(late_state["order"]["status"], state["order"]["status"]);
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join;
 use jiff::{SignedDuration, Timestamp};
 use local::aws::faults::{Fault, Rule, Service};
+use local::providers::lifecycle::State::{Placed, Shipped};
 use serde_json::{Value, json};
 use tests::{Stack, state};
 
@@ -266,10 +268,7 @@ async fn an_erased_event_is_in_no_later_state() {
         .find(|item| item["sk"].as_s().is_ok_and(|key| key == "published_state"));
     let item = item.expect("the item of the order");
     let names: BTreeSet<&str> = item.keys().map(String::as_str).collect();
-    assert_eq!(
-        names,
-        BTreeSet::from(["event_ids", "has_earlier_events", "pk", "sk", "version"])
-    );
+    assert_eq!(names, BTreeSet::from(["event_ids", "pk", "sk", "version"]));
     assert!(!item["pk"].as_s().expect("a text").contains("1001"));
     stack.deliver("selldone", "to-customer").await.event_id("accepted");
     let (_, states) = published(&stack).await;
@@ -299,6 +298,33 @@ async fn events_stored_before_the_first_state_are_part_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_stored_between_two_states_are_part_of_the_second() {
+    let stack = publishing().await;
+    stack.deliver("selldone", "checkout-order").await.event_id("accepted");
+    let (_, states) = published(&stack).await;
+    let first = version(&states[0]);
+    let between = stack.deliver("selldone", "payment-order").await.event_id("accepted");
+    stack.messages().await;
+    // As if states had not been published when the second event was.
+    let items = stack.all_items().await;
+    let item = items
+        .iter()
+        .find(|item| item["sk"].as_s().is_ok_and(|key| key == "published_state"));
+    let mut item = item.expect("the item of the order").clone();
+    let ids_of_item = item["event_ids"].as_ss().expect("a set").iter();
+    let others = ids_of_item.filter(|id| **id != between).cloned().collect::<Vec<_>>();
+    assert_eq!(others.len(), 1);
+    item.insert("event_ids".to_owned(), AttributeValue::Ss(others));
+    stack.put(item).await;
+
+    stack.deliver("selldone", "sent-order").await.event_id("accepted");
+    let (_, states) = published(&stack).await;
+    assert!(version(&states[0]) > first);
+    assert!(ids(&states[0]).contains(&*between));
+    assert_is_the_fold_of_all(&stack, &states[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_over_the_limit_of_sns_names_what_it_omits() {
     let stack = publishing().await;
     let mut fixture = stack.unsigned("snipcart", "order-completed");
@@ -316,4 +342,34 @@ async fn a_state_over_the_limit_of_sns_names_what_it_omits() {
     );
     let stated_by = data["stated_by"].as_object().expect("an object");
     assert!(stated_by.contains_key("/order/status") && !stated_by.keys().any(|key| key.starts_with("/order/items")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reprocessed_delivery_is_part_of_the_next_state() {
+    let stack = publishing().await;
+    stack.deliver("selldone", "sent-order").await.event_id("accepted");
+    let (_, before) = published(&stack).await;
+    let body = stack.signed("selldone", "checkout-order").body().expect("a body");
+    stack.quarantined(&body, str::to_owned).await;
+    assert_eq!(stack.ask(json!({"reprocess": {}})).await["accepted"], 1);
+    assert_eq!(stack.redrive().await["published"], 1);
+    let (_, after) = published(&stack).await;
+    assert!(version(&after[0]) > version(&before[0]));
+    assert_eq!(ids(&after[0]).len(), 2);
+    assert_is_the_fold_of_all(&stack, &after[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reconciled_order_is_part_of_the_next_state() {
+    let stack = publishing().await;
+    let life = stack.life("selldone", 1, 120);
+    stack.announce(&life, Placed, 120).await.event_id("accepted");
+    stack.knows(&life, Shipped, 60);
+    assert_eq!(stack.reconcile("selldone").await["accepted"], 1);
+    let (events, states) = published(&stack).await;
+    assert_eq!(events[1]["data"]["origin"], "reconciliation");
+    assert!(version(&states[1]) > version(&states[0]));
+    let ids_of_events: BTreeSet<_> = events.iter().filter_map(|event| event["id"].as_str()).collect();
+    assert_eq!(ids(&states[1]), ids_of_events);
+    assert_eq!(states[1]["data"]["stated_by"]["/order/status"], events[1]["id"]);
 }

@@ -52,7 +52,7 @@ impl Outbox {
                 ended_by = results.last().and_then(|result| reason_to_stop(result, evidence));
             }
             if let Some(error) = unreadable {
-                if matches!(error.fault, Fault::Store | Fault::Throttled) {
+                if is_of_all(&error) {
                     ended_by = Some(error.clone());
                 }
                 results.push(Err(error));
@@ -60,34 +60,45 @@ impl Outbox {
         }
         results.extend(self.publisher.publish_all(chunk, evidence).await);
         if self.publisher.publishes_states() {
-            self.publish_states(events, &mut results, occasion).await;
+            self.publish_states(events, &mut results, occasion, stop_at).await;
         }
         results
     }
 
     /// Publishes the state of the order of each event that is published. If that fails, the event counts as not
-    /// published, and so do those after it.
+    /// published. If the table fails or a service asks for fewer calls, so do the published events after it. The results
+    /// end with the first event whose state is not reached by `stop_at`.
     async fn publish_states(
         &self,
         events: &[(EventId, Head)],
-        results: &mut [Result<(), PublishError>],
+        results: &mut Vec<Result<(), PublishError>>,
         occasion: Occasion,
+        stop_at: Instant,
     ) {
-        let mut failed_by: Option<PublishError> = None;
-        for ((id, head), result) in events.iter().zip(results) {
+        let mut ended_by: Option<PublishError> = None;
+        for (index, (id, head)) in events.iter().enumerate().take(results.len()) {
+            let result = &mut results[index];
             let (Ok(()), Some(order)) = (&result, head.order_key()) else {
                 continue;
             };
-            if let Some(error) = &failed_by {
+            if let Some(error) = &ended_by {
                 *result = Err(error.clone());
                 continue;
             }
-            let _reading = self.reading.lock().await;
-            let published = published_state::publish(&self.store, &self.publisher, &order, id, occasion);
-            if let Err(error) = published.await {
-                failed_by = Some(error.clone());
-                *result = Err(error);
+            // One history is read at a time, as one event is.
+            let reading = self.reading.lock().await;
+            if Instant::now() >= stop_at {
+                results.truncate(index);
+                return;
             }
+            let message = published_state::message(&self.store, &self.publisher, &order, id, occasion).await;
+            drop(reading);
+            *result = match message {
+                Ok(Some(message)) => published_state::send(&self.publisher, id, message).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            ended_by = result.as_ref().err().filter(|error| is_of_all(error)).cloned();
         }
     }
 
@@ -98,6 +109,11 @@ impl Outbox {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether an error holds for the events after it too.
+fn is_of_all(error: &PublishError) -> bool {
+    matches!(error.fault, Fault::Store | Fault::Throttled)
 }
 
 /// The error of the events that are not tried after this result; `None` if the next one is tried.

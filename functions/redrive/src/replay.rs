@@ -11,7 +11,7 @@ use shared::store::{Head, Projection, State};
 use tokio::time::Instant;
 
 use crate::by_hour::{HourCursor, Period};
-use crate::time_left::{Page, TimeLeft};
+use crate::time_left::{NO_ANSWER, Page, TimeLeft};
 use crate::{Outbox, TaskError};
 
 /// The events of a provider that were received in a period, or those of a shop or of some types among them.
@@ -90,6 +90,7 @@ impl Outbox {
         evidence: &Evidence,
     ) -> Result<usize, TaskError> {
         let results = self.publish(events, Occasion::Replay, until, evidence).await;
+        let is_cut_short = results.len() < events.len();
         let mut unpublished = 0;
         for ((id, _), result) in events.iter().zip(results) {
             match result {
@@ -105,6 +106,15 @@ impl Outbox {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        if is_cut_short {
+            // The cursor must not move past events that were not reached.
+            let error = PublishError {
+                fault: Fault::Unclear,
+                cause: NO_ANSWER.to_owned(),
+                is_alone: false,
+            };
+            return Err(error.into());
         }
         Ok(unpublished)
     }

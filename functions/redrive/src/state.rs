@@ -26,7 +26,7 @@ impl Outbox {
             let ids = self.store.of_order(provider, shop, order).await?;
             // One history is in memory at a time: its events may be very large.
             let _reading = self.reading.lock().await;
-            let read = self.store.history(&ids).await?;
+            let read = self.store.history(&ids, usize::MAX).await?;
             // The index may also have events of another order under this key, whose id is the hash of this one.
             let state = read.history.states().remove(&format!("/{provider}/{shop}/{order}"));
             Ok((state, read.unreadable))

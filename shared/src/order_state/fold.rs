@@ -50,10 +50,14 @@ pub(super) fn fold(events: &[&Event], without_order: &[&Event]) -> OrderState {
             });
         }
         for (pointer, leader) in BELONGS_TO {
-            if facts.contains_key(leader) {
-                known.remove(pointer);
-            } else if known.contains_key(leader) {
-                facts.remove(pointer);
+            match (facts.get(leader).copied(), known.get(leader).map(|(value, _)| *value)) {
+                (Some(stated), before) if before != Some(stated) => {
+                    known.remove(pointer);
+                }
+                (None, Some(_)) => {
+                    facts.remove(pointer);
+                }
+                _ => {}
             }
         }
         for (pointer, value) in facts {

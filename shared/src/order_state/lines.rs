@@ -1,5 +1,6 @@
 //! The lists of an order whose elements are merged by their ids: items and adjustments.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
@@ -13,9 +14,16 @@ const LINE_FACTS: [&str; 3] = ["status", "tracking_number", "return_tracking_num
 /// The items of an order: the list of the latest complete event, with what other events state about its lines.
 #[derive(Default)]
 pub(super) struct Lines<'e> {
-    list: Vec<(&'e Value, &'e Event)>,
+    list: Vec<Line<'e>>,
     stated: Option<&'e Event>,
     facts: BTreeMap<(&'e str, &'static str), (&'e Value, &'e Event)>,
+}
+
+/// A line, and the latest event that states it.
+struct Line<'e> {
+    id: Option<&'e str>,
+    value: Cow<'e, Value>,
+    event: &'e Event,
 }
 
 /// The refunds and withdrawals of an order, as a set by their ids.
@@ -47,27 +55,23 @@ impl<'e> Lines<'e> {
             return;
         }
         if !event.is_partial() {
-            self.list = items.iter().map(|line| (line, event)).collect();
+            self.list = items.iter().map(|line| Line::new(line, event)).collect();
             self.stated = Some(event);
             return;
         }
         let has_complete = self.stated.is_some_and(|event| !event.is_partial());
         if !has_complete {
             // Lines without an id cannot be matched, so only those of the latest event are kept.
-            let known = unique_ids(self.list.iter().map(|(line, _)| *line));
-            self.list
-                .retain(|(line, _)| id_of(line).is_some_and(|id| known.contains(id)));
+            let known = self.ids();
+            self.list.retain(|line| line.id.is_some_and(|id| known.contains(id)));
             self.stated = Some(event);
         }
         for line in items {
             let id = id_of(line).filter(|id| ids.contains(id));
-            let same = self
-                .list
-                .iter()
-                .rposition(|(known, _)| id.is_some() && id_of(known) == id);
-            match same {
-                Some(index) if self.list[index].1.is_partial() => self.list[index] = (line, event),
-                None if id.is_some() || !has_complete => self.list.push((line, event)),
+            let mut known = self.list.iter_mut().rev();
+            match known.find(|known| id.is_some() && known.id == id) {
+                Some(same) if same.event.is_partial() => same.merge(line, event),
+                None if id.is_some() || !has_complete => self.list.push(Line::new(line, event)),
                 _ => {}
             }
         }
@@ -84,22 +88,22 @@ impl<'e> Lines<'e> {
         let Some(stated) = self.stated else { return };
         let ids = self.ids();
         let mut items = Vec::with_capacity(self.list.len());
-        let mut say = |pointer: String, event: &Event| written.stated_by.insert(pointer, event.id().clone());
-        say("/order/items".to_owned(), stated);
-        for (index, (line, line_by)) in self.list.iter().enumerate() {
+        let mut note_source = |pointer: String, event: &Event| written.stated_by.insert(pointer, event.id().clone());
+        note_source("/order/items".to_owned(), stated);
+        for (index, line) in self.list.iter().enumerate() {
             let pointer = format!("/order/items/{index}");
-            let mut merged = (*line).clone();
+            let mut merged = line.value.clone().into_owned();
             for fact in LINE_FACTS {
-                let id = id_of(line).filter(|id| ids.contains(id));
+                let id = line.id.filter(|id| ids.contains(id));
                 if let Some((value, event)) = id.and_then(|id| self.facts.get(&(id, fact))) {
                     merged[fact] = (*value).clone();
-                    if event.id() != line_by.id() {
-                        say(format!("{pointer}/{fact}"), event);
+                    if event.id() != line.event.id() {
+                        note_source(format!("{pointer}/{fact}"), event);
                     }
                 }
             }
-            if line_by.id() != stated.id() {
-                say(pointer, line_by);
+            if line.event.id() != stated.id() {
+                note_source(pointer, line.event);
             }
             items.push(merged);
         }
@@ -107,7 +111,25 @@ impl<'e> Lines<'e> {
     }
 
     fn ids(&self) -> BTreeSet<&'e str> {
-        unique_ids(self.list.iter().map(|(line, _)| *line))
+        unique(self.list.iter().filter_map(|line| line.id))
+    }
+}
+
+impl<'e> Line<'e> {
+    fn new(line: &'e Value, event: &'e Event) -> Self {
+        Self {
+            id: id_of(line),
+            value: Cow::Borrowed(line),
+            event,
+        }
+    }
+
+    /// Adds what a later event states about the line.
+    fn merge(&mut self, line: &Value, event: &'e Event) {
+        if let (Some(known), Some(stated)) = (self.value.to_mut().as_object_mut(), line.as_object()) {
+            merge(known, stated);
+        }
+        self.event = event;
     }
 }
 
@@ -128,10 +150,7 @@ impl<'e> Adjustments<'e> {
             };
             match self.by_id.iter_mut().find(|(known, ..)| *known == id) {
                 Some((_, known, by)) => {
-                    let facts = stated.iter();
-                    let facts = facts.filter(|(name, value)| !value.is_null() || !known.contains_key(*name));
-                    let facts: Vec<_> = facts.map(|(name, value)| (name.clone(), value.clone())).collect();
-                    known.extend(facts);
+                    merge(known, stated);
                     *by = event;
                 }
                 None => self.by_id.push((id, stated.clone(), event)),
@@ -141,8 +160,8 @@ impl<'e> Adjustments<'e> {
 
     pub(super) fn write(self, written: &mut Written) {
         let Some(stated) = self.stated else { return };
-        let mut say = |pointer: String, event: &Event| written.stated_by.insert(pointer, event.id().clone());
-        say("/order/adjustments".to_owned(), stated);
+        let mut note_source = |pointer: String, event: &Event| written.stated_by.insert(pointer, event.id().clone());
+        note_source("/order/adjustments".to_owned(), stated);
         let by_id = self.by_id.into_iter().map(|(_, known, by)| (Value::Object(known), by));
         let without_id = self
             .without_id
@@ -150,7 +169,7 @@ impl<'e> Adjustments<'e> {
             .map(|(adjustment, by)| (adjustment.clone(), by));
         let mut adjustments = Vec::new();
         for (index, (adjustment, by)) in by_id.chain(without_id).enumerate() {
-            say(format!("/order/adjustments/{index}"), by);
+            note_source(format!("/order/adjustments/{index}"), by);
             adjustments.push(adjustment);
         }
         written.order.insert("adjustments".to_owned(), adjustments.into());
@@ -161,10 +180,24 @@ fn id_of(line: &Value) -> Option<&str> {
     line.get("id")?.as_str()
 }
 
+/// Adds the facts that are stated later to the known ones. Null states nothing.
+fn merge(known: &mut Map<String, Value>, stated: &Map<String, Value>) {
+    for (name, value) in stated {
+        if !value.is_null() || !known.contains_key(name) {
+            known.insert(name.clone(), value.clone());
+        }
+    }
+}
+
 /// The ids that exactly one of the lines has.
 fn unique_ids<'v>(lines: impl IntoIterator<Item = &'v Value>) -> BTreeSet<&'v str> {
+    unique(lines.into_iter().filter_map(id_of))
+}
+
+/// The ids that occur once.
+fn unique<'v>(ids: impl Iterator<Item = &'v str>) -> BTreeSet<&'v str> {
     let mut counts = BTreeMap::<&str, usize>::new();
-    for id in lines.into_iter().filter_map(id_of) {
+    for id in ids {
         *counts.entry(id).or_default() += 1;
     }
     let unique = counts.into_iter().filter(|(_, count)| *count == 1);

@@ -100,24 +100,25 @@ fn attributes(state: &OrderState, occasion: Occasion) -> Vec<(&'static str, Stri
 
 fn leave_out(state: &mut OrderState, pointers: &[&str]) {
     for pointer in pointers {
-        match *pointer {
-            "/events" => state.events.clear(),
-            "/stated_by" => state.stated_by.clear(),
-            "/refunds" => state.refunds.clear(),
+        let is_removed = match *pointer {
+            "/events" => !std::mem::take(&mut state.events).is_empty(),
+            "/stated_by" => !std::mem::take(&mut state.stated_by).is_empty(),
+            "/refunds" => !std::mem::take(&mut state.refunds).is_empty(),
             of_order => {
                 let name = of_order.trim_start_matches("/order/");
-                match name.split_once('/') {
+                state.stated_by.retain(|known, _| !known.starts_with(of_order));
+                let removed = match name.split_once('/') {
                     Some((group, member)) => {
                         let group = state.order.get_mut(group).and_then(|group| group.as_object_mut());
-                        group.and_then(|group| group.remove(member));
+                        group.and_then(|group| group.remove(member))
                     }
-                    None => {
-                        state.order.remove(name);
-                    }
-                }
-                state.stated_by.retain(|known, _| !known.starts_with(of_order));
+                    None => state.order.remove(name),
+                };
+                removed.is_some()
             }
+        };
+        if is_removed {
+            state.omitted.push((*pointer).to_owned());
         }
-        state.omitted.push((*pointer).to_owned());
     }
 }

@@ -59,6 +59,7 @@ pub(super) enum Condition {
     Compare(&'static str, &'static str, AttributeValue),
     HasSize(&'static str, usize),
     HasFewer(&'static str, usize),
+    Contains(&'static str, AttributeValue),
     Exists(&'static str),
     Absent(&'static str),
     And(Box<Self>, Box<Self>),
@@ -74,6 +75,11 @@ impl Condition {
     /// The attribute is there and has a value up to this one.
     pub(super) fn at_most(attribute: &'static str, value: &(impl ToAttribute + ?Sized)) -> Self {
         Self::Compare(attribute, "<=", value.to_attribute())
+    }
+
+    /// The set contains this element.
+    pub(super) fn contains(attribute: &'static str, element: &(impl ToAttribute + ?Sized)) -> Self {
+        Self::Contains(attribute, element.to_attribute())
     }
 
     /// The event is in this state.
@@ -124,6 +130,9 @@ impl Condition {
             Self::HasFewer(attribute, size) => {
                 let size = AttributeValue::N(size.to_string());
                 format!("size({}) < {}", into.name(attribute), into.value(&size))
+            }
+            Self::Contains(attribute, element) => {
+                format!("contains({}, {})", into.name(attribute), into.value(element))
             }
             Self::Exists(attribute) => format!("attribute_exists({})", into.name(attribute)),
             Self::Absent(attribute) => format!("attribute_not_exists({})", into.name(attribute)),

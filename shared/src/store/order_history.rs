@@ -10,6 +10,9 @@ use crate::order_state::History;
 /// The number of events that are read at once.
 const PAGE: usize = 10;
 
+/// The limit for the JSON of all events of an order, in bytes, if its state is published: a function has 256 MiB.
+pub const PUBLISHED_HISTORY: usize = 10_000_000;
+
 /// The stored events of an order, of which its state is folded.
 #[derive(Default)]
 pub struct StoredHistory {
@@ -17,25 +20,32 @@ pub struct StoredHistory {
     pub history: History,
     /// The ids of events that are stored and cannot be read, so that their facts are missing.
     pub unreadable: Vec<EventId>,
+    /// Whether the events are larger than the limit, so that some of them were not read.
+    pub is_too_large: bool,
 }
 
 impl Store {
     /// Reads the order events with these ids, consistently. Erased and expired events, and deliveries that were not
-    /// understood, state nothing.
-    pub async fn history(&self, ids: &[EventId]) -> Result<StoredHistory, StoreError> {
+    /// understood, state nothing. Stops once the JSON of the events takes more than `limit` bytes.
+    pub async fn history(&self, ids: &[EventId], limit: usize) -> Result<StoredHistory, StoreError> {
         let mut read = StoredHistory::default();
         let now = Timestamp::now();
+        let mut size = 0;
         for ids in ids.chunks(PAGE) {
             for (id, head) in self.heads(ids, Projection::Event).await? {
                 if !head.has_event() || self.has_expired(&head, now) {
                     continue;
                 }
                 let fault = match self.event(&id, &head).await {
-                    Ok(stored) => read
-                        .history
-                        .add_json(&stored.json)
-                        .err()
-                        .map(|_| StoreError::Corrupt("event")),
+                    Ok(stored) => {
+                        size += stored.json.len();
+                        if size > limit {
+                            read.is_too_large = true;
+                            return Ok(read);
+                        }
+                        let added = read.history.add_json(&stored.json);
+                        added.err().map(|_| StoreError::Corrupt("event"))
+                    }
                     Err(error @ StoreError::Corrupt(_)) => Some(error),
                     Err(error) => return Err(error),
                 };

@@ -1,8 +1,8 @@
 //! The versions of an order's published states: one item for each order, which names its events.
 //!
 //! One atomic update adds an event to the set and takes the next version, so the state with the last version is made of
-//! all events, even if several are published at the same time. The index `by_order` lags behind the table; it is read
-//! only once for each order, for the events that were stored before states were published.
+//! all events, even if several are published at the same time. The index `by_order` adds the events that were published
+//! while states were not. It alone would not do, because it lags behind the table.
 
 use std::collections::BTreeSet;
 
@@ -52,41 +52,27 @@ pub struct StateVersion {
     /// The version. Later ones are greater.
     pub version: u64,
     /// The ids of the events.
-    pub event_ids: Vec<EventId>,
+    pub event_ids: BTreeSet<EventId>,
 }
 
 impl Store {
     /// Adds an event to those of its order, and takes the next version of the order's state. Returns `None` if the order
     /// has too many events.
     pub async fn next_state(&self, order: &OrderKey, id: &EventId) -> Result<Option<StateVersion>, StoreError> {
-        let Some(item) = self.add_to_state(order, BTreeSet::from([id.clone()]), false).await? else {
+        let has_room = Condition::no_item().or(Condition::HasFewer("event_ids", EVENTS));
+        let change = Change::default()
+            .add("event_ids", &AttributeValue::Ss(vec![id.as_str().to_owned()]))
+            .add("version", &1_u32)
+            .only_if(has_room.or(Condition::contains("event_ids", id.as_str())));
+        let item = self.update_item(order.item_key(), &change, ReturnValue::AllNew).await?;
+        let Some(item) = item else {
             return Ok(None);
         };
-        if item.contains_key("has_earlier_events") {
-            return read(&item).map(Some);
-        }
-        let earlier = self.keys_of_order(order.as_str()).await?;
-        let ids = earlier.into_iter().map(|(id, _)| id).chain([id.clone()]).collect();
-        let item = self.add_to_state(order, ids, true).await?;
-        item.map(|item| read(&item)).transpose()
-    }
-
-    async fn add_to_state(
-        &self,
-        order: &OrderKey,
-        ids: BTreeSet<EventId>,
-        has_earlier_events: bool,
-    ) -> Result<Option<Item>, StoreError> {
-        let ids = ids.iter().map(|id| id.as_str().to_owned()).collect();
-        let has_room = Condition::no_item().or(Condition::HasFewer("event_ids", EVENTS));
-        let mut change = Change::default()
-            .add("event_ids", &AttributeValue::Ss(ids))
-            .add("version", &1_u32);
-        if has_earlier_events {
-            change = change.set("has_earlier_events", &true);
-        }
-        let change = change.only_if(has_room);
-        Ok(self.update_item(order.item_key(), &change, ReturnValue::AllNew).await?)
+        let mut next = read(&item)?;
+        // Read for each state: states may have been published with interruptions.
+        let indexed = self.keys_of_order(order.as_str()).await?;
+        next.event_ids.extend(indexed.into_iter().map(|(id, _)| id));
+        Ok((next.event_ids.len() <= EVENTS).then_some(next))
     }
 }
 

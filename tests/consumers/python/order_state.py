@@ -145,7 +145,8 @@ def fold(events: list[Event], without_order: list[Event]) -> State:
             refunds.append({"event_id": event["id"], "refund": event["data"]["refund"]})
         for pointer, leader in BELONGS_TO.items():
             if leader in facts:
-                known.pop(pointer, None)
+                if leader not in known or known[leader][0] != facts[leader]:
+                    known.pop(pointer, None)
             elif leader in known:
                 facts.pop(pointer, None)
         for pointer, value in facts.items():
@@ -233,7 +234,9 @@ class Lines:
             elif line["id"] not in places:
                 self.lines.append((line, event))
             elif self.lines[places[line["id"]]][1]["data"]["partial"]:
-                self.lines[places[line["id"]]] = (line, event)
+                known, _ = self.lines[places[line["id"]]]
+                stated = {name: value for name, value in line.items() if value is not None or name not in known}
+                self.lines[places[line["id"]]] = (known | stated, event)
 
     def have_one_of(self, event: Event) -> bool:
         """Whether an event without an order names a line of the list."""

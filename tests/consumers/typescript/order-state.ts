@@ -177,8 +177,11 @@ function fold(events: Event[], withoutOrder: Event[]): State {
     const { refund, omitted } = event.data;
     if (refund != null && !omitted.includes("/data/refund")) refunds.push({ event_id: event.id, refund: refund as Facts });
     for (const [pointer, leader] of BELONGS_TO) {
-      if (facts.has(leader)) known.delete(pointer);
-      else if (known.has(leader)) facts.delete(pointer);
+      if (!facts.has(leader)) {
+        if (known.has(leader)) facts.delete(pointer);
+      } else if (known.get(leader)?.[0] !== facts.get(leader)) {
+        known.delete(pointer);
+      }
     }
     for (const [pointer, value] of facts) {
       const before = known.get(pointer);
@@ -211,6 +214,12 @@ function fold(events: Event[], withoutOrder: Event[]): State {
     stated_by: statedBy,
     events: used.map(({ id, type, time, data }) => ({ id, type, time, updated_at: data.order.updated_at ?? null })),
   };
+}
+
+/** Returns the known facts with those that are stated later. Null states nothing. */
+function merged(known: Facts, stated: Facts): Facts {
+  const facts = Object.entries(stated).filter(([name, value]) => value !== null || !(name in known));
+  return { ...known, ...Object.fromEntries(facts) };
 }
 
 /** Returns the ids that exactly one of the lines has. */
@@ -255,7 +264,7 @@ class Lines {
       if (same === undefined) {
         if (isUnique(line) || !hasComplete) this.#lines.push([line, event]);
       } else if (same[1].data.partial) {
-        this.#lines[index] = [line, event];
+        this.#lines[index] = [merged(same[0], line), event];
       }
     }
   }
@@ -274,14 +283,14 @@ class Lines {
     order["items"] = this.#lines.map(([line, by], index) => {
       const pointer = `/order/items/${index}`;
       if (by.id !== stated.id) statedBy[pointer] = by.id;
-      const merged = { ...line };
+      const complete = { ...line };
       for (const fact of LINE_FACTS) {
         const known = ids.has(line["id"] ?? null) ? this.#facts.get(`${fact} ${line["id"]}`) : undefined;
         if (known === undefined) continue;
-        merged[fact] = known[0];
+        complete[fact] = known[0];
         if (known[1].id !== by.id) statedBy[`${pointer}/${fact}`] = known[1].id;
       }
-      return merged;
+      return complete;
     });
   }
 
@@ -307,11 +316,7 @@ class Adjustments {
         this.#withoutId.push([adjustment, event]);
         continue;
       }
-      const merged = { ...this.#byId.get(id)?.[0] };
-      for (const [name, value] of Object.entries(adjustment)) {
-        if (value !== null || !(name in merged)) merged[name] = value;
-      }
-      this.#byId.set(id, [merged, event]);
+      this.#byId.set(id, [merged(this.#byId.get(id)?.[0] ?? {}, adjustment), event]);
     }
   }
 
