@@ -119,8 +119,7 @@ impl Check {
                 if let (Rule::Plain, Symptom::Stuck(waited)) = (rule, &symptom) {
                     return Err(nobody_reads(*waited, self.queue.url()));
                 }
-                let is_stuck = matches!(symptom, Symptom::Stuck(_));
-                let broken = self.smallest(rule, history, symptom).await?;
+                let (broken, is_stuck) = self.smallest(rule, history, symptom).await?;
                 report.broken.push(broken);
                 if is_stuck {
                     // The message may come back at any time, between those of another history.
@@ -134,36 +133,34 @@ impl Check {
         Ok(report)
     }
 
-    /// Leaves out one message after the other, as long as the rule is broken without it.
-    async fn smallest(&mut self, rule: Rule, history: History, symptom: Symptom) -> Result<Broken, Error> {
-        let (mut messages, mut symptom) = (history.messages, symptom);
-        if let Symptom::Stuck(_) = symptom {
+    /// Leaves out one message after the other, as long as the rule is broken without it. Returns true if a message is
+    /// stuck in the queue: nothing can be sent after it.
+    async fn smallest(&mut self, rule: Rule, history: History, symptom: Symptom) -> Result<(Broken, bool), Error> {
+        let mut broken = Broken {
+            rule,
+            history: history.messages,
+            symptom,
+        };
+        if let Symptom::Stuck(_) = broken.symptom {
             // Each message is handled by itself.
-            messages = messages.pop().into_iter().collect();
-            return Ok(Broken {
-                rule,
-                history: messages,
-                symptom,
-            });
+            broken.history = broken.history.pop().into_iter().collect();
+            return Ok((broken, true));
         }
         let mut at = 0;
-        while at < messages.len() && messages.len() > 1 {
-            let mut fewer = messages.clone();
+        while at < broken.history.len() && broken.history.len() > 1 {
+            let mut fewer = broken.history.clone();
             fewer.remove(at);
             match self.try_history(&fewer).await? {
                 Some(Symptom::Differs(differences)) => {
-                    symptom = Symptom::Differs(differences);
-                    messages = fewer;
+                    broken.symptom = Symptom::Differs(differences);
+                    broken.history = fewer;
                     at = 0;
                 }
-                _ => at += 1,
+                Some(Symptom::Stuck(_)) => return Ok((broken, true)),
+                None => at += 1,
             }
         }
-        Ok(Broken {
-            rule,
-            history: messages,
-            symptom,
-        })
+        Ok((broken, false))
     }
 
     /// Sends a history under new ids, and compares the states of its orders. Returns `None` if they are as expected.

@@ -41,6 +41,19 @@ async fn a_consumer_without_deduplication_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_stuck_while_a_history_is_shortened_ends_the_check() {
+    let report = check(Fault::NoDeduplicationAndRefusesUnknownOrders).await;
+    assert_eq!(report.rules(), ["deduplication"], "{report}");
+    let shown = report.to_string();
+    assert_eq!(
+        shown.matches("\n  - ").count(),
+        3,
+        "the history cannot be shortened: {report}"
+    );
+    assert_eq!(shown.matches("not checked: ").count(), 8, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_whose_last_arrival_wins_is_found() {
     breaks(Fault::LastArrivalWins, "ordering", 2).await;
 }

@@ -21,6 +21,8 @@ pub enum Fault {
     None,
     /// It counts an event as often as it arrives.
     NoDeduplication,
+    /// It counts an event as often as it arrives, and refuses a refund of an order that it does not know.
+    NoDeduplicationAndRefusesUnknownOrders,
     /// It takes the event that arrives last for the latest.
     LastArrivalWins,
     /// It takes null in a partial event for "removed".
@@ -147,6 +149,9 @@ impl View {
             _ => {}
         }
         let key = format!("{}/{order}", event["source"].as_str()?);
+        if self.fault == Fault::NoDeduplicationAndRefusesUnknownOrders && !self.orders.contains_key(&key) {
+            event["data"]["refund"].is_null().then_some(())?;
+        }
         if event["data"]["refund"].is_object() {
             let refunds = self.refunds.entry(key.clone()).or_default();
             refunds.push(json!({"refund": event["data"]["refund"]}));
@@ -195,7 +200,9 @@ impl View {
         let states = self.orders.get(key)?.states();
         let mut state = serde_json::to_value(states.get(key)?).expect("JSON");
         match self.fault {
-            Fault::NoDeduplication => state["refunds"] = json!(self.refunds.get(key)),
+            Fault::NoDeduplication | Fault::NoDeduplicationAndRefusesUnknownOrders => {
+                state["refunds"] = json!(self.refunds.get(key))
+            }
             Fault::LastArrivalWins => {
                 // It deduplicates refunds: each has another amount in these histories.
                 let refunds = self.refunds.get(key).cloned().unwrap_or_default();
