@@ -55,7 +55,7 @@ mod subscriptions;
 mod sweep;
 
 pub use alerts::{ALERTS_AT_ONCE, AlertItem, Alerts, Finding, Source};
-pub use audit::{Entry, Fault, ScanPosition, Scanned, WorkPosition};
+pub use audit::{Entry, Fault, ScanPosition, Scanned, StoredFacts, WorkPosition};
 use commit::Commit;
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};

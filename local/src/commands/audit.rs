@@ -28,10 +28,10 @@ pub(crate) struct Options {
     #[arg(long)]
     to: Option<Timestamp>,
     /// Also read the complete table, for parts and events that no index names
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["provider", "shop"])]
     scan: bool,
     /// Delete parts that no event refers to
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["provider", "shop"])]
     repair: bool,
     /// Compare with an earlier audit, in a file that --json has printed, which also says what is audited
     #[arg(long, value_name = "FILE")]
@@ -129,6 +129,17 @@ mod tests {
     fn options(arguments: &[&str]) -> Options {
         let arguments = ["audit"].iter().chain(arguments);
         Command::try_parse_from(arguments).expect("valid flags").options
+    }
+
+    #[test]
+    fn the_complete_table_has_no_single_shop() {
+        for arguments in [
+            ["audit", "cartum", "--scan"].as_slice(),
+            &["audit", "cartum", "--repair"],
+            &["audit", "--shop", "main", "--scan"],
+        ] {
+            assert!(Command::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
     }
 
     fn time(text: &str) -> Timestamp {
