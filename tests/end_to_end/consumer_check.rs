@@ -85,6 +85,17 @@ async fn a_consumer_that_drops_what_is_omitted_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_forgets_an_erased_event_is_found() {
+    // The shipment, and the replay of the order's first event.
+    breaks(Fault::StartsAgainAtAReplay, "erased", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_breaks_ties_by_arrival_is_found() {
+    breaks(Fault::BreaksTiesByArrival, "combined", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_takes_a_test_order_as_real_is_found() {
     breaks(Fault::TakesATestOrderAsReal, "test orders", 1).await;
 }
