@@ -44,7 +44,7 @@ pub struct Report {
     pub passed: usize,
     /// The rules that the consumer breaks.
     pub broken: Vec<Broken>,
-    /// The rules that were not checked, because they rest on a broken one.
+    /// The rules that were not checked, because they depend on a broken one.
     pub unchecked: Vec<Rule>,
 }
 
@@ -106,7 +106,7 @@ impl Check {
             unchecked: Vec::new(),
         };
         for (rule, histories) in histories::all(seed)? {
-            if report.broken.iter().any(|broken| rule.rests_on(broken.rule)) {
+            if report.broken.iter().any(|broken| rule.depends_on(broken.rule)) {
                 report.unchecked.push(rule);
                 continue;
             }
@@ -179,6 +179,7 @@ impl Check {
         }
         let expected = state::expected(&sent)?;
         let end = Instant::now() + self.limits.settled;
+        let mut is_seen = false;
         loop {
             let mut differences = Vec::new();
             for (order, state) in &expected {
@@ -186,8 +187,15 @@ impl Check {
                 differences.extend(state::differences(order, state, &found));
             }
             if differences.is_empty() {
-                return Ok(None);
+                // A consumer that still works on a message may change the state.
+                if is_seen {
+                    return Ok(None);
+                }
+                is_seen = true;
+                sleep(self.queue.pace().confirmed_after).await;
+                continue;
             }
+            is_seen = false;
             if Instant::now() >= end {
                 // The ids are those of the messages that the report shows.
                 for difference in &mut differences {
@@ -202,11 +210,15 @@ impl Check {
     /// Waits until the queue is empty. The inner error is the time after which it was not.
     async fn wait_until_empty(&self) -> Result<Result<(), Duration>, Error> {
         let begun = Instant::now();
-        let mut empty = 0;
+        let empty_for = self.queue.pace().empty_for;
+        let (mut empty, mut empty_since) = (0, begun);
         loop {
             if self.queue.count().await? == 0 {
+                if empty == 0 {
+                    empty_since = Instant::now();
+                }
                 empty += 1;
-                if empty >= EMPTY_TIMES {
+                if empty >= EMPTY_TIMES && empty_since.elapsed() >= empty_for {
                     return Ok(Ok(()));
                 }
             } else {
