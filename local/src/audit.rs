@@ -305,7 +305,7 @@ mod tests {
             panic!("{:?}", audit.books)
         };
         assert_eq!((book.accepted, book.kept, book.received()), (3, 1, 4));
-        assert_eq!(book.digest, "3".repeat(64));
+        assert_eq!(book.digest.to_string(), "3".repeat(64));
         assert!(book.is_balanced());
         assert_eq!((audit.faults.len(), audit.orphans.len()), (1, 1));
         assert!(!audit.is_balanced(), "a fault is a fault, even if the counts agree");

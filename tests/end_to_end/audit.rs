@@ -142,7 +142,7 @@ async fn the_books_of_a_clean_table_balance() {
     assert_eq!(first.validated, 16, "the conflict has an event too");
     let digests = |audit: &Audit| -> BTreeMap<_, _> {
         let books = audit.books.iter();
-        books.map(|book| (book.place(), book.digest.clone())).collect()
+        books.map(|book| (book.place(), book.digest)).collect()
     };
     let second = run(&stack, scanning).await;
     assert_eq!(digests(&first), digests(&second));
