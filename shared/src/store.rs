@@ -51,11 +51,12 @@ mod retry;
 mod scale;
 mod shops;
 mod signals;
+mod stored_facts;
 mod subscriptions;
 mod sweep;
 
 pub use alerts::{ALERTS_AT_ONCE, AlertItem, Alerts, Finding, Source};
-pub use audit::{Entry, Fault, ScanPosition, Scanned, StoredFacts, WorkPosition};
+pub use audit::{Entry, Fault, ScanPosition, Scanned, WorkPosition};
 use commit::Commit;
 pub use compressed::EventJson;
 pub use conflicts::{Conflict, KeptConflict, PublishedConflict};
@@ -81,6 +82,7 @@ use retry::retry_until;
 pub use shops::KnownShop;
 pub(crate) use signals::SAMPLES_AT_ONCE;
 pub use signals::Signal;
+pub use stored_facts::StoredFacts;
 pub use subscriptions::{Noted, Subscription};
 
 type Item = HashMap<String, AttributeValue>;

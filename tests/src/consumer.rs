@@ -219,7 +219,7 @@ impl View {
         let mut state = serde_json::to_value(states.get(key)?).expect("JSON");
         match self.fault {
             Fault::NoDeduplication | Fault::NoDeduplicationAndRefusesUnknownOrders => {
-                state["refunds"] = json!(self.refunds.get(key))
+                state["refunds"] = json!(self.refunds.get(key));
             }
             Fault::LastArrivalWins => {
                 // It deduplicates refunds: each has another amount in these histories.

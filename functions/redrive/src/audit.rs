@@ -417,3 +417,26 @@ impl Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_complete_table_has_no_single_shop() {
+        let period = json!({"from": "2026-01-31T00:00:00Z", "to": "2026-02-01T00:00:00Z"});
+        let audit = |name: &str, shop: Option<&str>| {
+            let mut task = period.clone();
+            task[name] = true.into();
+            if let Some(shop) = shop {
+                task["shop"] = shop.into();
+            }
+            serde_json::from_value::<Audit>(task).expect("a task").period()
+        };
+        for name in ["scan", "repair"] {
+            assert!(audit(name, None).is_ok(), "{name}");
+            let refused = audit(name, Some("main")).expect_err("a refusal");
+            assert!(refused.to_string().contains("cannot be combined"), "{refused}");
+        }
+    }
+}

@@ -79,7 +79,6 @@ impl Run<'_> {
         let store = &self.outbox.store;
         let mut checked = Checked::default();
         match entry {
-            Entry::Gone => {}
             Entry::Missing => {
                 if !store.is_conflict_of_erased(key).await? {
                     checked.faults.push(Fault::ItemMissing);
@@ -98,7 +97,7 @@ impl Run<'_> {
                 checked.faults.sort_unstable();
                 checked.faults.dedup();
             }
-            Entry::Read(_) => {}
+            Entry::Gone | Entry::Read(_) => {}
         }
         Ok(checked)
     }
