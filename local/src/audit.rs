@@ -63,6 +63,14 @@ pub struct Fault {
 /// The result of an audit.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Audit {
+    /// The provider to which the audit was limited.
+    pub provider: Option<String>,
+    /// The shop to which the audit was limited.
+    pub shop: Option<String>,
+    /// The beginning of the period.
+    pub from: Timestamp,
+    /// The end of the period.
+    pub to: Timestamp,
     /// The books by provider, shop and day.
     pub books: Vec<Book>,
     /// The faults.
@@ -83,17 +91,26 @@ impl Audit {
         self.faults.is_empty() && self.books.iter().all(Book::is_balanced)
     }
 
-    /// Adds a fault for each day that has fewer events than in an earlier audit, and returns the days whose digest is
-    /// another one.
+    /// Adds a fault for each day that has fewer events than in an earlier audit of the same scope, and returns the days
+    /// whose digest is another one.
+    ///
+    /// An erasure deletes the conflicts of its event, so fewer conflicts are no fault if more events are erased.
     pub fn compare_with(&mut self, earlier: &Self) -> Vec<Place> {
         let mut changed = Vec::new();
         for book in &earlier.books {
             let place = book.place();
             let now = self.books.iter().find(|now| now.place() == place);
             let is_changed = now.is_none_or(|now| now.digest != book.digest);
-            let (was, is) = (book.received(), now.map_or(0, Book::received));
-            if is < was {
-                self.faults.push(Fault::of_day(&place, was - is));
+            let gone = match now {
+                Some(now) if now.erased > book.erased => {
+                    let erased_conflicts = book.conflicts.saturating_sub(now.conflicts);
+                    book.received().saturating_sub(now.received() + erased_conflicts)
+                }
+                Some(now) => book.received().saturating_sub(now.received()),
+                None => book.received(),
+            };
+            if gone > 0 {
+                self.faults.push(Fault::of_day(&place, gone));
             }
             if is_changed {
                 changed.push(place);
@@ -164,7 +181,13 @@ pub async fn audit(
             task[name] = value.as_str().into();
         }
     }
-    let mut audit = Audit::default();
+    let mut audit = Audit {
+        provider: scope.provider.clone(),
+        shop: scope.shop.clone(),
+        from: scope.from,
+        to: scope.to,
+        ..Audit::default()
+    };
     let mut books = BTreeMap::<Place, Book>::new();
     let mut faults = BTreeSet::new();
     loop {
@@ -282,7 +305,7 @@ mod tests {
             panic!("{:?}", audit.books)
         };
         assert_eq!((book.accepted, book.kept, book.received()), (3, 1, 4));
-        assert_eq!(book.digest, "3".repeat(64));
+        assert_eq!(book.digest.to_string(), "3".repeat(64));
         assert!(book.is_balanced());
         assert_eq!((audit.faults.len(), audit.orphans.len()), (1, 1));
         assert!(!audit.is_balanced(), "a fault is a fault, even if the counts agree");
@@ -311,6 +334,42 @@ mod tests {
         let mut more = audited(vec![answer(4, "2")]).await.0.expect("an audit");
         assert_eq!(more.compare_with(&earlier).len(), 1);
         assert!(more.is_balanced(), "a late delivery is no fault");
+    }
+
+    #[tokio::test]
+    async fn an_erasure_may_delete_conflicts() {
+        let answer = |erased: u64, conflicts: u64| {
+            let mut book = book(2 - erased, erased + conflicts, "1");
+            for (name, count) in [("quarantined", 0), ("erased", erased), ("conflicts", conflicts)] {
+                book[name] = count.into();
+            }
+            json!({"orphans": [], "books": [book], "done": true, "cursor": null})
+        };
+        let earlier = audited(vec![answer(0, 2)]).await.0.expect("an audit");
+        for (erased, conflicts, is_balanced) in [(1, 0, true), (1, 1, true), (0, 1, false)] {
+            let mut later = audited(vec![answer(erased, conflicts)]).await.0.expect("an audit");
+            later.compare_with(&earlier);
+            assert_eq!(later.is_balanced(), is_balanced, "{erased} erased: {later}");
+        }
+        let mut one_less = answer(1, 0);
+        one_less["books"][0]["accepted"] = 0.into();
+        one_less["books"][0]["published"] = 0.into();
+        let mut one_less = audited(vec![one_less]).await.0.expect("an audit");
+        one_less.compare_with(&earlier);
+        assert_eq!(
+            one_less.faults[0].description,
+            "1 fewer events than in the earlier audit"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_audit_says_what_was_audited() {
+        let answer = json!({"orphans": [], "done": true, "cursor": null});
+        let audit = audited(vec![answer]).await.0.expect("an audit");
+        let text = serde_json::to_string(&audit).expect("JSON");
+        let read: Audit = serde_json::from_str(&text).expect("an audit");
+        assert_eq!((read.provider, read.shop.as_deref()), (None, Some("main")));
+        assert_eq!((read.from, read.to), (scope().from, scope().to));
     }
 
     #[test]

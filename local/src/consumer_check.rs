@@ -44,7 +44,7 @@ pub struct Report {
     pub passed: usize,
     /// The rules that the consumer breaks.
     pub broken: Vec<Broken>,
-    /// The rules that were not checked, because they rest on a broken one.
+    /// The rules that were not checked, because they depend on a broken one.
     pub unchecked: Vec<Rule>,
 }
 
@@ -106,7 +106,7 @@ impl Check {
             unchecked: Vec::new(),
         };
         for (rule, histories) in histories::all(seed)? {
-            if report.broken.iter().any(|broken| rule.rests_on(broken.rule)) {
+            if report.broken.iter().any(|broken| rule.depends_on(broken.rule)) {
                 report.unchecked.push(rule);
                 continue;
             }
@@ -119,8 +119,7 @@ impl Check {
                 if let (Rule::Plain, Symptom::Stuck(waited)) = (rule, &symptom) {
                     return Err(nobody_reads(*waited, self.queue.url()));
                 }
-                let is_stuck = matches!(symptom, Symptom::Stuck(_));
-                let broken = self.smallest(rule, history, symptom).await?;
+                let (broken, is_stuck) = self.smallest(rule, history, symptom).await?;
                 report.broken.push(broken);
                 if is_stuck {
                     // The message may come back at any time, between those of another history.
@@ -134,36 +133,34 @@ impl Check {
         Ok(report)
     }
 
-    /// Leaves out one message after the other, as long as the rule is broken without it.
-    async fn smallest(&mut self, rule: Rule, history: History, symptom: Symptom) -> Result<Broken, Error> {
-        let (mut messages, mut symptom) = (history.messages, symptom);
-        if let Symptom::Stuck(_) = symptom {
+    /// Leaves out one message after the other, as long as the rule is broken without it. Returns true if a message is
+    /// stuck in the queue: nothing can be sent after it.
+    async fn smallest(&mut self, rule: Rule, history: History, symptom: Symptom) -> Result<(Broken, bool), Error> {
+        let mut broken = Broken {
+            rule,
+            history: history.messages,
+            symptom,
+        };
+        if let Symptom::Stuck(_) = broken.symptom {
             // Each message is handled by itself.
-            messages = messages.pop().into_iter().collect();
-            return Ok(Broken {
-                rule,
-                history: messages,
-                symptom,
-            });
+            broken.history = broken.history.pop().into_iter().collect();
+            return Ok((broken, true));
         }
         let mut at = 0;
-        while at < messages.len() && messages.len() > 1 {
-            let mut fewer = messages.clone();
+        while at < broken.history.len() && broken.history.len() > 1 {
+            let mut fewer = broken.history.clone();
             fewer.remove(at);
             match self.try_history(&fewer).await? {
                 Some(Symptom::Differs(differences)) => {
-                    symptom = Symptom::Differs(differences);
-                    messages = fewer;
+                    broken.symptom = Symptom::Differs(differences);
+                    broken.history = fewer;
                     at = 0;
                 }
-                _ => at += 1,
+                Some(Symptom::Stuck(_)) => return Ok((broken, true)),
+                None => at += 1,
             }
         }
-        Ok(Broken {
-            rule,
-            history: messages,
-            symptom,
-        })
+        Ok((broken, false))
     }
 
     /// Sends a history under new ids, and compares the states of its orders. Returns `None` if they are as expected.
@@ -182,6 +179,7 @@ impl Check {
         }
         let expected = state::expected(&sent)?;
         let end = Instant::now() + self.limits.settled;
+        let mut is_seen = false;
         loop {
             let mut differences = Vec::new();
             for (order, state) in &expected {
@@ -189,8 +187,15 @@ impl Check {
                 differences.extend(state::differences(order, state, &found));
             }
             if differences.is_empty() {
-                return Ok(None);
+                // A consumer that still works on a message may change the state.
+                if is_seen {
+                    return Ok(None);
+                }
+                is_seen = true;
+                sleep(self.queue.pace().confirmed_after).await;
+                continue;
             }
+            is_seen = false;
             if Instant::now() >= end {
                 // The ids are those of the messages that the report shows.
                 for difference in &mut differences {
@@ -205,11 +210,15 @@ impl Check {
     /// Waits until the queue is empty. The inner error is the time after which it was not.
     async fn wait_until_empty(&self) -> Result<Result<(), Duration>, Error> {
         let begun = Instant::now();
-        let mut empty = 0;
+        let empty_for = self.queue.pace().empty_for;
+        let (mut empty, mut empty_since) = (0, begun);
         loop {
             if self.queue.count().await? == 0 {
+                if empty == 0 {
+                    empty_since = Instant::now();
+                }
                 empty += 1;
-                if empty >= EMPTY_TIMES {
+                if empty >= EMPTY_TIMES && empty_since.elapsed() >= empty_for {
                     return Ok(Ok(()));
                 }
             } else {

@@ -25,7 +25,6 @@ pub mod classify;
 pub mod codes;
 #[cfg(feature = "receiver")]
 pub mod delivery;
-#[cfg(feature = "receiver")]
 pub mod digest;
 #[cfg(feature = "receiver")]
 pub mod drift;

@@ -51,6 +51,7 @@ mod retry;
 mod scale;
 mod shops;
 mod signals;
+mod stored_facts;
 mod subscriptions;
 mod sweep;
 
@@ -81,6 +82,7 @@ use retry::retry_until;
 pub use shops::KnownShop;
 pub(crate) use signals::SAMPLES_AT_ONCE;
 pub use signals::Signal;
+pub use stored_facts::StoredFacts;
 pub use subscriptions::{Noted, Subscription};
 
 type Item = HashMap<String, AttributeValue>;

@@ -41,6 +41,19 @@ async fn a_consumer_without_deduplication_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_stuck_while_a_history_is_shortened_ends_the_check() {
+    let report = check(Fault::NoDeduplicationAndRefusesUnknownOrders).await;
+    assert_eq!(report.rules(), ["deduplication"], "{report}");
+    let shown = report.to_string();
+    assert_eq!(
+        shown.matches("\n  - ").count(),
+        3,
+        "the history cannot be shortened: {report}"
+    );
+    assert_eq!(shown.matches("not checked: ").count(), 8, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_whose_last_arrival_wins_is_found() {
     breaks(Fault::LastArrivalWins, "ordering", 2).await;
 }
@@ -69,6 +82,17 @@ async fn a_consumer_that_takes_a_replay_as_new_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_drops_what_is_omitted_is_found() {
     breaks(Fault::DropsWhatIsOmitted, "omitted", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_forgets_an_erased_event_is_found() {
+    // The shipment, and the replay of the order's first event.
+    breaks(Fault::StartsAgainAtAReplay, "erased", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_breaks_ties_by_arrival_is_found() {
+    breaks(Fault::BreaksTiesByArrival, "combined", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

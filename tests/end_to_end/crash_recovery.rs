@@ -64,6 +64,7 @@ async fn an_erasure_killed_at_any_call_is_finished_by_the_next() {
                 "payload_parts",
                 "event",
                 "event_parts",
+                "event_sha256",
                 "request",
             ];
             for name in known {

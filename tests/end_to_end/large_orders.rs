@@ -408,6 +408,7 @@ async fn a_large_quarantined_event_is_released_with_its_parts() {
         let mut head = stack.head(&event_id).await;
         for name in [
             "event_parts",
+            "event_sha256",
             "type",
             "time",
             "order",

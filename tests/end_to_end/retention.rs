@@ -16,11 +16,12 @@ use tests::outbox::{DENIED, ids, text};
 use tests::{Item, ORDERS, Stack, json_body, noise, state};
 
 /// The attributes that an expired event does not have.
-const REMOVED: [&str; 10] = [
+const REMOVED: [&str; 11] = [
     "payload",
     "payload_parts",
     "event",
     "event_parts",
+    "event_sha256",
     "request",
     "order",
     "order_key",

@@ -21,6 +21,8 @@ pub enum Fault {
     None,
     /// It counts an event as often as it arrives.
     NoDeduplication,
+    /// It counts an event as often as it arrives, and refuses a refund of an order that it does not know.
+    NoDeduplicationAndRefusesUnknownOrders,
     /// It takes the event that arrives last for the latest.
     LastArrivalWins,
     /// It takes null in a partial event for "removed".
@@ -33,6 +35,10 @@ pub enum Fault {
     TakesAReplayAsNew,
     /// It removes what a message leaves out.
     DropsWhatIsOmitted,
+    /// It takes the replay of an order's first event for the beginning of its complete history.
+    StartsAgainAtAReplay,
+    /// It takes the later arrival for the later one of two events with the same times.
+    BreaksTiesByArrival,
     /// It takes a test order for a real one.
     TakesATestOrderAsReal,
 }
@@ -100,6 +106,8 @@ struct View {
     arrived: i64,
     /// The refunds of each order, as a consumer counts them that does not deduplicate.
     refunds: BTreeMap<String, Vec<Value>>,
+    /// The ids of the events so far.
+    seen: BTreeSet<String>,
     /// The orders whose items were dropped.
     without_items: BTreeSet<String>,
     known: Value,
@@ -112,6 +120,7 @@ impl View {
             orders: BTreeMap::new(),
             arrived: 0,
             refunds: BTreeMap::new(),
+            seen: BTreeSet::new(),
             without_items: BTreeSet::new(),
             known: serde_json::from_str(KNOWN).expect("an event"),
         }
@@ -140,6 +149,13 @@ impl View {
             Fault::TakesAReplayAsNew if envelope["MessageAttributes"]["replay"].is_object() => {
                 event["id"] = format!("{:064}", self.arrived).into();
             }
+            Fault::BreaksTiesByArrival => {
+                if !self.seen.insert(event["id"].to_string()) {
+                    return Some(());
+                }
+                let arrived = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(self.arrived);
+                event["data"]["received_at"] = json!(arrived);
+            }
             Fault::MixesShops => {
                 event["source"] = "/selldone/any".into();
                 event["data"]["shop"] = "any".into();
@@ -147,6 +163,9 @@ impl View {
             _ => {}
         }
         let key = format!("{}/{order}", event["source"].as_str()?);
+        if self.fault == Fault::NoDeduplicationAndRefusesUnknownOrders && !self.orders.contains_key(&key) {
+            event["data"]["refund"].is_null().then_some(())?;
+        }
         if event["data"]["refund"].is_object() {
             let refunds = self.refunds.entry(key.clone()).or_default();
             refunds.push(json!({"refund": event["data"]["refund"]}));
@@ -157,6 +176,10 @@ impl View {
         }
         let history = self.orders.entry(key).or_default();
         if self.fault == Fault::IgnoresPartial && event["data"]["partial"] == true {
+            *history = History::default();
+        }
+        let is_replay = envelope["MessageAttributes"]["replay"].is_object();
+        if self.fault == Fault::StartsAgainAtAReplay && is_replay && event["type"] == "order.created" {
             *history = History::default();
         }
         // With its facts under a new id, the last arrival would be counted twice.
@@ -195,7 +218,9 @@ impl View {
         let states = self.orders.get(key)?.states();
         let mut state = serde_json::to_value(states.get(key)?).expect("JSON");
         match self.fault {
-            Fault::NoDeduplication => state["refunds"] = json!(self.refunds.get(key)),
+            Fault::NoDeduplication | Fault::NoDeduplicationAndRefusesUnknownOrders => {
+                state["refunds"] = json!(self.refunds.get(key));
+            }
             Fault::LastArrivalWins => {
                 // It deduplicates refunds: each has another amount in these histories.
                 let refunds = self.refunds.get(key).cloned().unwrap_or_default();

@@ -93,6 +93,7 @@ impl Stack {
         for name in [
             "event",
             "event_parts",
+            "event_sha256",
             "type",
             "time",
             "order",

@@ -126,6 +126,9 @@ impl Audit {
             let known = Providers::NAMES.join(", ");
             return wrong(&format!("unknown provider; the providers are {known}"));
         }
+        if (self.scan || self.repair) && (self.provider.is_some() || self.shop.is_some()) {
+            return wrong("scan and repair are about the complete table, and cannot be combined with provider or shop");
+        }
         match (self.from, self.to) {
             (Some(from), Some(to)) => Ok(Some((from, to))),
             (None, None) if self.provider.is_none() && self.shop.is_none() && !self.events => Ok(None),
@@ -270,11 +273,15 @@ impl Run<'_> {
         for keys in keys.chunks(ITEMS) {
             for (key, entry) in store.items_of_entries(keys.to_vec()).await? {
                 match entry {
-                    Entry::Missing => self.find(&key, None, Fault::ItemMissing),
-                    Entry::Read(head) if head.faults(&key).contains(&Fault::HourKey) => {
-                        self.find(&key, Some(&head), Fault::HourKey);
+                    Entry::Missing => {
+                        if !store.is_conflict_of_erased(&key).await? {
+                            self.find(&key, None, None, Fault::ItemMissing);
+                        }
                     }
-                    // The books have the other faults.
+                    Entry::Read(head) if head.faults(&key).contains(&Fault::HourKey) => {
+                        self.find(&key, None, Some(&head), Fault::HourKey);
+                    }
+                    // The other faults are found when the hour of the event is read.
                     Entry::Read(_) | Entry::Unreadable { .. } | Entry::Gone => {}
                 }
             }
@@ -353,15 +360,12 @@ impl Run<'_> {
         let (found, next) = store.scan_for_audit(at).await?;
         for found in found {
             match found {
-                Scanned::Head(id, provider, shop) if self.task.wants(provider.as_deref(), shop.as_deref()) => {
-                    self.findings.push(Finding {
-                        provider,
-                        shop,
-                        ..Finding::of(id, Fault::HourKey)
-                    });
-                }
+                Scanned::Head(id, provider, shop) => self.findings.push(Finding {
+                    provider,
+                    shop,
+                    ..Finding::of(id, Fault::HourKey)
+                }),
                 Scanned::Part(id, part) => self.check_part(id, part).await?,
-                Scanned::Head(..) => {}
             }
         }
         Ok(next)
@@ -383,13 +387,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn find(&mut self, key: &Received, head: Option<&Head>, fault: Fault) {
+    /// Lists a fault. `provider` is the one whose partition of the index names the item.
+    fn find(&mut self, key: &Received, provider: Option<&str>, head: Option<&Head>, fault: Fault) {
         if !head.is_none_or(|head| self.task.wants(head.provider(), head.shop())) {
             return;
         }
         self.findings.push(Finding {
             conflict: key.conflict.clone(),
-            provider: head.and_then(Head::provider).map(str::to_owned),
+            provider: head.and_then(Head::provider).or(provider).map(str::to_owned),
             shop: head.and_then(Head::shop).map(str::to_owned),
             received_at: head.and_then(Head::received_at),
             ..Finding::of(key.id.clone(), fault)
@@ -409,6 +414,29 @@ impl Finding {
             fault: fault.as_str(),
             description: description(fault),
             action: action(fault),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_complete_table_has_no_single_shop() {
+        let period = json!({"from": "2026-01-31T00:00:00Z", "to": "2026-02-01T00:00:00Z"});
+        let audit = |name: &str, shop: Option<&str>| {
+            let mut task = period.clone();
+            task[name] = true.into();
+            if let Some(shop) = shop {
+                task["shop"] = shop.into();
+            }
+            serde_json::from_value::<Audit>(task).expect("a task").period()
+        };
+        for name in ["scan", "repair"] {
+            assert!(audit(name, None).is_ok(), "{name}");
+            let refused = audit(name, Some("main")).expect_err("a refusal");
+            assert!(refused.to_string().contains("cannot be combined"), "{refused}");
         }
     }
 }

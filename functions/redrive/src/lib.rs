@@ -70,7 +70,7 @@ pub enum Task {
     Erase(erase::Erase),
     /// Show what today's mapping would change in stored events.
     Compare(compare::Compare),
-    /// List the parts that no event refers to.
+    /// Count what is stored and list faults.
     Audit(audit::Audit),
     /// Apply today's retention to stored events.
     Retain(retain::Retain),

@@ -1,6 +1,7 @@
 //! The books of a day, added up over the answers of the task.
 
 use serde::{Deserialize, Serialize};
+use shared::digest::SetDigest;
 
 /// The provider, the shop and the day in UTC to which a book belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,8 +45,9 @@ pub struct Book {
     pub conflicts: u64,
     /// Items that cannot be read.
     pub unreadable: u64,
-    /// A digest over the ids and hashes of the items: 64 hex digits.
-    pub digest: String,
+    /// A digest over the ids and hashes of the items.
+    #[serde(with = "hex")]
+    pub digest: SetDigest,
 }
 
 impl Book {
@@ -100,35 +102,59 @@ impl Book {
         self.erased += other.erased;
         self.conflicts += other.conflicts;
         self.unreadable += other.unreadable;
-        self.digest = sum(&self.digest, &other.digest);
+        self.digest.add_set(other.digest);
     }
 }
 
-/// The sum, modulo 2^256, of two numbers of 64 hex digits. The digest of a set is the sum of those of its parts.
-fn sum(one: &str, other: &str) -> String {
-    let mut carry = 0;
-    let digit = |digit: char| digit.to_digit(16).unwrap_or_default();
-    let mut digits: Vec<char> = one
-        .chars()
-        .rev()
-        .zip(other.chars().rev())
-        .map(|(one, other)| {
-            let sum = digit(one) + digit(other) + carry;
-            carry = sum / 16;
-            char::from_digit(sum % 16, 16).unwrap_or('0')
-        })
-        .collect();
-    digits.reverse();
-    digits.into_iter().collect()
+/// The digest as 64 hex digits.
+mod hex {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use shared::digest::SetDigest;
+
+    pub(super) fn serialize<S: Serializer>(digest: &SetDigest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(digest)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SetDigest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        SetDigest::parse(&text).ok_or_else(|| D::Error::custom("a digest has 64 hex digits"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn digests_are_added_with_carry() {
-        assert_eq!(sum("00ff", "0001"), "0100");
-        assert_eq!(sum("ffff", "0001"), "0000");
+    fn the_digests_of_two_answers_add_up() {
+        let book = |digest: &str| {
+            let mut book = json!({"provider": "cartum", "shop": "main", "day": "2026-01-31", "digest": digest});
+            for name in [
+                "accepted",
+                "published",
+                "pending",
+                "failed",
+                "kept",
+                "quarantined",
+                "unsupported",
+                "superseded",
+                "erased",
+                "conflicts",
+                "unreadable",
+            ] {
+                book[name] = 1.into();
+            }
+            serde_json::from_value::<Book>(book)
+        };
+        let mut sum = book(&format!("{:064x}", 255)).expect("a book");
+        sum.add(&book(&format!("{:064x}", 1)).expect("a book"));
+        assert_eq!(
+            serde_json::to_value(&sum).expect("JSON")["digest"],
+            format!("{:064x}", 256)
+        );
+        assert!(book("ff").is_err());
     }
 }

@@ -88,7 +88,7 @@ fn write_books(books: &[Book], formatter: &mut fmt::Formatter<'_>) -> fmt::Resul
     for book in books {
         let place = [&book.provider, &book.shop, &book.day].map(Clone::clone);
         let is_balanced = if book.is_balanced() { "yes" } else { "NO" };
-        let digest: String = book.digest.chars().take(DIGITS).collect();
+        let digest: String = book.digest.to_string().chars().take(DIGITS).collect();
         let row = place.into_iter();
         let row = row.chain(book.counts().map(|(_, count)| count.to_string()));
         rows.push(row.chain([is_balanced.to_owned(), digest]).collect());

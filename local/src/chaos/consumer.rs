@@ -1,5 +1,7 @@
 //! A consumer of the stream that follows the two rules of `events/README.md`: it deduplicates by `id`, and orders the
 //! events of an order by `order.updated_at` and then by `time`.
+//!
+//! It does not use the fold of `shared::order_state`, so that chaos checks the stream with code of its own.
 
 use std::collections::{BTreeMap, HashSet};
 

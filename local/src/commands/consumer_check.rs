@@ -33,9 +33,10 @@ pub(crate) struct Options {
     /// The seconds in which the consumer must handle a message and delete it
     #[arg(long, default_value = "30", value_parser = positive)]
     handled_within: f64,
-    /// The seconds after the last message in which the consumer must show the expected state
-    #[arg(long, default_value = "2", value_parser = positive)]
-    settled_within: f64,
+    /// The seconds after the last message in which the consumer must show the expected state [default: 2; 15 for a
+    /// queue of AWS]
+    #[arg(long, value_parser = positive)]
+    settled_within: Option<f64>,
     /// The seed by which histories are shuffled
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -51,14 +52,18 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         (None, Some(url)) => Consumer::Url(url),
         (None, None) => return Err(Error::Send("--state-command or --state-url is missing".to_owned())),
     };
+    let queue = Queue::new(&queue);
+    let settled_within = options
+        .settled_within
+        .unwrap_or(if queue.is_of_aws() { 15.0 } else { 2.0 });
     let limits = Limits {
         handled: Duration::from_secs_f64(options.handled_within),
-        settled: Duration::from_secs_f64(options.settled_within),
+        settled: Duration::from_secs_f64(settled_within),
     };
     let line = ProgressBar::new_spinner();
     line.enable_steady_tick(Duration::from_millis(200));
     let shown = line.clone();
-    let check = Check::new(Queue::new(&queue), consumer, limits);
+    let check = Check::new(queue, consumer, limits);
     let report = check
         .run(options.seed, move |history| shown.set_message(history.to_owned()))
         .await;

@@ -231,6 +231,9 @@ pub(crate) async fn get(get: Get) -> Result<(), Error> {
     Ok(())
 }
 
+/// The bytes of the largest state that an answer of the task holds. Of a larger one it returns the size only.
+const LARGEST_STATE: u64 = 5_000_000;
+
 /// Shows the state of an order.
 pub(crate) async fn state(state: State) -> Result<(), Error> {
     let parameters = json!({"provider": state.provider, "shop": state.shop, "order": state.order});
@@ -244,6 +247,13 @@ pub(crate) async fn state(state: State) -> Result<(), Error> {
             "The state lacks the facts of events that cannot be read: {}",
             answer["unreadable"]
         );
+    }
+    let bytes = answer["bytes"].as_u64().unwrap_or_default();
+    if answer["state"].is_null() && bytes > LARGEST_STATE {
+        return Err(Error::Invoke {
+            function: "state".to_owned(),
+            what: format!("the state of the order takes {bytes} bytes, and an answer at most {LARGEST_STATE}"),
+        });
     }
     print(&answer["state"].take());
     Ok(())

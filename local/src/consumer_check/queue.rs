@@ -2,6 +2,7 @@
 //! operator's access.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::Value;
@@ -16,6 +17,15 @@ const COUNTS: [QueueAttributeName; 3] = [
     QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
     QueueAttributeName::ApproximateNumberOfMessagesDelayed,
 ];
+
+/// How the end of a consumer's work is seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// How long the queue must be empty. The counts of SQS lag behind by some seconds.
+    pub(super) empty_for: Duration,
+    /// The time after which an expected state is looked at once more.
+    pub(super) confirmed_after: Duration,
+}
 
 /// A queue.
 #[derive(Debug)]
@@ -50,6 +60,25 @@ impl Queue {
     /// The URL of the queue.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether the queue is one of AWS.
+    pub fn is_of_aws(&self) -> bool {
+        matches!(self.access, Access::Cli)
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        if self.is_of_aws() {
+            Pace {
+                empty_for: Duration::from_secs(5),
+                confirmed_after: Duration::from_secs(1),
+            }
+        } else {
+            Pace {
+                empty_for: Duration::ZERO,
+                confirmed_after: Duration::from_millis(50),
+            }
+        }
     }
 
     /// Sends a message.

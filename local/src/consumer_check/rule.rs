@@ -71,13 +71,13 @@ impl Rule {
             Self::Omitted => "what `omitted` names was left out of the message and is not removed from the order",
             Self::Shops => "an order id is unique within its `source` only: one provider and one shop",
             Self::TestOrders => "an event with `test` is no real order: ignore it, or show the order as a test",
-            Self::Erased => "a replay that lacks an erased event removes nothing",
+            Self::Erased => "after an erasure, a replay lacks the erased event; keep what you know of it",
             Self::Combined => "the state is that of the set of events, in whatever order and however often they arrive",
         }
     }
 
     /// Whether this rule cannot be checked if `other` is broken.
-    pub(super) fn rests_on(self, other: Self) -> bool {
+    pub(super) fn depends_on(self, other: Self) -> bool {
         match self {
             Self::Plain => false,
             Self::Replay => matches!(other, Self::Plain | Self::Deduplication),

@@ -9,12 +9,10 @@ use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
 use super::conflicts::CONFLICT;
-use super::event_items::{order_key, sortable};
 use super::history::Received;
 use super::retention::{EXPIRING, is_expired_tombstone};
 use super::{Head, Hour, Item, SHARDS, State, Store, StoreError, item_key};
 use crate::delivery::Delivery;
-use crate::event::OrderEvent;
 use crate::identity::EventId;
 use crate::verification::Verified;
 
@@ -50,8 +48,8 @@ pub enum Fault {
     OtherId,
     /// The key in the index `by_hour` is missing or wrong, so that no task by period finds the event.
     HourKey,
-    /// The key in the index `work` does not belong to the state of the event, so that redrive does not find it, or finds
-    /// it for ever.
+    /// The key in the index `work` does not belong to the state of the event, so that redrive does not find it, or tries
+    /// it again in every run.
     WorkKey,
     /// The key in the index `by_order` is missing or wrong, so that the history of the order does not show the event.
     OrderKey,
@@ -63,9 +61,9 @@ pub enum Fault {
     ValueUnreadable,
     /// The body has another SHA-256 than the item says.
     PayloadDiffers,
-    /// The stored event is not a valid order event.
+    /// The stored event is not an order event.
     EventInvalid,
-    /// The stored event is not the event that the item describes.
+    /// The stored event has another SHA-256 than the item says, or is not the event that the item describes.
     EventDiffers,
     /// An event without an order event has a state that only order events have, or the other way round.
     StateDiffers,
@@ -175,34 +173,6 @@ impl Head {
         };
         if is_half_erased {
             faults.push(Fault::HalfErased);
-        }
-        faults
-    }
-
-    /// Lists the faults of the order event that the item holds: whether it is the event that the item describes,
-    /// and whether the history of its order shows it.
-    pub fn faults_of_event(&self, key: &Received, event: &OrderEvent) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let time = self.text("time").and_then(|time| time.parse::<Timestamp>().ok());
-        let is_described = event.id == key.id
-            && self.provider() == Some(&event.data.provider)
-            && self.shop() == Some(&event.data.shop)
-            && self.event_type() == Some(event.r#type.as_str())
-            && time == Some(event.time);
-        if !is_described {
-            faults.push(Fault::EventDiffers);
-        }
-        if key.conflict.is_none() {
-            let of_order = event.data.order.id.as_deref().map(|order| {
-                let received_at = self.received_at().map(sortable).unwrap_or_default();
-                let key_of_order = order_key(&event.data.provider, &event.data.shop, order);
-                (key_of_order, format!("{received_at}#{}", key.id))
-            });
-            let has = (self.text("order_key"), self.text("order_sort"));
-            let should = of_order.as_ref().map(|(key, sort)| (key.as_str(), sort.as_str()));
-            if should.is_some_and(|(key, sort)| has != (Some(key), Some(sort))) || should.is_none() && has.0.is_some() {
-                faults.push(Fault::OrderKey);
-            }
         }
         faults
     }
@@ -332,6 +302,19 @@ impl Store {
             }
         }
         Ok(faults)
+    }
+
+    /// Whether an entry leads to a conflict of an erased event. The erasure has deleted the conflict, and an index lags
+    /// behind the table.
+    pub async fn is_conflict_of_erased(&self, key: &Received) -> Result<bool, StoreError> {
+        if key.conflict.is_none() {
+            return Ok(false);
+        }
+        let id = std::slice::from_ref(&key.id);
+        let heads = self.head_items(id, Some(&["pk", "state"])).await?;
+        Ok(heads
+            .iter()
+            .any(|head| text(head, "state") == Some(State::Erased.as_str())))
     }
 
     /// The stored delivery, if its body is complete and unchanged; otherwise what is wrong with it.

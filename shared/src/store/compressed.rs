@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write};
 
 use flate2::read::GzDecoder;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use sha2::{Digest as _, Sha256};
 
 use crate::event::OrderEvent;
 use crate::publisher::MessageLimit;
@@ -18,6 +19,7 @@ thread_local! {
 /// message.
 pub struct EventJson {
     compressed: Vec<u8>,
+    sha256: String,
     text: Option<String>,
 }
 
@@ -27,15 +29,20 @@ impl EventJson {
         let mut writing = Writing {
             text: Vec::new(),
             gzip: None,
+            hash: Sha256::new(),
             limit: limit.bytes(),
         };
         event
             .write_json(&mut writing)
             .expect("an event has string keys and finite numbers, and memory takes them");
-        let Writing { text, gzip, .. } = writing;
+        let Writing {
+            text, gzip, mut hash, ..
+        } = writing;
         let fits = gzip.is_none();
+        hash.update(&text);
         Self {
             compressed: gzip.unwrap_or_else(Gzip::new).finish(&text),
+            sha256: hex::encode(hash.finalize()),
             text: fits.then(|| String::from_utf8(text).expect("JSON is UTF-8")),
         }
     }
@@ -43,6 +50,11 @@ impl EventJson {
     /// The compressed JSON, as it is stored.
     pub(super) fn compressed(&self) -> &[u8] {
         &self.compressed
+    }
+
+    /// The SHA-256 of the JSON.
+    pub(super) fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// The text, if it is small enough for a message.
@@ -55,6 +67,8 @@ impl EventJson {
 struct Writing {
     text: Vec<u8>,
     gzip: Option<Gzip>,
+    /// The hash of what `gzip` has got.
+    hash: Sha256,
     limit: usize,
 }
 
@@ -63,9 +77,11 @@ impl Write for Writing {
         if self.text.len() + bytes.len() > self.limit {
             let gzip = self.gzip.get_or_insert_with(Gzip::new);
             gzip.add(&self.text);
+            self.hash.update(&self.text);
             self.text.clear();
             if bytes.len() > self.limit {
                 gzip.add(bytes);
+                self.hash.update(bytes);
                 return Ok(bytes.len());
             }
         }
@@ -148,6 +164,7 @@ mod tests {
     use super::*;
     use crate::event::Order;
     use crate::event::tests::sample;
+    use crate::identity::sha256_hex;
 
     fn unzipped(file: &[u8]) -> Vec<u8> {
         gunzip(file).expect("a gzip file")
@@ -190,6 +207,7 @@ mod tests {
             let json = EventJson::of(&event, MessageLimit::default());
             let expected = event.to_json();
             assert!(unzipped(json.compressed()) == expected.as_bytes(), "{lengths:?}");
+            assert_eq!(json.sha256(), sha256_hex(expected.as_bytes()), "{lengths:?}");
             let may_be_a_message = expected.len() <= limit;
             assert_eq!(json.into_text(), may_be_a_message.then_some(expected));
         }

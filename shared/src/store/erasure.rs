@@ -8,9 +8,10 @@ use super::{Change, Condition, Head, State, Store, StoreError};
 use crate::identity::EventId;
 
 /// The attributes that say more than that the event happened, except those by which it is found.
-const CONTENT: [&str; 7] = [
+const CONTENT: [&str; 8] = [
     "payload",
     "event",
+    "event_sha256",
     "request",
     "last_error",
     "reason",

@@ -77,6 +77,7 @@ impl EventItems {
                     items.order(new_event, order, &received_at);
                     items.text("order_version", &order_version(order_event));
                 }
+                items.text("event_sha256", json.sha256());
                 event = Some(json.compressed().to_vec());
             }
             Content::Quarantined(reason, order) => {

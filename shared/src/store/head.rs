@@ -161,6 +161,12 @@ impl Head {
         self.payload_sha256 == sha256_hex(body)
     }
 
+    /// Whether the order event was stored with this JSON. Versions before this one did not store its SHA-256; their
+    /// events are not compared.
+    pub fn has_event_json(&self, sha256: &str) -> bool {
+        self.text("event_sha256").is_none_or(|stored| stored == sha256)
+    }
+
     /// Whether the event's next attempt is due.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.next_attempt_at.is_none_or(|next| next <= now)

@@ -68,12 +68,26 @@ impl Store {
     }
 
     /// Deletes a part that no item names. Returns false if an item names it.
+    ///
+    /// A delivery may begin to store the same part between the reading and the deletion. Its manifest names the part
+    /// before it is written, so the part is put back if an item names it after the deletion.
     pub async fn delete_part_alone(&self, id: &EventId, part: &str) -> Result<bool, StoreError> {
         if self.is_named(id, part).await? {
             return Ok(false);
         }
-        self.delete(part_key(id, part)).await?;
-        Ok(true)
+        let delete = self.client.delete_item().table_name(&self.table);
+        let delete = delete
+            .set_key(Some(part_key(id, part)))
+            .return_values(ReturnValue::AllOld);
+        let deleted = delete.send().await?.attributes;
+        if !self.is_named(id, part).await? {
+            return Ok(true);
+        }
+        if let Some(deleted) = deleted {
+            let put = self.client.put_item().table_name(&self.table);
+            put.set_item(Some(deleted)).send().await?;
+        }
+        Ok(false)
     }
 
     /// Deletes the parts that a closed manifest names and no committed item does, then the manifest.

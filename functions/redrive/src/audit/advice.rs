@@ -15,8 +15,10 @@ pub(super) fn description(fault: Fault) -> &'static str {
         Fault::PartMissing => "a part of the body or of the event is missing",
         Fault::ValueUnreadable => "the body or the event cannot be decompressed",
         Fault::PayloadDiffers => "the body has another SHA-256 than when it was stored",
-        Fault::EventInvalid => "the stored event is not a valid order event",
-        Fault::EventDiffers => "the stored event is not the event that its item describes",
+        Fault::EventInvalid => "the stored event is not an order event",
+        Fault::EventDiffers => {
+            "the stored event has another SHA-256 than when it was stored, or is not the event that its item describes"
+        }
         Fault::StateDiffers => "the state does not fit what is stored",
         Fault::HalfErased => "the erasure of the event is not complete",
         Fault::ConflictAlone => "the item is a conflict of an event that is not stored",
