@@ -96,7 +96,8 @@ def main() -> int:
         print("usage: .ci/invoke.py one|all", file=sys.stderr)
         return 2
     failures = passed = published = 0
-    for provider in sorted(path for path in EVENTS.iterdir() if path.is_dir()):
+    # The histories are not sent: they hold published events, with the state that follows from them.
+    for provider in sorted(path for path in EVENTS.iterdir() if path.is_dir() and path.name != "histories"):
         events = sorted(path for path in provider.glob("*.json") if not path.name.endswith(".normalized.json"))
         if which == "one":
             events = [event for event in events if expected(event) == {"accepted"}][:1]
