@@ -267,7 +267,9 @@ async fn ask_everything(stack: &Stack) {
         let audit = json!({"provider": provider, "from": now - hour, "to": now + hour, "events": true});
         let audited = stack.ask(json!({"audit": audit})).await;
         assert_ne!(audited["books"], json!([]), "{audited}");
-        stack.ask(json!({"audit": {"from": now, "to": now + hour, "scan": true}})).await;
+        stack
+            .ask(json!({"audit": {"from": now, "to": now + hour, "scan": true}}))
+            .await;
         let shown = stack.ask(json!({"get": {"event_id": event_id}})).await;
         // Another body can have the same id only if the payload names the event.
         if let Some(hash) = shown["conflicts"][0]["payload_sha256"].as_str() {
