@@ -48,7 +48,7 @@ pub struct OrderState {
     /// The version of a published state. It grows with each state of the order that is published, and may skip numbers: a state with a lower version is older. Absent from a state that is not published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// JSON pointers to the parts that a published state leaves out because of its size. Absent if there are none.
+    /// JSON pointers to the parts that a published state leaves out because of its size. Absent if nothing is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<String>,
 }
