@@ -438,40 +438,31 @@ mod tests {
         assert_eq!((error.expect_err("it waits").failure, calls), (Failure::Throttled, 1));
     }
 
-    #[tokio::test]
-    async fn a_name_with_a_private_address_is_not_connected_to() {
+    /// Calls a server on this machine as if it were a public host. Asserts that the server is not called.
+    async fn refused_as_public(scheme: &str) -> String {
         let (host, count) = server(vec![OK]);
         // A name that a secret may hold would resolve like this one.
         let base = BaseUrl {
-            url: format!("https://{host}"),
+            url: format!("{scheme}://{host}"),
             reach: Reach::Public,
         };
         let deadline = Instant::now() + Duration::from_millis(200);
-        let error = Api::new(&base, deadline)
-            .call(&Call::get("/"))
-            .await
-            .err()
-            .expect("refused");
-        assert!(error.to_string().contains("private addresses"), "{error}");
+        let error = Api::new(&base, deadline).call(&Call::get("/")).await.err();
         assert_eq!(count.load(Ordering::SeqCst), 0);
+        error.expect("refused").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_name_with_a_private_address_is_not_connected_to() {
+        let error = refused_as_public("https").await;
+        assert!(error.contains("private addresses"), "{error}");
     }
 
     #[tokio::test]
     async fn a_public_host_is_called_over_tls_only() {
-        let (host, count) = server(vec![OK]);
-        let base = BaseUrl {
-            url: format!("http://{host}"),
-            reach: Reach::Public,
-        };
-        let deadline = Instant::now() + Duration::from_millis(200);
-        let error = Api::new(&base, deadline)
-            .call(&Call::get("/"))
-            .await
-            .err()
-            .expect("refused");
+        let error = refused_as_public("http").await;
         // The address of the server is private too, but its name is not resolved.
-        assert!(error.to_string().contains("scheme"), "{error}");
-        assert_eq!(count.load(Ordering::SeqCst), 0);
+        assert!(error.contains("scheme"), "{error}");
         let host = Host::public("shop.example.com").expect("a host");
         assert_eq!(BaseUrl::of(&host, "/api").url, "https://shop.example.com/api");
     }
