@@ -98,7 +98,7 @@ impl Listed for aboutyou::AboutYou {
     }
 
     fn answer(_: &Request<Bytes>, orders: &[Value]) -> Value {
-        json!({"items": orders, "pagination": {"current_page": 1, "last_page": 1}})
+        json!({"items": orders, "pagination": {"page": 1, "per_page": 100, "pages": 1}})
     }
 }
 
