@@ -72,6 +72,7 @@ WRONG = [
     ("ReconcileSnipcart", "yes"),
     ("ReconcileEveryMinutes", "9"),
     ("ReconcileLookbackHours", "0"),
+    ("AutoResubscribe", "yes"),
     ("ReconcileAgeMinutes", "29"),
     ("SlowMilliseconds", "99"),
     ("OutboxAgeSeconds", "1"),
