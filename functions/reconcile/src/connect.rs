@@ -237,10 +237,10 @@ impl Reconciler {
                 listed: listed.as_deref(),
                 route: &route,
             };
-            let subscribed = connecting.event(event, task.is_again(event)).await?;
-            let status = subscribed.status;
+            let result = connecting.event(event, task.is_again(event)).await?;
+            let status = result.status;
             tracing::info!(provider = P::NAME, shop = %shop, event, ?status, "connect");
-            subscriptions.push(subscribed);
+            subscriptions.push(result);
         }
         let is_done = |status| matches!(status, SubscriptionStatus::Subscribed | SubscriptionStatus::Known);
         Ok(Connected {
