@@ -15,6 +15,7 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+
 from sam_local import BUILT, serving
 
 EVENTS = pathlib.Path("events")
