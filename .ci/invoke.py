@@ -29,7 +29,7 @@ def invoke(function: str, source: str, text: str = "") -> subprocess.CompletedPr
     """Invokes a function with the event in the file `source`, or with `text` if `source` is `-`."""
     command = ["sam", "local", "invoke", function, "--event", source, "--skip-pull-image"]
     command += ["--template", "target/ci/x86_64/template.yaml", "--config-file", os.path.abspath("samconfig.toml")]
-    command += ["--parameter-overrides", "Architecture=x86_64"]
+    command += ["--parameter-overrides", "Architecture=x86_64", "ReconcileCartum=true"]
     return subprocess.run(command, capture_output=True, text=True, input=text, timeout=120)
 
 
@@ -78,6 +78,20 @@ def redrive_fault() -> str | None:
     return f"got: {done.stdout.strip()}\n{done.stderr.strip()}"
 
 
+def reconcile_fault() -> str | None:
+    """Runs reconcile as its schedule does, and returns what is wrong if the run is not complete."""
+    try:
+        done = invoke("ReconcileFunction", "-", '{"reconcile":{"provider":"cartum"}}')
+        answer = json.loads(done.stdout)
+        if answer["done"] and [shop["status"] for shop in answer["shops"]] == ["complete"]:
+            return None
+    except subprocess.TimeoutExpired:
+        return "no answer in 120 s"
+    except (ValueError, KeyError, TypeError):
+        pass
+    return f"expected a complete run, got: {done.stdout.strip()}\n{done.stderr.strip()}"
+
+
 def messages() -> int:
     """Returns the number of messages in the queue. An event may be accepted although it is not published yet."""
     asked = {"QueueUrl": QUEUE_URL, "AttributeNames": ["ApproximateNumberOfMessages"]}
@@ -112,7 +126,8 @@ def main() -> int:
                 failures += bool(wrong)
                 passed += not wrong
                 published += not wrong and expected(event) == {"accepted"}
-    for name, wrong in (("a malformed host", odd_host_fault()), ("redrive", redrive_fault())):
+    others = (("a malformed host", odd_host_fault()), ("redrive", redrive_fault()), ("reconcile", reconcile_fault()))
+    for name, wrong in others:
         print(f"failed {name}: {wrong}" if wrong else f"ok     {name}", flush=True)
         failures += bool(wrong)
         passed += not wrong
