@@ -3,6 +3,7 @@
 //! subscriptions.
 
 mod fault;
+mod query;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,12 +16,11 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 pub use self::fault::Fault;
 use self::fault::damaged;
+use self::query::Query;
 use crate::lock;
 use crate::net::server::{json, message};
 use crate::project::settings::{self, ORDER_APIS};
@@ -55,6 +55,8 @@ pub struct Asked {
 #[derive(Debug)]
 struct InForce {
     provider: &'static str,
+    /// The method and the path of the requests that it hits; `None` if it hits all.
+    call: Option<&'static str>,
     fault: Fault,
     /// The number of requests that it does not hit first.
     spared: usize,
@@ -110,21 +112,26 @@ impl OrderApis {
 
     /// Lets the next `times` requests to a provider's API meet a fault.
     pub fn inject(&self, provider: &'static str, fault: Fault, times: usize) {
-        lock(&self.0.faults).push(InForce {
-            provider,
-            fault,
-            spared: 0,
-            times,
-        });
+        self.force(provider, None, fault, 0, times);
     }
 
     /// Lets all requests to a provider's API meet a fault, after the next `spared` requests.
     pub fn inject_after(&self, provider: &'static str, spared: usize, fault: Fault) {
+        self.force(provider, None, fault, spared, usize::MAX);
+    }
+
+    /// Lets the next `times` requests with a method and a path, such as `POST /cartum/api/auth/`, meet a fault.
+    pub fn inject_at(&self, provider: &'static str, call: &'static str, fault: Fault, times: usize) {
+        self.force(provider, Some(call), fault, 0, times);
+    }
+
+    fn force(&self, provider: &'static str, call: Option<&'static str>, fault: Fault, spared: usize, times: usize) {
         lock(&self.0.faults).push(InForce {
             provider,
+            call,
             fault,
             spared,
-            times: usize::MAX,
+            times,
         });
     }
 
@@ -181,7 +188,7 @@ impl OrderApis {
             return Some(self.learn(place, request).map(Body::from));
         }
         let provider = ORDER_APIS.into_iter().find(|provider| is_of(provider, path))?;
-        let (fault, number) = self.fault(provider);
+        let (fault, number) = self.fault(provider, request);
         match fault {
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
@@ -207,7 +214,7 @@ impl OrderApis {
     }
 
     /// Draws the fault for a request, and counts the request.
-    fn fault(&self, provider: &'static str) -> (Option<Fault>, usize) {
+    fn fault(&self, provider: &'static str, request: &Request<Bytes>) -> (Option<Fault>, usize) {
         let mut asked = lock(&self.0.asked);
         let number = asked.len();
         asked.push(Asked {
@@ -218,9 +225,10 @@ impl OrderApis {
         });
         drop(asked);
         let mut faults = lock(&self.0.faults);
+        let call = format!("{} {}", request.method(), request.uri().path());
         let given = faults
             .iter_mut()
-            .find(|fault| fault.provider == provider && fault.times > 0)
+            .find(|fault| fault.provider == provider && fault.times > 0 && fault.call.is_none_or(|hit| hit == call))
             .and_then(|fault| {
                 if fault.spared > 0 {
                     fault.spared -= 1;
@@ -434,33 +442,6 @@ fn page(orders: &[Order], offset: usize, limit: usize) -> Vec<Value> {
 fn is_between(time: Option<Timestamp>, from: Option<Timestamp>, to: Option<Timestamp>) -> bool {
     // An order without a time is in every window.
     time.is_none_or(|time| from.is_none_or(|from| time >= from) && to.is_none_or(|to| time <= to))
-}
-
-/// The parameters of a query.
-struct Query(HashMap<String, String>);
-
-impl Query {
-    fn of(request: &Request<Bytes>) -> Self {
-        let query = request.uri().query().unwrap_or_default();
-        Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
-    }
-
-    fn number(&self, name: &str, otherwise: usize) -> usize {
-        let number = self.0.get(name).and_then(|number| number.parse().ok());
-        number.unwrap_or(otherwise)
-    }
-
-    /// A time with its zone; an error if the parameter is something else.
-    fn moment(&self, name: &str) -> Result<Option<Timestamp>, jiff::Error> {
-        self.0.get(name).map(|text| text.parse()).transpose()
-    }
-
-    /// A time, or the beginning of a day.
-    fn time(&self, name: &str) -> Option<Timestamp> {
-        let text = self.0.get(name)?;
-        let day = || Some(text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
-        text.parse().ok().or_else(day)
-    }
 }
 
 #[cfg(test)]
