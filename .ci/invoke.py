@@ -29,7 +29,7 @@ def invoke(function: str, source: str, text: str = "") -> subprocess.CompletedPr
     """Invokes a function with the event in the file `source`, or with `text` if `source` is `-`."""
     command = ["sam", "local", "invoke", function, "--event", source, "--skip-pull-image"]
     command += ["--template", "target/ci/x86_64/template.yaml", "--config-file", os.path.abspath("samconfig.toml")]
-    command += ["--parameter-overrides", "Architecture=x86_64", "ReconcileCartum=true"]
+    command += ["--parameter-overrides", "Architecture=x86_64"]
     return subprocess.run(command, capture_output=True, text=True, input=text, timeout=120)
 
 
