@@ -15,14 +15,14 @@ const PAGE: u64 = 100;
 /// when they were placed, and an older one may have changed since.
 const PLACED_BEFORE: SignedDuration = SignedDuration::from_hours(90 * 24);
 const DOMAIN: &str = "aboutyou.com";
-const KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(crate) const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The credentials of a shop for the API.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiCredentials {
     /// An API key.
-    key: Credentials,
+    pub(crate) key: Credentials,
     /// The host of the API, in `aboutyou.com`.
     #[serde(default = "default_host")]
     host: String,

@@ -9,6 +9,7 @@ mod connect;
 mod providers;
 mod report;
 mod shop;
+mod subscriber;
 mod task;
 mod time_left;
 

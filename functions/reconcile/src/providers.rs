@@ -26,6 +26,9 @@ use crate::{Reconciler, TaskError};
 /// How long reading a secret may take.
 const SECRET_BUDGET: Duration = Duration::from_secs(5);
 
+/// The providers whose webhooks are set up by hand.
+const BY_HAND: [&str; 3] = [Selldone::NAME, "deeple", Snipcart::NAME];
+
 /// The providers, each with its settings.
 pub(crate) struct Providers {
     snipcart: Configured<Snipcart>,
@@ -175,9 +178,11 @@ impl Reconciler {
     pub(crate) async fn connect(&self, task: &Connect, time: TimeLeft) -> Result<Connected, TaskError> {
         match task.provider.as_str() {
             Cartum::NAME => Box::pin(self.subscribe(&self.providers.cartum, task, time)).await,
-            _ => Err(TaskError::NoTask(
-                "only cartum is connected by a task; the README of each other provider says where to click".to_owned(),
-            )),
+            AboutYou::NAME => Box::pin(self.subscribe(&self.providers.aboutyou, task, time)).await,
+            other if BY_HAND.contains(&other) => Err(TaskError::NoTask(format!(
+                "{other} has no API for subscriptions; functions/{other}/README.md says where to click"
+            ))),
+            _ => Err(TaskError::NoTask("provider is not a provider's name".to_owned())),
         }
     }
 
