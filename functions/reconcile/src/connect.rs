@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use shared::identity::Shop;
 use shared::order_api::{Api, ApiError, Credentials, Host, ListedSubscription, Subscribes};
-use shared::secrets::ShopSecrets;
 use shared::store::{NotedSubscription, StoreError, WebhookUrl};
 
 use crate::providers::Configured;
@@ -209,8 +208,8 @@ impl Reconciler {
         let not_configured = || TaskError::NoTask("the shop's secret has no `api`".to_owned());
         let credentials = secrets.api::<P::Credentials>(&shop).ok_or_else(not_configured)?;
         let credentials = credentials.map_err(TaskError::Secret)?;
-        let of_shop: ShopSecrets<P::Secrets> = secrets
-            .of(&shop, time.give_up_at)
+        let of_shop = configured
+            .secrets_of(&shop, time)
             .await
             .map_err(|refusal| TaskError::Secret(refusal.to_string()))?;
         let base_url = configured
@@ -238,10 +237,10 @@ impl Reconciler {
                 listed: listed.as_deref(),
                 route: &route,
             };
-            let subscribed = connecting.event(event, task.is_again(event)).await?;
-            let status = subscribed.status;
+            let result = connecting.event(event, task.is_again(event)).await?;
+            let status = result.status;
             tracing::info!(provider = P::NAME, shop = %shop, event, ?status, "connect");
-            subscriptions.push(subscribed);
+            subscriptions.push(result);
         }
         let is_done = |status| matches!(status, SubscriptionStatus::Subscribed | SubscriptionStatus::Known);
         Ok(Connected {
