@@ -507,6 +507,35 @@ async fn connect_subscribes_to_the_events_of_a_shop() {
 }
 
 #[tokio::test]
+async fn an_ended_subscription_is_renewed_if_that_is_on() {
+    let expected = [
+        ("renewed", &["--quiet", "--auto-resubscribe"][..]),
+        ("ended", &["--quiet"]),
+    ];
+    for (status, flags) in expected {
+        let up = Up::with(flags).await;
+        let connected = up
+            .ask(&["connect", "cartum", "main", "--json", "--port", up.port("gateway")])
+            .await;
+        assert_eq!(connected["done"], true, "{connected}");
+        let ended = up.send(&["cartum", "delete-unsubscribed"]).await;
+        assert!(ended.contains("200 unsupported"), "{ended}");
+        let url = up.endpoints["lambda"].as_str().expect("an address");
+        let task = serde_json::json!({"reconcile": {"provider": "cartum"}});
+        let run: Value = local::lambda::invoke_api::invoke(url, "reconcile", &task)
+            .await
+            .expect("an answer");
+        let subscription = &run["shops"][0]["subscriptions"][0];
+        assert_eq!(
+            (&subscription["event"], &subscription["status"]),
+            (&"order_created".into(), &status.into()),
+            "{run}"
+        );
+        up.end().await;
+    }
+}
+
+#[tokio::test]
 async fn connect_shows_the_client_secret_of_aboutyou_once() {
     let up = Up::start().await;
     let connect = async || {

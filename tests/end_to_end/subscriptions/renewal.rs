@@ -1,7 +1,11 @@
 //! The end of a subscription at Cartum, which reports it by a DELETE, and its renewal by the next run of reconcile.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use local::NAME;
-use local::aws::faults::{Fault as HeldCall, Rule, Service};
+use local::aws::faults::{Fault as CallFault, Rule, Service};
 use local::providers::subscriptions::PLACES;
 use tests::outbox::DENIED;
 
@@ -30,6 +34,8 @@ async fn an_ended_subscription_is_renewed() {
     assert_eq!(renewed["subscription_id"], tests::outbox::text(&second.id.to_string()));
     assert_eq!(watch(&stack, "cartum").await, paid_is("known"));
     assert_eq!(place(&stack, "order_paid"), second);
+    let items = format!("{:?}", stack.partition("subscriptions").await);
+    assert!(!items.contains(TOKEN) && !stack.log().join("\n").contains(TOKEN));
     // The alert says that the subscription ended, although it exists again.
     assert_eq!(alert(&stack, "cartum").await.json["events"][0]["event_id"], event_id);
 
@@ -50,6 +56,12 @@ async fn renewal_is_off_by_default() {
     }
     assert_eq!(places(&stack, "order_paid"), []);
     alert(&stack, "cartum").await;
+    // An operator connects the shop again.
+    let statuses = connect(&stack, json!({})).await;
+    let statuses: Vec<&str> = statuses.iter().map(|(status, _)| status.as_str()).collect();
+    assert_eq!(statuses, ["known", "subscribed", "known"]);
+    assert!(place(&stack, "order_paid").url.ends_with("&subscription=2"));
+    assert_eq!(watch(&stack, "cartum").await, paid_is("known"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +180,7 @@ async fn two_runs_at_once_renew_once() {
     for ((operation, part), expected) in calls.into_iter().zip(["renewed", "unclear"]) {
         end(&stack, &place(&stack, "order_paid")).await;
         let rule = Rule::new(Service::DynamoDb, operation).holding(part).times(1);
-        let held = stack.tap().inject(rule, HeldCall::Hold);
+        let held = stack.tap().inject(rule, CallFault::Hold);
         let second = async {
             held.hit(1).await;
             // As if the first run had been frozen for longer than its lease.
@@ -192,6 +204,79 @@ async fn two_runs_at_once_renew_once() {
     }
 }
 
+/// Lets reconcile be killed at its call number `call`. Returns `false` if the run makes fewer calls.
+async fn killed_at(stack: &Stack, call: usize, kill: CallFault) -> bool {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    stack.tap().follow(move |made| {
+        made.caller.as_ref().filter(|caller| caller.starts_with(RECONCILE))?;
+        (seen.fetch_add(1, Ordering::SeqCst) == call).then_some(kill)
+    });
+    let answer = stack
+        .invoke(RECONCILE, &json!({"reconcile": {"provider": "cartum"}}))
+        .await;
+    stack.tap().follow_nothing();
+    let was_killed = calls.load(Ordering::SeqCst) > call;
+    assert_eq!(answer.is_err(), was_killed, "{answer:?}");
+    was_killed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_at_any_call_takes_no_second_place() {
+    let stack = connected().await;
+    let mut statuses = BTreeSet::new();
+    for kill in [CallFault::KillBefore, CallFault::KillAfter] {
+        for call in 0.. {
+            end(&stack, &place(&stack, "order_paid")).await;
+            let was_killed = killed_at(&stack, call, kill).await;
+            for _ in 0..2 {
+                stack.let_leases_expire().await;
+                let watched = watch(&stack, "cartum").await;
+                let places = places(&stack, "order_paid");
+                assert!(places.len() <= 1, "{kill:?} at call {call}: {places:?}");
+                let is_lost = places.is_empty() && watched != paid_is("unclear");
+                assert!(
+                    !is_lost,
+                    "{kill:?} at call {call}: {watched:?} and there is no subscription"
+                );
+                statuses.extend(watched.into_iter().map(|(_, status)| status));
+            }
+            if watch(&stack, "cartum").await == paid_is("unclear") {
+                // An operator looks in the shop, ends what is there and subscribes again.
+                for place in places(&stack, "order_paid") {
+                    remove(&stack, &place);
+                }
+                connect(&stack, json!({"again": ["order_paid"]})).await;
+            }
+            if !was_killed {
+                assert!(call > 5, "a run makes more calls than {call}");
+                break;
+            }
+        }
+    }
+    let expected = ["known", "renewed", "unclear"].map(str::to_owned);
+    assert_eq!(
+        statuses,
+        BTreeSet::from(expected),
+        "a run is killed at each part of a renewal"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_a_period_renews_nothing() {
+    let stack = connected().await;
+    end(&stack, &place(&stack, "order_paid")).await;
+    for parameters in [json!({"dry_run": true}), json!({"from": stack.minutes_ago(60)})] {
+        let run = stack.reconcile_with("cartum", parameters).await["shops"][0].clone();
+        assert_eq!(
+            (&run["status"], &run["subscriptions"]),
+            (&json!("complete"), &Value::Null),
+            "{run}"
+        );
+        assert_eq!(places(&stack, "order_paid"), []);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_removal_has_its_own_alert() {
     let stack = connected().await;
@@ -206,6 +291,8 @@ async fn each_removal_has_its_own_alert() {
         );
         event_ids.push(event_id);
         assert_eq!(watch(&stack, "cartum").await, paid_is("renewed"));
+        // A new environment: one that lives notes findings of a kind once in five minutes.
+        stack.environments().kill_all().await;
     }
 }
 
