@@ -98,7 +98,7 @@ impl Listed for aboutyou::AboutYou {
     }
 
     fn answer(_: &Request<Bytes>, orders: &[Value]) -> Value {
-        json!({"items": orders, "pagination": {"current_page": 1, "last_page": 1}})
+        json!({"items": orders, "pagination": {"page": 1, "per_page": 100, "pages": 1}})
     }
 }
 
@@ -242,8 +242,9 @@ async fn a_subscription_of_cartum_is_made_once_and_has_an_id() {
         let cartum = Reader::<cartum::Cartum>::new().provider;
         let session = cartum.log_in(&api, &credentials).await.expect("a token");
         let made = cartum
-            .subscribe(&api, &session, "order_paid", "https://api.example.com/")
-            .await;
+            .subscribe(&api, &credentials, &session, "order_paid", "https://api.example.com/")
+            .await
+            .map(|made| made.id);
         assert_eq!(made.map_err(|error| error.failure), expected, "{status} {body}");
         assert_eq!(calls.load(Ordering::SeqCst), 1, "{status} {body}");
     }

@@ -3,14 +3,16 @@
 //!
 //! An invocation's payload names the task: `{"reconcile":{"provider":"snipcart"}}`. A run stops before the function's
 //! deadline. A regular run is continued by the next one; a run of a period answers with a cursor. The other task,
-//! `connect`, subscribes to the events of a shop.
+//! `connect`, subscribes to the events of a shop, and regular runs look after its subscriptions.
 
 mod connect;
 mod providers;
 mod report;
 mod shop;
+mod subscriber;
 mod task;
 mod time_left;
+mod watch;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -68,6 +70,8 @@ pub struct Reconciler {
     telemetry: Telemetry,
     providers: Providers,
     windows: Windows,
+    /// Whether a run makes a subscription again that has ended.
+    auto_resubscribe: bool,
 }
 
 /// How far back and how close to the present a regular run looks.
@@ -96,6 +100,7 @@ impl Reconciler {
         Ok(Self {
             intake,
             telemetry: Telemetry::from_settings(settings),
+            auto_resubscribe: settings.parsed("AUTO_RESUBSCRIBE", false, "`true` or `false`")?,
             providers: Providers::from_settings(settings)?,
             windows: Windows {
                 lookback: SignedDuration::from_hours(hours.into()),
