@@ -80,6 +80,9 @@ pub(crate) struct Windows {
     /// How far back the first run looks, and every run of a provider whose API lists orders by the day when they were
     /// placed.
     lookback: SignedDuration,
+    /// How far back one run a day looks for a provider whose API lists orders by the day when they were placed; zero: no
+    /// run does.
+    daily: SignedDuration,
     /// The age that a change must have, so that its webhook is not overtaken.
     settle: SignedDuration,
     /// How long published events are kept, if not for ever.
@@ -90,6 +93,7 @@ impl Reconciler {
     /// Reads the settings of the table, the topic and the providers.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         let hours = settings.parsed("RECONCILE_LOOKBACK_HOURS", 48_u16, "a whole number of hours")?;
+        let days = settings.parsed("RECONCILE_DAILY_LOOKBACK_DAYS", 30_u16, "a whole number of days")?;
         let minutes = settings.parsed("RECONCILE_SETTLE_MINUTES", 5_u16, "a whole number of minutes")?;
         let intake = Intake::for_many_orders(settings)?;
         let kept = intake.store().keeps_orders_for();
@@ -100,6 +104,7 @@ impl Reconciler {
             providers: Providers::from_settings(settings)?,
             windows: Windows {
                 lookback: SignedDuration::from_hours(hours.into()),
+                daily: SignedDuration::from_hours(24 * i64::from(days)),
                 settle: SignedDuration::from_mins(minutes.into()),
                 kept,
             },

@@ -345,7 +345,10 @@ impl<'r, P: Watched> ShopRun<'r, P> {
         };
         let end = match self.report.status {
             _ if self.task.is_of_period() => ReconcileEnd::OfPeriod,
-            Status::Complete => ReconcileEnd::Complete(place.to),
+            Status::Complete => ReconcileEnd::Complete {
+                until: place.to,
+                is_daily: place.is_daily,
+            },
             Status::Unavailable => ReconcileEnd::Unavailable {
                 cause: self.report.cause.as_deref().unwrap_or_default(),
                 resume: (place.position > 0).then_some(resume.as_str()),
