@@ -68,15 +68,23 @@ def odd_host_fault() -> str | None:
     return fault(lambda: invoke("SelldoneFunction", "-", json.dumps(event)), {"duplicate"})
 
 
-def redrive_fault() -> str | None:
-    """Runs redrive as its schedule does, and returns what is wrong if it publishes anything: the outbox is empty."""
+def task_fault(function: str, task: str, is_expected: Callable[[dict], bool]) -> str | None:
+    """Runs a task as its schedule does, and returns what is wrong with the answer."""
     try:
-        answer = invoke("RedriveFunction", "-", '{"redrive":{}}')
-        if json.loads(answer).items() >= {"done": True, "failed": 0, "outage": None, "published": 0}.items():
-            return None
-    except (ValueError, AttributeError) as error:
+        text = invoke(function, "-", task)
+        return None if is_expected(json.loads(text)) else f"got: {text.strip()}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
-    return f"got: {answer.strip()}"
+
+
+def published_nothing(answer: dict) -> bool:
+    """Whether redrive has found an empty outbox."""
+    return answer.items() >= {"done": True, "failed": 0, "outage": None, "published": 0}.items()
+
+
+def is_complete(answer: dict) -> bool:
+    """Whether reconcile has compared all orders of its one shop."""
+    return answer["done"] and [shop["status"] for shop in answer["shops"]] == ["complete"]
 
 
 def messages() -> int:
@@ -131,7 +139,8 @@ def main() -> int:
             for function, event in others:
                 tally.add_event(event, functools.partial(invoke_at, port, function, event))
         tally.add("a malformed host", odd_host_fault())
-    tally.add("redrive", redrive_fault())
+    tally.add("redrive", task_fault("RedriveFunction", '{"redrive":{}}', published_nothing))
+    tally.add("reconcile", task_fault("ReconcileFunction", '{"reconcile":{"provider":"cartum"}}', is_complete))
     arrived = messages()
     wrong = None if arrived == tally.published else f"{arrived} messages are in the queue"
     tally.add(f"{tally.published} events were accepted", wrong)
