@@ -76,7 +76,6 @@ WRONG = [
     ("ReconcileLookbackHours", "0"),
     ("ReconcileDailyLookbackDays", "366"),
     ("ReconcileAgeMinutes", "29"),
-    ("AutoResubscribe", "yes"),
     ("SlowMilliseconds", "99"),
     ("OutboxAgeSeconds", "1"),
     ("QueueAgeSeconds", "9"),

@@ -240,7 +240,7 @@ impl<P: Subscribes> Watch<'_, P> {
                 return Ok(later());
             }
         };
-        // The longest part of a run, so it is not begun again if the time is up by now.
+        // The log-in may have used up the time.
         if !self.time.leaves(CALL) {
             return Ok(later());
         }

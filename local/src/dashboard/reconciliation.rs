@@ -47,7 +47,7 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Response {
                 }
             } @else {
                 table.headers {
-                    thead { tr { th { "shop" } th { "event" } th { "subscribed" } th { "ended" } } }
+                    thead { tr { th { "shop" } th { "event" } th { "subscribed" } th { "ended" } th { "finding" } } }
                     tbody { @for subscription in &subscriptions { (subscribed(subscription)) } }
                 }
             }
@@ -79,7 +79,8 @@ fn row(run: &Item) -> Markup {
     }
 }
 
-/// A subscription: its event, since when it exists, and when it ended. Its URL is not shown, because it has a token.
+/// A subscription: its event, since when it exists, when it ended, and what the last run has found to be wrong. Its URL is
+/// not shown, because it has a token.
 fn subscribed(subscription: &Item) -> Markup {
     let said = |name: &str| text(subscription, name).unwrap_or_default();
     let (shop, event) = said("sk").rsplit_once('#').unwrap_or_default();
@@ -96,6 +97,7 @@ fn subscribed(subscription: &Item) -> Markup {
                 }
             }
             td { @if let Some(ended) = ended { (word("ended")) " " (visible(ended)) } }
+            td { (visible(said("finding"))) }
         }
     }
 }
