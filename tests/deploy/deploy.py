@@ -74,7 +74,7 @@ WRONG = [
     ("ReconcileSnipcart", "yes"),
     ("ReconcileEveryMinutes", "9"),
     ("ReconcileLookbackHours", "0"),
-    ("AutoResubscribe", "yes"),
+    ("ReconcileDailyLookbackDays", "366"),
     ("ReconcileAgeMinutes", "29"),
     ("SlowMilliseconds", "99"),
     ("OutboxAgeSeconds", "1"),

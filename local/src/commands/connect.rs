@@ -20,7 +20,7 @@ pub(crate) struct Options {
     provider: String,
     /// The operator's name for the shop
     shop: String,
-    /// The URL of the API that the provider calls, such as https://API_ID.execute-api.REGION.amazonaws.com [default:
+    /// The URL of the API that the provider calls, such as `https://API_ID.execute-api.REGION.amazonaws.com` [default:
     /// that of the stack]
     #[arg(long)]
     url: Option<String>,

@@ -154,7 +154,10 @@ impl Urls {
 
 /// The variables of the function `reconcile` alone: the order APIs, and the secrets of their providers.
 fn reconciles(urls: &Urls) -> Vec<(String, String)> {
-    let mut variables = vec![("RECONCILE_LOOKBACK_HOURS".to_owned(), "48".to_owned())];
+    let mut variables = vec![
+        ("RECONCILE_LOOKBACK_HOURS".to_owned(), "48".to_owned()),
+        ("RECONCILE_DAILY_LOOKBACK_DAYS".to_owned(), "30".to_owned()),
+    ];
     for provider in ORDER_APIS {
         variables.push((order_api_variable(provider), urls.order_api(provider)));
         let secret = secret(provider).map(|secret| secret.to_string());

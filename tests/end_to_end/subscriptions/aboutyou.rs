@@ -180,13 +180,13 @@ async fn a_missing_subscription_is_an_alert_without_renewal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_that_somebody_changed_is_only_an_alert() {
-    let changes: [fn(&mut Subscription); 2] = [
+    let acts: [fn(&mut Subscription); 2] = [
         |subscription| subscription.is_enabled = false,
         |subscription| subscription.events.retain(|event| event != "order_items.returned"),
     ];
-    for change in changes {
+    for act in acts {
         let stack = connected().await;
-        stack.order_apis().subscriptions().change("aboutyou", SHOP, change);
+        stack.order_apis().subscriptions().change("aboutyou", SHOP, act);
         let changed = only(&stack);
         assert_eq!(watch(&stack, "aboutyou").await, orders_are("incomplete"));
         alert(&stack, "aboutyou").await;
