@@ -19,6 +19,7 @@ mod outages;
 mod permissions;
 mod published_state;
 mod reconciliation;
+mod reconciliation_failures;
 mod reconciliation_log;
 mod redrive;
 mod redrive_tasks;

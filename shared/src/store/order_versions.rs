@@ -123,10 +123,8 @@ impl Store {
             return Ok(None);
         };
         let stored = self.event(id, head).await?;
-        let event: Option<OrderEvent> = serde_json::from_str(&stored.json).ok();
-        Ok(event
-            .filter(|event| !event.data.partial)
-            .map(|event| OrderVersion::of(&event.data.order)))
+        let event: OrderEvent = serde_json::from_str(&stored.json).map_err(|_| StoreError::Corrupt("event"))?;
+        Ok((!event.data.partial).then(|| OrderVersion::of(&event.data.order)))
     }
 
     /// Returns those of `orders` of which an event, or all, was erased on request.
