@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod audit_repair;
 mod authentication;
 mod conflicts;
 mod connections;

@@ -70,22 +70,21 @@ impl Store {
     /// Deletes a part that no item names. Returns false if an item names it.
     ///
     /// A delivery may begin to store the same part between the reading and the deletion. Its manifest names the part
-    /// before it is written, so the part is put back if an item names it after the deletion.
+    /// before it is written, so the part is put back if an item names it after the deletion. The part is read first,
+    /// because the answer to the deletion may be lost.
     pub async fn delete_part_alone(&self, id: &EventId, part: &str) -> Result<bool, StoreError> {
+        let key = part_key(id, part);
+        let stored = self.get_by_key(key.clone()).await?;
         if self.is_named(id, part).await? {
             return Ok(false);
         }
-        let delete = self.client.delete_item().table_name(&self.table);
-        let delete = delete
-            .set_key(Some(part_key(id, part)))
-            .return_values(ReturnValue::AllOld);
-        let deleted = delete.send().await?.attributes;
+        let deleted = self.delete(key).await;
         if !self.is_named(id, part).await? {
-            return Ok(true);
+            return deleted.map(|()| true);
         }
-        if let Some(deleted) = deleted {
+        if let Some(stored) = stored {
             let put = self.client.put_item().table_name(&self.table);
-            put.set_item(Some(deleted)).send().await?;
+            put.set_item(Some(stored)).send().await?;
         }
         Ok(false)
     }
