@@ -30,3 +30,4 @@ mod retention;
 mod secrets;
 mod subscriptions;
 mod telemetry;
+mod unpublished_state;

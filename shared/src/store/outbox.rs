@@ -190,6 +190,16 @@ impl Store {
     /// Reads the heads of at most 100 events, consistently. Events that are gone, expired tombstones, and heads that
     /// cannot be read are left out.
     pub async fn heads(&self, ids: &[EventId], projection: Projection) -> Result<Vec<(EventId, Head)>, StoreError> {
+        let heads = self.heads_or_faults(ids, projection).await?.into_iter();
+        Ok(heads.filter_map(|(id, head)| Some((id, head.ok()?))).collect())
+    }
+
+    /// The same with the heads that cannot be read, which are logged.
+    pub(super) async fn heads_or_faults(
+        &self,
+        ids: &[EventId],
+        projection: Projection,
+    ) -> Result<Vec<(EventId, Result<Head, StoreError>)>, StoreError> {
         let attributes = match projection {
             Projection::Nothing => Some(STATE_ATTRIBUTES.to_vec()),
             Projection::Event => Some([&STATE_ATTRIBUTES[..], &["event", "event_parts"]].concat()),
@@ -207,17 +217,16 @@ impl Store {
                 .map(|pk| EventId::stored(pk));
             let id = id.ok_or(StoreError::Corrupt("pk"))?;
             // A head that cannot be read must not block the others.
-            match Head::read(item) {
-                Ok(head) => heads.push((id, head)),
-                Err(error) => {
-                    tracing::error!(
-                        code = Code::CorruptItem.as_str(),
-                        event_id = %id,
-                        cause = %error,
-                        "an item cannot be read and is skipped"
-                    );
-                }
+            let head = Head::read(item);
+            if let Err(error) = &head {
+                tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    event_id = %id,
+                    cause = %error,
+                    "an item cannot be read and is skipped"
+                );
             }
+            heads.push((id, head));
         }
         Ok(heads)
     }
