@@ -12,6 +12,7 @@ pub mod consumer;
 mod faults;
 mod model;
 pub mod reconciliation;
+mod violations;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ pub use self::check::Report;
 use self::faults::{Counts, count, damages, faults, validation_faults};
 pub use self::model::Plan;
 use self::model::{CONFLICTS, Deliveries, Drawn, Kind, MINUTE, Received, Retries, SHOPS, Sent, sha256};
+pub use self::violations::Violations;
 use crate::aws::queue::Message;
 use crate::net::client::Client;
 use crate::project::answer::Answer;

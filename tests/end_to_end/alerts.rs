@@ -246,13 +246,7 @@ async fn the_alert_of_a_failed_event_is_over_once_it_is_requeued() {
     let down = stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN);
     let event_id = stack.deliver("deeple", "order-changed").await.event_id("accepted");
     drop(down);
-    let refusal = Fault::Answer {
-        status: 400,
-        code: "InvalidParameter",
-    };
-    let refused = stack.tap().inject(Rule::new(Service::Sns, "PublishBatch"), refusal);
-    while stack.redrive().await["failed"] == 0 {}
-    drop(refused);
+    stack.let_an_event_fail().await;
     let alert = next_alert(&stack).await;
     assert_alert(&alert, "failed", "deeple", "main", 1);
     assert_eq!(alert.json["events"][0]["event_id"], event_id);

@@ -1,6 +1,5 @@
 //! Runs of reconcile that meet a failing table, another run, an unreadable item or a failing shop.
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 
 use aws_sdk_dynamodb::primitives::Blob;
@@ -10,7 +9,7 @@ use local::aws::faults::{Fault, Injection, Rule, Service};
 use local::project::settings::{self, ORDER_APIS, RECONCILE, SHOP};
 use local::providers::lifecycle::{Life, State};
 use serde_json::{Value, json};
-use tests::outbox::ids;
+use tests::outbox::{self, ids};
 use tests::table::Item;
 use tests::{Stack, freeze, gzip, thaw};
 
@@ -96,8 +95,10 @@ async fn fail_once(stack: &Stack, orders: &Orders, failing: Failing, fault: Faul
     assert!(injected.hits() > 0, "{case}: the call is not made");
     drop(injected);
     assert_eq!(run["status"], "unavailable", "{case}: {run}");
-    let cause = run["cause"].as_str().expect("a cause");
-    assert!(cause.contains("DynamoDB"), "{case}: {cause}");
+    assert!(
+        run["cause"].as_str().expect("a cause").contains("DynamoDB"),
+        "{case}: {run}"
+    );
     assert!(
         run["accepted"].as_u64() >= Some(5),
         "{case}: the first page is stored: {run}"
@@ -138,20 +139,11 @@ async fn a_table_that_fails_lets_nothing_be_concluded() {
         }
         stack.redrive().await;
         let messages = stack.messages().await;
-        let published: BTreeSet<_> = messages
-            .iter()
-            .map(|message| {
-                message.event["data"]["order"]["id"]
-                    .as_str()
-                    .expect("an order")
-                    .to_owned()
-            })
-            .collect();
         let expected = orders
             .iter()
             .flat_map(|orders| orders.lives.iter().map(Life::id))
             .collect();
-        assert_eq!(published, expected, "{fault:?}");
+        assert_eq!(outbox::orders(&messages), expected, "{fault:?}");
         let count = ORDERS * ORDER_APIS.len();
         assert_eq!((messages.len(), ids(&messages).len()), (count, count), "{fault:?}");
         for Orders { provider, lives, .. } in orders {
@@ -199,10 +191,10 @@ async fn lose_lease(orders: usize, parameters: Value, is_second_over: bool) {
         .into_iter()
         .filter(|pid| !frozen_first.contains(pid))
         .collect();
-    let mut ended = None;
+    let mut second_run = None;
     if is_second_over {
         thaw(&frozen_second).await;
-        ended = Some(second.as_mut().await);
+        second_run = Some(second.as_mut().await);
     }
     let before = stack.runs_of("selldone").await.expect("the second run has begun");
     assert_eq!(before.contains_key("lease_id"), !is_second_over, "{before:?}");
@@ -210,28 +202,21 @@ async fn lose_lease(orders: usize, parameters: Value, is_second_over: bool) {
     let first = first.await;
     let case = format!("{orders} orders, {parameters}, {is_second_over}: {first}");
     assert_eq!(stack.runs_of("selldone").await, Some(before), "{case}");
-    assert_run_lost(&first, &case);
+    assert_eq!(
+        (&first["done"], &first["shops"][0]["status"]),
+        (&json!(false), &json!("busy")),
+        "{case}"
+    );
 
-    let second = match ended {
-        Some(second) => second,
-        None => {
-            thaw(&frozen_second).await;
-            second.await
-        }
-    };
+    if !is_second_over {
+        thaw(&frozen_second).await;
+        second_run = Some(second.await);
+    }
+    let second = second_run.expect("the second run has ended");
     assert_eq!(second["status"], "complete", "{case}: {second}");
     assert_eq!(stack.heads().await.len(), orders, "{case}");
     let messages = stack.messages().await;
     assert_eq!((messages.len(), ids(&messages).len()), (orders, orders), "{case}");
-}
-
-#[track_caller]
-fn assert_run_lost(answer: &Value, case: &str) {
-    assert_eq!(
-        (&answer["done"], &answer["shops"][0]["status"]),
-        (&json!(false), &json!("busy")),
-        "{case}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,15 +285,10 @@ async fn an_unreadable_head_does_not_hold_up_other_orders() {
             let run = &run["shops"][0];
             assert_eq!(run["status"], "complete", "{case}");
             assert_eq!(run["missing"], damaged + 1, "{case}");
-            let published: Vec<_> = stack
-                .messages()
-                .await
-                .iter()
-                .map(|message| message.event["data"]["order"]["id"].clone())
-                .collect();
-            assert!(published.contains(&json!(missing.id())), "{case}");
+            let messages = stack.messages().await;
+            assert!(outbox::orders(&messages).contains(&missing.id()), "{case}");
             // An order without a readable event is published once more, and not again by a later run.
-            assert_eq!(published.len(), if round == 0 { damaged + 1 } else { 1 }, "{case}");
+            assert_eq!(messages.len(), if round == 0 { damaged + 1 } else { 1 }, "{case}");
 
             stack.order_apis().book().remove(provider, SHOP, &missing.id());
             for (index, damage) in DAMAGES.into_iter().enumerate() {

@@ -163,8 +163,8 @@ impl Queue {
         let refused = |error: String| (REFUSED, error);
         match operation.as_str() {
             "send-message" => {
-                let send = sqs.send_message().queue_url(queue).message_body(one("--message-body")?);
-                let sent = send.send().await.map_err(|error| refused(error.to_string()))?;
+                let message = sqs.send_message().queue_url(queue).message_body(one("--message-body")?);
+                let sent = message.send().await.map_err(|error| refused(error.to_string()))?;
                 Ok(json!({"MessageId": sent.message_id()}).to_string())
             }
             "get-queue-attributes" => {

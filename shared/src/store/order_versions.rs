@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
 use super::event_items::{PARTIAL, order_key};
-use super::{Change, ErasedBy, Head, Item, Projection, State, Store, StoreError, head_key, item_key};
+use super::{Change, ErasedBy, Head, Item, Projection, State, Store, StoreError, head_key, item_key, text};
 use crate::codes::Code;
 use crate::event::OrderEvent;
 use crate::identity::{EventId, sha256_hex};
@@ -169,8 +169,4 @@ impl Store {
 /// The partition of the note about an erased order.
 fn note_of(order_key: &str) -> String {
     format!("erased_order#{}", sha256_hex(order_key.as_bytes()))
-}
-
-fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
-    item.get(name)?.as_s().ok().map(String::as_str)
 }

@@ -14,7 +14,7 @@ use super::parts::parts_named_by;
 use super::retention::{NOTICE, is_expired_tombstone};
 use super::{
     AttemptId, Change, Condition, ErasedBy, FIRST_REDRIVE_AFTER, Head, IndexPosition, Item, NewEvent, RetryPolicy,
-    State, Store, StoreError, head_key, ids_of, retry_until,
+    State, Store, StoreError, head_key, ids_of, retry_until, text,
 };
 use crate::codes::Code;
 use crate::identity::{EventId, SHARDS};
@@ -211,11 +211,7 @@ impl Store {
             if is_expired_tombstone(&item, now) {
                 continue;
             }
-            let id = item
-                .get("pk")
-                .and_then(|pk| pk.as_s().ok())
-                .map(|pk| EventId::stored(pk));
-            let id = id.ok_or(StoreError::Corrupt("pk"))?;
+            let id = EventId::stored(text(&item, "pk").ok_or(StoreError::Corrupt("pk"))?);
             // A head that cannot be read must not block the others.
             let head = Head::read(item);
             if let Err(error) = &head {

@@ -11,6 +11,7 @@ use super::parts::{
 };
 use super::{
     Change, Condition, Expression, Item, Orphan, State, Store, StoreError, is_condition_failed, item_key, sortable,
+    text,
 };
 use crate::identity::EventId;
 
@@ -91,8 +92,7 @@ impl Store {
 
     /// Deletes the parts that a closed manifest names and no committed item does, then the manifest.
     async fn sweep_one(&self, manifest: &Item) -> Result<(), StoreError> {
-        let attribute = |name| manifest.get(name).and_then(|value: &AttributeValue| value.as_s().ok());
-        let (Some(pk), Some(sort_key)) = (attribute("pk"), attribute("sk")) else {
+        let (Some(pk), Some(sort_key)) = (text(manifest, "pk"), text(manifest, "sk")) else {
             return Err(StoreError::Corrupt("the key of a manifest"));
         };
         let id = EventId::stored(pk);
@@ -155,10 +155,7 @@ impl Store {
     /// Deletes nothing and returns false if the event has a head that is not erased. A delivery may commit a head at
     /// any time until its manifest is closed, and then owns the parts.
     pub(super) async fn delete_beside_head(&self, id: &EventId) -> Result<bool, StoreError> {
-        let has = |item: &Item, name: &str, value: &str| {
-            item.get(name)
-                .is_some_and(|text| text.as_s().is_ok_and(|text| text == value))
-        };
+        let has = |item: &Item, name: &str, value: &str| text(item, name) == Some(value);
         for manifest in self.items_of(id).await?.iter().filter(|item| is_manifest(item)) {
             let sweep_at = Timestamp::now() + SWEEP_AFTER_ERASURE;
             self.close_manifest(manifest, Timestamp::MAX, sweep_at).await?;
@@ -170,7 +167,7 @@ impl Store {
             return Ok(false);
         }
         for item in &items {
-            let Some(sort_key) = item.get("sk").and_then(|sk| sk.as_s().ok()) else {
+            let Some(sort_key) = text(item, "sk") else {
                 continue;
             };
             // A delivery has opened it since, and may still commit.
@@ -190,16 +187,8 @@ impl Store {
 
     /// Whether anything except a head and closed manifests is stored of an event.
     pub async fn has_leftovers(&self, id: &EventId) -> Result<bool, StoreError> {
-        let is = |item: &Item, name: &str, value: &str| {
-            item.get(name)
-                .is_some_and(|text| text.as_s().is_ok_and(|text| text.starts_with(value)))
-        };
-        let is_closed = |item: &Item| is(item, "sk", MANIFEST) && is(item, "state", SWEEPING);
-        let is_head = |item: &Item| {
-            item.get("sk")
-                .and_then(|sk| sk.as_s().ok())
-                .is_some_and(|sk| sk == "head")
-        };
+        let is_closed = |item: &Item| is_manifest(item) && text(item, "state") == Some(SWEEPING);
+        let is_head = |item: &Item| text(item, "sk") == Some("head");
         let items = self.items_of(id).await?;
         Ok(items.iter().any(|item| !is_closed(item) && !is_head(item)))
     }
