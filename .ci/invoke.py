@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Invokes the built functions in Docker with `sam local invoke` and the events of events/.
+"""Invokes the built functions in Docker with the events of events/.
 
-`.ci/invoke.py one` sends one event of each provider, `.ci/invoke.py all` sends every event. The local stack must be
-running and empty, and containers must reach it as host.docker.internal. QUEUE_URL is the URL of its queue.
+`.ci/invoke.py one` sends one event of each provider by `sam local invoke`, as the README shows it. `.ci/invoke.py all`
+also sends every other event, through `sam local start-lambda`, which does not start a container for each. The local
+stack must be running and empty, and containers must reach it as host.docker.internal. QUEUE_URL is the URL of its queue.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -12,7 +14,9 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+
+from sam_local import BUILT, serving
 
 EVENTS = pathlib.Path("events")
 QUEUE_URL = os.environ.get("QUEUE_URL", "http://127.0.0.1:4566/000000000000/order-events")
@@ -25,57 +29,62 @@ def expected(event: pathlib.Path) -> set[str]:
     return {"unsupported", "quarantined"}
 
 
-def invoke(function: str, source: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Invokes a function with the event in the file `source`, or with `text` if `source` is `-`."""
-    command = ["sam", "local", "invoke", function, "--event", source, "--skip-pull-image"]
-    command += ["--template", "target/ci/x86_64/template.yaml", "--config-file", os.path.abspath("samconfig.toml")]
-    command += ["--parameter-overrides", "Architecture=x86_64"]
-    return subprocess.run(command, capture_output=True, text=True, input=text, timeout=120)
-
-
-def fault(function: str, event: pathlib.Path, statuses: set[str]) -> str | None:
-    """Invokes a function, and returns what is wrong with its answer."""
+def invoke(function: str, source: str, text: str = "") -> str:
+    """Invokes a function with the event in the file `source`, or with `text` if `source` is `-`, and returns its
+    answer. Raises ValueError with the log if there is none."""
+    command = ["sam", "local", "invoke", function, "--event", source, *BUILT]
     try:
-        done = invoke(function, str(event))
+        done = subprocess.run(command, capture_output=True, text=True, input=text, timeout=120)
     except subprocess.TimeoutExpired:
-        return "no answer in 120 s"
+        raise ValueError("no answer in 120 s") from None
+    if not done.stdout.strip():
+        raise ValueError(done.stderr.strip())
+    return done.stdout
+
+
+def invoke_at(port: int, function: str, event: pathlib.Path) -> str:
+    """Invokes a function of `sam local start-lambda` with the event in a file, and returns its answer."""
+    url = f"http://127.0.0.1:{port}/2015-03-31/functions/{function}/invocations"
+    with urllib.request.urlopen(urllib.request.Request(url, event.read_bytes()), timeout=120) as response:
+        return response.read().decode()
+
+
+def fault(answered: Callable[[], str], statuses: set[str]) -> str | None:
+    """Returns what is wrong with the answer of a function."""
     try:
-        answer = json.loads(done.stdout)
-        body = json.loads(answer["body"])
-        if answer["statusCode"] == 200 and body["status"] in statuses:
+        text = answered()
+        answer = json.loads(text)
+        if answer["statusCode"] == 200 and json.loads(answer["body"])["status"] in statuses:
             return None
-    except (ValueError, KeyError, TypeError):
-        pass
-    return f"expected 200 and {' or '.join(sorted(statuses))}, got: {done.stdout.strip()}\n{done.stderr.strip()}"
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+    return f"expected 200 and {' or '.join(sorted(statuses))}, got: {text.strip()}"
 
 
 def odd_host_fault() -> str | None:
     """Sends an event again with a malformed host name, and returns what is wrong if it is not a duplicate."""
     event = json.loads((EVENTS / "selldone/checkout-order.json").read_text())
     event["headers"]["host"] = "no host"
-    try:
-        done = invoke("SelldoneFunction", "-", json.dumps(event))
-        answer = json.loads(done.stdout)
-        if answer["statusCode"] == 200 and json.loads(answer["body"])["status"] == "duplicate":
-            return None
-    except subprocess.TimeoutExpired:
-        return "no answer in 120 s"
-    except (ValueError, KeyError, TypeError):
-        pass
-    return f"expected 200 and duplicate, got: {done.stdout.strip()}\n{done.stderr.strip()}"
+    return fault(lambda: invoke("SelldoneFunction", "-", json.dumps(event)), {"duplicate"})
 
 
-def redrive_fault() -> str | None:
-    """Runs redrive as its schedule does, and returns what is wrong if it publishes anything: the outbox is empty."""
+def task_fault(function: str, task: str, is_expected: Callable[[dict], bool]) -> str | None:
+    """Runs a task as its schedule does, and returns what is wrong with the answer."""
     try:
-        done = invoke("RedriveFunction", "-", '{"redrive":{}}')
-        if json.loads(done.stdout).items() >= {"done": True, "failed": 0, "outage": None, "published": 0}.items():
-            return None
-    except subprocess.TimeoutExpired:
-        return "no answer in 120 s"
-    except (ValueError, AttributeError):
-        pass
-    return f"got: {done.stdout.strip()}\n{done.stderr.strip()}"
+        text = invoke(function, "-", task)
+        return None if is_expected(json.loads(text)) else f"got: {text.strip()}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def published_nothing(answer: dict) -> bool:
+    """Whether redrive has found an empty outbox."""
+    return answer.items() >= {"done": True, "failed": 0, "outage": None, "published": 0}.items()
+
+
+def is_complete(answer: dict) -> bool:
+    """Whether reconcile has compared all orders of its one shop."""
+    return answer["done"] and [shop["status"] for shop in answer["shops"]] == ["complete"]
 
 
 def messages() -> int:
@@ -90,37 +99,53 @@ def messages() -> int:
         return int(json.load(response)["Attributes"]["ApproximateNumberOfMessages"])
 
 
+class Tally:
+    """Counts what passes and what fails, and prints each."""
+
+    def __init__(self) -> None:
+        self.passed = self.failed = self.published = 0
+
+    def add(self, name: object, wrong: str | None) -> None:
+        print(f"failed {name}: {wrong}" if wrong else f"ok     {name}", flush=True)
+        self.failed += wrong is not None
+        self.passed += wrong is None
+
+    def add_event(self, event: pathlib.Path, answered: Callable[[], str]) -> None:
+        statuses = expected(event)
+        wrong = fault(answered, statuses)
+        self.add(event, wrong)
+        self.published += wrong is None and statuses == {"accepted"}
+
+
 def main() -> int:
     which = sys.argv[1] if len(sys.argv) == 2 else ""
     if which not in ("one", "all"):
         print("usage: .ci/invoke.py one|all", file=sys.stderr)
         return 2
-    failures = passed = published = 0
+    tally = Tally()
+    others = []
     # The histories are not sent: they hold published events, with the state that follows from them.
     for provider in sorted(path for path in EVENTS.iterdir() if path.is_dir() and path.name != "histories"):
-        events = sorted(path for path in provider.glob("*.json") if not path.name.endswith(".normalized.json"))
-        if which == "one":
-            events = [event for event in events if expected(event) == {"accepted"}][:1]
-        if not events:
-            print(f"failed {provider}: there is no event to send")
-            failures += 1
         function = f"{provider.name.capitalize()}Function"
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            faults = pool.map(lambda event: fault(function, event, expected(event)), events)
-            for event, wrong in zip(events, faults):
-                print(f"failed {event}: {wrong}" if wrong else f"ok     {event}", flush=True)
-                failures += bool(wrong)
-                passed += not wrong
-                published += not wrong and expected(event) == {"accepted"}
-    for name, wrong in (("a malformed host", odd_host_fault()), ("redrive", redrive_fault())):
-        print(f"failed {name}: {wrong}" if wrong else f"ok     {name}", flush=True)
-        failures += bool(wrong)
-        passed += not wrong
+        events = sorted(path for path in provider.glob("*.json") if not path.name.endswith(".normalized.json"))
+        first = next((event for event in events if expected(event) == {"accepted"}), None)
+        if first is None:
+            tally.add(provider, "there is no event to send")
+            continue
+        tally.add_event(first, functools.partial(invoke, function, str(first)))
+        others += [(function, event) for event in events if event != first]
+    if which == "all":
+        with serving("start-lambda") as port:
+            for function, event in others:
+                tally.add_event(event, functools.partial(invoke_at, port, function, event))
+        tally.add("a malformed host", odd_host_fault())
+    tally.add("redrive", task_fault("RedriveFunction", '{"redrive":{}}', published_nothing))
+    tally.add("reconcile", task_fault("ReconcileFunction", '{"reconcile":{"provider":"cartum"}}', is_complete))
     arrived = messages()
-    wrong = arrived != published
-    print(f"{'failed' if wrong else 'ok    '} {published} events were accepted, {arrived} messages are in the queue")
-    print(f"{passed + (not wrong)} passed, {failures + wrong} failed")
-    return 1 if failures or wrong else 0
+    wrong = None if arrived == tally.published else f"{arrived} messages are in the queue"
+    tally.add(f"{tally.published} events were accepted", wrong)
+    print(f"{tally.passed} passed, {tally.failed} failed")
+    return 1 if tally.failed else 0
 
 
 sys.exit(main())

@@ -7,13 +7,10 @@ The functions must be built, Docker must run, and containers must reach the loca
 import base64
 import http.client
 import json
-import os
 import pathlib
-import socket
-import subprocess
 import sys
-import tempfile
-import time
+
+from sam_local import serving
 
 PROVIDERS = {
     "aboutyou": "order-created",
@@ -74,43 +71,16 @@ def cases(port: int):
 
 
 def main() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = ["sam", "local", "start-api", "--port", str(port), "--warm-containers", "EAGER", "--skip-pull-image"]
-    command += ["--template", "target/ci/x86_64/template.yaml", "--config-file", os.path.abspath("samconfig.toml")]
-    command += ["--parameter-overrides", "Architecture=x86_64"]
     failures = passed = 0
-    with tempfile.TemporaryFile("w+") as log:
-        api = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            until = time.monotonic() + 180
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    if api.poll() is not None or time.monotonic() > until:
-                        log.seek(0)
-                        print(f"sam local start-api did not start:\n{log.read()[-4000:]}", file=sys.stderr)
-                        return 1
-                    time.sleep(0.2)
-            for what, wrong in cases(port):
-                print(f"failed {what}: {wrong}" if wrong else f"ok     {what}", flush=True)
-                failures += bool(wrong)
-                passed += not wrong
-            if failures:
-                log.seek(0)
-                print(log.read()[-4000:], file=sys.stderr)
-        finally:
-            # On an interrupt, sam removes its containers.
-            api.send_signal(subprocess.signal.SIGINT)
-            try:
-                api.wait(60)
-            except subprocess.TimeoutExpired:
-                api.kill()
-    print(f"{passed} passed, {failures} failed")
-    return 1 if failures else 0
+    with serving("start-api") as port:
+        for what, wrong in cases(port):
+            print(f"failed {what}: {wrong}" if wrong else f"ok     {what}", flush=True)
+            failures += bool(wrong)
+            passed += not wrong
+        print(f"{passed} passed, {failures} failed")
+        if failures:
+            raise SystemExit(1)
+    return 0
 
 
 sys.exit(main())

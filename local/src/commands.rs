@@ -5,6 +5,7 @@ mod audit;
 mod aws_cli;
 mod bench;
 mod chaos;
+mod connect;
 mod consumer_check;
 mod load;
 mod reconcile;
@@ -35,6 +36,7 @@ Examples:
   cargo local compare cartum --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local erase cartum main --email j.doe@example.com --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
   cargo local reconcile cartum main --from 2026-01-31T00:00:00Z --dry-run
+  cargo local connect cartum main               subscribe to the order events of a shop
   cargo local requeue --stack order-webhooks    run the tasks on a deployed stack, with the AWS CLI
   cargo local chaos --events 20000 --seed 1     check exactly-once storage under faults
   cargo local event deeple order-changed | sam local invoke DeepleFunction -e - --env-vars events/env.json";
@@ -54,6 +56,14 @@ Examples:
   cargo local audit cartum --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z --stack order-webhooks
   cargo local audit --json > books.json                 later: cargo local audit --against books.json
   cargo local audit --scan --repair                     read the complete table, and delete orphaned parts";
+
+const CONNECTS: &str = "\
+Examples:
+  cargo local connect cartum main                       the stand-in for Cartum, and the local gateway
+  cargo local connect cartum main --stack order-webhooks
+  cargo local connect aboutyou main --stack order-webhooks --url https://orders.example.com
+  cargo local connect cartum main --again order_paid --stack order-webhooks
+  cargo local connect cartum main --json | jq -r '.subscriptions[].status'";
 
 const CHECKS: &str = "\
 Start the consumer first, with nothing else in its queue. Examples:
@@ -124,6 +134,9 @@ enum Command {
     /// Count the orders of a shop that no webhook announced, and store and publish them
     #[command(after_help = EXAMPLES)]
     Reconcile(reconcile::Options),
+    /// Subscribe to the order events of a shop through the API of Cartum or ABOUT YOU
+    #[command(after_help = CONNECTS)]
+    Connect(connect::Options),
     /// Check exactly-once storage under random faults and kills, in a separate stack
     Chaos(chaos::Options),
     /// Check a consumer of the queue: send it histories of orders, and compare its states with those of the events
@@ -162,6 +175,7 @@ impl Cli {
             Command::Audit(options) => run(audit::run(options)),
             Command::Retain(options) => run(tasks::retain(options)),
             Command::Reconcile(options) => run(reconcile::reconcile(options)),
+            Command::Connect(options) => run(connect::connect(options)),
             Command::Chaos(options) => run(chaos::chaos(options)),
             Command::ConsumerCheck(options) => run(consumer_check::run(options)),
             Command::Load(options) => run(load::load(options)),

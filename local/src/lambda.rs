@@ -3,6 +3,7 @@
 pub mod environment;
 pub mod invoke_api;
 pub mod memory;
+pub mod processor_time;
 pub mod runtime_api;
 
 /// Lambda's limit for an event, and for what a function returns.

@@ -1,5 +1,5 @@
-//! What the providers do: the samples of `events/`, new orders, signatures, Snipcart's validation call, and the order
-//! APIs.
+//! What the providers do: the samples of `events/`, new orders, signatures, Snipcart's validation call, the order APIs,
+//! and subscriptions.
 
 pub mod generator;
 pub mod lifecycle;
@@ -9,3 +9,4 @@ pub(crate) mod random;
 pub mod samples;
 pub mod signing;
 pub mod snipcart;
+pub mod subscriptions;

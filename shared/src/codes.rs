@@ -83,6 +83,10 @@ pub enum Code {
     ReconcileMisconfigured,
     /// The end of a run of reconciliation could not be recorded.
     ReconcileNotRecorded,
+    /// The subscriptions of a shop could not be checked.
+    SubscriptionsNotWatched,
+    /// A subscription that has ended could not be made again.
+    SubscriptionNotRenewed,
 }
 
 impl Code {

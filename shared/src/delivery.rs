@@ -66,8 +66,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Reads a request of the route `/webhooks/{provider}/{shop}`. Keeps only the token and the `event_parameters` of
-    /// its query.
+    /// Reads a request of the route `/webhooks/{provider}/{shop}`. Keeps only the token and those parameters of its query
+    /// that `event_parameters` names for its method.
     ///
     /// # Errors
     /// In this order: 405 for a method that is not in `methods`, 400 for a body that cannot be decoded, 413 for a body
@@ -75,7 +75,7 @@ impl Delivery {
     pub fn read(
         event: HttpEvent,
         methods: &'static [Method],
-        event_parameters: &[&str],
+        event_parameters: fn(&Method) -> &'static [&'static str],
         limit: BodyLimit,
     ) -> Result<Self, Refusal> {
         let method = event.method.filter(|method| methods.contains(method));
@@ -94,10 +94,10 @@ impl Delivery {
             _ => Vec::new(),
         };
         Ok(Self {
+            query: only(&event.query, event_parameters(&method)),
             method,
             shop,
             headers: event.headers,
-            query: only(&event.query, event_parameters),
             body,
             received_at: received_at(event.received_at),
             body_limit: limit,

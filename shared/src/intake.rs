@@ -22,7 +22,7 @@ use crate::delivery::Delivery;
 use crate::drift::{Drift, Known};
 use crate::event::OrderEvent;
 use crate::identity::EventId;
-use crate::provider::{Provider, Verifies};
+use crate::provider::{EndedSubscription, Provider, Verifies};
 use crate::published_state;
 use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::settings::{SettingError, Settings};
@@ -56,8 +56,8 @@ pub struct Receipt {
     pub publication: Publication,
     /// The differences between the payload and the mapping.
     pub drift: Vec<Drift>,
-    /// Whether the delivery reports that a subscription has ended.
-    pub ends_subscription: bool,
+    /// The subscription whose end the delivery reports.
+    pub ended: Option<EndedSubscription>,
 }
 
 /// Whether a delivery leaves an event to be published.
@@ -142,7 +142,7 @@ impl Intake {
         }
         processed.map_err(|interrupted| match interrupted {
             Interrupted::Failed(StoreError::Corrupt(attribute)) => NotStored::Corrupt(id, attribute),
-            Interrupted::Failed(error) => NotStored::Refused(Refusal::Unavailable(error.to_string())),
+            Interrupted::Failed(error) => NotStored::Refused(error.into()),
             Interrupted::InProgress(_) => NotStored::Refused(Refusal::Unavailable(
                 "another attempt is storing the same delivery".to_owned(),
             )),
@@ -179,7 +179,7 @@ impl Intake {
             outcome,
             publication,
             drift,
-            ends_subscription: false,
+            ended: None,
         })
     }
 
@@ -402,7 +402,7 @@ pub enum NotStored {
 impl From<NotStored> for Refusal {
     fn from(cause: NotStored) -> Self {
         match cause {
-            NotStored::Corrupt(_, attribute) => Self::Unavailable(StoreError::Corrupt(attribute).to_string()),
+            NotStored::Corrupt(_, attribute) => StoreError::Corrupt(attribute).into(),
             NotStored::Refused(refusal) => refusal,
         }
     }
@@ -421,5 +421,11 @@ enum Interrupted {
 impl From<StoreError> for Interrupted {
     fn from(error: StoreError) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }

@@ -4,6 +4,7 @@
 
 mod address;
 mod client;
+mod subscribing;
 
 use std::future::Future;
 
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 
 pub use self::address::Host;
 pub use self::client::{Answer, Api, ApiError, BaseUrl, Call, Credentials, Failure};
+pub use self::subscribing::{ListedSubscription, NewSubscription, Subscribes};
 use crate::delivery::Delivery;
 use crate::identity::Shop;
 use crate::provider::Provider;
@@ -52,38 +54,6 @@ pub trait OrderApi: Provider {
 
     /// The body of the delivery that would report `order`.
     fn envelope(credentials: &Self::Credentials, order: &RawValue) -> String;
-}
-
-/// A provider at which the events of a shop can be subscribed through the API, each by itself.
-pub trait Subscribes: OrderApi {
-    /// The events of orders.
-    const EVENTS: &'static [&'static str];
-
-    /// The URL of the shop's webhook for one event. `route` is the URL of the shop's route.
-    fn webhook_url(secrets: &Self::Secrets, route: &str, event: &str) -> String;
-
-    /// Begins a session, before anything is subscribed.
-    ///
-    /// # Errors
-    /// If the provider refuses the credentials or cannot be reached.
-    fn log_in(
-        &self,
-        api: &Api,
-        credentials: &Self::Credentials,
-    ) -> impl Future<Output = Result<Self::Session, ApiError>> + Send;
-
-    /// Subscribes to an event, and returns the id of the subscription. Must not be repeated after an error, because the
-    /// provider may have made the subscription.
-    ///
-    /// # Errors
-    /// If the provider does not confirm the subscription. [`Failure::Unavailable`] means that it may have been made.
-    fn subscribe(
-        &self,
-        api: &Api,
-        session: &Self::Session,
-        event: &str,
-        url: &str,
-    ) -> impl Future<Output = Result<String, ApiError>> + Send;
 }
 
 /// How an API lists orders.

@@ -23,10 +23,6 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// The HTTP methods that the provider uses.
     const METHODS: &'static [Method] = &[Method::POST];
 
-    /// The query parameters that name the event of a delivery. They are a part of the key of a delivery that is not
-    /// understood. All other parameters are ignored, because a signature need not cover them.
-    const EVENT_PARAMETERS: &'static [&'static str] = &[];
-
     /// Whether a delivery that was verified once can be verified again.
     const VERIFIES: Verifies = Verifies::AnyNumberOfTimes;
 
@@ -43,6 +39,12 @@ pub trait Provider: Sized + Send + Sync + 'static {
 
     /// The provider's order events.
     type Event;
+
+    /// The query parameters that name the event of a delivery with this method. They are a part of the key of a delivery
+    /// that is not understood. All other parameters are ignored, because a signature need not cover them.
+    fn event_parameters(_: &Method) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Reads the provider's own settings.
     fn from_settings(settings: &Settings) -> Result<Self, SettingError>;
@@ -69,9 +71,9 @@ pub trait Provider: Sized + Send + Sync + 'static {
         payload: &Payload,
     ) -> Result<Identified<Self::Event>, NoOrderEvent>;
 
-    /// Whether a delivery reports that a subscription has ended.
-    fn ends_subscription(&self, _: &Verified<Delivery>) -> bool {
-        false
+    /// The subscription whose end a delivery reports; `None` if the delivery reports something else.
+    fn ends_subscription(&self, _: &Verified<Delivery>) -> Option<EndedSubscription> {
+        None
     }
 
     /// Maps the payload to the normalized event, field by field.
@@ -117,6 +119,15 @@ pub struct Identified<Event> {
     pub event: Event,
     /// The key that identifies the event.
     pub key: IdempotencyKey,
+}
+
+/// A subscription that the provider has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedSubscription {
+    /// The provider's word for the event; `None` if the delivery does not say which subscription has ended.
+    pub event: Option<&'static str>,
+    /// The number of the subscription among those to the event, from 1 on.
+    pub number: u32,
 }
 
 /// An authentic delivery without an order event that can be mapped.

@@ -9,6 +9,7 @@
 //! | verify | until 4 s before the deadline; a call to Snipcart takes at most 5 s and is not begun with less than 1 s left |
 //! | read the secret and verify again, if verification failed | the same |
 //! | store, publish, mark as published | see [`crate::intake`] |
+//! | mark a subscription as ended | 4 s |
 //!
 //! If less than 8 s are left, verification may take half of them.
 
@@ -26,9 +27,10 @@ use crate::http_event::HttpEvent;
 use crate::identity::Shop;
 use crate::intake::{Intake, Receipt, STORE_BUDGET};
 use crate::notes::Notes;
-use crate::provider::Provider;
+use crate::provider::{EndedSubscription, Provider};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
+use crate::store::SubscriptionKey;
 use crate::verification::Verified;
 
 /// How long init waits for connections. Lambda restarts a function whose init takes longer than 10 s.
@@ -122,8 +124,11 @@ impl<P: Provider> Receiver<P> {
                     let details = drift.map(|drift| format!("{} ({})", drift.pointer, drift.r#type));
                     self.notes.found(subject(Kind::Drift), receipt.id.as_str(), details);
                 }
-                if receipt.ends_subscription {
-                    let details = ["a subscription was ended".to_owned()];
+                if let Some(ended) = receipt.ended {
+                    let details = [match ended.event {
+                        Some(event) => format!("{event}: the subscription was ended"),
+                        None => "a subscription was ended".to_owned(),
+                    }];
                     self.notes
                         .found(subject(Kind::Unsubscribed), receipt.id.as_str(), details);
                 }
@@ -160,17 +165,35 @@ impl<P: Provider> Receiver<P> {
     /// # Errors
     /// The refusal that the provider is answered if the delivery is not stored.
     pub async fn receive(&self, event: HttpEvent, deadline: Instant) -> Result<Receipt, Refusal> {
-        let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, self.body_limit)?;
+        let delivery = Delivery::read(event, P::METHODS, P::event_parameters, self.body_limit)?;
         let mut delivery = self.verify(delivery, Self::verify_until(deadline)).await?;
         let taken = self
             .intake
             .take(&self.provider, Some(&self.known), &mut delivery, deadline);
         let receipt = taken.await?;
+        let ended = self.provider.ends_subscription(&delivery);
+        if let Some(ended) = ended {
+            self.mark(delivery.shop(), ended, deadline).await?;
+        }
         Ok(Receipt {
             drift: self.reported.unreported(receipt.drift),
-            ends_subscription: self.provider.ends_subscription(&delivery),
+            ended,
             ..receipt
         })
+    }
+
+    /// Marks a subscription that `reconcile` has made as ended. A repeat of the delivery marks it too, in case the first
+    /// attempt could not.
+    async fn mark(&self, shop: &Shop, ended: EndedSubscription, deadline: Instant) -> Result<(), Refusal> {
+        let Some(event) = ended.event else { return Ok(()) };
+        let key = SubscriptionKey {
+            provider: P::NAME,
+            shop,
+            event,
+        };
+        let until = deadline.min(Instant::now() + STORE_BUDGET);
+        let marked = self.intake.store().end_subscription(key, ended.number, until.into());
+        Ok(marked.await?)
     }
 
     /// Verifies a delivery with the live secrets. If that fails and the secrets have changed since they were read,

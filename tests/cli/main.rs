@@ -1,5 +1,6 @@
 //! The command `cargo local`, in processes of its own.
 
+mod connect;
 mod processes;
 mod send;
 mod stack;

@@ -6,7 +6,7 @@ process. It must be installed for the Python that runs this script (requirements
 on the path.
 
 The template is the built one, except that the AWS endpoints, which it declares empty for this purpose, point to
-ministack, and Snipcart's API to a stand-in. Four things are not tested: gradual deployment, because ministack has no
+ministack, and the APIs of Snipcart and Cartum to stand-ins. Four things are not tested: gradual deployment, because ministack has no
 CodeDeploy; the topic's key, which ministack ignores; metric math, which it does not support, so that an alarm on
 several functions watches one metric here; and the routes of the HTTP API, which it does not create. Functions are
 invoked with API Gateway's events instead, and .ci/routes.py tests the routes with `sam local start-api`.
@@ -28,6 +28,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
+import zoneinfo
 
 import boto3
 import botocore.config
@@ -51,6 +52,7 @@ SECRETS = {
     "selldone": TOKENS,
     "snipcart": {"api_keys": ["local-key"]},
 }
+CARTUM_API = {"domain": "shop.example.com", "login": "local-login", "password": "local-password"}
 # The events in events/ have old signed timestamps.
 PARAMETERS = {"Architecture": "x86_64", "DeepleTimestampMaxAgeSeconds": "999999999"}
 WRONG = [
@@ -72,6 +74,7 @@ WRONG = [
     ("ReconcileSnipcart", "yes"),
     ("ReconcileEveryMinutes", "9"),
     ("ReconcileLookbackHours", "0"),
+    ("ReconcileDailyLookbackDays", "366"),
     ("ReconcileAgeMinutes", "29"),
     ("SlowMilliseconds", "99"),
     ("OutboxAgeSeconds", "1"),
@@ -110,24 +113,10 @@ def check(what: str, wrong: object) -> None:
     print(f"failed {what}: {wrong}" if wrong else f"ok     {what}", flush=True)
 
 
-class Snipcart(http.server.BaseHTTPRequestHandler):
-    """A stand-in for Snipcart's API that knows the key and the request token of events/snipcart, and lists `orders`."""
+class Provider(http.server.BaseHTTPRequestHandler):
+    """Answers with a stand-in for a provider's API."""
 
-    orders: list[dict] = []
-
-    def do_GET(self) -> None:
-        answer: dict = {}
-        key = "Basic " + base64.b64encode(b"local-key:").decode()
-        if self.headers.get("authorization") != key:
-            status = 401
-        elif self.path == "/api/requestvalidation/local-request-token":
-            status = 200
-        elif self.path.startswith("/api/orders?"):
-            offset = int(urllib.parse.parse_qs(self.path.partition("?")[2]).get("offset", ["0"])[0])
-            page = self.orders[offset:]
-            status, answer = 200, {"totalItems": len(self.orders), "offset": offset, "limit": len(page), "items": page}
-        else:
-            status = 404
+    def answer(self, status: int, answer: dict) -> None:
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
@@ -137,6 +126,54 @@ class Snipcart(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+class Snipcart(Provider):
+    """A stand-in for Snipcart's API that knows the key and the request token of events/snipcart, and lists `orders`."""
+
+    orders: list[dict] = []
+
+    def do_GET(self) -> None:
+        key = "Basic " + base64.b64encode(b"local-key:").decode()
+        if self.headers.get("authorization") != key:
+            self.answer(401, {})
+        elif self.path == "/api/requestvalidation/local-request-token":
+            self.answer(200, {})
+        elif self.path.startswith("/api/orders?"):
+            offset = int(urllib.parse.parse_qs(self.path.partition("?")[2]).get("offset", ["0"])[0])
+            page = self.orders[offset:]
+            self.answer(200, {"totalItems": len(self.orders), "offset": offset, "limit": len(page), "items": page})
+        else:
+            self.answer(404, {})
+
+
+class Cartum(Provider):
+    """A stand-in for Cartum's API that lists `orders`, and keeps the URLs that are subscribed."""
+
+    orders: list[dict] = []
+    subscribed: list[str] = []
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/api/auth/":
+            right = (asked["login"], asked["password"]) == (CARTUM_API["login"], CARTUM_API["password"])
+            self.answer(200, {"status": "OK", "response": {"token": "local-api-token"}} if right else {"status": "AUTHORIZATION_ERROR"})
+        elif asked["token"] != "local-api-token":
+            self.answer(200, {"status": "UNAUTHORIZED"})
+        elif self.path == "/api/orders/get/":
+            self.answer(200, {"status": "OK", "response": {"orders": self.orders[int(asked.get("offset", 0)) :]}})
+        elif self.path == "/api/hooks/subscribe/":
+            self.subscribed.append(asked["target_url"])
+            self.answer(201, {"id": len(self.subscribed)})
+        else:
+            self.answer(404, {})
+
+
+def serve(provider: type[Provider]) -> str:
+    """Serves a stand-in and returns its URL."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), provider)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
 
 
 def free_port() -> int:
@@ -216,7 +253,7 @@ def without_metric_math(template: dict) -> dict:
 class Deployment:
     """A deployed stack in ministack."""
 
-    def __init__(self, url: str, snipcart: str):
+    def __init__(self, url: str, snipcart: str, cartum: str):
         os.environ |= {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "local",
@@ -227,7 +264,7 @@ class Deployment:
         }
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             os.environ.pop(name, None)
-        self.url, self.snipcart = url, snipcart
+        self.url, self.snipcart, self.cartum = url, snipcart, cartum
         self.template = self.for_ministack(BUILT / "template.yaml")
         self.outputs: dict[str, str] = {}
 
@@ -250,7 +287,7 @@ class Deployment:
         # The version before has no reconciliation.
         if "ReconcileFunction" in template["Resources"]:
             variables = template["Resources"]["ReconcileFunction"]["Properties"]["Environment"]["Variables"]
-            variables["SNIPCART_API_URL"] = self.snipcart
+            variables |= {"SNIPCART_API_URL": self.snipcart, "CARTUM_API_URL": self.cartum}
         written = BUILT / f"{path.stem}.ministack.yaml"
         written.write_text(yaml.dump(template, Dumper=WithoutAliases, sort_keys=False))
         return written
@@ -607,10 +644,32 @@ def check_reconciliation(deployment: Deployment) -> None:
     said = [(m["subject"], m["type"], m["data"]["origin"]) for m in messages]
     wanted = [("an-order-without-a-webhook", "order.created", "reconciliation")]
     check("the missing order is published once", None if said == wanted else said)
+    value = json.dumps({"shops": {"main": SECRETS["cartum"] | {"api": CARTUM_API}}})
+    run("aws", "secretsmanager", "put-secret-value", "--secret-id", deployment.outputs["CartumSecret"], "--secret-string", value)
     deployment.deploy(ReconcileSnipcart="true", ReconcileCartum="true")
     settings = deployment.client("lambda").get_function_configuration(FunctionName=deployment.outputs["Reconcile"])
     used = settings["Environment"]["Variables"]["SECRETS_CARTUM"]
     check("a second provider reaches reconcile's alias", None if used == deployment.outputs["CartumSecret"] else used)
+    check_reconcile_commands(deployment, changed)
+
+
+def check_reconcile_commands(deployment: Deployment, changed: datetime.datetime) -> None:
+    """Runs the documented commands of reconcile for a deployed stack. Snipcart's order is known, Cartum's is not."""
+    order = json.loads(json.loads((ROOT / "events/cartum/order-created.json").read_text())["body"])
+    placed = changed.astimezone(zoneinfo.ZoneInfo("Europe/Kyiv")).strftime("%Y-%m-%d %H:%M:%S")
+    Cartum.orders = [order | {"order_id": 4711, "stat_created": placed}]
+    since = (changed - datetime.timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for provider, missing in (("snipcart", 0), ("cartum", 1), ("cartum", 0)):
+        found = json.loads(run("cargo", "local", "reconcile", provider, "main", "--from", since, "--stack", STACK, "--json") or "{}")
+        right = (found.get("compared"), found.get("missing"), found.get("accepted")) == (1, missing, missing)
+        check(f"cargo local reconcile {provider} finds {missing} missing order", None if right else found)
+    route = deployment.outputs["CartumWebhook"].replace("{shop}", "main").replace("{token}", TOKENS["tokens"][0])
+    urls = [f"{route}&event={event}" for event in ("order_created", "order_paid", "order_update")]
+    for status in ("subscribed", "known"):
+        answer = json.loads(run("cargo", "local", "connect", "cartum", "main", "--stack", STACK, "--json") or "{}")
+        said = [subscription["status"] for subscription in answer.get("subscriptions", [])]
+        check(f"cargo local connect says {status}", None if said == [status] * 3 else answer)
+    check("each event is subscribed once, to the URL of the stack", None if Cartum.subscribed == urls else Cartum.subscribed)
 
 
 def check_update(deployment: Deployment, before: pathlib.Path) -> None:
@@ -635,10 +694,8 @@ def main() -> int:
     if not (BUILT / "template.yaml").exists():
         print("there is no build to deploy: sam build --build-dir target/ci/x86_64 --parameter-overrides Architecture=x86_64", file=sys.stderr)
         return 2
-    snipcart = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Snipcart)
-    threading.Thread(target=snipcart.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as scratch, ministack(pathlib.Path(scratch)) as url:
-        deployment = Deployment(url, f"http://127.0.0.1:{snipcart.server_port}/api")
+        deployment = Deployment(url, f"{serve(Snipcart)}/api", serve(Cartum))
         try:
             deployment.deploy()
             print(f"ok     sam deploy: {len(deployment.resources())} resources", flush=True)

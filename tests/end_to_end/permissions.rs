@@ -1,12 +1,14 @@
 //! The policies in `template.yaml` allow exactly the calls that the functions make.
 //!
-//! The calls are observed during every event of `events/`, repeats, large bodies, outages, and every task of redrive.
+//! The calls are observed during every event of `events/`, repeats, large bodies, outages, and every task of redrive and
+//! reconcile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use http::Response;
+use http::{Request, Response};
 use jiff::{SignedDuration, Timestamp};
 use local::TOPIC_ARN;
 use local::aws::faults::{Call, Fault, Rule, Service};
@@ -109,7 +111,7 @@ async fn secrets_manager(calls: Calls, secrets: BTreeMap<String, String>) -> Ser
         calls.note(Some(&caller), vec![(format!("secretsmanager:{operation}"), secret)]);
         let value = settings::secret(provider).map(|secret| secret.to_string());
         let answer = json!({"ARN": arn, "SecretString": value, "VersionId": "1", "Name": provider});
-        std::future::ready(Some(Response::new(bytes::Bytes::from(answer.to_string()))))
+        std::future::ready(Some(Response::new(Bytes::from(answer.to_string()))))
     })
 }
 
@@ -381,6 +383,24 @@ async fn exercise_reconcile(stack: &Stack) {
     }
 }
 
+/// Connects a shop of each provider with an API for that, and lets a run of reconcile renew what has ended.
+async fn exercise_subscriptions(stack: &Stack) {
+    for provider in ["cartum", "aboutyou"] {
+        let task = json!({"connect": {"provider": provider, "shop": settings::SHOP, "url": stack.url()}});
+        let connected = stack.invoke(settings::RECONCILE, &task).await.expect("an answer");
+        assert_eq!(connected["done"], true, "{connected}");
+        let subscriptions = stack.order_apis().subscriptions();
+        let ended = subscriptions.of(provider, settings::SHOP).swap_remove(0);
+        subscriptions.remove(provider, settings::SHOP, ended.id);
+        if provider == "cartum" {
+            let report = Request::delete(&ended.url).body(Bytes::new()).expect("a request");
+            stack.send_request(report).await.event_id("unsupported");
+        }
+        let run = stack.reconcile(provider).await;
+        assert_eq!(run["subscriptions"][0]["status"], "renewed", "{run}");
+    }
+}
+
 /// Lets every stored event expire, and lets redrive remove them.
 async fn exercise_retention(stack: &Stack) {
     let day = SignedDuration::from_hours(24);
@@ -416,6 +436,9 @@ async fn each_role_allows_exactly_the_calls_of_its_function() {
         for name in ["ORDER_RETENTION_DAYS", "UNPUBLISHED_RETENTION_DAYS"] {
             config.variables.insert(name.to_owned(), "90".to_owned());
         }
+        config
+            .variables
+            .insert(settings::AUTO_RESUBSCRIBE_NAME.to_owned(), "true".to_owned());
         // Optional, and counts as present.
         config.variables.insert("PUBLISH_STATE".to_owned(), "true".to_owned());
         let url = secrets.url();
@@ -432,6 +455,7 @@ async fn each_role_allows_exactly_the_calls_of_its_function() {
     exercise_providers(&stack).await;
     exercise_redrive(&stack).await;
     exercise_reconcile(&stack).await;
+    exercise_subscriptions(&stack).await;
     exercise_retention(&stack).await;
 
     for (function, properties) in template.functions() {

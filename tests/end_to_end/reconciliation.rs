@@ -385,3 +385,36 @@ async fn a_dry_run_counts_by_day_and_stores_nothing() {
         "{run}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_run_a_day_finds_changes_of_older_orders() {
+    let stack = Stack::start().await;
+    let days = |days: i64| days * 24 * 60;
+    for provider in ["snipcart", "cartum"] {
+        // The first run does not import what was placed before its period.
+        let (known, older) = (stack.life(provider, 1, days(5)), stack.life(provider, 2, days(20)));
+        for life in [&known, &older] {
+            stack.knows(life, State::Placed, days(5));
+        }
+        stack
+            .announce(&known, State::Placed, days(5))
+            .await
+            .event_id("accepted");
+        stack.messages().await;
+        assert_run(&stack.reconcile(provider).await, "complete", &[]);
+
+        // The webhook of the change is lost.
+        stack.knows(&known, State::Shipped, 60);
+        stack.daily_run_is_due(provider, days(12)).await;
+        let counts = [("compared", 1), ("newer", 1), ("accepted", 1)];
+        assert_run(&stack.reconcile(provider).await, "complete", &counts);
+        let event = message(&stack).await.event;
+        assert_eq!(
+            (&event["data"]["order"]["id"], &event["data"]["origin"]),
+            (&json!(known.id()), &json!("reconciliation")),
+            "{provider}"
+        );
+        // The other runs of the day do not look back as far.
+        assert_run(&stack.reconcile(provider).await, "complete", &[]);
+    }
+}

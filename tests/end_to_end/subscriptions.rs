@@ -1,70 +1,51 @@
-//! Subscribing to the events of a Cartum shop, which has five places for each event and lists none of them.
+//! Subscribing to the events of a shop, the end of a subscription, and its renewal. Cartum has five places for each
+//! event and lists none of them.
 
-use std::sync::{Arc, Mutex};
+mod aboutyou;
+mod renewal;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use jiff::SignedDuration;
-use local::net::server::{Port, Server};
-use local::project::settings::{RECONCILE, SHOP, TOKEN, order_api_variable};
+use local::project::settings::{AUTO_RESUBSCRIBE_NAME, RECONCILE, SHOP, TOKEN};
+use local::providers::order_apis::Fault;
+use local::providers::subscriptions::Subscription;
+use local::recorder::alerts::Alert;
+use local::stack::Config;
 use serde_json::{Value, json};
-use tests::Stack;
+use tests::{Answer, Item, Stack};
 
-/// The bodies of the subscriptions that Cartum was asked for.
-type Asked = Arc<Mutex<Vec<Value>>>;
+const EVENTS: [&str; 3] = ["order_created", "order_paid", "order_update"];
+/// The request that subscribes to an event of Cartum.
+const SUBSCRIBE: &str = "POST /cartum/api/hooks/subscribe/";
+/// Longer than alerts of one kind are collected.
+const PERIOD: SignedDuration = SignedDuration::from_mins(61);
 
-/// Cartum's API. It answers the first `failing` subscriptions with 500, although it makes them.
-async fn cartum(failing: usize) -> (Server, Asked) {
-    let asked = Asked::default();
-    let seen = Arc::clone(&asked);
-    let port = Port::take(0, "").await.expect("a free port");
-    let server = port.serve(100_000, move |request: Request<Bytes>, _| {
-        let (status, body) = if request.uri().path() == "/api/auth/" {
-            (
-                200,
-                json!({"status": "OK", "response": {"token": "a-token-of-the-api"}}),
-            )
-        } else {
-            assert_eq!(request.uri().path(), "/api/hooks/subscribe/");
-            let body = serde_json::from_slice(request.body()).expect("JSON");
-            let mut seen = seen.lock().expect("no panic");
-            seen.push(body);
-            let status = if seen.len() > failing { 201 } else { 500 };
-            (status, json!({"id": seen.len()}))
-        };
-        let response = Response::builder().status(status).body(body.to_string());
-        async move { response.ok() }
-    });
-    (server, asked)
+/// Turns renewal on.
+fn renewing(config: &mut Config) {
+    let name = AUTO_RESUBSCRIBE_NAME.to_owned();
+    config.variables.insert(name, "true".to_owned());
 }
 
-async fn stack(cartum: &Server) -> Stack {
-    let url = format!("http://{}", cartum.address());
-    Stack::with(|config| {
-        config.variables.insert(order_api_variable("cartum"), url);
-    })
-    .await
-}
-
-/// Connects the shop, and returns the status and the id of each event.
-async fn connect(stack: &Stack, more: Value) -> Vec<(String, Value)> {
-    let mut task = json!({"provider": "cartum", "shop": SHOP, "url": "https://api.example.com"});
+/// Runs the task `connect` with more parameters, for the URL of the stack's gateway unless they name another, and returns
+/// its answer.
+async fn connect_with(stack: &Stack, provider: &str, more: Value) -> Value {
+    let mut task = json!({"provider": provider, "shop": SHOP, "url": stack.url()});
     if let (Some(task), Value::Object(more)) = (task.as_object_mut(), more) {
         task.extend(more);
     }
-    let answer = stack
-        .invoke(RECONCILE, &json!({ "connect": task }))
-        .await
-        .expect("an answer");
+    let answer = stack.invoke(RECONCILE, &json!({ "connect": task })).await;
+    answer.expect("an answer of connect")
+}
+
+/// Connects the shop of Cartum, and returns the status and the id of each event.
+async fn connect(stack: &Stack, more: Value) -> Vec<(String, Value)> {
+    let answer = connect_with(stack, "cartum", more).await;
     let subscriptions = answer["subscriptions"].as_array().expect("subscriptions");
     let events: Vec<_> = subscriptions.iter().map(|subscribed| &subscribed["event"]).collect();
-    assert_eq!(events, ["order_created", "order_paid", "order_update"], "{answer}");
-    let of = |subscribed: &Value| {
-        (
-            subscribed["status"].as_str().unwrap_or_default().to_owned(),
-            subscribed["id"].clone(),
-        )
-    };
+    assert_eq!(events, EVENTS, "{answer}");
+    let status = |subscribed: &Value| subscribed["status"].as_str().unwrap_or_default().to_owned();
+    let of = |subscribed: &Value| (status(subscribed), subscribed["id"].clone());
     subscriptions.iter().map(of).collect()
 }
 
@@ -72,31 +53,103 @@ fn all(status: &str, ids: [Value; 3]) -> Vec<(String, Value)> {
     ids.map(|id| (status.to_owned(), id)).into()
 }
 
+/// Runs reconcile, which completes, and returns the status of each subscription that it has looked at.
+async fn watch(stack: &Stack, provider: &str) -> Vec<(String, String)> {
+    let run = stack.reconcile(provider).await;
+    assert_eq!(run["status"], "complete", "{run}");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let watched = run["subscriptions"].as_array().into_iter().flatten();
+    watched.map(|one| (text(&one["event"]), text(&one["status"]))).collect()
+}
+
+/// What a run says if `order_paid` has this status, and nothing is to be said about the other events.
+fn paid_is(status: &str) -> Vec<(String, String)> {
+    let statuses = ["known", status, "known"];
+    let statuses = EVENTS.into_iter().zip(statuses);
+    statuses
+        .map(|(event, status)| (event.to_owned(), status.to_owned()))
+        .collect()
+}
+
+/// The subscriptions of the shop to an event of Cartum.
+fn places(stack: &Stack, event: &str) -> Vec<Subscription> {
+    let mut places = stack.order_apis().subscriptions().of("cartum", SHOP);
+    places.retain(|place| place.events == [event]);
+    places
+}
+
+/// The only subscription of the shop to an event of Cartum.
+#[track_caller]
+fn place(stack: &Stack, event: &str) -> Subscription {
+    let mut places = places(stack, event);
+    assert_eq!(places.len(), 1, "{places:?}");
+    places.remove(0)
+}
+
+/// Removes a subscription of Cartum, without the DELETE that reports it.
+fn remove(stack: &Stack, subscription: &Subscription) {
+    let removed = stack
+        .order_apis()
+        .subscriptions()
+        .remove("cartum", SHOP, subscription.id);
+    assert!(removed.is_some(), "{subscription:?} was removed before");
+}
+
+/// Reports the end of a subscription, as Cartum does.
+async fn report_end(stack: &Stack, subscription: &Subscription) -> Answer {
+    let request = Request::delete(&subscription.url).body(Bytes::new());
+    stack.send_request(request.expect("a request")).await
+}
+
+/// Removes a subscription of Cartum and reports it. Returns the id of the delivery.
+async fn end(stack: &Stack, subscription: &Subscription) -> String {
+    remove(stack, subscription);
+    report_end(stack, subscription).await.event_id("unsupported")
+}
+
+/// What the table knows about the subscription to an event.
+async fn item(stack: &Stack, provider: &str, event: &str) -> Item {
+    let key = tests::outbox::text(&format!("{provider}#{SHOP}#{event}"));
+    let mut items = stack.partition("subscriptions").await.into_iter();
+    items.find(|item| item["sk"] == key).expect("a subscription")
+}
+
+/// The alerts about ended subscriptions, after the time for which they are collected.
+async fn alerts(stack: &Stack) -> Vec<Alert> {
+    stack.alert_after(PERIOD).await;
+    let mut alerts = stack.alerts().await;
+    alerts.retain(|alert| alert.said("kind") == "unsubscribed" && alert.said("status") == "open");
+    alerts
+}
+
+/// The only alert about an ended subscription.
+async fn alert(stack: &Stack, provider: &str) -> Alert {
+    let mut alerts = alerts(stack).await;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    let alert = alerts.remove(0);
+    assert_eq!((alert.said("provider"), alert.said("shop")), (provider, SHOP));
+    alert
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_event_is_subscribed_once() {
-    let (server, asked) = cartum(0).await;
-    let stack = stack(&server).await;
+    let stack = Stack::start().await;
+    let public = json!({"url": "https://api.example.com"});
     let ids = || ["1", "2", "3"].map(Value::from);
-    assert_eq!(connect(&stack, json!({})).await, all("subscribed", ids()));
-    assert_eq!(connect(&stack, json!({})).await, all("known", ids()));
+    assert_eq!(connect(&stack, public.clone()).await, all("subscribed", ids()));
+    assert_eq!(connect(&stack, public).await, all("known", ids()));
     let other = json!({"url": "https://other.example.com"});
     assert_eq!(connect(&stack, other.clone()).await, all("elsewhere", ids()));
 
-    let asked = asked.lock().expect("no panic").clone();
-    assert_eq!(asked.len(), 3, "{asked:?}");
-    for (body, event) in asked.iter().zip(["order_created", "order_paid", "order_update"]) {
+    for event in EVENTS {
         let url = format!("https://api.example.com/webhooks/cartum/{SHOP}?token={TOKEN}&event={event}");
-        assert_eq!(
-            *body,
-            json!({"token": "a-token-of-the-api", "event": event, "target_url": url})
-        );
+        assert_eq!(place(&stack, event).url, url);
     }
     let items = format!("{:?}", stack.partition("subscriptions").await);
-    let log = stack.log().join("\n");
-    for secret in [TOKEN, "a-token-of-the-api"] {
-        assert!(!items.contains(secret) && !log.contains(secret), "{secret}");
-    }
-    drop(server);
+    assert!(!items.contains(TOKEN) && !stack.log().join("\n").contains(TOKEN));
+
+    let refused = Fault::Status(403);
+    stack.order_apis().inject("cartum", refused, usize::MAX);
     let mut again = other;
     again["again"] = json!(["order_paid"]);
     let without_api = connect(&stack, again).await;
@@ -105,13 +158,18 @@ async fn each_event_is_subscribed_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_takes_no_second_place() {
-    let (server, asked) = cartum(3).await;
-    let stack = stack(&server).await;
+    let stack = Stack::start().await;
+    // Cartum makes the subscriptions and answers 500.
+    stack.order_apis().inject_at("cartum", SUBSCRIBE, Fault::Status(500), 3);
     let unclear = || all("unclear", [(); 3].map(|()| Value::Null));
     for _ in 0..2 {
         assert_eq!(connect(&stack, json!({})).await, unclear());
-        assert_eq!(asked.lock().expect("no panic").len(), 3, "no call is repeated");
+        for event in EVENTS {
+            place(&stack, event);
+        }
     }
+    let unclear_events = EVENTS.map(|event| (event.to_owned(), "unclear".to_owned()));
+    assert_eq!(watch(&stack, "cartum").await, unclear_events);
     // Only the named events take another place.
     let mut expected = unclear();
     expected[1] = ("subscribed".to_owned(), "4".into());
@@ -120,20 +178,31 @@ async fn a_lost_answer_takes_no_second_place() {
     expected = all("subscribed", ["5", "4", "6"].map(Value::from));
     expected[1].0 = "known".to_owned();
     assert_eq!(connect(&stack, others).await, expected);
-    let asked = asked.lock().expect("no panic").clone();
-    assert_eq!(asked.len(), 6, "{asked:?}");
-    assert_eq!(asked[3]["event"], "order_paid");
+    for event in EVENTS {
+        assert_eq!(places(&stack, event).len(), 2, "{event}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_subscription_is_an_alert() {
+async fn a_subscription_that_nobody_has_noted_ends_with_an_alert() {
     let stack = Stack::start().await;
-    let ended = stack.deliver("cartum", "delete-unsubscribed").await;
-    let event_id = ended.event_id("unsupported");
-    stack.alert_after(SignedDuration::from_mins(1)).await;
-    let alerts = stack.alerts().await;
-    let of_end = alerts.iter().find(|alert| alert.said("kind") == "unsubscribed");
-    let of_end = of_end.unwrap_or_else(|| panic!("no alert: {alerts:?}"));
-    assert_eq!((of_end.said("provider"), of_end.said("shop")), ("cartum", SHOP));
-    assert_eq!(of_end.json["events"][0]["event_id"], event_id, "{}", of_end.json);
+    let event_id = stack
+        .deliver("cartum", "delete-unsubscribed")
+        .await
+        .event_id("unsupported");
+    let alert = alert(&stack, "cartum").await;
+    assert_eq!(alert.json["events"][0]["event_id"], event_id, "{}", alert.json);
+    assert_eq!(stack.partition("subscriptions").await, []);
+    assert_eq!(watch(&stack, "cartum").await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_provider_with_an_api_for_subscriptions_is_connected() {
+    let stack = Stack::start().await;
+    for provider in ["selldone", "snipcart", "deeple"] {
+        let task = json!({"provider": provider, "shop": SHOP, "url": "https://api.example.com"});
+        let error = stack.invoke(RECONCILE, &json!({ "connect": task })).await;
+        let error = error.expect_err("an error").to_string();
+        assert!(error.contains(&format!("functions/{provider}/README.md")), "{error}");
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use local::aws::faults::{Call, Service};
-use local::lambda::memory;
+use local::lambda::{memory, processor_time};
 use local::project::settings::RECONCILE;
 use local::providers::lifecycle::State;
 use serde_json::{Value, json};
@@ -67,11 +67,14 @@ async fn unchanged_orders_are_compared_in_constant_memory() {
             (stack.reconcile("snipcart").await, begun.elapsed())
         }
     });
-    let mut memories = Vec::new();
+    let (mut memories, mut cpu) = (Vec::new(), Duration::ZERO);
     while !run.is_finished() {
         tokio::time::sleep(TICK).await;
-        let mut of_reconcile = stack.environments().pids(RECONCILE).into_iter().filter_map(memory::of);
-        memories.extend(of_reconcile.next_back().map(|memory| (pages() - first_page, memory)));
+        let Some(pid) = stack.environments().pids(RECONCILE).pop() else {
+            continue;
+        };
+        memories.extend(memory::of(pid).map(|memory| (pages() - first_page, memory)));
+        cpu = processor_time::of(pid).unwrap_or(cpu);
     }
     let (run, took) = run.await.expect("the run ends");
     let calls: Vec<usize> = counts()
@@ -88,7 +91,7 @@ async fn unchanged_orders_are_compared_in_constant_memory() {
     };
     let peak = memories.iter().map(|(_, memory)| memory.peak).max();
     eprintln!(
-        "{orders} unchanged orders, {pages} pages: {took:.1?}; {reads:?} {calls:?}; KiB at 10 %, 50 %, 100 %: {:?}, peak {peak:?}",
+        "{orders} unchanged orders, {pages} pages: {took:.1?}, {cpu:.1?} of processor time; {reads:?} {calls:?}; KiB at 10 %, 50 %, 100 %: {:?}, peak {peak:?}",
         [10, 50, 100].map(at)
     );
     assert_eq!(

@@ -33,7 +33,7 @@ pub(crate) async fn every_event_normalizes_to_its_golden_event<P: Tested>() {
     for (name, path) in events(P::NAME) {
         let event = HttpEvent::read(&fs::read(&path).expect("an event")).expect("an event");
         let limit = BodyLimit::new(BodyLimit::DEFAULT);
-        let delivery = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, limit).expect("a delivery");
+        let delivery = Delivery::read(event, P::METHODS, P::event_parameters, limit).expect("a delivery");
         let proof = provider
             .verify(&delivery, &secrets, Instant::now() + Duration::from_secs(5))
             .await

@@ -13,6 +13,7 @@ mod malformed_bodies;
 mod malformed_payloads;
 mod reconciliation;
 mod specific;
+mod subscriptions;
 mod unmapped;
 
 /// Declares the tests of a topic for one provider.

@@ -1,7 +1,5 @@
 //! An order of a provider's order API is read as the order of the provider's webhook is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +11,7 @@ use shared::classify::{Classification, classify};
 use shared::delivery::Delivery;
 use shared::event::{EventType, OrderEvent, Origin};
 use shared::identity::Shop;
-use shared::order_api::{Api, BaseUrl, Failure, OrderApi, Period, Subscribes as _};
+use shared::order_api::{Api, BaseUrl, OrderApi, Period};
 use shared::verification::Verified;
 use tests::payloads::accepted;
 use tests::providers::Tested;
@@ -22,7 +20,7 @@ use tests::{catalogue, payloads};
 use tokio::time::Instant;
 
 /// The largest request that the server reads.
-const LIMIT: usize = 100_000;
+pub(crate) const LIMIT: usize = 100_000;
 
 /// A provider with an order API, as the tests answer for it.
 pub(crate) trait Listed: OrderApi + Tested {
@@ -98,7 +96,7 @@ impl Listed for aboutyou::AboutYou {
     }
 
     fn answer(_: &Request<Bytes>, orders: &[Value]) -> Value {
-        json!({"items": orders, "pagination": {"current_page": 1, "last_page": 1}})
+        json!({"items": orders, "pagination": {"page": 1, "per_page": 100, "pages": 1}})
     }
 }
 
@@ -201,50 +199,4 @@ pub(crate) async fn the_same_state_is_the_same_event<P: Listed>() {
         .collect();
     assert_eq!(ids.len(), 2);
     assert_eq!(ids[0], ids[1]);
-}
-
-#[tokio::test]
-async fn a_subscription_of_cartum_is_made_once_and_has_an_id() {
-    for (status, body, expected) in [
-        (201, json!({"id": 17}), Ok("17".to_owned())),
-        (
-            200,
-            json!({"status": "OK", "response": {"id": 17}}),
-            Ok("17".to_owned()),
-        ),
-        (200, json!({"status": "ERROR"}), Err(Failure::Misconfigured)),
-        (200, json!({"status": "AUTHORIZATION_ERROR"}), Err(Failure::Refused)),
-        // It may have been made.
-        (500, json!({}), Err(Failure::Unavailable)),
-        (201, json!({}), Err(Failure::Unavailable)),
-    ] {
-        let calls = Arc::<AtomicUsize>::default();
-        let counted = Arc::clone(&calls);
-        let answer = body.to_string();
-        let port = Port::take(0, "").await.expect("a free port");
-        let server = port.serve(LIMIT, move |request: Request<Bytes>, _| {
-            let is_log_in = request.uri().path() == "/api/auth/";
-            counted.fetch_add(usize::from(!is_log_in), Ordering::SeqCst);
-            let (status, body) = if is_log_in {
-                (
-                    200,
-                    json!({"status": "OK", "response": {"token": "a-token"}}).to_string(),
-                )
-            } else {
-                (status, answer.clone())
-            };
-            let response = Response::builder().status(status).body(body);
-            async move { response.ok() }
-        });
-        let base_url = BaseUrl::set_by_operator(&format!("http://{}", server.address()));
-        let api = Api::new(&base_url, Instant::now() + Duration::from_secs(10));
-        let credentials = serde_json::from_value(<cartum::Cartum as Listed>::credentials(false)).expect("credentials");
-        let cartum = Reader::<cartum::Cartum>::new().provider;
-        let session = cartum.log_in(&api, &credentials).await.expect("a token");
-        let made = cartum
-            .subscribe(&api, &session, "order_paid", "https://api.example.com/")
-            .await;
-        assert_eq!(made.map_err(|error| error.failure), expected, "{status} {body}");
-        assert_eq!(calls.load(Ordering::SeqCst), 1, "{status} {body}");
-    }
 }

@@ -3,8 +3,9 @@
 use lambda_http::http::Method;
 use serde_json::{Value, json};
 use shared::Provider as _;
-use shared::classify::{Classification, Classified};
+use shared::classify::{Classification, Classified, classify};
 use shared::drift::Known;
+use shared::provider::EndedSubscription;
 use tests::authentic;
 use tests::payloads::accepted;
 use tests::providers::Tested;
@@ -42,14 +43,49 @@ fn all_invoices_of_one_paid_renewal_are_one_event() {
 #[test]
 fn only_a_delete_ends_a_subscription_of_cartum() {
     let cartum = Reader::<cartum::Cartum>::new().provider;
-    for (method, ends) in [(Method::DELETE, true), (Method::PUT, false), (Method::POST, false)] {
-        let parameters = cartum::Cartum::EVENT_PARAMETERS;
-        let delivery = authentic::delivery_with(method.clone(), &[], parameters, Vec::new());
-        assert_eq!(cartum.ends_subscription(&delivery), ends, "{method}");
+    let ended = |method: Method, query: &[(&str, &str)]| {
+        let delivery = authentic::delivery_with(method, query, cartum::Cartum::event_parameters, Vec::new());
+        cartum.ends_subscription(&delivery)
+    };
+    let subscription = |event, number| Some(EndedSubscription { event, number });
+    assert_eq!(ended(Method::DELETE, &[]), subscription(Some("order_created"), 1));
+    let second = [("event", "order_paid"), ("subscription", "2")];
+    assert_eq!(ended(Method::DELETE, &second), subscription(Some("order_paid"), 2));
+    // An alert reports these too, but no subscription is marked.
+    for unknown in [
+        [("event", "order_deleted"), ("subscription", "2")],
+        [("event", "order_paid"), ("subscription", "two")],
+        [("event", "order_paid"), ("subscription", "")],
+    ] {
+        let ended = ended(Method::DELETE, &unknown).expect("an end");
+        assert_eq!(ended.event, None, "{unknown:?}");
+    }
+    for method in [Method::PUT, Method::POST] {
+        assert_eq!(ended(method.clone(), &second), None, "{method}");
     }
     let snipcart = Reader::<snipcart::Snipcart>::new().provider;
-    let delivery = authentic::delivery_with(Method::DELETE, &[], &[], Vec::new());
-    assert!(!snipcart.ends_subscription(&delivery));
+    let delivery = authentic::delivery_with(Method::DELETE, &[], snipcart::Snipcart::event_parameters, Vec::new());
+    assert_eq!(snipcart.ends_subscription(&delivery), None);
+}
+
+#[test]
+fn the_number_of_a_subscription_identifies_only_its_end() {
+    let reader = Reader::<cartum::Cartum>::new();
+    let id = |method: Method, query: &[(&str, &str)]| {
+        let delivery = authentic::delivery_with(method, query, cartum::Cartum::event_parameters, Vec::new());
+        classify(&reader.provider, &delivery, None).id
+    };
+    let (first, second) = (
+        [("event", "order_paid")],
+        [("event", "order_paid"), ("subscription", "2")],
+    );
+    assert_ne!(id(Method::DELETE, &first), id(Method::DELETE, &second));
+    assert_eq!(id(Method::POST, &first), id(Method::POST, &second));
+    assert_eq!(
+        id(Method::DELETE, &first),
+        id(Method::POST, &first),
+        "as in the version before"
+    );
 }
 
 #[test]

@@ -19,14 +19,14 @@ const TOKEN: &str = "a-token-for-these-tests";
 
 /// A verified delivery for any provider, since the classification does not depend on the kind of the proof.
 pub fn delivery(method: Method, query: &[(&str, &str)], body: Vec<u8>) -> Verified<Delivery> {
-    delivery_with(method, query, &["event"], body)
+    delivery_with(method, query, |_| &["event"], body)
 }
 
 /// A verified delivery for a provider whose event is named by these query parameters.
 pub fn delivery_with(
     method: Method,
     query: &[(&str, &str)],
-    event_parameters: &[&str],
+    event_parameters: fn(&Method) -> &'static [&'static str],
     body: Vec<u8>,
 ) -> Verified<Delivery> {
     let parameters: HashMap<String, Vec<String>> = query

@@ -37,7 +37,7 @@ impl<P: Provider> Reader<P> {
 
     /// Classifies an authentic delivery with this body and this query.
     pub fn classify(&self, query: &[(&str, &str)], body: &[u8], known: Option<&Known>) -> Classified {
-        let delivery = authentic::delivery_with(Method::POST, query, P::EVENT_PARAMETERS, body.to_vec());
+        let delivery = authentic::delivery_with(Method::POST, query, P::event_parameters, body.to_vec());
         classify(&self.provider, &delivery, known)
     }
 

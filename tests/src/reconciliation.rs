@@ -64,6 +64,19 @@ impl Stack {
         self.clients().let_leases_expire().await.expect("the items are written");
     }
 
+    /// Lets the first run for the shop `main` be some minutes ago, and the last daily one more than a day.
+    ///
+    /// # Panics
+    /// If there was no run.
+    pub async fn daily_run_is_due(&self, provider: &str, first: i64) {
+        let mut item = self.runs_of(provider).await.expect("a run");
+        for (name, minutes) in [("first_run_at", first), ("last_daily_at", 25 * 60)] {
+            let time = AttributeValue::S(self.minutes_ago(minutes).to_string());
+            assert!(item.insert(name.to_owned(), time).is_some(), "{name}");
+        }
+        self.put(item).await;
+    }
+
     /// What the table knows about the runs for a shop.
     pub async fn runs_of(&self, provider: &str) -> Option<crate::Item> {
         let key = AttributeValue::S(format!("{provider}#{SHOP}"));

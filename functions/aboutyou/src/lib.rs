@@ -6,6 +6,7 @@
 mod normalize;
 mod orders_api;
 mod payload;
+mod subscribe;
 mod unmapped;
 
 use serde::Deserialize;

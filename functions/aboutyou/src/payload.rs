@@ -18,7 +18,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::OrderCreated,
         Self::OrderUpdated,
         Self::ItemsShipped,

@@ -17,7 +17,7 @@ use shared::answer::{Reason, Refusal};
 use shared::delivery::Delivery;
 use shared::identity::IdempotencyKey;
 use shared::payload::Payload;
-use shared::provider::{Identified, NoOrderEvent, Normalized, OrderPlace};
+use shared::provider::{EndedSubscription, Identified, NoOrderEvent, Normalized, OrderPlace};
 use shared::secrets::{Live, Token};
 use shared::settings::{SettingError, Settings};
 use shared::verification::{Proof, Verified, url_token};
@@ -29,6 +29,8 @@ pub use unmapped::UNMAPPED;
 
 /// The query parameter that names the event.
 const EVENT_PARAMETER: &str = "event";
+/// The query parameter that numbers the subscriptions to an event. It is absent in the URL of the first one.
+const SUBSCRIPTION_PARAMETER: &str = "subscription";
 
 /// The provider Cartum.
 pub struct Cartum {
@@ -48,7 +50,6 @@ impl Provider for Cartum {
     const UNMAPPED: &'static [&'static str] = &shared::drift::pointers::<{ UNMAPPED.len() }>(UNMAPPED);
     /// PUT is documented, public handlers receive POST, and DELETE reports that the subscription was removed.
     const METHODS: &'static [Method] = &[Method::PUT, Method::POST, Method::DELETE];
-    const EVENT_PARAMETERS: &'static [&'static str] = &[EVENT_PARAMETER];
 
     const ORDER: OrderPlace = OrderPlace {
         object: None,
@@ -58,6 +59,15 @@ impl Provider for Cartum {
 
     type Secrets = Secrets;
     type Event = Event;
+
+    /// A DELETE has an empty body, and the end of each subscription is a delivery of its own.
+    fn event_parameters(method: &Method) -> &'static [&'static str] {
+        if method == Method::DELETE {
+            &[EVENT_PARAMETER, SUBSCRIPTION_PARAMETER]
+        } else {
+            &[EVENT_PARAMETER]
+        }
+    }
 
     fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         const NAME: &str = "CARTUM_TIME_ZONE";
@@ -75,10 +85,7 @@ impl Provider for Cartum {
 
     fn identify(&self, delivery: &Verified<Delivery>, payload: &Payload) -> Result<Identified<Event>, NoOrderEvent> {
         let unknown = NoOrderEvent::Quarantined(Reason::UnknownEvent);
-        let event = delivery.parameter(EVENT_PARAMETER).map_err(|_| unknown)?;
-        let word = event
-            .filter(|event| !event.is_empty())
-            .unwrap_or(Event::OrderCreated.as_str());
+        let word = event_word(delivery.parameter(EVENT_PARAMETER).map_err(|_| unknown)?);
         if delivery.method() == Method::DELETE || payload::is_unsupported(word) {
             return Err(NoOrderEvent::Unsupported);
         }
@@ -96,13 +103,32 @@ impl Provider for Cartum {
         Ok(Identified { event, key })
     }
 
-    fn ends_subscription(&self, delivery: &Verified<Delivery>) -> bool {
-        delivery.method() == Method::DELETE
+    fn ends_subscription(&self, delivery: &Verified<Delivery>) -> Option<EndedSubscription> {
+        if delivery.method() != Method::DELETE {
+            return None;
+        }
+        let number = match delivery.parameter(SUBSCRIPTION_PARAMETER) {
+            Ok(number) => number.map_or(Some(1), |number| number.parse().ok()),
+            Err(_) => None,
+        };
+        let event = delivery.parameter(EVENT_PARAMETER).ok().map(event_word);
+        let event = event.and_then(Event::from_word);
+        Some(EndedSubscription {
+            event: event.filter(|_| number.is_some()).map(Event::as_str),
+            number: number.unwrap_or(1),
+        })
     }
 
     fn normalize(&self, event: Event, payload: &Payload) -> Normalized {
         normalize::normalize(event, payload, &self.time_zone)
     }
+}
+
+/// The word for the event of a URL, given the value of its query parameter.
+fn event_word(parameter: Option<&str>) -> &str {
+    parameter
+        .filter(|event| !event.is_empty())
+        .unwrap_or(Event::OrderCreated.as_str())
 }
 
 #[cfg(test)]

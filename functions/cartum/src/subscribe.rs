@@ -1,42 +1,55 @@
 //! Subscribing to the events of a shop (`hooks/subscribe`).
 
 use serde_json::{Value, json};
-use shared::order_api::{Answer, Api, ApiError, Call, Credentials, Subscribes};
+use shared::order_api::{Answer, Api, ApiError, Call, Credentials, ListedSubscription, NewSubscription, Subscribes};
 
 use crate::orders_api::{ApiCredentials, log_in};
 use crate::payload::Event;
-use crate::{Cartum, Secrets};
+use crate::{Cartum, EVENT_PARAMETER, SUBSCRIPTION_PARAMETER, Secrets};
 
 impl Subscribes for Cartum {
-    const EVENTS: &'static [&'static str] = &{
+    const SUBSCRIPTIONS: &'static [&'static str] = &{
         let [created, paid, update] = Event::ALL;
         [created.as_str(), paid.as_str(), update.as_str()]
     };
 
-    /// The body of a delivery does not name its event, so the URL does.
-    fn webhook_url(secrets: &Secrets, route: &str, event: &str) -> String {
+    /// The body of a delivery does not name its event, and that of a DELETE does not name its subscription, so the URL
+    /// does.
+    fn webhook_url(secrets: &Secrets, route: &str, event: &str, number: u32) -> String {
         // The first token of the list is the newest.
         let token = secrets.tokens.first().map_or("", |token| token.in_url());
-        format!("{route}?token={token}&event={event}")
+        let url = format!("{route}?token={token}&{EVENT_PARAMETER}={event}");
+        match number {
+            0 | 1 => url,
+            _ => format!("{url}&{SUBSCRIPTION_PARAMETER}={number}"),
+        }
     }
 
     async fn log_in(&self, api: &Api, credentials: &ApiCredentials) -> Result<Option<Credentials>, ApiError> {
         log_in(api, credentials).await.map(Some)
     }
 
+    async fn subscriptions(&self, _: &Api, _: &ApiCredentials) -> Result<Option<Vec<ListedSubscription>>, ApiError> {
+        Ok(None)
+    }
+
     async fn subscribe(
         &self,
         api: &Api,
+        _: &ApiCredentials,
         token: &Option<Credentials>,
         event: &str,
         url: &str,
-    ) -> Result<String, ApiError> {
+    ) -> Result<NewSubscription, ApiError> {
         let token = token.as_ref().map(Credentials::expose);
         let body = json!({"token": token, "event": event, "target_url": url});
         let answer = api
             .call_once(&Call::post("/api/hooks/subscribe/", body.to_string()))
             .await?;
-        id_in(&answer)
+        Ok(NewSubscription {
+            id: id_in(&answer)?,
+            client_secret: None,
+        })
     }
 }
 
@@ -67,15 +80,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_names_the_event_and_has_the_newest_token() {
+    fn the_url_names_the_event_and_its_subscription_and_has_the_newest_token() {
         let secrets = r#"{"tokens":["a-new-token-of-the-shop","an-old-token-of-the-shop"]}"#;
         let secrets: Secrets = serde_json::from_str(secrets).expect("secrets");
         let route = "https://api.example.com/webhooks/cartum/main";
-        assert_eq!(
-            Cartum::webhook_url(&secrets, route, "order_paid"),
-            "https://api.example.com/webhooks/cartum/main?token=a-new-token-of-the-shop&event=order_paid"
-        );
-        assert_eq!(Cartum::EVENTS, ["order_created", "order_paid", "order_update"]);
+        let first = "https://api.example.com/webhooks/cartum/main?token=a-new-token-of-the-shop&event=order_paid";
+        assert_eq!(Cartum::webhook_url(&secrets, route, "order_paid", 1), first);
+        let second = Cartum::webhook_url(&secrets, route, "order_paid", 2);
+        assert_eq!(second, format!("{first}&subscription=2"));
+        assert_eq!(Cartum::SUBSCRIPTIONS, ["order_created", "order_paid", "order_update"]);
     }
 
     #[test]

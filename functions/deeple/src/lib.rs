@@ -152,7 +152,7 @@ mod tests {
         });
         let event = HttpEvent::read(event.to_string().as_bytes()).expect("an event");
         let limit = BodyLimit::new(1000);
-        let delivery = Delivery::read(event, Deeple::METHODS, Deeple::EVENT_PARAMETERS, limit).expect("a delivery");
+        let delivery = Delivery::read(event, Deeple::METHODS, Deeple::event_parameters, limit).expect("a delivery");
         let settings = Settings::from_table([("TIMESTAMP_MAX_AGE_SECONDS", "3153600000")]);
         let deeple = Deeple::from_settings(&settings).expect("settings");
         let secrets = serde_json::from_str(SECRETS).expect("secrets");

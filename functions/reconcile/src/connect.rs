@@ -1,15 +1,16 @@
 //! `{"connect":{...}}`: subscribes to the order events of a shop through the provider's API.
 //!
-//! Each event is subscribed once. The ids are kept in the table, because Cartum does not list its subscriptions and allows
-//! five for an event.
+//! Each event is subscribed once. What is made is noted in the table, because Cartum does not list its subscriptions and
+//! allows five for an event.
 
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
 use shared::identity::Shop;
-use shared::order_api::{Api, ApiError, Failure, Host, Subscribes};
-use shared::secrets::ShopSecrets;
-use shared::store::{Noted, Subscription};
+use shared::order_api::{Api, ApiError, Credentials, Host, ListedSubscription, Subscribes};
+use shared::store::{NotedSubscription, StoreError, WebhookUrl};
 
 use crate::providers::Configured;
+use crate::subscriber::{Attempted, Subscriber, SubscriptionStatus, is_at_work, with_id, with_url};
 use crate::time_left::TimeLeft;
 use crate::{Reconciler, TaskError};
 
@@ -39,37 +40,101 @@ pub struct Connected {
 #[derive(Debug, Serialize)]
 struct Subscribed {
     event: &'static str,
-    status: SubscribedAs,
+    status: SubscriptionStatus,
     /// The provider's id of the subscription.
     id: Option<String>,
     cause: Option<String>,
+    /// The secret of a subscription that was made just now. It is in no log and not in the table.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "exposed")]
+    client_secret: Option<Credentials>,
 }
 
-/// How an event is subscribed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum SubscribedAs {
-    /// The task has subscribed the event.
-    Subscribed,
-    /// The event was subscribed before.
-    Known,
-    /// The event is subscribed to another URL.
-    Elsewhere,
-    /// An earlier attempt, or this one, may have subscribed the event.
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn exposed<S: Serializer>(secret: &Option<Credentials>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(Credentials::expose).serialize(serializer)
+}
+
+impl Subscribed {
+    fn new(event: &'static str, status: SubscriptionStatus, id: Option<String>, cause: Option<String>) -> Self {
+        Self {
+            event,
+            status,
+            id: id.filter(|id| !id.is_empty()),
+            cause,
+            client_secret: None,
+        }
+    }
+
+    /// The result of an attempt.
+    fn attempted(event: &'static str, attempted: Attempted) -> Self {
+        let (status, cause) = match attempted {
+            Attempted::Made { id, client_secret } => {
+                return Self {
+                    client_secret,
+                    ..Self::new(event, SubscriptionStatus::Subscribed, Some(id), None)
+                };
+            }
+            Attempted::Unclear(error) => (SubscriptionStatus::Unclear, error.to_string()),
+            Attempted::Refused(error) => (SubscriptionStatus::Failed, error.to_string()),
+            Attempted::Lost => {
+                let cause = "another task subscribes the event at the same time";
+                (SubscriptionStatus::Unclear, cause.to_owned())
+            }
+        };
+        Self::new(event, status, None, Some(cause))
+    }
+}
+
+/// What to do for an event.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision<'l> {
+    /// Subscribe it.
+    Make,
+    /// It is subscribed, and the provider lists the subscription.
+    Listed(&'l ListedSubscription),
+    /// It is subscribed under this id.
+    Known(String),
+    /// It is subscribed to another URL, under this id.
+    Elsewhere(String),
+    /// The subscription under this id has this defect.
+    Incomplete(String, String),
+    /// An earlier attempt may have subscribed it.
     Unclear,
-    /// The provider refuses.
-    Failed,
+}
+
+/// Decides what to do for an event, given what is noted and what the provider lists, if it lists its subscriptions.
+fn decide<'l>(
+    noted: Option<&NotedSubscription>,
+    listed: Option<&'l [ListedSubscription]>,
+    url: &str,
+    is_again: bool,
+    now: Timestamp,
+) -> Decision<'l> {
+    if let Some(own) = listed.and_then(|listed| with_url(listed, |listed| listed == url)) {
+        return match &own.defect {
+            None => Decision::Listed(own),
+            Some(defect) => Decision::Incomplete(own.id.clone(), defect.clone()),
+        };
+    }
+    let Some(noted) = noted.filter(|noted| !is_again && noted.ended_at.is_none()) else {
+        return Decision::Make;
+    };
+    match (&noted.id, listed) {
+        (Some(id), None) if noted.is_of(url) => Decision::Known(id.clone()),
+        (Some(id), None) => Decision::Elsewhere(id.clone()),
+        (Some(id), Some(listed)) if with_id(listed, id).is_some() => Decision::Elsewhere(id.clone()),
+        (None, None) => Decision::Unclear,
+        (None, Some(_)) if is_at_work(noted, now) => Decision::Unclear,
+        (_, Some(_)) => Decision::Make,
+    }
 }
 
 impl Connected {
     /// The answer if no event is subscribed, for the same cause.
     fn failed<P: Subscribes>(shop: &Shop, error: &ApiError) -> Self {
-        let failed = P::EVENTS.iter().map(|&event| Subscribed {
-            event,
-            status: SubscribedAs::Failed,
-            id: None,
-            cause: Some(error.to_string()),
-        });
+        let failed = P::SUBSCRIPTIONS
+            .iter()
+            .map(|&event| Subscribed::new(event, SubscriptionStatus::Failed, None, Some(error.to_string())));
         Self {
             provider: P::NAME,
             shop: shop.to_string(),
@@ -137,100 +202,118 @@ impl Reconciler {
         time: TimeLeft,
     ) -> Result<Connected, TaskError> {
         let shop = task.shop()?;
-        task.check_again(P::EVENTS)?;
+        task.check_again(P::SUBSCRIPTIONS)?;
         let route = task.route(configured.base_url.is_some())?;
         let secrets = self.read_secrets(configured, time).await?;
         let not_configured = || TaskError::NoTask("the shop's secret has no `api`".to_owned());
         let credentials = secrets.api::<P::Credentials>(&shop).ok_or_else(not_configured)?;
         let credentials = credentials.map_err(TaskError::Secret)?;
-        let of_shop: ShopSecrets<P::Secrets> = secrets
-            .of(&shop, time.give_up_at)
+        let of_shop = configured
+            .secrets_of(&shop, time)
             .await
             .map_err(|refusal| TaskError::Secret(refusal.to_string()))?;
-        let of_shop = of_shop.ok_or_else(not_configured)?;
         let base_url = configured
             .base_url(&credentials)
             .map_err(|error| TaskError::Secret(error.to_string()))?;
         let api = Api::new(&base_url, time.give_up_at);
-        let session = match configured.provider.log_in(&api, &credentials).await {
-            Ok(session) => session,
+        let subscriber = Subscriber {
+            store: self.intake.store(),
+            provider: &configured.provider,
+            credentials: &credentials,
+            secrets: of_shop.ok_or_else(not_configured)?,
+            shop: &shop,
+            api: &api,
+        };
+        let begun = async { Ok((subscriber.log_in().await?, subscriber.listed().await?)) };
+        let (session, listed) = match begun.await {
+            Ok(begun) => begun,
             Err(error) => return Ok(Connected::failed::<P>(&shop, &error)),
         };
         let mut subscriptions = Vec::new();
-        for &event in P::EVENTS {
-            let url = P::webhook_url(&of_shop, &route, event);
-            let subscription = Subscription {
-                provider: P::NAME,
-                shop: &shop,
-                event,
-                url: &url,
+        for &event in P::SUBSCRIPTIONS {
+            let connecting = Connecting {
+                subscriber: &subscriber,
+                session: &session,
+                listed: listed.as_deref(),
+                route: &route,
             };
-            let subscribing = configured.provider.subscribe(&api, &session, event, &url);
-            let store = self.intake.store();
-            let noted = if task.is_again(event) {
-                store.note_new_subscription(&subscription).await?;
-                Noted::New
-            } else {
-                store.note_subscription(&subscription).await?
-            };
-            let (status, id, cause) = match noted {
-                Noted::New => match subscribing.await {
-                    Ok(id) => {
-                        self.intake.store().keep_subscription(&subscription, &id).await?;
-                        (SubscribedAs::Subscribed, Some(id), None)
-                    }
-                    Err(error) => (
-                        self.not_subscribed(&subscription, &error).await?,
-                        None,
-                        Some(error.to_string()),
-                    ),
-                },
-                Noted::Made(id) => (SubscribedAs::Known, Some(id), None),
-                Noted::Elsewhere(id) => {
-                    let cause =
-                        "the event is subscribed to another URL; end that subscription, then name the event in `again`";
-                    (SubscribedAs::Elsewhere, Some(id), Some(cause.to_owned()))
-                }
-                Noted::Unclear => {
-                    let cause = "an earlier attempt may have subscribed the event; look in the shop, then name the event in `again`";
-                    (SubscribedAs::Unclear, None, Some(cause.to_owned()))
-                }
-            };
+            let result = connecting.event(event, task.is_again(event)).await?;
+            let status = result.status;
             tracing::info!(provider = P::NAME, shop = %shop, event, ?status, "connect");
-            subscriptions.push(Subscribed {
-                event,
-                status,
-                id,
-                cause,
-            });
+            subscriptions.push(result);
         }
+        let is_done = |status| matches!(status, SubscriptionStatus::Subscribed | SubscriptionStatus::Known);
         Ok(Connected {
             provider: P::NAME,
-            done: subscriptions
-                .iter()
-                .all(|subscribed| matches!(subscribed.status, SubscribedAs::Subscribed | SubscribedAs::Known)),
+            done: subscriptions.iter().all(|subscribed| is_done(subscribed.status)),
             shop: shop.to_string(),
             subscriptions,
         })
     }
+}
 
-    /// Forgets a subscription that was certainly not made. One that may have been made stays noted, so that the next
-    /// attempt does not take a second place.
-    async fn not_subscribed(
-        &self,
-        subscription: &Subscription<'_>,
-        error: &ApiError,
-    ) -> Result<SubscribedAs, TaskError> {
-        if error.failure == Failure::Unavailable {
-            return Ok(SubscribedAs::Unclear);
-        }
-        self.intake.store().forget_subscription(subscription).await?;
-        Ok(SubscribedAs::Failed)
+/// A shop that is being connected.
+struct Connecting<'r, P: Subscribes> {
+    subscriber: &'r Subscriber<'r, P>,
+    session: &'r P::Session,
+    /// The subscriptions that the provider lists, if it lists any.
+    listed: Option<&'r [ListedSubscription]>,
+    route: &'r str,
+}
+
+impl<P: Subscribes> Connecting<'_, P> {
+    /// Subscribes an event, unless it is subscribed or may be.
+    async fn event(&self, event: &'static str, is_again: bool) -> Result<Subscribed, StoreError> {
+        let &Self {
+            subscriber,
+            session,
+            listed,
+            route,
+        } = self;
+        let noted = subscriber.noted(event).await?;
+        let url = subscriber.url(route, event, noted.as_ref().map_or(1, |noted| noted.number));
+        let decision = decide(noted.as_ref(), listed, &url, is_again, Timestamp::now());
+        let (status, id, cause) = match decision {
+            Decision::Make => {
+                let attempted = subscriber.make(session, event, route, noted.as_ref()).await?;
+                return Ok(Subscribed::attempted(event, attempted));
+            }
+            Decision::Listed(own) => {
+                let webhook = WebhookUrl { route, url: &url };
+                subscriber.note_listed(event, webhook, own, noted.as_ref()).await?;
+                (SubscriptionStatus::Known, Some(own.id.clone()), None)
+            }
+            Decision::Known(id) => {
+                // An earlier version of this function has not noted the route.
+                if let Some(noted) = noted.filter(|noted| noted.route.is_none()) {
+                    let key = subscriber.key(event);
+                    subscriber.store.note_route(key, &noted, route).await?;
+                }
+                (SubscriptionStatus::Known, Some(id), None)
+            }
+            Decision::Elsewhere(id) => {
+                let cause =
+                    "the event is subscribed to another URL; end that subscription, then name the event in `again`";
+                (SubscriptionStatus::Elsewhere, Some(id), Some(cause.to_owned()))
+            }
+            Decision::Incomplete(id, defect) => {
+                let cause = format!("{defect}; correct it at the provider, or end it there and run the task again");
+                (SubscriptionStatus::Incomplete, Some(id), Some(cause))
+            }
+            Decision::Unclear => {
+                let cause = "an earlier attempt may have subscribed the event; look in the shop, then name the event in `again`";
+                (SubscriptionStatus::Unclear, None, Some(cause.to_owned()))
+            }
+        };
+        Ok(Subscribed::new(event, status, id, cause))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+    use shared::identity::sha256_hex;
+
     use super::*;
 
     fn route(url: &str, is_local: bool) -> Option<String> {
@@ -274,6 +357,90 @@ mod tests {
         for again in [r#"["order_deleted"]"#, "true", r#""order_paid""#] {
             assert!(task(again).is_none(), "{again}");
         }
+    }
+
+    const URL: &str = "https://api.example.com/webhooks/aboutyou/main?token=a-token-of-the-shop";
+
+    fn noted(id: Option<&str>, url: &str) -> NotedSubscription {
+        let mut noted = NotedSubscription::default();
+        noted.id = id.map(str::to_owned);
+        noted.url_sha256 = Some(sha256_hex(url.as_bytes()));
+        noted.noted_at = Some(Timestamp::UNIX_EPOCH);
+        noted
+    }
+
+    fn listed(id: &str, url: &str, defect: Option<&str>) -> ListedSubscription {
+        ListedSubscription {
+            id: id.to_owned(),
+            url: Some(url.to_owned()),
+            defect: defect.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn without_a_list_the_note_decides() {
+        let now = Timestamp::UNIX_EPOCH;
+        let decide = |noted: &NotedSubscription, again| decide(Some(noted), None, URL, again, now);
+        let made = noted(Some("7"), URL);
+        assert_eq!(decide(&made, false), Decision::Known("7".to_owned()));
+        assert_eq!(decide(&made, true), Decision::Make);
+        let other = noted(Some("7"), "https://api.example.com/");
+        assert_eq!(decide(&other, false), Decision::Elsewhere("7".to_owned()));
+        let unclear = noted(None, URL);
+        assert_eq!(decide(&unclear, false), Decision::Unclear);
+        assert_eq!(decide(&unclear, true), Decision::Make);
+        let mut ended = made;
+        ended.ended_at = Some(now);
+        assert_eq!(decide(&ended, false), Decision::Make);
+    }
+
+    #[test]
+    fn with_a_list_the_list_decides() {
+        let (own, defect) = (listed("7", URL, None), "the subscription is disabled");
+        let disabled = listed("8", URL, Some(defect));
+        let other = listed("9", "https://api.example.com/", None);
+        let now = Timestamp::UNIX_EPOCH;
+        let later = now + SignedDuration::from_hours(1);
+        let both = [disabled.clone(), own.clone()];
+        for (is_again, id) in [(false, None), (true, Some("6"))] {
+            let noted = noted(id, URL);
+            let found = decide(Some(&noted), Some(&both), URL, is_again, now);
+            assert_eq!(found, Decision::Listed(&own));
+            let found = decide(Some(&noted), Some(&both[..1]), URL, is_again, now);
+            assert_eq!(found, Decision::Incomplete("8".to_owned(), defect.to_owned()));
+        }
+        let others = [other];
+        let decide = |id, now| {
+            decide(
+                Some(&noted(id, "https://api.example.com/")),
+                Some(&others),
+                URL,
+                false,
+                now,
+            )
+        };
+        assert_eq!(decide(Some("9"), now), Decision::Elsewhere("9".to_owned()));
+        // Somebody has ended it.
+        assert_eq!(decide(Some("7"), now), Decision::Make);
+        assert_eq!(decide(Some(""), now), Decision::Make);
+        // An attempt of another task may still be at work.
+        assert_eq!(decide(None, now), Decision::Unclear);
+        assert_eq!(decide(None, later), Decision::Make);
+    }
+
+    #[test]
+    fn the_secret_of_a_subscription_is_answered_and_not_shown() {
+        let secret = || serde_json::from_str(r#""the-secret-of-it""#).ok();
+        let made = |client_secret| Attempted::Made {
+            id: "17".to_owned(),
+            client_secret,
+        };
+        let subscribed = Subscribed::attempted("orders", made(secret()));
+        assert!(!format!("{subscribed:?}").contains("the-secret-of-it"));
+        let answer = serde_json::to_value(subscribed).expect("JSON");
+        assert_eq!(answer["client_secret"], "the-secret-of-it");
+        let answer = serde_json::to_value(Subscribed::attempted("orders", made(None))).expect("JSON");
+        assert_eq!(answer.get("client_secret"), None);
     }
 
     #[test]

@@ -3,14 +3,16 @@
 //!
 //! An invocation's payload names the task: `{"reconcile":{"provider":"snipcart"}}`. A run stops before the function's
 //! deadline. A regular run is continued by the next one; a run of a period answers with a cursor. The other task,
-//! `connect`, subscribes to the events of a shop.
+//! `connect`, subscribes to the events of a shop, and regular runs look after its subscriptions.
 
 mod connect;
 mod providers;
 mod report;
 mod shop;
+mod subscriber;
 mod task;
 mod time_left;
+mod watch;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -68,6 +70,8 @@ pub struct Reconciler {
     telemetry: Telemetry,
     providers: Providers,
     windows: Windows,
+    /// Whether a run makes a subscription again that has ended.
+    auto_resubscribe: bool,
 }
 
 /// How far back and how close to the present a regular run looks.
@@ -76,6 +80,9 @@ pub(crate) struct Windows {
     /// How far back the first run looks, and every run of a provider whose API lists orders by the day when they were
     /// placed.
     lookback: SignedDuration,
+    /// How far back one run a day looks for a provider whose API lists orders by the day when they were placed; zero: no
+    /// run does.
+    daily: SignedDuration,
     /// The age that a change must have, so that its webhook is not overtaken.
     settle: SignedDuration,
     /// How long published events are kept, if not for ever.
@@ -86,15 +93,18 @@ impl Reconciler {
     /// Reads the settings of the table, the topic and the providers.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         let hours = settings.parsed("RECONCILE_LOOKBACK_HOURS", 48_u16, "a whole number of hours")?;
+        let days = settings.parsed("RECONCILE_DAILY_LOOKBACK_DAYS", 30_u16, "a whole number of days")?;
         let minutes = settings.parsed("RECONCILE_SETTLE_MINUTES", 5_u16, "a whole number of minutes")?;
         let intake = Intake::for_many_orders(settings)?;
         let kept = intake.store().keeps_orders_for();
         Ok(Self {
             intake,
             telemetry: Telemetry::from_settings(settings),
+            auto_resubscribe: settings.parsed("AUTO_RESUBSCRIBE", false, "`true` or `false`")?,
             providers: Providers::from_settings(settings)?,
             windows: Windows {
                 lookback: SignedDuration::from_hours(hours.into()),
+                daily: SignedDuration::from_hours(24 * i64::from(days)),
                 settle: SignedDuration::from_mins(minutes.into()),
                 kept,
             },

@@ -7,10 +7,11 @@ use cartum::Cartum;
 use jiff::Timestamp;
 use selldone::Selldone;
 use shared::Provider as _;
+use shared::answer::Refusal;
 use shared::codes::Code;
 use shared::identity::Shop;
 use shared::order_api::{ApiError, BaseUrl, OrderApi};
-use shared::secrets::Secrets;
+use shared::secrets::{Secrets, ShopSecrets};
 use shared::settings::{SettingError, Settings};
 use shared::store::ReconcileProgress;
 use snipcart::Snipcart;
@@ -21,10 +22,14 @@ use crate::report::{self, Circumstances, RunAnswer, ShopReport, Status};
 use crate::shop::ShopRun;
 use crate::task::{Cursor, Reconcile};
 use crate::time_left::TimeLeft;
+use crate::watch::Watched;
 use crate::{Reconciler, TaskError};
 
 /// How long reading a secret may take.
 const SECRET_BUDGET: Duration = Duration::from_secs(5);
+
+/// The providers whose webhooks are set up by hand.
+const BY_HAND: [&str; 3] = [Selldone::NAME, "deeple", Snipcart::NAME];
 
 /// The providers, each with its settings.
 pub(crate) struct Providers {
@@ -50,6 +55,14 @@ impl<P: OrderApi> Configured<P> {
             secrets: Secrets::from_setting(settings, secrets),
             base_url: settings.optional(P::API_URL).map(|url| BaseUrl::set_by_operator(&url)),
         })
+    }
+
+    /// The secrets of a shop.
+    pub(crate) async fn secrets_of(&self, shop: &Shop, time: TimeLeft) -> Result<ShopSecrets<P::Secrets>, Refusal> {
+        match &self.secrets {
+            Ok(secrets) => secrets.of(shop, time.give_up_at).await,
+            Err(error) => Err(Refusal::Misconfigured(error.to_string())),
+        }
     }
 
     /// The base URL of the API of the shop with these credentials.
@@ -95,7 +108,7 @@ impl Reconciler {
     }
 
     /// Works at the shops of a provider, one after the other.
-    async fn shops_of<P: OrderApi>(
+    async fn shops_of<P: Watched>(
         &self,
         configured: &Configured<P>,
         task: &Reconcile,
@@ -175,9 +188,11 @@ impl Reconciler {
     pub(crate) async fn connect(&self, task: &Connect, time: TimeLeft) -> Result<Connected, TaskError> {
         match task.provider.as_str() {
             Cartum::NAME => Box::pin(self.subscribe(&self.providers.cartum, task, time)).await,
-            _ => Err(TaskError::NoTask(
-                "only cartum is connected by a task; the README of each other provider says where to click".to_owned(),
-            )),
+            AboutYou::NAME => Box::pin(self.subscribe(&self.providers.aboutyou, task, time)).await,
+            other if BY_HAND.contains(&other) => Err(TaskError::NoTask(format!(
+                "{other} has no API for subscriptions; functions/{other}/README.md says where to click"
+            ))),
+            _ => Err(TaskError::NoTask("provider is not a provider's name".to_owned())),
         }
     }
 

@@ -11,6 +11,7 @@ use shared::telemetry::{self, Dimensions, Telemetry, Unit};
 use tracing::Level;
 
 use crate::task::Cursor;
+use crate::watch::WatchedSubscription;
 
 const DIMENSIONS: &Dimensions = &[&[], &["provider"], &["provider", "shop"]];
 
@@ -99,6 +100,9 @@ pub(crate) struct ShopReport {
     /// The counts by the day on which the orders were placed, in UTC.
     pub(crate) by_day: BTreeMap<String, DayCounts>,
     pub(crate) cause: Option<String>,
+    /// The subscriptions of the shop that are noted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) subscriptions: Vec<WatchedSubscription>,
     #[serde(skip)]
     pub(crate) code: Option<Code>,
 }
@@ -113,6 +117,7 @@ impl ShopReport {
             counts: Counts::default(),
             by_day: BTreeMap::new(),
             cause: None,
+            subscriptions: Vec::new(),
             code: None,
         }
     }

@@ -20,6 +20,7 @@ use crate::providers::Configured;
 use crate::report::{Found, ShopReport, Status};
 use crate::task::{Cursor, Place, Reconcile};
 use crate::time_left::TimeLeft;
+use crate::watch::{Watch, Watched};
 
 const BUSY: &str = "another run works at the shop";
 
@@ -62,7 +63,7 @@ enum Ended {
     NotStored(String),
 }
 
-impl<'r, P: OrderApi> ShopRun<'r, P> {
+impl<'r, P: Watched> ShopRun<'r, P> {
     pub(crate) fn new(
         reconciler: &'r Reconciler,
         configured: &'r Configured<P>,
@@ -113,6 +114,18 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         self.is_sorted = place.position == 0;
         let pages = self.pages(&api, lease.as_ref(), &mut place).await;
         let ended = pages.unwrap_or_else(|error| Ended::NotStored(error.to_string()));
+        if matches!(ended, Ended::AfterLastPage | Ended::TimeIsUp) && !self.task.is_of_period() {
+            let watch = Watch {
+                reconciler: self.reconciler,
+                configured: self.configured,
+                credentials: self.credentials,
+                shop: self.shop,
+                api: &api,
+                time: self.time,
+            };
+            // Boxed, because this future is large.
+            self.report.subscriptions = Box::pin(P::watch(watch)).await;
+        }
         self.end(ended, lease.as_ref(), place).await
     }
 
@@ -347,7 +360,10 @@ impl<'r, P: OrderApi> ShopRun<'r, P> {
         };
         let end = match self.report.status {
             _ if self.task.is_of_period() => ReconcileEnd::OfPeriod,
-            Status::Complete => ReconcileEnd::Complete(place.to),
+            Status::Complete => ReconcileEnd::Complete {
+                until: place.to,
+                is_daily: place.is_daily,
+            },
             Status::Unavailable => ReconcileEnd::Unavailable {
                 cause: self.report.cause.as_deref().unwrap_or_default(),
                 resume: (place.position > 0).then_some(resume.as_str()),

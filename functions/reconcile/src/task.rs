@@ -11,6 +11,8 @@ use crate::{TaskError, Windows};
 
 /// The overlap of the periods of two runs, for clocks that differ.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
+/// The time between two runs that look further back than the others.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The task of an invocation.
 #[derive(Debug, Deserialize)]
@@ -54,6 +56,14 @@ pub(crate) struct Place {
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
     pub(crate) position: u64,
+    /// Whether this is the daily run, which looks further back than the others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) is_daily: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Place {
@@ -63,6 +73,7 @@ impl Place {
             from: period.from,
             to: period.to,
             position: 0,
+            is_daily: false,
         }
     }
 
@@ -120,7 +131,7 @@ impl Reconcile {
         if let Some(cursor) = self.cursor.as_ref().filter(|cursor| cursor.shop == shop.as_str()) {
             return cursor.place;
         }
-        let regular = regular_period(listing, windows, progress, now);
+        let regular = regular_place(listing, windows, progress, now);
         if let Some(from) = self.from {
             let to = self.to.unwrap_or(regular.to);
             let from = not_expired(from, windows, now).min(to);
@@ -131,12 +142,12 @@ impl Reconcile {
             .as_deref()
             .filter(|_| !self.dry_run)
             .and_then(|resume| serde_json::from_str(resume).ok());
-        resumed.unwrap_or(Place::beginning_of(regular))
+        resumed.unwrap_or(regular)
     }
 }
 
-/// The period of a regular run.
-fn regular_period(listing: Listing, windows: Windows, progress: &ReconcileProgress, now: Timestamp) -> Period {
+/// Where a regular run begins.
+fn regular_place(listing: Listing, windows: Windows, progress: &ReconcileProgress, now: Timestamp) -> Place {
     let to = before(now, windows.settle);
     let lookback = before(now, windows.lookback);
     let from = match (progress.complete_until, listing) {
@@ -145,8 +156,29 @@ fn regular_period(listing: Listing, windows: Windows, progress: &ReconcileProgre
         (Some(until), Listing::PlacedInPeriod) => before(until, OVERLAP).min(lookback),
         (Some(until), _) => before(until, OVERLAP),
     };
-    let from = not_expired(from, windows, now);
-    Period { from: from.min(to), to }
+    let daily = beginning_of_day_run(listing, windows, progress, now).filter(|daily| *daily <= from);
+    let from = not_expired(daily.unwrap_or(from), windows, now);
+    Place {
+        is_daily: daily.is_some(),
+        ..Place::beginning_of(Period { from: from.min(to), to })
+    }
+}
+
+/// The beginning of the period of the daily run, if it is due and the provider's API lists orders by the day when they
+/// were placed: it finds changes of orders that the other runs do not see any more. It does not reach back behind the
+/// period of the first run, so that no older orders are imported.
+fn beginning_of_day_run(
+    listing: Listing,
+    windows: Windows,
+    progress: &ReconcileProgress,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let is_due = progress.last_daily_at.is_none_or(|last| last <= before(now, DAY));
+    if listing != Listing::PlacedInPeriod || windows.daily.is_zero() || !is_due {
+        return None;
+    }
+    let beginning_of_first = before(progress.first_run_at?, windows.lookback);
+    Some(before(now, windows.daily).max(beginning_of_first))
 }
 
 /// The beginning of a period from `from` on. After the retention, an order would count as missing.
@@ -168,6 +200,7 @@ mod tests {
 
     const WINDOWS: Windows = Windows {
         lookback: SignedDuration::from_hours(48),
+        daily: SignedDuration::from_hours(30 * 24),
         settle: SignedDuration::from_mins(5),
         kept: None,
     };
@@ -208,6 +241,57 @@ mod tests {
     }
 
     #[test]
+    fn one_run_a_day_looks_further_back() {
+        let regular = task(r#"{"provider":"cartum"}"#);
+        let now = time("2026-03-10T12:00:00Z");
+        let shop = Shop::parse("main").expect("a shop");
+        let begin = |progress: &ReconcileProgress, listing: Listing, windows: Windows| {
+            let place = regular.beginning(&shop, listing, windows, progress, now);
+            (place.from, place.is_daily)
+        };
+        let two_days_ago = time("2026-03-08T12:00:00Z");
+        // The first run imports no older orders.
+        let mut progress = ReconcileProgress {
+            first_run_at: Some(now),
+            ..ReconcileProgress::default()
+        };
+        assert_eq!(begin(&progress, Listing::PlacedInPeriod, WINDOWS), (two_days_ago, true));
+        // Nor does a later one.
+        progress.first_run_at = Some(time("2026-03-01T12:00:00Z"));
+        progress.complete_until = Some(time("2026-03-10T11:40:00Z"));
+        progress.last_daily_at = Some(time("2026-03-09T12:00:00Z"));
+        let before_first = time("2026-02-27T12:00:00Z");
+        assert_eq!(begin(&progress, Listing::PlacedInPeriod, WINDOWS), (before_first, true));
+        progress.first_run_at = Some(time("2026-01-01T00:00:00Z"));
+        let thirty_days_ago = time("2026-02-08T12:00:00Z");
+        assert_eq!(
+            begin(&progress, Listing::PlacedInPeriod, WINDOWS),
+            (thirty_days_ago, true)
+        );
+        // The other lists have every change.
+        let overlap = time("2026-03-10T11:25:00Z");
+        assert_eq!(begin(&progress, Listing::Unordered, WINDOWS), (overlap, false));
+        let off = Windows {
+            daily: SignedDuration::ZERO,
+            ..WINDOWS
+        };
+        assert_eq!(begin(&progress, Listing::PlacedInPeriod, off), (two_days_ago, false));
+        progress.last_daily_at = Some(time("2026-03-09T12:00:01Z"));
+        assert_eq!(
+            begin(&progress, Listing::PlacedInPeriod, WINDOWS),
+            (two_days_ago, false)
+        );
+        let place = Place {
+            from: two_days_ago,
+            to: now,
+            position: 100,
+            is_daily: true,
+        };
+        progress.resume = Some(place.to_json());
+        assert_eq!(begin(&progress, Listing::PlacedInPeriod, WINDOWS), (two_days_ago, true));
+    }
+
+    #[test]
     fn orders_that_have_expired_are_not_looked_for() {
         let kept = Windows {
             kept: Some(SignedDuration::from_hours(24)),
@@ -233,6 +317,7 @@ mod tests {
             from: time("2026-03-01T00:00:00Z"),
             to: time("2026-03-02T00:00:00Z"),
             position: 250,
+            is_daily: false,
         };
         let progress = ReconcileProgress {
             resume: Some(resume.to_json()),

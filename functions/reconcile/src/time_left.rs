@@ -40,6 +40,11 @@ impl TimeLeft {
         Instant::now() >= self.give_up_at
     }
 
+    /// Whether there is still time for something that takes this long.
+    pub(crate) fn leaves(self, time: Duration) -> bool {
+        Instant::now() + time < self.give_up_at
+    }
+
     /// The end of the lease of a run that is killed: when the function can no longer be running.
     pub(crate) fn end_of_lease(self) -> Timestamp {
         let left = self.deadline.saturating_duration_since(Instant::now());

@@ -1,4 +1,4 @@
-//! What the table knows about the runs of the function `reconcile`.
+//! What the table knows about the runs of the function `reconcile` and the subscriptions that it has made.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
@@ -9,15 +9,27 @@ use crate::aws::table::refused;
 use crate::project::settings::RECONCILE;
 use crate::{Error, NAME};
 
+/// The partition of the subscriptions.
+const SUBSCRIPTIONS: &str = "subscriptions";
+
 impl Clients {
     /// The items of the runs: one for each provider and shop.
     pub async fn reconciliations(&self) -> Result<Vec<Item>, Error> {
+        self.partition(RECONCILE).await
+    }
+
+    /// The items of the subscriptions: one for each provider, shop and event.
+    pub async fn subscriptions(&self) -> Result<Vec<Item>, Error> {
+        self.partition(SUBSCRIPTIONS).await
+    }
+
+    async fn partition(&self, name: &str) -> Result<Vec<Item>, Error> {
         let query = self
             .dynamodb
             .query()
             .table_name(NAME)
             .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(RECONCILE.to_owned()))
+            .expression_attribute_values(":pk", AttributeValue::S(name.to_owned()))
             .into_paginator()
             .items()
             .send();

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::aws::Aws;
 use crate::Error;
 use crate::lambda::environment::{Recipe, command};
-use crate::lambda::memory;
 use crate::lambda::runtime_api::{Invocation, Outcome, RuntimeApi};
+use crate::lambda::{memory, processor_time};
 use crate::project::settings::TUNABLES_NAME;
 
 /// The longest wait. Even an interpreter on a busy machine starts in far less.
@@ -156,12 +156,7 @@ impl Process {
 
     /// The processor time of all threads so far; `None` if the system does not report it.
     pub(super) fn cpu(&self) -> Option<Duration> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()?)).ok()?;
-        let nanoseconds = tasks.filter_map(|task| {
-            let schedstat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            schedstat.split(' ').next()?.parse::<u64>().ok()
-        });
-        Some(Duration::from_nanos(nanoseconds.sum()))
+        processor_time::of(self.child.id()?)
     }
 
     /// The peak memory of the process in KiB; `None` if the system does not report it.

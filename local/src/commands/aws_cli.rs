@@ -1,4 +1,4 @@
-//! Invokes the function of a deployed stack with the AWS CLI. The CLI knows the operator's access (a profile, SSO, a
+//! Reads the outputs of a deployed stack and invokes its functions with the AWS CLI. The CLI knows the operator's access (a profile, SSO, a
 //! role), and this program sees no credentials.
 
 use std::process::Stdio;
@@ -12,9 +12,9 @@ use tokio::process::Command;
 /// Longer than the function runs, in seconds.
 const PATIENCE: &str = "900";
 
-/// The name of the function that an output of a stack names.
-pub(crate) async fn function(stack: &str, output: &str) -> Result<String, Error> {
-    let query = format!("Stacks[0].Outputs[?OutputKey=='{output}'].OutputValue | [0]");
+/// The value of an output of a stack.
+pub(crate) async fn output(stack: &str, name: &str) -> Result<String, Error> {
+    let query = format!("Stacks[0].Outputs[?OutputKey=='{name}'].OutputValue | [0]");
     let said = aws(
         &[
             "cloudformation",
@@ -29,9 +29,9 @@ pub(crate) async fn function(stack: &str, output: &str) -> Result<String, Error>
     .await?;
     match String::from_utf8_lossy(&said).trim() {
         "" | "None" => Err(failed(format!(
-            "the stack {stack} has no output {output}; is it deployed from template.yaml, with the parameters that it needs?"
+            "the stack {stack} has no output {name}; is it deployed from template.yaml, with the parameters that it needs?"
         ))),
-        function => Ok(function.to_owned()),
+        value => Ok(value.to_owned()),
     }
 }
 

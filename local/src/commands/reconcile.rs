@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::tasks::{Function, Place};
 
 /// The output of a deployed stack that names the function. It exists if a provider is reconciled.
-const OUTPUT: &str = "Reconcile";
+pub(super) const OUTPUT: &str = "Reconcile";
 
 /// The flags of `cargo local reconcile`.
 #[derive(Debug, Args)]

@@ -28,7 +28,7 @@ pub(crate) struct Place {
     sns_port: u16,
     /// The name of a deployed CloudFormation stack to use instead of the local one; the AWS CLI invokes its function
     #[arg(long, value_name = "NAME", conflicts_with = "sns_port")]
-    stack: Option<String>,
+    pub(super) stack: Option<String>,
 }
 
 /// The flags of `cargo local get`.
@@ -466,7 +466,7 @@ impl Function {
     /// The function `name` of the local stack, or the one that the output `output` of a deployed stack names.
     pub(super) async fn find(place: Place, name: &'static str, output: &str) -> Result<Self, Error> {
         Ok(match place.stack {
-            Some(stack) => Self::Deployed(aws_cli::function(&stack, output).await?),
+            Some(stack) => Self::Deployed(aws_cli::output(&stack, output).await?),
             None => Self::Local(format!("http://127.0.0.1:{}", place.sns_port), name),
         })
     }

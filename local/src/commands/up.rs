@@ -63,6 +63,9 @@ pub(crate) struct Options {
     /// `PublishState`: publish the state of an order after each of its events
     #[arg(long)]
     publish_state: bool,
+    /// `AutoResubscribe`: subscribe again to the events of a shop after a subscription has ended
+    #[arg(long)]
+    auto_resubscribe: bool,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -184,6 +187,10 @@ pub(crate) async fn up(options: Options) -> Result<(), Error> {
     let every = Duration::from_mins(options.reconcile_every.into());
     config.reconcile_every = (!every.is_zero()).then_some(every);
     config.variables.extend(options.limits.variables());
+    if options.auto_resubscribe {
+        let name = settings::AUTO_RESUBSCRIBE_NAME.to_owned();
+        config.variables.insert(name, "true".to_owned());
+    }
     config.secrets = secrets;
     config.environments = usize::from(options.environments);
     if options.publish_state {

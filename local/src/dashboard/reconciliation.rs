@@ -1,4 +1,4 @@
-//! The page with the last run of reconcile for each shop.
+//! The page with the last run of reconcile for each shop, and the subscriptions that it has made.
 
 use std::sync::Arc;
 
@@ -21,6 +21,10 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Response {
         Ok(runs) => runs,
         Err(error) => return failed(&error),
     };
+    let subscriptions = match view.clients.subscriptions().await {
+        Ok(subscriptions) => subscriptions,
+        Err(error) => return failed(&error),
+    };
     let content = html! {
         section.runs {
             @if runs.is_empty() {
@@ -32,6 +36,19 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Response {
                 table.headers {
                     thead { tr { th { "shop" } th { "last complete run" } @for name in COUNTS { th { (name) } } th { "failing since" } } }
                     tbody { @for run in &runs { (row(run)) } }
+                }
+            }
+        }
+        section.runs {
+            h2 { "Subscriptions" }
+            @if subscriptions.is_empty() {
+                div.empty {
+                    p { "No shop is connected. To subscribe to the order events of a shop: " code { "cargo local connect cartum main" } }
+                }
+            } @else {
+                table.headers {
+                    thead { tr { th { "shop" } th { "event" } th { "subscribed" } th { "ended" } th { "finding" } } }
+                    tbody { @for subscription in &subscriptions { (subscribed(subscription)) } }
                 }
             }
         }
@@ -58,6 +75,29 @@ fn row(run: &Item) -> Markup {
                     (word("unavailable")) " " (visible(since)) " " (visible(said("last_cause")))
                 }
             }
+        }
+    }
+}
+
+/// A subscription: its event, since when it exists, when it ended, and what the last run has found to be wrong. Its URL is
+/// not shown, because it has a token.
+fn subscribed(subscription: &Item) -> Markup {
+    let said = |name: &str| text(subscription, name).unwrap_or_default();
+    let (shop, event) = said("sk").rsplit_once('#').unwrap_or_default();
+    let ended = text(subscription, "ended_at");
+    html! {
+        tr {
+            td { (visible(&shop.replace('#', " / "))) }
+            td { (visible(event)) }
+            td {
+                @if ended.is_none() && text(subscription, "subscription_id").is_none() {
+                    (word("unclear")) " " (visible(said("noted_at")))
+                } @else {
+                    (visible(said("subscribed_at")))
+                }
+            }
+            td { @if let Some(ended) = ended { (word("ended")) " " (visible(ended)) } }
+            td { (visible(said("finding"))) }
         }
     }
 }

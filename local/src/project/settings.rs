@@ -33,6 +33,8 @@ const API_PASSWORD: &str = "local-order-api-password";
 pub const CARTUM_TIME_ZONE: &str = "Europe/Kyiv";
 /// The variable that names Snipcart's API to the functions.
 pub const SNIPCART_API_URL_NAME: &str = "SNIPCART_API_URL";
+/// The variable that lets the function `reconcile` subscribe again after a subscription has ended.
+pub const AUTO_RESUBSCRIBE_NAME: &str = "AUTO_RESUBSCRIBE";
 /// Snipcart's own API, which a real key needs.
 pub const SNIPCART_API_URL: &str = "https://app.snipcart.com/api";
 /// The access key and the secret key for the AWS endpoints, which check neither.
@@ -152,7 +154,10 @@ impl Urls {
 
 /// The variables of the function `reconcile` alone: the order APIs, and the secrets of their providers.
 fn reconciles(urls: &Urls) -> Vec<(String, String)> {
-    let mut variables = vec![("RECONCILE_LOOKBACK_HOURS".to_owned(), "48".to_owned())];
+    let mut variables = vec![
+        ("RECONCILE_LOOKBACK_HOURS".to_owned(), "48".to_owned()),
+        ("RECONCILE_DAILY_LOOKBACK_DAYS".to_owned(), "30".to_owned()),
+    ];
     for provider in ORDER_APIS {
         variables.push((order_api_variable(provider), urls.order_api(provider)));
         let secret = secret(provider).map(|secret| secret.to_string());

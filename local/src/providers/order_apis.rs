@@ -1,55 +1,42 @@
 //! Stand-ins for the order APIs of Snipcart, Cartum, Selldone and ABOUT YOU, all on the port of Snipcart's validation
-//! call. Each lists the orders of the shop whose credentials a request has.
+//! call. Each lists the orders of the shop whose credentials a request has. Cartum's and ABOUT YOU's also make
+//! subscriptions.
+
+mod fault;
+mod query;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use futures_util::stream;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+pub use self::fault::Fault;
+use self::fault::damaged;
+use self::query::Query;
 use crate::lock;
 use crate::net::server::{json, message};
 use crate::project::settings::{self, ORDER_APIS};
 use crate::providers::order_book::{self, Order, OrderBook};
+use crate::providers::subscriptions::Subscriptions;
 
 /// The most orders in a page, unless a test asks for fewer.
 const PAGE: usize = 100;
 /// The most orders in a page of Selldone.
 const SELLDONES_PAGE: usize = 250;
+/// The path of ABOUT YOU's list of orders.
+const ABOUTYOUS_ORDERS: &str = "/aboutyou/api/v1/orders/";
+/// The path of ABOUT YOU's subscriptions.
+const ABOUTYOUS_SUBSCRIPTIONS: &str = "/aboutyou/api/v1/webhooks/";
 /// The path of the requests by which `cargo local send --lost` tells a stand-in about an order.
 pub const BOOK: &str = "/orders-of/";
-
-/// What happens to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The request is answered with this status.
-    Status(u16),
-    /// The request is answered 429, with this number of seconds in `Retry-After`.
-    TooMany(u32),
-    /// The request is answered after this time.
-    Slow(Duration),
-    /// The connection is closed in the middle of the answer.
-    Cut,
-    /// Half of the answer arrives, as if it were complete.
-    Half,
-    /// The request is never answered.
-    Hang,
-    /// The request is redirected to the same path at this port of 127.0.0.1.
-    Redirect(u16),
-    /// The token of Cartum has expired. The other APIs have no such tokens, and answer 401.
-    Expired,
-}
 
 /// A request to an order API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +55,8 @@ pub struct Asked {
 #[derive(Debug)]
 struct InForce {
     provider: &'static str,
+    /// The method and the path of the requests that it hits; `None` if it hits all.
+    call: Option<&'static str>,
     fault: Fault,
     /// The number of requests that it does not hit first.
     spared: usize,
@@ -85,6 +74,7 @@ pub struct OrderApis(Arc<State>);
 #[derive(Default)]
 struct State {
     book: OrderBook,
+    subscriptions: Subscriptions,
     faults: Mutex<Vec<InForce>>,
     plan: Mutex<Option<Plan>>,
     /// The faults that a person has turned on, by their name.
@@ -115,23 +105,33 @@ impl OrderApis {
         &self.0.book
     }
 
+    /// The subscriptions at Cartum and ABOUT YOU.
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.0.subscriptions
+    }
+
     /// Lets the next `times` requests to a provider's API meet a fault.
     pub fn inject(&self, provider: &'static str, fault: Fault, times: usize) {
-        lock(&self.0.faults).push(InForce {
-            provider,
-            fault,
-            spared: 0,
-            times,
-        });
+        self.force(provider, None, fault, 0, times);
     }
 
     /// Lets all requests to a provider's API meet a fault, after the next `spared` requests.
     pub fn inject_after(&self, provider: &'static str, spared: usize, fault: Fault) {
+        self.force(provider, None, fault, spared, usize::MAX);
+    }
+
+    /// Lets the next `times` requests with a method and a path, such as `POST /cartum/api/auth/`, meet a fault.
+    pub fn inject_at(&self, provider: &'static str, call: &'static str, fault: Fault, times: usize) {
+        self.force(provider, Some(call), fault, 0, times);
+    }
+
+    fn force(&self, provider: &'static str, call: Option<&'static str>, fault: Fault, spared: usize, times: usize) {
         lock(&self.0.faults).push(InForce {
             provider,
+            call,
             fault,
             spared,
-            times: usize::MAX,
+            times,
         });
     }
 
@@ -188,7 +188,7 @@ impl OrderApis {
             return Some(self.learn(place, request).map(Body::from));
         }
         let provider = ORDER_APIS.into_iter().find(|provider| is_of(provider, path))?;
-        let (fault, number) = self.fault(provider);
+        let (fault, number) = self.fault(provider, request);
         match fault {
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
@@ -214,7 +214,7 @@ impl OrderApis {
     }
 
     /// Draws the fault for a request, and counts the request.
-    fn fault(&self, provider: &'static str) -> (Option<Fault>, usize) {
+    fn fault(&self, provider: &'static str, request: &Request<Bytes>) -> (Option<Fault>, usize) {
         let mut asked = lock(&self.0.asked);
         let number = asked.len();
         asked.push(Asked {
@@ -225,9 +225,10 @@ impl OrderApis {
         });
         drop(asked);
         let mut faults = lock(&self.0.faults);
+        let call = format!("{} {}", request.method(), request.uri().path());
         let given = faults
             .iter_mut()
-            .find(|fault| fault.provider == provider && fault.times > 0)
+            .find(|fault| fault.provider == provider && fault.times > 0 && fault.call.is_none_or(|hit| hit == call))
             .and_then(|fault| {
                 if fault.spared > 0 {
                     fault.spared -= 1;
@@ -261,6 +262,7 @@ impl OrderApis {
         let query = Query::of(request);
         let shop = match provider {
             "cartum" => return self.cartum(request),
+            "aboutyou" if is_without_slash(request) => return (None, Listing::Other(with_slash(request))),
             "snipcart" => header(request, AUTHORIZATION.as_str()).and_then(|basic| {
                 let basic = BASE64.decode(basic.strip_prefix("Basic ")?).ok()?;
                 let key = String::from_utf8(basic).ok()?.strip_suffix(':')?.to_owned();
@@ -277,10 +279,10 @@ impl OrderApis {
             );
         };
         let listing = match provider {
+            "aboutyou" => self.aboutyou(&shop, request, &query),
             _ if request.method() != Method::GET => Listing::Other(message(StatusCode::METHOD_NOT_ALLOWED, "GET only")),
             "snipcart" => self.snipcart(&shop, &query),
-            "selldone" => self.selldone(&shop, &query),
-            _ => self.aboutyou(&shop, &query),
+            _ => self.selldone(&shop, &query),
         };
         (Some(shop), listing)
     }
@@ -308,16 +310,28 @@ impl OrderApis {
         Listing::Orders(json!({"baskets": page, "total": orders.len()}), count)
     }
 
-    fn aboutyou(&self, shop: &str, query: &Query) -> Listing {
-        let orders = self.0.book.orders("aboutyou", shop, |_| true);
+    /// ABOUT YOU filters by the time the order was placed.
+    fn aboutyou(&self, shop: &str, request: &Request<Bytes>, query: &Query) -> Listing {
+        let path = request.uri().path();
+        if let Some(rest) = path.strip_prefix(ABOUTYOUS_SUBSCRIPTIONS) {
+            return Listing::Other(self.0.subscriptions.aboutyou(shop, rest, request));
+        }
+        if (request.method(), path) != (&Method::GET, ABOUTYOUS_ORDERS) {
+            return Listing::Other(message(StatusCode::NOT_FOUND, "not an endpoint"));
+        }
+        let (Ok(from), Ok(to)) = (query.moment("orders_from"), query.moment("orders_to")) else {
+            return Listing::Other(message(StatusCode::UNPROCESSABLE_ENTITY, "not a time"));
+        };
+        let placed = |order: &Order| is_between(order.placed_at, from, to);
+        let orders = self.0.book.orders("aboutyou", shop, placed);
         let (number, limit) = (
             query.number("page", 1).max(1),
             self.page(query.number("per_page", 20), PAGE),
         );
-        let last = orders.len().div_ceil(limit).max(1);
+        let pages = orders.len().div_ceil(limit).max(1);
         let page = page(&orders, (number - 1).saturating_mul(limit), limit);
         let count = page.len();
-        let pagination = json!({"current_page": number, "last_page": last, "per_page": limit, "total": orders.len()});
+        let pagination = json!({"page": number, "per_page": limit, "pages": pages, "total": orders.len()});
         Listing::Orders(json!({"items": page, "pagination": pagination}), count)
     }
 
@@ -360,6 +374,16 @@ impl OrderApis {
                 let body = json!({"status": "OK", "response": {"orders": page}});
                 (Some(shop), Listing::Orders(body, count))
             }
+            "/api/hooks/subscribe" => {
+                let Some(shop) = lock(&self.0.tokens).get(text("token")).cloned() else {
+                    return (None, other(&refusal("UNAUTHORIZED")));
+                };
+                let answer = match self.0.subscriptions.cartum(&shop, text("event"), text("target_url")) {
+                    Some(id) => Listing::Other(json(StatusCode::CREATED, &json!({ "id": id }))),
+                    None => other(&refusal("ERROR")),
+                };
+                (Some(shop), answer)
+            }
             _ => (None, Listing::Other(message(StatusCode::NOT_FOUND, "not an endpoint"))),
         }
     }
@@ -380,44 +404,21 @@ fn is_of(provider: &str, path: &str) -> bool {
     }
 }
 
-fn damaged(answer: Response<Bytes>, fault: Option<Fault>, request: &Request<Bytes>) -> Response<Body> {
-    match fault {
-        Some(Fault::Status(status)) => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            message(status, "as configured").map(Body::from)
-        }
-        Some(Fault::TooMany(seconds)) => {
-            let mut answer = message(StatusCode::TOO_MANY_REQUESTS, "too many requests");
-            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
-            answer.map(Body::from)
-        }
-        Some(Fault::Redirect(port)) => {
-            let path = request
-                .uri()
-                .path_and_query()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            let mut answer = message(StatusCode::FOUND, "elsewhere");
-            if let Ok(location) = HeaderValue::try_from(format!("http://127.0.0.1:{port}{path}")) {
-                answer.headers_mut().insert(LOCATION, location);
-            }
-            answer.map(Body::from)
-        }
-        Some(Fault::Half) => answer.map(|body| Body::from(body.slice(..body.len() / 2))),
-        Some(Fault::Cut) => {
-            let half = answer.body().slice(..answer.body().len() / 2);
-            let closed = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-            let mut cut = Response::new(Body::from_stream(stream::iter([Ok(half), Err(closed)])));
-            *cut.status_mut() = answer.status();
-            let json = HeaderValue::from_static("application/json");
-            cut.headers_mut().insert(CONTENT_TYPE, json);
-            cut
-        }
-        Some(Fault::Expired) if !request.uri().path().starts_with("/cartum/") => {
-            message(StatusCode::UNAUTHORIZED, "expired").map(Body::from)
-        }
-        _ => answer.map(Body::from),
+/// Whether a request lacks the slash at the end of a path of ABOUT YOU.
+fn is_without_slash(request: &Request<Bytes>) -> bool {
+    let path = request.uri().path();
+    [ABOUTYOUS_ORDERS, ABOUTYOUS_SUBSCRIPTIONS].contains(&format!("{path}/").as_str())
+}
+
+/// The redirect to the same path with a slash at its end.
+fn with_slash(request: &Request<Bytes>) -> Response<Bytes> {
+    let uri = request.uri();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut answer = message(StatusCode::MOVED_PERMANENTLY, "the path ends with a slash");
+    if let Ok(location) = HeaderValue::try_from(format!("{}/{query}", uri.path())) {
+        answer.headers_mut().insert(LOCATION, location);
     }
+    answer
 }
 
 fn refusal(status: &str) -> Value {
@@ -443,24 +444,61 @@ fn is_between(time: Option<Timestamp>, from: Option<Timestamp>, to: Option<Times
     time.is_none_or(|time| from.is_none_or(|from| time >= from) && to.is_none_or(|to| time <= to))
 }
 
-/// The parameters of a query.
-struct Query(HashMap<String, String>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Query {
-    fn of(request: &Request<Bytes>) -> Self {
-        let query = request.uri().query().unwrap_or_default();
-        Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+    #[tokio::test]
+    async fn a_path_of_aboutyou_without_its_slash_is_redirected() {
+        let apis = OrderApis::default();
+        for (path, expected) in [
+            (
+                "/aboutyou/api/v1/orders?page=1",
+                Some("/aboutyou/api/v1/orders/?page=1"),
+            ),
+            ("/aboutyou/api/v1/webhooks", Some("/aboutyou/api/v1/webhooks/")),
+            ("/aboutyou/api/v1/orders/?page=1", None),
+        ] {
+            let request = Request::get(path).header("x-api-key", "local-order-api-of-main");
+            let answer = apis.answer(&request.body(Bytes::new()).unwrap()).await.unwrap();
+            let location = answer
+                .headers()
+                .get(LOCATION)
+                .map(|location| location.to_str().unwrap());
+            assert_eq!(location, expected, "{path}");
+            let status = if expected.is_some() { 301 } else { 200 };
+            assert_eq!(answer.status().as_u16(), status, "{path}");
+        }
     }
 
-    fn number(&self, name: &str, otherwise: usize) -> usize {
-        let number = self.0.get(name).and_then(|number| number.parse().ok());
-        number.unwrap_or(otherwise)
-    }
-
-    /// A time, or the beginning of a day.
-    fn time(&self, name: &str) -> Option<Timestamp> {
-        let text = self.0.get(name)?;
-        let day = || Some(text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
-        text.parse().ok().or_else(day)
+    #[tokio::test]
+    async fn aboutyou_lists_the_orders_that_were_placed_in_a_period() {
+        let apis = OrderApis::default();
+        for (number, day) in [("1", 1), ("2", 2), ("3", 3)] {
+            let order = json!({"order_number": number, "created_at": format!("2026-01-0{day}T10:00:00+00:00")});
+            let webhook = json!({"event": "order.created", "message": order}).to_string();
+            assert!(apis.book().delivered("aboutyou", "main", webhook.as_bytes()));
+        }
+        for (query, status, pagination) in [
+            (
+                "per_page=2&page=2",
+                200,
+                json!({"page": 2, "per_page": 2, "pages": 2, "total": 3}),
+            ),
+            (
+                "per_page=2&orders_from=2026-01-02T00:00:00Z",
+                200,
+                json!({"page": 1, "per_page": 2, "pages": 1, "total": 2}),
+            ),
+            ("orders_from=yesterday", 422, Value::Null),
+        ] {
+            let request = Request::get(format!("{ABOUTYOUS_ORDERS}?{query}"));
+            let request = request.header("x-api-key", "local-order-api-of-main");
+            let answer = apis.answer(&request.body(Bytes::new()).unwrap()).await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{query}");
+            let body = axum::body::to_bytes(answer.into_body(), 100_000).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["pagination"], pagination, "{query}");
+        }
     }
 }

@@ -28,6 +28,8 @@ pub struct ReconcileProgress {
     pub resume: Option<String>,
     /// The end of the last complete run.
     pub last_complete_at: Option<Timestamp>,
+    /// The end of the last complete run that looked further back than the others.
+    pub last_daily_at: Option<Timestamp>,
     /// The beginning of the first run.
     pub first_run_at: Option<Timestamp>,
     /// The time since which no run could use the provider's API.
@@ -37,8 +39,13 @@ pub struct ReconcileProgress {
 /// How a run ends.
 #[derive(Clone, Copy, Debug)]
 pub enum ReconcileEnd<'a> {
-    /// All orders up to this time are compared.
-    Complete(Timestamp),
+    /// All orders are compared.
+    Complete {
+        /// The time up to which.
+        until: Timestamp,
+        /// Whether the run looked further back than the others, as one run a day does.
+        is_daily: bool,
+    },
     /// The next run goes on from here.
     Partial(&'a str),
     /// The provider's API cannot be used, for this cause. The next run goes on from here, if the run came further than
@@ -113,9 +120,14 @@ impl Store {
         let change = Change::default().set("last_counts", counts).set("last_run", id);
         let mut removed = vec!["lease_id", "lease_until"];
         let change = match end {
-            ReconcileEnd::Complete(until) => {
+            ReconcileEnd::Complete { until, is_daily } => {
                 removed.extend(["resume", "failing_since", "last_cause"]);
-                change.set("complete_until", &until).set("last_complete_at", &now)
+                let change = change.set("complete_until", &until).set("last_complete_at", &now);
+                if is_daily {
+                    change.set("last_daily_at", &now)
+                } else {
+                    change
+                }
             }
             ReconcileEnd::Partial(resume) => {
                 removed.extend(["failing_since", "last_cause"]);
@@ -152,6 +164,7 @@ fn progress(item: &Item) -> ReconcileProgress {
         complete_until: time("complete_until"),
         resume: text(item, "resume").map(str::to_owned),
         last_complete_at: time("last_complete_at"),
+        last_daily_at: time("last_daily_at"),
         first_run_at: time("first_run_at"),
         failing_since: time("failing_since"),
     }

@@ -69,6 +69,12 @@ impl Store {
         Ok(())
     }
 
+    /// Adds one finding to a signal that no event shows.
+    pub async fn report(&self, subject: &Subject, detail: &str) -> Result<(), StoreError> {
+        let samples = [format!("|{detail}")].into();
+        self.add_signal(subject, 1, &samples, Timestamp::now()).await
+    }
+
     /// Reads all signals.
     pub async fn signals(&self) -> Result<Vec<Signal>, StoreError> {
         // A consistent read, because the count is compared with the one that was taken last.

@@ -54,7 +54,7 @@ impl<P: Provider> Target<P> {
         };
         let body = event.body.as_ref().map_or_else(|_| Vec::new(), |body| body.to_vec());
         let limit = BodyLimit::new(BodyLimit::DEFAULT);
-        let Ok(delivery) = Delivery::read(event, P::METHODS, P::EVENT_PARAMETERS, limit) else {
+        let Ok(delivery) = Delivery::read(event, P::METHODS, P::event_parameters, limit) else {
             return;
         };
         let until = Instant::now() + Duration::from_secs(5);
@@ -96,7 +96,7 @@ pub fn read_event(bytes: &[u8]) {
 
 fn read_delivery(event: HttpEvent) {
     let limit = BodyLimit::new(BodyLimit::DEFAULT);
-    if let Err(refusal) = Delivery::read(event, &[Method::POST], &["event"], limit) {
+    if let Err(refusal) = Delivery::read(event, &[Method::POST], |_| &["event"], limit) {
         assert!(refusal.status().is_client_error(), "{refusal}");
     }
 }

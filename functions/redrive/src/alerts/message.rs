@@ -76,8 +76,10 @@ fn guide(kind: Kind) -> (&'static str, &'static str) {
             "Check in the provider's admin that the webhook is active and calls the URL of the stack's outputs.",
         ),
         Kind::Unsubscribed => (
-            "The provider reports that it has ended a subscription. It sends no more deliveries of that event.",
-            "If nobody ended it on purpose, subscribe again as the provider's README says.",
+            "The provider has ended a subscription, or it is not as it was made. Deliveries of its events do not come, unless \
+             the details say that it was made again.",
+            "If nobody meant it, connect the shop again: events that ended or are missing are subscribed. If the details ask \
+             for `again`, look in the shop first, and name the event with --again. Enable at the provider what is disabled.",
         ),
     }
 }
@@ -211,7 +213,11 @@ impl Sender {
             _ => None,
         };
         let tasks: Vec<_> = get.into_iter().chain(task).collect();
-        if tasks.is_empty() {
+        let connect = match (subject.kind, &subject.shop) {
+            (Kind::Unsubscribed, Some(shop)) => Some(self.local(&format!("connect {} {shop}", subject.provider))),
+            _ => None,
+        };
+        if tasks.is_empty() && connect.is_none() {
             let stack = self.stack.as_deref().unwrap_or("STACK");
             let outputs = format!("sam list stack-outputs --stack-name {stack}");
             let put = "aws secretsmanager put-secret-value --secret-id SECRET_ARN --secret-string file://secret.json";
@@ -220,7 +226,7 @@ impl Sender {
         }
         let local = tasks.iter().map(|(command, _)| self.local(command));
         let invoked = tasks.iter().map(|(_, payload)| self.invoke(payload));
-        local.chain(invoked).collect()
+        connect.into_iter().chain(local).chain(invoked).collect()
     }
 
     fn local(&self, command: &str) -> String {
@@ -318,6 +324,19 @@ mod tests {
                 assert!(text.contains(named), "{named} is not in {text}");
             }
         }
+    }
+
+    #[test]
+    fn a_subscription_is_made_again_by_a_command() {
+        let mut sending = sending("7");
+        let subject = Subject::new(Kind::Unsubscribed, "cartum", Shop::parse("main").as_ref());
+        let connect = "cargo local connect cartum main --stack mine";
+        let commands = Message::new(&sender("mine"), &subject, &sending).commands;
+        assert_eq!((commands[0].as_str(), commands.len()), (connect, 3));
+        // A run of reconcile finds a missing subscription without an event.
+        sending.findings.events.clear();
+        let commands = Message::new(&sender("mine"), &subject, &sending).commands;
+        assert_eq!(commands, [connect]);
     }
 
     #[test]
