@@ -131,7 +131,8 @@ impl Sender {
             };
             let answer = Answer::read(&answer);
             let outcome = answer.outcome.unwrap_or_default();
-            count(&self.answers, &format!("{} {outcome}", answer.status));
+            // An answer of 5xx says no outcome.
+            count(&self.answers, format!("{} {outcome}", answer.status).trim_end());
             let Some(event_id) = answer.event_id.filter(|_| answer.status == 200) else {
                 continue;
             };
