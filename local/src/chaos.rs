@@ -12,6 +12,7 @@ pub mod consumer;
 mod faults;
 mod model;
 pub mod reconciliation;
+mod violations;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ pub use self::check::Report;
 use self::faults::{Counts, count, damages, faults, validation_faults};
 pub use self::model::Plan;
 use self::model::{CONFLICTS, Deliveries, Drawn, Kind, MINUTE, Received, Retries, SHOPS, Sent, sha256};
+pub use self::violations::Violations;
 use crate::aws::queue::Message;
 use crate::net::client::Client;
 use crate::project::answer::Answer;
@@ -129,7 +131,8 @@ impl Sender {
             };
             let answer = Answer::read(&answer);
             let outcome = answer.outcome.unwrap_or_default();
-            count(&self.answers, &format!("{} {outcome}", answer.status));
+            // An answer of 5xx says no outcome.
+            count(&self.answers, format!("{} {outcome}", answer.status).trim_end());
             let Some(event_id) = answer.event_id.filter(|_| answer.status == 200) else {
                 continue;
             };

@@ -4,17 +4,18 @@ pub mod alerts;
 mod delivery;
 pub mod log;
 pub mod outcome;
+mod records;
 pub mod redaction;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -24,14 +25,9 @@ use crate::recorder::redaction::Redactor;
 use crate::{Error, lock};
 pub use delivery::{Body, Delivery, Stored};
 use delivery::{cut, headers};
+pub use records::Published;
+use records::{Invocation, Kept, Line};
 
-/// The number of recorded deliveries.
-const DELIVERIES: usize = 10_000;
-/// The limit for the bytes of their bodies together. Over it, the oldest deliveries lose theirs.
-const BODIES: usize = 128 * 1024 * 1024;
-/// The limits for the number of recorded messages and for their bytes.
-const MESSAGES: usize = 20_000;
-const MESSAGE_BYTES: usize = 128 * 1024 * 1024;
 /// The limit for the headers, the parameters and the log lines of a delivery: a person does not read more, and anyone
 /// may send them.
 const PAIRS: usize = 100;
@@ -56,17 +52,6 @@ pub struct Unsettled {
     pub id: u64,
     /// The id of the event.
     pub event_id: Option<String>,
-}
-
-/// A message that the topic has delivered to the queue.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Published {
-    /// When the queue received it.
-    pub at: Timestamp,
-    /// The id of the event.
-    pub event_id: String,
-    /// SNS's envelope, as the queue holds it.
-    pub envelope: String,
 }
 
 /// A request, and the route that it took.
@@ -98,37 +83,6 @@ struct Inner {
     alerts: Alerts,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    deliveries: VecDeque<Delivery>,
-    last: u64,
-    change: u64,
-    body_bytes: usize,
-    /// The unsettled deliveries.
-    open: BTreeMap<u64, Open>,
-    invocations: HashMap<String, Invocation>,
-    order: VecDeque<String>,
-    /// Log lines that name an event but no invocation.
-    loose: VecDeque<(Timestamp, String, String)>,
-    messages: VecDeque<Published>,
-    message_bytes: usize,
-    file: Option<File>,
-}
-
-#[derive(Debug, Default)]
-struct Invocation {
-    delivery: Option<u64>,
-    lines: Vec<String>,
-}
-
-/// A line of the file that keeps the records.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Line {
-    Delivery(Box<Delivery>),
-    Message(Published),
-}
-
 impl Recorder {
     /// Creates an empty recorder that masks the secrets of `redactor`.
     pub fn new(redactor: Redactor) -> Self {
@@ -142,43 +96,9 @@ impl Recorder {
     }
 
     /// Loads the records of the file `path`, and appends new ones to it. Lines that cannot be read are dropped.
-    pub fn keep_in(&self, path: &std::path::Path) -> Result<(), Error> {
-        let failed = |error: std::io::Error| Error::Start(format!("{}: {error}", path.display()));
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut kept = lock(&self.0.kept);
-        // In the order of their numbers, not of the lines.
-        let mut deliveries = BTreeMap::new();
-        let lines = text.split(|byte| *byte == b'\n');
-        for line in lines.filter_map(|line| serde_json::from_slice(line).ok()) {
-            match line {
-                Line::Delivery(delivery) => {
-                    deliveries.insert(delivery.id, delivery);
-                }
-                Line::Message(message) => kept.push_message(message),
-            }
-        }
-        for (id, mut delivery) in deliveries {
-            delivery.said = true;
-            kept.last = id;
-            kept.open.insert(id, Open::New);
-            kept.push(*delivery);
-            kept.touch(id);
-        }
-        // Rewritten, so that the file holds only what is still recorded.
-        let new = path.with_extension("new");
-        let mut file = std::io::BufWriter::new(File::create(&new).map_err(failed)?);
-        for message in &kept.messages {
-            write_line(&mut file, &Line::Message(message.clone())).map_err(failed)?;
-        }
-        for delivery in &kept.deliveries {
-            write_line(&mut file, &Line::Delivery(Box::new(delivery.clone()))).map_err(failed)?;
-        }
-        kept.file = Some(file.into_inner().map_err(|error| failed(error.into_error()))?);
-        std::fs::rename(&new, path).map_err(failed)
+    pub fn keep_in(&self, path: &Path) -> Result<(), Error> {
+        let kept = lock(&self.0.kept).load(path);
+        kept.map_err(|error| Error::Start(format!("{}: {error}", path.display())))
     }
 
     /// The alerts that redrive has published.
@@ -403,235 +323,5 @@ impl Recorder {
         let kept = lock(&self.0.kept);
         let messages = kept.messages.iter().filter(|message| message.event_id == event_id);
         messages.cloned().collect()
-    }
-}
-
-impl Kept {
-    fn push(&mut self, delivery: Delivery) {
-        self.body_bytes += delivery.body.kept();
-        self.deliveries.push_back(delivery);
-        while self.deliveries.len() > DELIVERIES {
-            if let Some(oldest) = self.deliveries.pop_front() {
-                self.body_bytes -= oldest.body.kept();
-                self.open.remove(&oldest.id);
-            }
-        }
-        let mut index = 0;
-        while self.body_bytes > BODIES && index < self.deliveries.len() {
-            let body = &mut self.deliveries[index].body;
-            self.body_bytes -= body.kept();
-            *body = Body::Dropped { bytes: body.bytes() };
-            index += 1;
-        }
-    }
-
-    fn push_message(&mut self, message: Published) {
-        self.message_bytes += message.envelope.len();
-        self.messages.push_back(message);
-        while self.messages.len() > MESSAGES || self.message_bytes > MESSAGE_BYTES {
-            let Some(oldest) = self.messages.pop_front() else { break };
-            self.message_bytes -= oldest.envelope.len();
-        }
-    }
-
-    fn index(&self, id: u64) -> Option<usize> {
-        self.deliveries.binary_search_by_key(&id, |delivery| delivery.id).ok()
-    }
-
-    fn delivery(&self, id: u64) -> Option<&Delivery> {
-        self.deliveries.get(self.index(id)?)
-    }
-
-    fn delivery_mut(&mut self, id: u64) -> Option<&mut Delivery> {
-        let index = self.index(id)?;
-        self.deliveries.get_mut(index)
-    }
-
-    fn deliveries_of<'a>(&'a self, event_id: &'a str) -> impl Iterator<Item = &'a Delivery> {
-        let newest_first = self.deliveries.iter().rev();
-        newest_first.filter(move |delivery| delivery.event_id.as_deref() == Some(event_id))
-    }
-
-    fn touch(&mut self, id: u64) {
-        self.change += 1;
-        let change = self.change;
-        if let Some(delivery) = self.delivery_mut(id) {
-            delivery.changed = change;
-        }
-    }
-
-    /// A full disk loses the line, and not the delivery.
-    fn write(&mut self, line: &Line) {
-        if let Some(file) = &mut self.file {
-            let _ = write_line(file, line);
-        }
-    }
-}
-
-fn write_line(file: &mut impl std::io::Write, line: &Line) -> std::io::Result<()> {
-    let mut text = serde_json::to_vec(line)?;
-    text.push(b'\n');
-    file.write_all(&text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn deliver(recorder: &Recorder, body: &str) {
-        let invocation = uuid::Uuid::new_v4().to_string();
-        recorder.expect(&invocation);
-        recorder.wrote(&format!(
-            r#"{{"message":"delivery","request_id":"{invocation}","cause":"as it is"}}"#
-        ));
-        let request = Request::post("/webhooks/selldone/main?token=a-long-random-token&x=1")
-            .header("authorization", "Basic eDp5")
-            .body(Bytes::from(body.to_owned()))
-            .unwrap();
-        let received = Received {
-            at: Timestamp::now(),
-            invocation,
-            provider: Some("selldone".to_owned()),
-            shop: Some("main".to_owned()),
-            request,
-        };
-        let answer = Response::new(Bytes::from_static(br#"{"status":"accepted","event_id":"e1"}"#));
-        recorder.delivered(received, &answer, Duration::from_millis(3));
-    }
-
-    fn recorder() -> Recorder {
-        Recorder::new(Redactor::new(&[json!({"tokens": ["a-long-random-token"]})]))
-    }
-
-    fn stored(state: &str) -> Stored {
-        Stored {
-            r#type: Some("order.created".to_owned()),
-            order: Some("1".to_owned()),
-            state: state.to_owned(),
-            attempts: 0,
-        }
-    }
-
-    #[test]
-    fn what_reconciliation_publishes_is_listed_once() {
-        let recorder = recorder();
-        let message = |id: &str, origin: &str| {
-            let data = json!({"provider": "cartum", "shop": "main", "origin": origin});
-            let event = json!({"id": id, "data": data}).to_string();
-            recorder.published(&json!({ "Message": event }).to_string());
-        };
-        message("e1", "webhook");
-        message("e2", "reconciliation");
-        // A replay.
-        message("e2", "reconciliation");
-        let (rows, _) = recorder.rows(0, 10);
-        let listed: Vec<_> = rows
-            .iter()
-            .map(|row| (&row["outcome"], &row["event_id"], &row["shop"]))
-            .collect();
-        assert_eq!(listed, [(&json!("reconciled"), &json!("e2"), &json!("main"))]);
-        assert_eq!(recorder.open(Open::New).len(), 1, "its event is looked up");
-    }
-
-    #[test]
-    fn a_delivery_is_reported_once_and_stays_unsettled() {
-        let recorder = recorder();
-        deliver(&recorder, "{}");
-        let unsettled = Unsettled {
-            id: 1,
-            event_id: Some("e1".to_owned()),
-        };
-        assert_eq!(recorder.open(Open::New), [unsettled]);
-        assert!(recorder.settle(1, Some(stored("pending"))).is_some());
-        assert!(recorder.open(Open::New).is_empty());
-        assert_eq!(recorder.open(Open::All).len(), 1);
-        let (rows, change) = recorder.rows(0, 10);
-        assert_eq!(rows[0]["state"], "pending");
-        assert!(recorder.settle(1, Some(stored("pending"))).is_none());
-        assert!(recorder.rows(change, 10).0.is_empty(), "nothing has changed");
-        assert!(recorder.settle(1, Some(stored("published"))).is_none());
-        assert_eq!(recorder.rows(change, 10).0[0]["state"], "published");
-        assert!(recorder.open(Open::All).is_empty());
-    }
-
-    #[test]
-    fn a_limited_number_is_recorded_without_secrets() {
-        let recorder = recorder();
-        for _ in 0..DELIVERIES + 3 {
-            deliver(&recorder, "{}");
-        }
-        assert_eq!(recorder.rows(0, usize::MAX).0.len(), DELIVERIES);
-        assert!(recorder.delivery(3).is_none());
-        let kept = recorder.delivery(4).unwrap();
-        let text = format!("{kept:?}");
-        assert!(
-            !text.contains("a-long-random-token") && !text.contains("eDp5"),
-            "{text}"
-        );
-        assert_eq!(kept.cause().as_deref(), Some("as it is"));
-    }
-
-    #[test]
-    fn the_oldest_bodies_are_dropped() {
-        let recorder = recorder();
-        let large = "x".repeat(512 * 1024);
-        let most = BODIES / large.len();
-        for _ in 0..=most {
-            deliver(&recorder, &large);
-        }
-        assert_eq!(recorder.delivery(1).unwrap().body, Body::Dropped { bytes: large.len() });
-        assert!(matches!(recorder.delivery(2).unwrap().body, Body::Whole { .. }));
-    }
-
-    #[test]
-    fn a_file_keeps_the_records_but_not_a_broken_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("deliveries.jsonl");
-        let first = recorder();
-        first.keep_in(&file).unwrap();
-        deliver(&first, "{\"a\":1}");
-        first.settle(1, Some(stored("published")));
-        first.published(r#"{"Message":"{\"id\":\"e1\"}"}"#);
-        let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(&file, format!("{text}{{\"delivery\":")).unwrap();
-
-        let second = recorder();
-        second.keep_in(&file).unwrap();
-        assert_eq!(second.rows(0, 10).0.len(), 1);
-        let kept = second.delivery(1).unwrap();
-        assert_eq!(
-            kept.body,
-            Body::Whole {
-                text: "{\"a\":1}".to_owned()
-            }
-        );
-        assert_eq!(kept.stored, Some(stored("published")));
-        assert_eq!(second.messages_of("e1").len(), 1);
-        // The table was deleted in between.
-        assert!(second.settle(1, None).is_none());
-        assert_eq!(second.delivery(1).unwrap().stored, Some(stored("published")));
-        deliver(&second, "{}");
-        assert!(second.delivery(2).is_some());
-    }
-
-    #[test]
-    fn an_unknown_event_is_reported_once_over_restarts() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("deliveries.jsonl");
-        for run in 0..3_u64 {
-            let recorder = recorder();
-            recorder.keep_in(&file).unwrap();
-            for Unsettled { id, .. } in recorder.open(Open::All) {
-                assert!(
-                    recorder.settle(id, None).is_none(),
-                    "{id} is reported again in run {run}"
-                );
-            }
-            deliver(&recorder, "{}");
-            assert!(recorder.settle(run + 1, None).is_some(), "a new number in run {run}");
-            let kept: Vec<u64> = lock(&recorder.0.kept).deliveries.iter().map(|kept| kept.id).collect();
-            assert_eq!(kept, (1..=run + 1).collect::<Vec<_>>());
-        }
     }
 }

@@ -115,14 +115,14 @@ impl Intake {
     /// `known` are the provider's fields that are known to stay in `unmapped`. With them, drift is reported too.
     ///
     /// # Errors
-    /// The refusal that the provider is answered if the delivery is not stored.
+    /// If the delivery is not stored.
     pub async fn take<P: Provider>(
         &self,
         provider: &P,
         known: Option<&Known>,
         delivery: &mut Verified<Delivery>,
         deadline: Instant,
-    ) -> Result<Receipt, Refusal> {
+    ) -> Result<Receipt, NotStored> {
         let terms = Terms {
             provider: P::NAME,
             // The next run finds a reconciled order again.
@@ -132,14 +132,21 @@ impl Intake {
             },
             deadline,
         };
-        match self.process(delivery, classify(provider, delivery, known), terms).await {
-            Err(Interrupted::InProgress(first)) => {
-                delivery.count_as_received_at(first);
-                let classified = classify(provider, delivery, known);
-                self.process(delivery, classified, terms).await.map_err(Refusal::from)
-            }
-            processed => processed.map_err(Refusal::from),
+        let classified = classify(provider, delivery, known);
+        let id = classified.id.clone();
+        let mut processed = self.process(delivery, classified, terms).await;
+        if let Err(Interrupted::InProgress(first)) = processed {
+            delivery.count_as_received_at(first);
+            let classified = classify(provider, delivery, known);
+            processed = self.process(delivery, classified, terms).await;
         }
+        processed.map_err(|interrupted| match interrupted {
+            Interrupted::Failed(StoreError::Corrupt(attribute)) => NotStored::Corrupt(id, attribute),
+            Interrupted::Failed(error) => NotStored::Refused(error.into()),
+            Interrupted::InProgress(_) => NotStored::Refused(Refusal::Unavailable(
+                "another attempt is storing the same delivery".to_owned(),
+            )),
+        })
     }
 
     /// Stores a classified delivery. An order event is published too.
@@ -385,9 +392,26 @@ impl Terms {
 }
 
 /// Why a delivery is not stored.
-enum Interrupted {
+pub enum NotStored {
+    /// An item of this event exists, and this attribute of it is not as this project writes it.
+    Corrupt(EventId, &'static str),
     /// The delivery is refused.
     Refused(Refusal),
+}
+
+impl From<NotStored> for Refusal {
+    fn from(cause: NotStored) -> Self {
+        match cause {
+            NotStored::Corrupt(_, attribute) => StoreError::Corrupt(attribute).into(),
+            NotStored::Refused(refusal) => refusal,
+        }
+    }
+}
+
+/// Why the processing of a delivery ends early.
+enum Interrupted {
+    /// The table cannot be used.
+    Failed(StoreError),
     /// An earlier attempt, received at this time, has begun to store the same delivery in parts and has not finished.
     /// This attempt uses the earlier time of receipt, so that both write the same items and either can finish: see
     /// `store/parts.rs`.
@@ -396,16 +420,7 @@ enum Interrupted {
 
 impl From<StoreError> for Interrupted {
     fn from(error: StoreError) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
-impl From<Interrupted> for Refusal {
-    fn from(interrupted: Interrupted) -> Self {
-        match interrupted {
-            Interrupted::Refused(refusal) => refusal,
-            Interrupted::InProgress(_) => Self::Unavailable("another attempt is storing the same delivery".to_owned()),
-        }
+        Self::Failed(error)
     }
 }
 

@@ -178,10 +178,9 @@ impl From<IndexPosition> for (String, String) {
 impl IndexPosition {
     /// Reads the last key of a page of the index whose sort key is `sort_key`.
     fn read(last_key: &Item, sort_key: &str) -> Option<Self> {
-        let text = |name| Some(last_key.get(name)?.as_s().ok()?.clone());
         Some(Self {
-            sort_key: text(sort_key)?,
-            id: text("pk")?,
+            sort_key: text(last_key, sort_key)?.to_owned(),
+            id: text(last_key, "pk")?.to_owned(),
         })
     }
 
@@ -381,6 +380,11 @@ fn head_key(id: &EventId) -> Item {
     item_key(id.as_str(), "head")
 }
 
+/// A text attribute of an item.
+fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
+
 /// The texts of a list.
 fn texts(list: &AttributeValue) -> Option<Vec<String>> {
     list.as_l()
@@ -392,8 +396,6 @@ fn texts(list: &AttributeValue) -> Option<Vec<String>> {
 
 /// The ids of the events on a page of an index.
 fn ids_of(items: &[Item]) -> Vec<EventId> {
-    let ids = items
-        .iter()
-        .filter_map(|item| Some(EventId::stored(item.get("pk")?.as_s().ok()?)));
+    let ids = items.iter().filter_map(|item| Some(EventId::stored(text(item, "pk")?)));
     ids.collect()
 }

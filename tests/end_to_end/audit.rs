@@ -8,16 +8,16 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 use local::audit::{Audit, Scope, audit};
-use local::aws::faults::{Fault, Rule, Service};
+use local::aws::faults::{Rule, Service};
 use serde_json::{Value, json};
 use shared::identity::sha256_hex;
 use tests::outbox::{DENIED, text};
 use tests::{Item, Stack, gzip};
 
 /// The letters that need two parts in the payload, and two in the event.
-const IN_TWO_PARTS: usize = 500_000;
+pub(crate) const IN_TWO_PARTS: usize = 500_000;
 
-fn scope() -> Scope {
+pub(crate) fn scope() -> Scope {
     let (now, minute) = (Timestamp::now(), SignedDuration::from_mins(1));
     Scope {
         provider: None,
@@ -29,7 +29,7 @@ fn scope() -> Scope {
     }
 }
 
-async fn run(stack: &Stack, scope: Scope) -> Audit {
+pub(crate) async fn run(stack: &Stack, scope: Scope) -> Audit {
     let asked = audit(&scope, async |payload| Ok(stack.ask(payload).await), |_| {});
     asked.await.expect("an audit")
 }
@@ -39,7 +39,7 @@ async fn faults(stack: &Stack) -> Vec<(String, String)> {
     of(&run(stack, scope()).await)
 }
 
-fn of(audit: &Audit) -> Vec<(String, String)> {
+pub(crate) fn of(audit: &Audit) -> Vec<(String, String)> {
     assert_eq!(audit.is_balanced(), audit.faults.is_empty(), "{audit}");
     let faults = audit.faults.iter();
     let mut faults: Vec<_> = faults
@@ -328,41 +328,6 @@ async fn an_event_that_no_index_names_is_named() {
     assert_eq!(faults(&stack).await, []);
     let scanned = run(&stack, Scope { scan: true, ..scope() }).await;
     assert_eq!(of(&scanned), fault("hour_key", &lost));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn orphaned_parts_are_removed_on_request() {
-    let stack = Stack::start().await;
-    let refusal = stack
-        .tap()
-        .inject(Rule::new(Service::DynamoDb, "PutItem").holding("#0001\""), Fault::DOWN);
-    let fixture = stack.large(IN_TWO_PARTS);
-    assert_eq!(stack.send(&fixture).await.status, 503);
-    drop(refusal);
-    let repair = Scope {
-        repair: true,
-        scan: true,
-        ..scope()
-    };
-    let young = run(&stack, repair.clone()).await;
-    assert!(young.is_balanced(), "{young}");
-    assert_eq!(
-        (young.orphans.len(), young.removed.len()),
-        (1, 0),
-        "a delivery may still be storing them"
-    );
-    let mut items = stack.items().await;
-    items.retain(|item| item["sk"].as_s().is_ok_and(|key| key.starts_with("manifest#")));
-    let mut manifest = items.remove(0);
-    let last_attempt = Timestamp::now() + SignedDuration::from_hours(23);
-    manifest.insert("next_attempt_at".to_owned(), text(&format!("{last_attempt:.3}")));
-    stack.put(manifest).await;
-    let listed = run(&stack, scope()).await;
-    assert_eq!(listed.orphans.len(), 1);
-    let removed = run(&stack, repair).await;
-    assert_eq!((removed.orphans.len(), removed.removed.len()), (0, 1));
-    assert_eq!(removed.removed[0]["event_id"], listed.orphans[0]["event_id"]);
-    assert!(stack.items().await.is_empty());
 }
 
 /// Audits, and counts the invocations that it takes.

@@ -1,11 +1,13 @@
 //! `cargo local consumer-check` names the rule that a consumer breaks, and finds nothing wrong with one that breaks
 //! none.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use local::consumer_check::{Check, Limits, Queue, Report};
-use tests::Stack;
+use tests::aws_cli::AwsCli;
 use tests::consumer::{Consumer, Fault};
+use tests::{Stack, local_command};
 
 async fn check(fault: Fault) -> Report {
     let stack = Stack::start().await;
@@ -111,4 +113,53 @@ async fn a_queue_that_nobody_reads_is_an_error() {
     let check = Check::new(Queue::new(stack.queue().url()), asked, limits);
     let error = check.run(1, |_| {}).await.expect_err("nobody reads the queue");
     assert!(error.to_string().contains("Is the consumer running"), "{error}");
+}
+
+/// The URL of a queue of AWS.
+const QUEUE_OF_AWS: &str = "https://sqs.eu-central-1.amazonaws.com/111122223333/orders";
+
+/// Runs `cargo local consumer-check` for a queue of AWS with this `PATH`, and returns its exit code and its output.
+async fn check_of_aws(path: &OsStr, queue: &str, state_url: &str) -> (Option<i32>, String) {
+    let output = local_command()
+        .args(["consumer-check", "--queue", queue, "--state-url", state_url])
+        .args(["--handled-within=5", "--settled-within=5"])
+        .env("PATH", path)
+        .output();
+    let output = output.await.expect("the command runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_aws_is_used_through_the_aws_cli() {
+    let stack = Stack::start().await;
+    let cli = AwsCli::for_queue(&stack, QUEUE_OF_AWS, "eu-central-1").await;
+    let consumer = Consumer::start(&stack, Fault::FailsOnAnUnknownField).await;
+    let (code, said) = check_of_aws(&cli.path(), QUEUE_OF_AWS, &consumer.url()).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("! unknown fields: "), "{said}");
+    assert!(said.contains("The last message was still in the queue"), "{said}");
+    let calls = cli.calls();
+    assert!(
+        calls["send-message"] > 1 && calls["get-queue-attributes"] > calls["send-message"],
+        "{calls:?}"
+    );
+    // The message that was not handled.
+    assert_eq!(calls["purge-queue"], 1, "{calls:?}");
+    assert!(stack.messages().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_error_of_the_aws_cli_is_shown() {
+    let stack = Stack::start().await;
+    let cli = AwsCli::for_queue(&stack, QUEUE_OF_AWS, "eu-central-1").await;
+    let other = QUEUE_OF_AWS.replace("orders", "other");
+    let (code, said) = check_of_aws(&cli.path(), &other, "http://127.0.0.1:1/state").await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&format!("the queue {other} cannot be used")), "{said}");
+    assert!(said.contains("The specified queue does not exist"), "{said}");
+
+    let (code, said) = check_of_aws(OsStr::new(""), QUEUE_OF_AWS, "http://127.0.0.1:1/state").await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("needs the AWS CLI"), "{said}");
 }

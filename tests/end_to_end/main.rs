@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod audit_repair;
 mod authentication;
 mod conflicts;
 mod connections;
@@ -19,6 +20,7 @@ mod outages;
 mod permissions;
 mod published_state;
 mod reconciliation;
+mod reconciliation_failures;
 mod reconciliation_log;
 mod redrive;
 mod redrive_tasks;
@@ -28,3 +30,4 @@ mod retention;
 mod secrets;
 mod subscriptions;
 mod telemetry;
+mod unpublished_state;

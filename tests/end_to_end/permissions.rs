@@ -277,13 +277,7 @@ async fn exercise_redrive(stack: &Stack) {
     let large = stack.send(&fixture).await.event_id("accepted");
     drop(down);
     // If SNS refuses a single message, redrive checks the topic and then fails the event.
-    let refusal = Fault::Answer {
-        status: 400,
-        code: "InvalidParameter",
-    };
-    let refused = stack.tap().inject(Rule::new(Service::Sns, "PublishBatch"), refusal);
-    while stack.redrive().await["failed"] == 0 {}
-    drop(refused);
+    stack.let_an_event_fail().await;
     let requeued = stack.ask(json!({"requeue": {"state": "failed"}})).await;
     assert_eq!(requeued["requeued"], 1, "{requeued}");
     assert_eq!(stack.redrive().await["published"], 1);

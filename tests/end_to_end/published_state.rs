@@ -10,7 +10,7 @@ use local::providers::lifecycle::State::{Placed, Shipped};
 use serde_json::{Value, json};
 use tests::{Stack, state};
 
-async fn publishing() -> Stack {
+pub(crate) async fn publishing() -> Stack {
     Stack::with(|config| {
         config.variables.insert("PUBLISH_STATE".to_owned(), "true".to_owned());
     })
@@ -18,18 +18,18 @@ async fn publishing() -> Stack {
 }
 
 /// The events and the states that were published, each in the order of arrival.
-async fn published(stack: &Stack) -> (Vec<Value>, Vec<Value>) {
+pub(crate) async fn published(stack: &Stack) -> (Vec<Value>, Vec<Value>) {
     let messages = stack.messages().await.into_iter();
     messages
         .map(|message| message.event)
         .partition(|event| event["type"] != "order.state")
 }
 
-fn version(state: &Value) -> u64 {
+pub(crate) fn version(state: &Value) -> u64 {
     state["data"]["version"].as_u64().expect("a version")
 }
 
-fn ids(state: &Value) -> BTreeSet<&str> {
+pub(crate) fn ids(state: &Value) -> BTreeSet<&str> {
     let events = state["data"]["events"].as_array().expect("events").iter();
     events.map(|event| event["id"].as_str().expect("an id")).collect()
 }

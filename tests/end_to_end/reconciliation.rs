@@ -11,7 +11,7 @@ use local::project::settings::{ORDER_APIS, RECONCILE, SHOP};
 use local::providers::lifecycle::State;
 use local::providers::order_book::Order;
 use serde_json::{Value, json};
-use tests::outbox::ids;
+use tests::outbox::{ids, orders};
 use tests::{Stack, state};
 
 /// More calls than a run in these tests makes.
@@ -205,17 +205,8 @@ async fn a_run_killed_at_any_call_is_finished_by_the_next() {
             assert_eq!(run["status"], "complete", "{kill:?} at call {call}: {run}");
             stack.redrive().await;
             let messages = stack.messages().await;
-            let published: BTreeSet<_> = messages
-                .iter()
-                .map(|message| {
-                    message.event["data"]["order"]["id"]
-                        .as_str()
-                        .expect("an order")
-                        .to_owned()
-                })
-                .collect();
             assert_eq!(
-                published,
+                orders(&messages),
                 BTreeSet::from([missing.id(), newer.id()]),
                 "{kill:?} at call {call}"
             );
@@ -255,12 +246,7 @@ async fn every_page_is_read() {
             "{run}"
         );
         let messages = stack.messages().await;
-        let order = |message: &local::aws::queue::Message| message.event["data"]["order"]["id"].clone();
-        let found: BTreeSet<_> = messages
-            .iter()
-            .filter_map(|message| order(message).as_str().map(str::to_owned))
-            .collect();
-        assert_eq!((found, messages.len()), (expected, 30), "{provider}");
+        assert_eq!((orders(&messages), messages.len()), (expected, 30), "{provider}");
         let pages = stack
             .order_apis()
             .asked()

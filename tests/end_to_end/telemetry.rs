@@ -240,13 +240,7 @@ async fn a_run_counts_failed_events() {
     let down = stack.tap().inject(Rule::all(Service::Sns), Fault::DOWN);
     stack.deliver_new(1).await;
     drop(down);
-    let refusal = Fault::Answer {
-        status: 400,
-        code: "InvalidParameter",
-    };
-    let refused = stack.tap().inject(Rule::new(Service::Sns, "PublishBatch"), refusal);
-    while stack.redrive().await["failed"] == 0 {}
-    drop(refused);
+    stack.let_an_event_fail().await;
     let lines = lines(&stack).await;
     let runs = lines.iter().filter(|line| line.said("message") == "redrive");
     let counted: Vec<_> = runs.map(|run| run.metric("FailedEvents")).collect();

@@ -9,20 +9,31 @@ use local::providers::samples::Catalogue;
 use local::recorder::log::Log;
 use local::stack::{Config, Stack};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn acknowledged_orders_are_stored_once_and_published() {
-    let _alone = crate::alone().await;
+/// A stack whose calls can fail, the events to send to it, and its log.
+async fn stack() -> (Arc<Stack>, Catalogue, Log) {
     let functions = template::read(&workspace().join("template.yaml")).expect("the template");
     let log = Log::memory();
     let mut config = Config::new(functions, tests::binaries().clone(), log.clone());
     configure(&mut config);
-    let stack = Arc::new(Stack::start(config).await.expect("the stack starts"));
-    let catalogue = Catalogue::read(workspace().join("events")).expect("events/");
+    let stack = Stack::start(config).await.expect("the stack starts");
+    (Arc::new(stack), tests::catalogue(), log)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_orders_are_stored_once_and_published() {
+    let _alone = crate::alone().await;
+    let (stack, catalogue, log) = stack().await;
     let plan = Plan { events: 200, seed: 1 };
 
     let report = run(&stack, &catalogue, plan, || {}).await.expect("the run completes");
-    let details = || format!("{report}\n{}\n{}", report.violations.join("\n"), log.lines().join("\n"));
-    assert_eq!(report.violated, 0, "{}", details());
+    let details = || {
+        format!(
+            "{report}\n{}\n{}",
+            report.violations.described.join("\n"),
+            log.lines().join("\n")
+        )
+    };
+    assert_eq!(report.violations.count, 0, "{}", details());
     assert_eq!(
         (report.lost, report.duplicated_items, report.given_up),
         (0, 0, 0),
@@ -57,19 +68,20 @@ async fn acknowledged_orders_are_stored_once_and_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_and_late_webhooks_change_no_state_of_an_order() {
     let _alone = crate::alone().await;
-    let functions = template::read(&workspace().join("template.yaml")).expect("the template");
-    let log = Log::memory();
-    let mut config = Config::new(functions, tests::binaries().clone(), log.clone());
-    configure(&mut config);
-    let stack = Arc::new(Stack::start(config).await.expect("the stack starts"));
-    let catalogue = Catalogue::read(workspace().join("events")).expect("events/");
+    let (stack, catalogue, log) = stack().await;
     let plan = Plan { events: 240, seed: 1 };
 
     let report = reconciliation::run(&stack, &catalogue, plan, || {})
         .await
         .expect("the run completes");
-    let details = || format!("{report}\n{}\n{}", report.violations.join("\n"), log.lines().join("\n"));
-    assert_eq!(report.violated, 0, "{}", details());
+    let details = || {
+        format!(
+            "{report}\n{}\n{}",
+            report.violations.described.join("\n"),
+            log.lines().join("\n")
+        )
+    };
+    assert_eq!(report.violations.count, 0, "{}", details());
     assert_eq!(
         (
             report.missing_in_the_end,

@@ -6,6 +6,7 @@
 pub mod alerts;
 pub mod authentic;
 pub mod authentication;
+pub mod aws_cli;
 pub mod browser;
 pub mod consumer;
 pub mod moto;

@@ -18,6 +18,17 @@ pub fn ids<'a>(messages: impl IntoIterator<Item = &'a Message>) -> BTreeSet<Stri
     messages.into_iter().map(id).collect()
 }
 
+/// The ids of the orders that messages are about.
+pub fn orders<'a>(messages: impl IntoIterator<Item = &'a Message>) -> BTreeSet<String> {
+    let order = |message: &Message| {
+        message.event["data"]["order"]["id"]
+            .as_str()
+            .expect("an order")
+            .to_owned()
+    };
+    messages.into_iter().map(order).collect()
+}
+
 /// A text attribute of an item.
 pub fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())

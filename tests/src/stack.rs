@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, Request};
 use jiff::Timestamp;
-use local::aws::faults::{Rule, Service};
+use local::aws::faults::{Fault, Rule, Service};
 use local::aws::queue::Message;
 use local::net::client::Client;
 use local::project::build::workspace;
@@ -187,6 +187,17 @@ impl Stack {
         let due = self.clients().make_due(Timestamp::MAX).await;
         due.expect("the items are written");
         event_ids.into_iter().collect()
+    }
+
+    /// Lets SNS refuse the messages of due events until redrive gives an event up.
+    pub async fn let_an_event_fail(&self) {
+        let refusal = Fault::Answer {
+            status: 400,
+            code: "InvalidParameter",
+        };
+        let refused = self.tap().inject(Rule::new(Service::Sns, "PublishBatch"), refusal);
+        while self.redrive().await["failed"] == 0 {}
+        drop(refused);
     }
 
     /// The same event as `fixture` with another value in a field of its body, signed.

@@ -9,6 +9,7 @@ use shared::classify::{Classification, classify};
 use shared::codes::Code;
 use shared::delivery::Delivery;
 use shared::identity::Shop;
+use shared::intake::NotStored;
 use shared::order_api::{Api, ApiError, Failure, ListedOrder, Listing, OrderApi, OrderPage};
 use shared::reconciliation::{Base, Comparison, KnownOrder, OrderVersion};
 use shared::store::{ReconcileEnd, ReconcileLease, ReconcileProgress, StoreError};
@@ -310,7 +311,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
         self.store(order.delivery, base).await
     }
 
-    /// Stores and publishes an order. The error is the cause for which it is not stored.
+    /// Stores and publishes an order. The error is the cause for which no order can be stored.
     async fn store(&mut self, mut delivery: Verified<Delivery>, base: Option<Base>) -> Result<(), String> {
         if self.task.dry_run {
             return Ok(());
@@ -319,7 +320,21 @@ impl<'r, P: Watched> ShopRun<'r, P> {
         let (intake, provider) = (&self.reconciler.intake, &self.configured.provider);
         // Boxed, because this future is large.
         let taken = Box::pin(intake.take(provider, None, &mut delivery, self.time.give_up_at)).await;
-        match taken.map_err(|refusal| refusal.to_string())?.outcome {
+        let receipt = match taken {
+            Ok(receipt) => receipt,
+            // A stored event that cannot be read does not hold up the other orders.
+            Err(NotStored::Corrupt(event_id, attribute)) => {
+                tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    %event_id,
+                    cause = %StoreError::Corrupt(attribute),
+                    "the stored event of an order cannot be read"
+                );
+                return Ok(());
+            }
+            Err(NotStored::Refused(refusal)) => return Err(refusal.to_string()),
+        };
+        match receipt.outcome {
             Outcome::Accepted => self.report.counts.accepted += 1,
             Outcome::Duplicate => self.report.counts.duplicates += 1,
             Outcome::Quarantined(_) | Outcome::Unsupported => {}

@@ -29,7 +29,9 @@ pub(super) async fn check(stack: &Stack, report: &mut Report) -> Result<(), Erro
         stack.invoke(REDRIVE, &json!({"alert": {}})).await?;
         for message in queue.drain_raw().await? {
             let Some(alert) = message.body().and_then(Alert::read) else {
-                report.violation(|| format!("a message of the alarm topic is not an alert: {:?}", message.body()));
+                report
+                    .violations
+                    .add(|| format!("a message of the alarm topic is not an alert: {:?}", message.body()));
                 continue;
             };
             report.alerts += 1;
@@ -52,7 +54,9 @@ pub(super) async fn check(stack: &Stack, report: &mut Report) -> Result<(), Erro
         let of = |findings: &Findings| findings.get(subject).copied().unwrap_or_default();
         let (stored, reported) = (of(&stored), of(&reported));
         if stored != reported {
-            report.violation(|| format!("{subject:?}: {stored} in the table, {reported} in alerts"));
+            report
+                .violations
+                .add(|| format!("{subject:?}: {stored} in the table, {reported} in alerts"));
         }
     }
     Ok(())

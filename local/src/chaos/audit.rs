@@ -15,7 +15,7 @@ const MARGIN: SignedDuration = SignedDuration::from_mins(1);
 pub(super) async fn check(stack: &Stack, begun: Timestamp, report: &mut Report) -> Result<(), Error> {
     let audited = run(stack, begun).await?;
     for violation in violations(&audited) {
-        report.violation(|| violation);
+        report.violations.add(|| violation);
     }
     let count = |of: fn(&Book) -> u64| {
         let sum: u64 = audited.books.iter().map(of).sum();
@@ -25,7 +25,9 @@ pub(super) async fn check(stack: &Stack, begun: Timestamp, report: &mut Report) 
     report.audited = count(Book::received);
     if report.audited - conflicts != report.stored {
         let (audited, stored) = (report.audited - conflicts, report.stored);
-        report.violation(|| format!("the books count {audited} events, and the table holds {stored}"));
+        report
+            .violations
+            .add(|| format!("the books count {audited} events, and the table holds {stored}"));
     }
     Ok(())
 }

@@ -8,11 +8,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 
 use super::model::{Kind, Received, Sent, sha256};
+use super::violations::Violations;
 use crate::stack::Stack;
 use crate::{Error, NAME, gzip};
-
-/// The number of violations that are described; all are counted.
-const SHOWN: usize = 20;
 
 /// The result of a run.
 #[derive(Debug, Default)]
@@ -57,19 +55,8 @@ pub struct Report {
     pub longest_in_outbox: SignedDuration,
     /// How long the run took.
     pub took: Duration,
-    /// Descriptions of the first violations.
-    pub violations: Vec<String>,
-    /// The number of all violations.
-    pub violated: usize,
-}
-
-impl Report {
-    pub(super) fn violation(&mut self, what: impl FnOnce() -> String) {
-        self.violated += 1;
-        if self.violations.len() < SHOWN {
-            self.violations.push(what());
-        }
-    }
+    /// What is wrong.
+    pub violations: Violations,
 }
 
 impl fmt::Display for Report {
@@ -145,7 +132,9 @@ pub(super) async fn check(
         let items = items_of.remove(&(sent.shop, sent.body)).unwrap_or_default();
         if items > 1 {
             report.duplicated_items += items - 1;
-            report.violation(|| format!("one event has {items} items: {:?}", sent.event_ids));
+            report
+                .violations
+                .add(|| format!("one event has {items} items: {:?}", sent.event_ids));
         }
         if sent.event_ids.is_empty() {
             report.given_up += 1;
@@ -155,7 +144,9 @@ pub(super) async fn check(
         }
         report.acknowledged += 1;
         if sent.event_ids.len() > 1 {
-            report.violation(|| format!("one event has several ids: {:?}", sent.event_ids));
+            report
+                .violations
+                .add(|| format!("one event has several ids: {:?}", sent.event_ids));
         }
         for event_id in &sent.event_ids {
             let is_received = received.contains_key(event_id);
@@ -163,7 +154,9 @@ pub(super) async fn check(
                 report.conflicts += 1;
                 if !conflicts.remove(&(event_id.clone(), sent.body)) {
                     report.lost += 1;
-                    report.violation(|| format!("{event_id} came with another body, which is not stored"));
+                    report
+                        .violations
+                        .add(|| format!("{event_id} came with another body, which is not stored"));
                 }
             } else {
                 check_event(sent, event_id, events.get(event_id), is_received, report);
@@ -172,20 +165,30 @@ pub(super) async fn check(
     }
     for (event_id, event) in &events {
         if !["published", "unsupported", "quarantined"].contains(&event.state.as_str()) {
-            report.violation(|| format!("{event_id} is {} in the end", event.state));
+            report
+                .violations
+                .add(|| format!("{event_id} is {} in the end", event.state));
         }
         if items_of.contains_key(&(event.shop.as_str(), event.payload)) {
-            report.violation(|| format!("{event_id} is stored with a body that was not sent"));
+            report
+                .violations
+                .add(|| format!("{event_id} is stored with a body that was not sent"));
         }
     }
     for (event_id, _) in &conflicts {
-        report.violation(|| format!("{event_id} has a conflict with a body that was not sent"));
+        report
+            .violations
+            .add(|| format!("{event_id} has a conflict with a body that was not sent"));
     }
     for (event_id, received) in received {
         match events.get(event_id) {
-            None => report.violation(|| format!("{event_id} is published but not stored")),
+            None => report
+                .violations
+                .add(|| format!("{event_id} is published but not stored")),
             Some(event) if received.texts.iter().any(|text| *text != event.event) => {
-                report.violation(|| format!("{event_id} was published with other content than is stored"));
+                report
+                    .violations
+                    .add(|| format!("{event_id} was published with other content than is stored"));
             }
             Some(_) => {}
         }
@@ -197,34 +200,50 @@ pub(super) async fn check(
 fn check_event(sent: &Sent, event_id: &str, stored: Option<&Stored>, is_received: bool, report: &mut Report) {
     let Some(event) = stored else {
         report.lost += 1;
-        report.violation(|| format!("{event_id} was answered 200 but is not stored"));
+        report
+            .violations
+            .add(|| format!("{event_id} was answered 200 but is not stored"));
         return;
     };
     if event.payload != sent.body {
-        report.violation(|| format!("{event_id} is stored with another body than was sent"));
+        report
+            .violations
+            .add(|| format!("{event_id} is stored with another body than was sent"));
     }
     if event.shop != sent.shop {
-        report.violation(|| format!("{event_id} is stored under another shop than it was sent to"));
+        report
+            .violations
+            .add(|| format!("{event_id} is stored under another shop than it was sent to"));
     }
     if sent.kind == Kind::Large && !event.is_in_parts {
-        report.violation(|| format!("{event_id} is large but not stored in parts"));
+        report
+            .violations
+            .add(|| format!("{event_id} is large but not stored in parts"));
     }
     if sent.kind == Kind::Other {
         report.not_published += 1;
         if is_received {
-            report.violation(|| format!("{event_id} is not an order event but was published"));
+            report
+                .violations
+                .add(|| format!("{event_id} is not an order event but was published"));
         }
         if sent.outcomes.iter().any(|outcome| *outcome != event.state) {
-            report.violation(|| format!("{event_id} was answered {:?} but is {}", sent.outcomes, event.state));
+            report
+                .violations
+                .add(|| format!("{event_id} was answered {:?} but is {}", sent.outcomes, event.state));
         }
         return;
     }
     if !is_received {
         report.lost += 1;
-        report.violation(|| format!("{event_id} was answered 200 but never published"));
+        report
+            .violations
+            .add(|| format!("{event_id} was answered 200 but never published"));
     }
     if event.state != "published" {
-        report.violation(|| format!("{event_id} is an order event but {}", event.state));
+        report
+            .violations
+            .add(|| format!("{event_id} is an order event but {}", event.state));
     }
 }
 
@@ -254,7 +273,9 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
             }
             // The record that a run of redrive leaves.
             Some(("run", _)) if event_id == "redrive" => {}
-            _ => report.violation(|| format!("{event_id} has an unexpected item {sort_key}")),
+            _ => report
+                .violations
+                .add(|| format!("{event_id} has an unexpected item {sort_key}")),
         }
     }
     for item in heads {
@@ -281,7 +302,9 @@ async fn read_table(stack: &Stack, report: &mut Report) -> Result<Table, Error> 
                 .parse::<Timestamp>()
                 .is_ok_and(|due| due > now)
         {
-            report.violation(|| format!("{id} is stored but still has an open manifest"));
+            report
+                .violations
+                .add(|| format!("{id} is stored but still has an open manifest"));
         }
         table.events.insert(event_id.to_owned(), event);
     }

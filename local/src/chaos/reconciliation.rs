@@ -155,14 +155,16 @@ pub async fn run(
     for provider in ORDER_APIS {
         let run = chaos.reconcile(provider).await?;
         if run.accepted > 0 {
-            report.violation(|| format!("a third run stores {} states of {provider}: {run:?}", run.accepted));
+            report
+                .violations
+                .add(|| format!("a third run stores {} states of {provider}: {run:?}", run.accepted));
         }
     }
     chaos.settle().await?;
     check::stored_once(stack, &chaos.messages, &mut report).await?;
     let audited = audit::run(stack, begun_at).await?;
     for violation in audit::violations(&audited) {
-        report.violation(|| violation);
+        report.violations.add(|| violation);
     }
     report.answers = lock(&chaos.sender.answers).clone();
     report.faults = lock(&chaos.injected).clone();

@@ -49,12 +49,12 @@ pub(crate) async fn chaos(options: Options) -> Result<(), Error> {
     }
     let shown = bar.clone();
     let progress = move || shown.inc(1);
-    let (report, violated, violations) = if options.reconcile {
+    let (report, violations) = if options.reconcile {
         let report = reconciliation::run(&stack, &catalogue()?, plan, progress).await?;
-        (report.to_string(), report.violated, report.violations)
+        (report.to_string(), report.violations)
     } else {
         let report = run(&stack, &catalogue()?, plan, progress).await?;
-        (report.to_string(), report.violated, report.violations)
+        (report.to_string(), report.violations)
     };
     bar.finish_and_clear();
     let flag = if options.reconcile { " --reconcile" } else { "" };
@@ -62,10 +62,10 @@ pub(crate) async fn chaos(options: Options) -> Result<(), Error> {
         "| cargo local chaos{flag} --events {} --seed {} | |\n|---|---|\n{report}",
         plan.events, plan.seed
     );
-    if violated == 0 {
+    if violations.count == 0 {
         return Ok(());
     }
-    for violation in &violations {
+    for violation in &violations.described {
         eprintln!("! {violation}");
         let event_id = violation.split(' ').find(|word| word.len() == 64);
         for line in log
@@ -77,7 +77,7 @@ pub(crate) async fn chaos(options: Options) -> Result<(), Error> {
         }
     }
     Err(Error::Violated {
-        count: violated,
+        count: violations.count,
         seed: plan.seed,
     })
 }

@@ -142,14 +142,18 @@ impl Queue {
     }
 
     async fn aws(&self, operation: &str, arguments: &[&str]) -> Result<Vec<u8>, Error> {
-        let output = Command::new("aws")
-            .args(["sqs", operation, "--queue-url", &self.url, "--output", "json"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output();
-        let output = output
-            .await
-            .map_err(|error| self.failed(&format!("the AWS CLI: {error}")))?;
+        let mut command = Command::new("aws");
+        command.args(["sqs", operation, "--queue-url", &self.url, "--output", "json"]);
+        // The CLI takes the region from its configuration, and not from the URL.
+        if let Some(region) = region_of(&self.url) {
+            command.args(["--region", region]);
+        }
+        let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = output.await.map_err(|error| {
+            self.failed(&format!(
+                "it needs the AWS CLI, which cannot be run ({error}); see https://docs.aws.amazon.com/cli/ to install it"
+            ))
+        })?;
         if output.status.success() {
             Ok(output.stdout)
         } else {
@@ -163,5 +167,41 @@ impl Queue {
 
     fn failed(&self, why: &str) -> Error {
         Error::Send(format!("the queue {} cannot be used: {why}", self.url))
+    }
+}
+
+/// The region in the URL of a queue, such as `https://sqs.eu-central-1.amazonaws.com/111122223333/orders`. Returns
+/// `None` for a URL of another shape.
+fn region_of(url: &str) -> Option<&str> {
+    let host = url.strip_prefix("https://sqs.")?.split('/').next()?;
+    let (region, domain) = host.split_once('.')?;
+    ["amazonaws.com", "amazonaws.com.cn"]
+        .contains(&domain)
+        .then_some(region)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_a_queue_names_its_region() {
+        for (url, region) in [
+            (
+                "https://sqs.eu-central-1.amazonaws.com/111122223333/orders",
+                Some("eu-central-1"),
+            ),
+            (
+                "https://sqs.cn-north-1.amazonaws.com.cn/111122223333/orders",
+                Some("cn-north-1"),
+            ),
+            (
+                "https://vpce-0.sqs.eu-central-1.vpce.amazonaws.com/111122223333/orders",
+                None,
+            ),
+            ("https://sqs.example.com/111122223333/orders", None),
+        ] {
+            assert_eq!(region_of(url), region, "{url}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::conflicts::CONFLICT;
 use super::event_items::sortable;
 use super::history::{BEGINNING, Received, merged};
 use super::signals::{SIGNALS, Signal};
-use super::{Item, SHARDS, Store, StoreError, item_key};
+use super::{Item, SHARDS, Store, StoreError, item_key, text};
 use crate::alert::{Kind, Subject};
 use crate::identity::Shop;
 
@@ -78,10 +78,9 @@ impl Store {
             cursors: BTreeMap::new(),
         };
         for item in self.partition(ALERTS, true).await? {
-            let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok());
-            let key = text("sk").map_or("", String::as_str);
+            let key = text(&item, "sk").unwrap_or_default();
             if let Some(kind) = key.strip_prefix(CURSOR) {
-                let cursor = text("cursor").and_then(|cursor| serde_json::from_str(cursor).ok());
+                let cursor = text(&item, "cursor").and_then(|cursor| serde_json::from_str(cursor).ok());
                 let kind = serde_json::from_value(kind.into()).ok();
                 alerts.cursors.extend(kind.zip(cursor));
             } else if let Some(subject) = Subject::parse(key) {
@@ -90,7 +89,7 @@ impl Store {
                     .and_then(|version| version.as_n().ok()?.parse().ok());
                 alerts.items.push(AlertItem {
                     subject,
-                    text: text("alert").cloned(),
+                    text: text(&item, "alert").map(str::to_owned),
                     version: version.unwrap_or(0),
                 });
             }
@@ -204,8 +203,7 @@ impl Store {
             .expression_attribute_values(":work", work)
             .expression_attribute_values(":at", AttributeValue::S(event.at.clone()));
         let page = query.send().await?;
-        let is_it =
-            |item: &Item| item.get("pk").and_then(|pk| pk.as_s().ok()).map(String::as_str) == Some(event.id.as_str());
+        let is_it = |item: &Item| text(item, "pk") == Some(event.id.as_str());
         Ok(page.items().iter().any(is_it))
     }
 
@@ -219,13 +217,13 @@ impl Store {
         for some in waiting.chunks(ITEMS_AT_ONCE) {
             let keys = some.iter().map(|event| item_key(event.id.as_str(), &sort_key(event)));
             for item in self.items_with_keys(keys.collect(), Some(&ATTRIBUTES)).await? {
-                let key = |name: &str| item.get(name).and_then(|key| key.as_s().ok()).cloned();
+                let key = |name| text(&item, name).map(str::to_owned);
                 items.extend(key("pk").zip(key("sk")).map(|key| (key, item)));
             }
         }
         let finding = |event: &'a Received| {
             let item = items.get(&(event.id.to_string(), sort_key(event)))?;
-            let text = |name: &str| item.get(name)?.as_s().ok().cloned();
+            let text = |name| text(item, name).map(str::to_owned);
             let waits = kind == Kind::Conflict || text("state")? == kind.as_str();
             let finding = Finding {
                 provider: text("provider")?,

@@ -11,7 +11,7 @@ use strum::{IntoStaticStr, VariantArray};
 use super::conflicts::CONFLICT;
 use super::history::Received;
 use super::retention::{EXPIRING, is_expired_tombstone};
-use super::{Head, Hour, Item, SHARDS, State, Store, StoreError, item_key};
+use super::{Head, Hour, Item, SHARDS, State, Store, StoreError, item_key, text};
 use crate::delivery::Delivery;
 use crate::identity::EventId;
 use crate::verification::Verified;
@@ -397,10 +397,6 @@ fn read_entry(item: Item, now: Timestamp) -> Entry {
         }
         _ => Entry::Unreadable { shop },
     }
-}
-
-fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
-    item.get(name)?.as_s().ok().map(String::as_str)
 }
 
 /// Whether the item is in the index `by_hour`, under its provider and the hour of its receipt. The number of shards may

@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use super::event_items::sortable;
-use super::{SHARDS, State, Store, StoreError, WorkCursor};
+use super::{SHARDS, State, Store, StoreError, WorkCursor, text};
 
 /// The most keys that are counted in one shard.
 const COUNTED_PER_SHARD: i32 = 1_000;
@@ -53,11 +53,8 @@ impl Store {
         let heads = self.head_items(&ids, Some(&["work", "received_at"])).await?;
         let pending = heads
             .iter()
-            .filter(|head| {
-                let work = head.get("work").and_then(|work| work.as_s().ok());
-                work.is_some_and(|work| work.starts_with(State::Pending.as_str()))
-            })
-            .filter_map(|head| head.get("received_at")?.as_s().ok()?.parse().ok());
+            .filter(|head| text(head, "work").is_some_and(|work| work.starts_with(State::Pending.as_str())))
+            .filter_map(|head| text(head, "received_at")?.parse().ok());
         Ok(pending.min())
     }
 }

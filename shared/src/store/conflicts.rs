@@ -14,7 +14,7 @@ use super::event_items::{order_key, sortable};
 use super::parts::parts_named_by;
 use super::{
     AttemptId, Change, Condition, EventItems, FIRST_REDRIVE_AFTER, Head, Item, NewEvent, Reason, RetryPolicy, State,
-    Store, StoreError, head_key, item_key, part_key,
+    Store, StoreError, head_key, item_key, part_key, text,
 };
 use crate::identity::EventId;
 
@@ -55,8 +55,7 @@ pub struct Conflict {
 
 impl Conflict {
     fn read(item: Item) -> Result<Self, StoreError> {
-        let id = item.get("pk").and_then(|pk| pk.as_s().ok());
-        let id = EventId::stored(id.ok_or(StoreError::Corrupt("pk"))?);
+        let id = EventId::stored(text(&item, "pk").ok_or(StoreError::Corrupt("pk"))?);
         let head = Head::read(item)?;
         Ok(Self {
             id,

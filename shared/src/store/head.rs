@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-use super::{FIRST_REDRIVE_AFTER, Item, LEASE, StoreError};
+use super::{FIRST_REDRIVE_AFTER, Item, LEASE, StoreError, text};
 use crate::answer::Reason;
 use crate::event::Origin;
 use crate::identity::{EventId, sha256_hex};
@@ -61,7 +61,7 @@ pub struct Head {
 
 impl Head {
     pub(super) fn read(item: Item) -> Result<Self, StoreError> {
-        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
+        let text = |name| text(&item, name);
         let count = |name: &str| {
             let count = item.get(name).and_then(|count| count.as_n().ok()?.parse().ok());
             count.unwrap_or(0)
@@ -102,7 +102,7 @@ impl Head {
         }
         let base = self.item.get("reconciled_from").map(|base| {
             let base = base.as_m().ok()?;
-            let text = |name: &str| base.get(name)?.as_s().ok();
+            let text = |name| text(base, name);
             Some(Base {
                 id: EventId::stored(text("event_id")?),
                 version: OrderVersion::parse(text("order_version")?)?,
@@ -130,7 +130,7 @@ impl Head {
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.item.get(name)?.as_s().ok().map(String::as_str)
+        text(&self.item, name)
     }
 
     /// The SHA-256 of the stored body.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conflicts::CONFLICT;
 use super::event_items::{order_key, sortable};
-use super::{IndexPosition, SHARDS, State, Store, StoreError, ids_of};
+use super::{IndexPosition, SHARDS, State, Store, StoreError, ids_of, text};
 use crate::identity::EventId;
 
 /// An hour in UTC, the unit into which the index `by_hour` is divided.
@@ -55,10 +55,9 @@ impl Store {
                 .expression_attribute_values(":order", AttributeValue::S(order_key.to_owned()))
                 .set_exclusive_start_key(start);
             let page = query.send().await?;
-            let text = |item: &super::Item, name: &str| Some(item.get(name)?.as_s().ok()?.clone());
             keys.extend(page.items().iter().filter_map(|item| {
                 let (id, sort_key) = (text(item, "pk")?, text(item, "sk")?);
-                Some((EventId::stored(&id), sort_key))
+                Some((EventId::stored(id), sort_key.to_owned()))
             }));
             start = page.last_evaluated_key;
             if start.is_none() {
@@ -149,11 +148,10 @@ impl Store {
                 .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start);
             let page = query.send().await?;
-            let text = |item: &super::Item, name: &str| Some(item.get(name)?.as_s().ok()?.clone());
             keys.extend(page.items().iter().filter_map(|item| {
                 Some(Received {
-                    at: text(item, range)?,
-                    id: EventId::stored(&text(item, "pk")?),
+                    at: text(item, range)?.to_owned(),
+                    id: EventId::stored(text(item, "pk")?),
                     conflict: text(item, "sk")?.strip_prefix(CONFLICT).map(str::to_owned),
                 })
             }));

@@ -32,7 +32,11 @@ impl Store {
         let now = Timestamp::now();
         let mut size = 0;
         for ids in ids.chunks(PAGE) {
-            for (id, head) in self.heads(ids, Projection::Event).await? {
+            for (id, head) in self.heads_or_faults(ids, Projection::Event).await? {
+                let Ok(head) = head else {
+                    read.unreadable.push(id);
+                    continue;
+                };
                 if !head.has_event() || self.has_expired(&head, now) {
                     continue;
                 }

@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
 use super::event_items::{PARTIAL, order_key};
-use super::{Change, ErasedBy, Head, Item, Projection, State, Store, StoreError, head_key, item_key};
+use super::{Change, ErasedBy, Head, Item, Projection, State, Store, StoreError, head_key, item_key, text};
 use crate::codes::Code;
 use crate::event::OrderEvent;
 use crate::identity::{EventId, sha256_hex};
@@ -123,10 +123,8 @@ impl Store {
             return Ok(None);
         };
         let stored = self.event(id, head).await?;
-        let event: Option<OrderEvent> = serde_json::from_str(&stored.json).ok();
-        Ok(event
-            .filter(|event| !event.data.partial)
-            .map(|event| OrderVersion::of(&event.data.order)))
+        let event: OrderEvent = serde_json::from_str(&stored.json).map_err(|_| StoreError::Corrupt("event"))?;
+        Ok((!event.data.partial).then(|| OrderVersion::of(&event.data.order)))
     }
 
     /// Returns those of `orders` of which an event, or all, was erased on request.
@@ -171,8 +169,4 @@ impl Store {
 /// The partition of the note about an erased order.
 fn note_of(order_key: &str) -> String {
     format!("erased_order#{}", sha256_hex(order_key.as_bytes()))
-}
-
-fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
-    item.get(name)?.as_s().ok().map(String::as_str)
 }

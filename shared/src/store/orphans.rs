@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::parts::{MANIFEST, manifest_sort_key, manifests_of_shard, parts_named_by};
-use super::{Item, Store, StoreError, item_key};
+use super::{Item, Store, StoreError, item_key, text};
 use crate::identity::{EventId, SHARDS};
 
 /// An event whose parts were written and whose item has not committed.
@@ -31,17 +31,17 @@ pub struct Orphan {
 
 impl Orphan {
     fn read(manifest: &Item) -> Option<Self> {
-        let attribute = |name| manifest.get(name).and_then(|value: &AttributeValue| value.as_s().ok());
-        let sort_key = attribute("sk")?;
+        let text = |name| text(manifest, name);
+        let sort_key = text("sk")?;
         Some(Self {
-            event_id: EventId::stored(attribute("pk")?),
+            event_id: EventId::stored(text("pk")?),
             payload_sha256: body_of_manifest(sort_key)?,
-            provider: attribute("provider").cloned(),
-            shop: attribute("shop").cloned(),
-            received_at: attribute("received_at").and_then(|time| time.parse().ok()),
+            provider: text("provider").map(str::to_owned),
+            shop: text("shop").map(str::to_owned),
+            received_at: text("received_at").and_then(|time| time.parse().ok()),
             parts: parts_named_by(manifest).len(),
             bytes: manifest.get("bytes").and_then(|bytes| bytes.as_n().ok()?.parse().ok()),
-            swept_at: attribute("next_attempt_at").and_then(|time| time.parse().ok()),
+            swept_at: text("next_attempt_at").and_then(|time| time.parse().ok()),
         })
     }
 }
@@ -99,11 +99,11 @@ impl Store {
         });
         let manifests = self.batch_get(keys.collect(), None).await?;
         let last = page.last_evaluated_key.as_ref().and_then(|last| {
-            let attribute = |name| last.get(name).and_then(|value: &AttributeValue| value.as_s().ok());
+            let text = |name| text(last, name);
             Some(ManifestKey {
-                next_attempt_at: attribute("next_attempt_at")?.clone(),
-                event_id: attribute("pk")?.clone(),
-                payload_sha256: body_of_manifest(attribute("sk")?)?,
+                next_attempt_at: text("next_attempt_at")?.to_owned(),
+                event_id: text("pk")?.to_owned(),
+                payload_sha256: body_of_manifest(text("sk")?)?,
             })
         });
         let shard = if last.is_some() { cursor.shard } else { cursor.shard + 1 };

@@ -14,7 +14,7 @@ use super::parts::parts_named_by;
 use super::retention::{NOTICE, is_expired_tombstone};
 use super::{
     AttemptId, Change, Condition, ErasedBy, FIRST_REDRIVE_AFTER, Head, IndexPosition, Item, NewEvent, RetryPolicy,
-    State, Store, StoreError, head_key, ids_of, retry_until,
+    State, Store, StoreError, head_key, ids_of, retry_until, text,
 };
 use crate::codes::Code;
 use crate::identity::{EventId, SHARDS};
@@ -190,6 +190,16 @@ impl Store {
     /// Reads the heads of at most 100 events, consistently. Events that are gone, expired tombstones, and heads that
     /// cannot be read are left out.
     pub async fn heads(&self, ids: &[EventId], projection: Projection) -> Result<Vec<(EventId, Head)>, StoreError> {
+        let heads = self.heads_or_faults(ids, projection).await?.into_iter();
+        Ok(heads.filter_map(|(id, head)| Some((id, head.ok()?))).collect())
+    }
+
+    /// The same with the heads that cannot be read, which are logged.
+    pub(super) async fn heads_or_faults(
+        &self,
+        ids: &[EventId],
+        projection: Projection,
+    ) -> Result<Vec<(EventId, Result<Head, StoreError>)>, StoreError> {
         let attributes = match projection {
             Projection::Nothing => Some(STATE_ATTRIBUTES.to_vec()),
             Projection::Event => Some([&STATE_ATTRIBUTES[..], &["event", "event_parts"]].concat()),
@@ -201,23 +211,18 @@ impl Store {
             if is_expired_tombstone(&item, now) {
                 continue;
             }
-            let id = item
-                .get("pk")
-                .and_then(|pk| pk.as_s().ok())
-                .map(|pk| EventId::stored(pk));
-            let id = id.ok_or(StoreError::Corrupt("pk"))?;
+            let id = EventId::stored(text(&item, "pk").ok_or(StoreError::Corrupt("pk"))?);
             // A head that cannot be read must not block the others.
-            match Head::read(item) {
-                Ok(head) => heads.push((id, head)),
-                Err(error) => {
-                    tracing::error!(
-                        code = Code::CorruptItem.as_str(),
-                        event_id = %id,
-                        cause = %error,
-                        "an item cannot be read and is skipped"
-                    );
-                }
+            let head = Head::read(item);
+            if let Err(error) = &head {
+                tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    event_id = %id,
+                    cause = %error,
+                    "an item cannot be read and is skipped"
+                );
             }
+            heads.push((id, head));
         }
         Ok(heads)
     }

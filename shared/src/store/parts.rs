@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::event_items::EventItems;
 use super::{
     Change, Condition, Expression, Item, NewEvent, RetryPolicy, Store, StoreError, head_key, item_key, retry_until,
+    text,
 };
 use crate::identity::EventId;
 
@@ -59,8 +60,7 @@ pub(super) fn parts_named_by(item: &Item) -> BTreeSet<String> {
 }
 
 pub(super) fn is_manifest(item: &Item) -> bool {
-    let sort_key = item.get("sk").and_then(|sk| sk.as_s().ok());
-    sort_key.is_some_and(|sort_key| sort_key.starts_with(MANIFEST))
+    text(item, "sk").is_some_and(|sort_key| sort_key.starts_with(MANIFEST))
 }
 
 /// The sort key of the manifest for one body of an event.
@@ -93,11 +93,11 @@ impl Store {
         let items = retry_until(policy, || self.batch_get(keys.to_vec(), None)).await?;
         let (manifests, heads): (Vec<_>, Vec<_>) = items
             .into_iter()
-            .partition(|item| item.get("sk").and_then(|sk| sk.as_s().ok()) == Some(&manifest_key));
-        let received_at = manifests.first().and_then(|manifest| manifest.get("received_at"));
+            .partition(|item| text(item, "sk") == Some(&manifest_key));
+        let received_at = manifests.first().and_then(|manifest| text(manifest, "received_at"));
         Ok(EarlierAttempt {
             head: heads.into_iter().next(),
-            received_at: received_at.and_then(|time| time.as_s().ok()?.parse().ok()),
+            received_at: received_at.and_then(|time| time.parse().ok()),
         })
     }
 
@@ -209,7 +209,7 @@ impl Store {
         let mut existing = HashSet::new();
         for keys in keys.chunks(BATCH) {
             let items = retry_until(policy, || self.batch_get(keys.to_vec(), Some("pk"))).await?;
-            existing.extend(items.iter().filter_map(|item| item.get("pk")?.as_s().ok().cloned()));
+            existing.extend(items.iter().filter_map(|item| text(item, "pk").map(str::to_owned)));
         }
         Ok(existing)
     }

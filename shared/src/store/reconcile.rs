@@ -7,7 +7,7 @@
 use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::Timestamp;
 
-use super::{AttemptId, Change, Condition, Item, Store, StoreError, item_key};
+use super::{AttemptId, Change, Condition, Item, Store, StoreError, item_key, text};
 use crate::identity::Shop;
 
 /// The partition of the items. No event has this key, because an event id is 64 hex digits.
@@ -159,11 +159,10 @@ impl ReconcileLease {
 }
 
 fn progress(item: &Item) -> ReconcileProgress {
-    let text = |name: &str| item.get(name)?.as_s().ok();
-    let time = |name: &str| text(name)?.parse().ok();
+    let time = |name| text(item, name)?.parse().ok();
     ReconcileProgress {
         complete_until: time("complete_until"),
-        resume: text("resume").cloned(),
+        resume: text(item, "resume").map(str::to_owned),
         last_complete_at: time("last_complete_at"),
         last_daily_at: time("last_daily_at"),
         first_run_at: time("first_run_at"),

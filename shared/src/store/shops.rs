@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use super::event_items::sortable;
-use super::{Item, Store, StoreError, item_key};
+use super::{Item, Store, StoreError, item_key, text};
 use crate::identity::Shop;
 
 /// The partition of the shops. No event has this key, because an event id is 64 hex digits.
@@ -55,7 +55,7 @@ impl Store {
 }
 
 fn known_shop(item: &Item) -> Option<KnownShop> {
-    let text = |name: &str| item.get(name)?.as_s().ok();
+    let text = |name| text(item, name);
     let (provider, shop) = text("sk")?.split_once('#')?;
     Some(KnownShop {
         provider: provider.to_owned(),

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use super::event_items::sortable;
-use super::{Item, Store, StoreError, item_key};
+use super::{Item, Store, StoreError, item_key, text};
 use crate::alert::Subject;
 
 /// The partition of the signals.
@@ -84,7 +84,7 @@ impl Store {
 }
 
 fn signal(item: &Item) -> Option<Signal> {
-    let text = |name: &str| item.get(name)?.as_s().ok();
+    let text = |name| text(item, name);
     let number = |name: &str| item.get(name)?.as_n().ok()?.parse().ok();
     Some(Signal {
         subject: Subject::parse(text("sk")?)?,

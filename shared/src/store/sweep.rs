@@ -11,6 +11,7 @@ use super::parts::{
 };
 use super::{
     Change, Condition, Expression, Item, Orphan, State, Store, StoreError, is_condition_failed, item_key, sortable,
+    text,
 };
 use crate::identity::EventId;
 
@@ -70,30 +71,28 @@ impl Store {
     /// Deletes a part that no item names. Returns false if an item names it.
     ///
     /// A delivery may begin to store the same part between the reading and the deletion. Its manifest names the part
-    /// before it is written, so the part is put back if an item names it after the deletion.
+    /// before it is written, so the part is put back if an item names it after the deletion. The part is read first,
+    /// because the answer to the deletion may be lost.
     pub async fn delete_part_alone(&self, id: &EventId, part: &str) -> Result<bool, StoreError> {
+        let key = part_key(id, part);
+        let stored = self.get_by_key(key.clone()).await?;
         if self.is_named(id, part).await? {
             return Ok(false);
         }
-        let delete = self.client.delete_item().table_name(&self.table);
-        let delete = delete
-            .set_key(Some(part_key(id, part)))
-            .return_values(ReturnValue::AllOld);
-        let deleted = delete.send().await?.attributes;
+        let deleted = self.delete(key).await;
         if !self.is_named(id, part).await? {
-            return Ok(true);
+            return deleted.map(|()| true);
         }
-        if let Some(deleted) = deleted {
+        if let Some(stored) = stored {
             let put = self.client.put_item().table_name(&self.table);
-            put.set_item(Some(deleted)).send().await?;
+            put.set_item(Some(stored)).send().await?;
         }
         Ok(false)
     }
 
     /// Deletes the parts that a closed manifest names and no committed item does, then the manifest.
     async fn sweep_one(&self, manifest: &Item) -> Result<(), StoreError> {
-        let attribute = |name| manifest.get(name).and_then(|value: &AttributeValue| value.as_s().ok());
-        let (Some(pk), Some(sort_key)) = (attribute("pk"), attribute("sk")) else {
+        let (Some(pk), Some(sort_key)) = (text(manifest, "pk"), text(manifest, "sk")) else {
             return Err(StoreError::Corrupt("the key of a manifest"));
         };
         let id = EventId::stored(pk);
@@ -156,10 +155,7 @@ impl Store {
     /// Deletes nothing and returns false if the event has a head that is not erased. A delivery may commit a head at
     /// any time until its manifest is closed, and then owns the parts.
     pub(super) async fn delete_beside_head(&self, id: &EventId) -> Result<bool, StoreError> {
-        let has = |item: &Item, name: &str, value: &str| {
-            item.get(name)
-                .is_some_and(|text| text.as_s().is_ok_and(|text| text == value))
-        };
+        let has = |item: &Item, name: &str, value: &str| text(item, name) == Some(value);
         for manifest in self.items_of(id).await?.iter().filter(|item| is_manifest(item)) {
             let sweep_at = Timestamp::now() + SWEEP_AFTER_ERASURE;
             self.close_manifest(manifest, Timestamp::MAX, sweep_at).await?;
@@ -171,7 +167,7 @@ impl Store {
             return Ok(false);
         }
         for item in &items {
-            let Some(sort_key) = item.get("sk").and_then(|sk| sk.as_s().ok()) else {
+            let Some(sort_key) = text(item, "sk") else {
                 continue;
             };
             // A delivery has opened it since, and may still commit.
@@ -191,16 +187,8 @@ impl Store {
 
     /// Whether anything except a head and closed manifests is stored of an event.
     pub async fn has_leftovers(&self, id: &EventId) -> Result<bool, StoreError> {
-        let is = |item: &Item, name: &str, value: &str| {
-            item.get(name)
-                .is_some_and(|text| text.as_s().is_ok_and(|text| text.starts_with(value)))
-        };
-        let is_closed = |item: &Item| is(item, "sk", MANIFEST) && is(item, "state", SWEEPING);
-        let is_head = |item: &Item| {
-            item.get("sk")
-                .and_then(|sk| sk.as_s().ok())
-                .is_some_and(|sk| sk == "head")
-        };
+        let is_closed = |item: &Item| is_manifest(item) && text(item, "state") == Some(SWEEPING);
+        let is_head = |item: &Item| text(item, "sk") == Some("head");
         let items = self.items_of(id).await?;
         Ok(items.iter().any(|item| !is_closed(item) && !is_head(item)))
     }

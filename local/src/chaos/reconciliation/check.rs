@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::consumer::{Consumer, Facts};
+use super::super::violations::Violations;
 use super::Run;
 use super::history::Fate;
 use crate::aws::queue::Message;
@@ -15,9 +16,6 @@ use crate::aws::stored_events::text;
 use crate::providers::order_book::Order;
 use crate::stack::Stack;
 use crate::{Error, NAME};
-
-/// The number of violations that are described; all are counted.
-const SHOWN: usize = 20;
 
 /// The facts of the orders, by the source of the events and the id of the order.
 type Orders = BTreeMap<(String, String), Facts>;
@@ -63,20 +61,11 @@ pub struct Report {
     pub changed_by_late: usize,
     /// How long the run took.
     pub took: Duration,
-    /// Descriptions of the first violations.
-    pub violations: Vec<String>,
-    /// The number of all violations.
-    pub violated: usize,
+    /// What is wrong.
+    pub violations: Violations,
 }
 
 impl Report {
-    pub(super) fn violation(&mut self, what: impl FnOnce() -> String) {
-        self.violated += 1;
-        if self.violations.len() < SHOWN {
-            self.violations.push(what());
-        }
-    }
-
     pub(super) fn count_webhook(&mut self, fate: Fate) {
         self.webhooks += 1;
         match fate {
@@ -155,13 +144,15 @@ pub(super) fn orders(
             report.orders += 1;
             let Some(facts) = known.remove(&(format!("/{provider}/{shop}"), order.id.clone())) else {
                 report.missing_in_the_end += 1;
-                report.violation(|| format!("order {} of {provider} {shop} is not in the stream", order.id));
+                report
+                    .violations
+                    .add(|| format!("order {} of {provider} {shop} is not in the stream", order.id));
                 continue;
             };
             let (expected, found) = (words(provider, &order), stated(&facts));
             if expected != found {
                 report.other_state += 1;
-                report.violation(|| {
+                report.violations.add(|| {
                     format!(
                         "order {} of {provider} {shop} is {expected:?}, and {found:?} in the stream",
                         order.id
@@ -171,7 +162,9 @@ pub(super) fn orders(
         }
     }
     for (source, order) in known.keys() {
-        report.violation(|| format!("order {order} of {source} is in the stream, but unknown to its provider"));
+        report
+            .violations
+            .add(|| format!("order {order} of {source} is in the stream, but unknown to its provider"));
     }
 }
 
@@ -207,7 +200,7 @@ pub(super) fn unchanged(before: &Orders, messages: &[Message], report: &mut Repo
     for (order, facts) in facts(messages) {
         if before.get(&order) != Some(&facts) {
             report.changed_by_late += 1;
-            report.violation(|| {
+            report.violations.add(|| {
                 format!(
                     "a late webhook changes {order:?} from {:?} to {facts:?}",
                     before.get(&order)
@@ -237,7 +230,9 @@ pub(super) async fn stored_once(stack: &Stack, messages: &[Message], report: &mu
     for ((order, words), ids) in &states {
         if ids.len() > 1 {
             report.reconciled_twice += 1;
-            report.violation(|| format!("the state {words:?} of {order} is reconciled as {ids:?}"));
+            report
+                .violations
+                .add(|| format!("the state {words:?} of {order} is reconciled as {ids:?}"));
         }
     }
     let scan = stack
@@ -257,7 +252,9 @@ pub(super) async fn stored_once(stack: &Stack, messages: &[Message], report: &mu
         }
         let id = text(&item, "pk").unwrap_or_default().to_owned();
         if text(&item, "state") != Some("published") {
-            report.violation(|| format!("{id} is {:?} in the end", text(&item, "state")));
+            report
+                .violations
+                .add(|| format!("{id} is {:?} in the end", text(&item, "state")));
         }
         if text(&item, "origin") == Some("reconciliation") {
             stored.insert(id);
@@ -265,7 +262,9 @@ pub(super) async fn stored_once(stack: &Stack, messages: &[Message], report: &mu
     }
     report.reconciled = stored.len();
     for id in stored.symmetric_difference(&published) {
-        report.violation(|| format!("{id} is either stored or published by reconciliation, but not both"));
+        report
+            .violations
+            .add(|| format!("{id} is either stored or published by reconciliation, but not both"));
     }
     Ok(())
 }
