@@ -26,29 +26,31 @@ pub(super) async fn page(State(view): State<Arc<View>>) -> Response {
         Err(error) => return failed(&error),
     };
     let content = html! {
-        section.runs {
-            @if runs.is_empty() {
-                div.empty {
-                    p { "Reconcile has not run yet. It compares the orders that a provider's API lists with the stored events." }
-                    p { "To see what it does: " code { "cargo local send selldone checkout-order --fresh --lost; cargo local reconcile selldone main --from 2024-09-01T00:00:00Z" } }
-                }
-            } @else {
-                table.headers {
-                    thead { tr { th { "shop" } th { "last complete run" } @for name in COUNTS { th { (name) } } th { "failing since" } } }
-                    tbody { @for run in &runs { (row(run)) } }
+        div.reconciliation {
+            section {
+                @if runs.is_empty() {
+                    div.empty {
+                        p { "Reconcile has not run yet. It compares the orders that a provider's API lists with the stored events." }
+                        p { "To see what it does: " code { "cargo local send selldone checkout-order --fresh --lost; cargo local reconcile selldone main --from 2024-09-01T00:00:00Z" } }
+                    }
+                } @else {
+                    table.headers {
+                        thead { tr { th { "shop" } th { "last complete run" } @for name in COUNTS { th { (name) } } th { "failing since" } } }
+                        tbody { @for run in &runs { (row(run)) } }
+                    }
                 }
             }
-        }
-        section.runs {
-            h2 { "Subscriptions" }
-            @if subscriptions.is_empty() {
-                div.empty {
-                    p { "No shop is connected. To subscribe to the order events of a shop: " code { "cargo local connect cartum main" } }
-                }
-            } @else {
-                table.headers {
-                    thead { tr { th { "shop" } th { "event" } th { "subscribed" } th { "ended" } th { "finding" } } }
-                    tbody { @for subscription in &subscriptions { (subscribed(subscription)) } }
+            section {
+                h2 { "Subscriptions" }
+                @if subscriptions.is_empty() {
+                    div.empty {
+                        p { "No shop is connected. To subscribe to the order events of a shop: " code { "cargo local connect cartum main" } }
+                    }
+                } @else {
+                    table.headers {
+                        thead { tr { th { "shop" } th { "event" } th { "subscribed" } th { "ended" } th { "finding" } } }
+                        tbody { @for subscription in &subscriptions { (subscribed(subscription)) } }
+                    }
                 }
             }
         }
