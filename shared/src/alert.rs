@@ -26,7 +26,7 @@ pub enum Kind {
     WrongCredentials,
     /// A shop has sent no authentic delivery for longer than the configured time.
     Silence,
-    /// The provider reports that it has ended a subscription.
+    /// A subscription to the provider's events has ended, or something is wrong with it.
     Unsubscribed,
 }
 
@@ -39,6 +39,9 @@ impl Kind {
         self.into()
     }
 }
+
+/// What the details of [`Kind::Unsubscribed`] say of a subscription that `connect` has not made.
+pub const NOT_NOTED: &str = "a subscription that is not noted was ended";
 
 /// The subject of an alert: one kind of finding at one shop of a provider.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

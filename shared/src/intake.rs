@@ -22,7 +22,7 @@ use crate::delivery::Delivery;
 use crate::drift::{Drift, Known};
 use crate::event::OrderEvent;
 use crate::identity::EventId;
-use crate::provider::{EndedSubscription, Provider, Verifies};
+use crate::provider::{Provider, Verifies};
 use crate::published_state;
 use crate::publisher::{Message, Occasion, PublishError, Publisher, Stored};
 use crate::settings::{SettingError, Settings};
@@ -56,8 +56,6 @@ pub struct Receipt {
     pub publication: Publication,
     /// The differences between the payload and the mapping.
     pub drift: Vec<Drift>,
-    /// The subscription whose end the delivery reports.
-    pub ended: Option<EndedSubscription>,
 }
 
 /// Whether a delivery leaves an event to be published.
@@ -179,7 +177,6 @@ impl Intake {
             outcome,
             publication,
             drift,
-            ended: None,
         })
     }
 

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 pub use self::address::Host;
-pub use self::client::{Answer, Api, ApiError, BaseUrl, Call, Credentials, Failure};
-pub use self::subscribing::{ListedSubscription, NewSubscription, Subscribes};
+pub use self::client::{ATTEMPT, Answer, Api, ApiError, BaseUrl, Call, Credentials, Failure};
+pub use self::subscribing::{ListedSubscription, NewSubscription, Subscribes, subscription_id};
 use crate::delivery::Delivery;
 use crate::identity::Shop;
 use crate::provider::Provider;

@@ -122,12 +122,12 @@ pub struct Identified<Event> {
 }
 
 /// A subscription that the provider has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedSubscription {
     /// The provider's word for the event; `None` if the delivery does not say which subscription has ended.
     pub event: Option<&'static str>,
-    /// The number of the subscription among those to the event, from 1 on.
-    pub number: u32,
+    /// The word in the URL of the subscription; `None` if the URL has none, because `connect` has not made it.
+    pub word: Option<String>,
 }
 
 /// An authentic delivery without an order event that can be mapped.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout};
 
-use crate::alert::{Kind, Subject};
+use crate::alert::{Kind, NOT_NOTED, Subject};
 use crate::answer::{Refusal, Unverified};
 use crate::codes::Code;
 use crate::delivery::{BodyLimit, Delivery};
@@ -30,7 +30,7 @@ use crate::notes::Notes;
 use crate::provider::{EndedSubscription, Provider};
 use crate::secrets::Secrets;
 use crate::settings::{SettingError, Settings};
-use crate::store::SubscriptionKey;
+use crate::store::{StoreError, SubscriptionKey};
 use crate::verification::Verified;
 
 /// How long init waits for connections. Lambda restarts a function whose init takes longer than 10 s.
@@ -124,14 +124,6 @@ impl<P: Provider> Receiver<P> {
                     let details = drift.map(|drift| format!("{} ({})", drift.pointer, drift.r#type));
                     self.notes.found(subject(Kind::Drift), receipt.id.as_str(), details);
                 }
-                if let Some(ended) = receipt.ended {
-                    let details = [match ended.event {
-                        Some(event) => format!("{event}: the subscription was ended"),
-                        None => "a subscription was ended".to_owned(),
-                    }];
-                    self.notes
-                        .found(subject(Kind::Unsubscribed), receipt.id.as_str(), details);
-                }
             }
             Err(Refusal::Unauthorized(Unverified::WrongCredentials(cause))) => {
                 let details = [(*cause).to_owned()];
@@ -171,29 +163,38 @@ impl<P: Provider> Receiver<P> {
             .intake
             .take(&self.provider, Some(&self.known), &mut delivery, deadline);
         let receipt = taken.await?;
-        let ended = self.provider.ends_subscription(&delivery);
-        if let Some(ended) = ended {
-            self.mark(delivery.shop(), ended, deadline).await?;
+        if let Some(ended) = self.provider.ends_subscription(&delivery) {
+            let marked = self.mark(delivery.shop(), &ended, deadline).await;
+            // The finding is noted even if the mark fails: the provider may not repeat the delivery.
+            let event = ended.event.map(|event| format!("{event}: ")).unwrap_or_default();
+            let what = match marked {
+                Ok(false) => NOT_NOTED,
+                Ok(true) | Err(_) => "the subscription was ended",
+            };
+            let subject = Subject::new(Kind::Unsubscribed, P::NAME, Some(delivery.shop()));
+            self.notes
+                .found(subject, receipt.id.as_str(), [format!("{event}{what}")]);
+            marked?;
         }
         Ok(Receipt {
             drift: self.reported.unreported(receipt.drift),
-            ended,
             ..receipt
         })
     }
 
-    /// Marks a subscription that `reconcile` has made as ended. A repeat of the delivery marks it too, in case the first
-    /// attempt could not.
-    async fn mark(&self, shop: &Shop, ended: EndedSubscription, deadline: Instant) -> Result<(), Refusal> {
-        let Some(event) = ended.event else { return Ok(()) };
+    /// Marks a subscription that `reconcile` has made as ended, if it is the one that is noted. Returns false if it is not.
+    /// A repeat of the delivery marks it too, in case the first attempt could not.
+    async fn mark(&self, shop: &Shop, ended: &EndedSubscription, deadline: Instant) -> Result<bool, StoreError> {
+        let (Some(event), Some(word)) = (ended.event, &ended.word) else {
+            return Ok(false);
+        };
         let key = SubscriptionKey {
             provider: P::NAME,
             shop,
             event,
         };
         let until = deadline.min(Instant::now() + STORE_BUDGET);
-        let marked = self.intake.store().end_subscription(key, ended.number, until.into());
-        Ok(marked.await?)
+        self.intake.store().end_subscription(key, word, until).await
     }
 
     /// Verifies a delivery with the live secrets. If that fails and the secrets have changed since they were read,

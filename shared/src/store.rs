@@ -83,7 +83,7 @@ pub use shops::KnownShop;
 pub(crate) use signals::SAMPLES_AT_ONCE;
 pub use signals::Signal;
 pub use stored_facts::StoredFacts;
-pub use subscriptions::{NotedSubscription, SubscriptionAttempt, SubscriptionKey, WebhookUrl};
+pub use subscriptions::{NOTE_BUDGET, NotedSubscription, SubscriptionAttempt, SubscriptionKey, WebhookUrl};
 
 type Item = HashMap<String, AttributeValue>;
 

@@ -4,6 +4,8 @@
 mod aboutyou;
 mod renewal;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use http::Request;
 use jiff::SignedDuration;
@@ -20,6 +22,8 @@ const EVENTS: [&str; 3] = ["order_created", "order_paid", "order_update"];
 const SUBSCRIBE: &str = "POST /cartum/api/hooks/subscribe/";
 /// Longer than alerts of one kind are collected.
 const PERIOD: SignedDuration = SignedDuration::from_mins(61);
+/// Longer than an attempt to subscribe may be at work.
+const ATTEMPT: SignedDuration = SignedDuration::from_mins(16);
 
 /// Turns renewal on.
 fn renewing(config: &mut Config) {
@@ -141,10 +145,18 @@ async fn each_event_is_subscribed_once() {
     let other = json!({"url": "https://other.example.com"});
     assert_eq!(connect(&stack, other.clone()).await, all("elsewhere", ids()));
 
+    let mut words = BTreeSet::new();
     for event in EVENTS {
-        let url = format!("https://api.example.com/webhooks/cartum/{SHOP}?token={TOKEN}&event={event}");
-        assert_eq!(place(&stack, event).url, url);
+        let url = format!("https://api.example.com/webhooks/cartum/{SHOP}?token={TOKEN}&event={event}&subscription=");
+        let place = place(&stack, event);
+        let word = place.url.strip_prefix(&url).expect("the URL of the event");
+        assert_eq!(
+            item(&stack, "cartum", event).await["attempt_id"],
+            tests::outbox::text(word)
+        );
+        words.insert(word.to_owned());
     }
+    assert_eq!(words.len(), EVENTS.len(), "{words:?}");
     let items = format!("{:?}", stack.partition("subscriptions").await);
     assert!(!items.contains(TOKEN) && !stack.log().join("\n").contains(TOKEN));
 
@@ -170,6 +182,10 @@ async fn a_lost_answer_takes_no_second_place() {
     }
     let unclear_events = EVENTS.map(|event| (event.to_owned(), "unclear".to_owned()));
     assert_eq!(watch(&stack, "cartum").await, unclear_events);
+    // The attempts may be at work, so not even the named events take another place.
+    assert_eq!(connect(&stack, json!({"again": EVENTS})).await, unclear());
+    stack.let_time_pass(ATTEMPT).await;
+    assert_eq!(watch(&stack, "cartum").await, unclear_events);
     // Only the named events take another place.
     let mut expected = unclear();
     expected[1] = ("subscribed".to_owned(), "4".into());
@@ -192,6 +208,7 @@ async fn a_subscription_that_nobody_has_noted_ends_with_an_alert() {
         .event_id("unsupported");
     let alert = alert(&stack, "cartum").await;
     assert_eq!(alert.json["events"][0]["event_id"], event_id, "{}", alert.json);
+    assert!(!alert.text.contains("cargo local connect"), "{}", alert.text);
     assert_eq!(stack.partition("subscriptions").await, []);
     assert_eq!(watch(&stack, "cartum").await, []);
 }

@@ -47,18 +47,39 @@ fn only_a_delete_ends_a_subscription_of_cartum() {
         let delivery = authentic::delivery_with(method, query, cartum::Cartum::event_parameters, Vec::new());
         cartum.ends_subscription(&delivery)
     };
-    let subscription = |event, number| Some(EndedSubscription { event, number });
-    assert_eq!(ended(Method::DELETE, &[]), subscription(Some("order_created"), 1));
-    let second = [("event", "order_paid"), ("subscription", "2")];
-    assert_eq!(ended(Method::DELETE, &second), subscription(Some("order_paid"), 2));
+    let subscription = |event, word: Option<&str>| {
+        let word = word.map(str::to_owned);
+        Some(EndedSubscription { event, word })
+    };
+    assert_eq!(ended(Method::DELETE, &[]), subscription(Some("order_created"), None));
+    let second = [("event", "order_paid"), ("subscription", "0a1b")];
+    assert_eq!(
+        ended(Method::DELETE, &second),
+        subscription(Some("order_paid"), Some("0a1b"))
+    );
     // An alert reports these too, but no subscription is marked.
-    for unknown in [
-        [("event", "order_deleted"), ("subscription", "2")],
-        [("event", "order_paid"), ("subscription", "two")],
-        [("event", "order_paid"), ("subscription", "")],
+    for (query, event, word) in [
+        (
+            &[("event", "order_deleted"), ("subscription", "0a1b")][..],
+            None,
+            Some("0a1b"),
+        ),
+        (
+            &[("event", "order_paid"), ("subscription", "")],
+            Some("order_paid"),
+            None,
+        ),
+        (
+            &[
+                ("event", "order_paid"),
+                ("subscription", "0a1b"),
+                ("subscription", "2c3d"),
+            ],
+            Some("order_paid"),
+            None,
+        ),
     ] {
-        let ended = ended(Method::DELETE, &unknown).expect("an end");
-        assert_eq!(ended.event, None, "{unknown:?}");
+        assert_eq!(ended(Method::DELETE, query), subscription(event, word), "{query:?}");
     }
     for method in [Method::PUT, Method::POST] {
         assert_eq!(ended(method.clone(), &second), None, "{method}");
@@ -69,7 +90,7 @@ fn only_a_delete_ends_a_subscription_of_cartum() {
 }
 
 #[test]
-fn the_number_of_a_subscription_identifies_only_its_end() {
+fn the_word_of_a_subscription_identifies_only_its_end() {
     let reader = Reader::<cartum::Cartum>::new();
     let id = |method: Method, query: &[(&str, &str)]| {
         let delivery = authentic::delivery_with(method, query, cartum::Cartum::event_parameters, Vec::new());
@@ -77,7 +98,7 @@ fn the_number_of_a_subscription_identifies_only_its_end() {
     };
     let (first, second) = (
         [("event", "order_paid")],
-        [("event", "order_paid"), ("subscription", "2")],
+        [("event", "order_paid"), ("subscription", "0a1b")],
     );
     assert_ne!(id(Method::DELETE, &first), id(Method::DELETE, &second));
     assert_eq!(id(Method::POST, &first), id(Method::POST, &second));

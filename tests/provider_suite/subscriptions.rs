@@ -74,9 +74,16 @@ async fn a_subscription_of_cartum_is_made_once_and_has_an_id() {
         ),
         (200, json!({"status": "ERROR"}), Err(Failure::Misconfigured)),
         (200, json!({"status": "AUTHORIZATION_ERROR"}), Err(Failure::Refused)),
+        (400, json!({}), Err(Failure::Misconfigured)),
+        (429, json!({}), Err(Failure::Throttled)),
+        // An id says that it was made.
+        (200, json!({"status": "DONE", "id": 17}), Ok(("17".to_owned(), None))),
         // It may have been made.
         (500, json!({}), Err(Failure::Unavailable)),
-        (201, json!({}), Err(Failure::Unavailable)),
+        (202, json!({"id": 17}), Err(Failure::Unavailable)),
+        (302, json!({}), Err(Failure::Unavailable)),
+        (200, json!({"status": "DONE"}), Err(Failure::Unreadable)),
+        (201, json!({}), Err(Failure::Unreadable)),
     ] {
         let cartum = SubscriptionApi::answering(status, &body).await;
         let made = cartum.subscribe::<cartum::Cartum>().await;
@@ -99,11 +106,18 @@ async fn a_subscription_of_aboutyou_is_made_once_for_all_events() {
             json!({"id": "17", "client_secret": null}),
             Ok(("17".to_owned(), None)),
         ),
+        // The secret is not answered a second time.
+        (
+            201,
+            json!({"client_secret": "a-client-secret"}),
+            Ok((String::new(), secret.clone())),
+        ),
         (400, json!({"detail": "unknown event"}), Err(Failure::Misconfigured)),
         (401, json!({}), Err(Failure::Refused)),
         // It may have been made.
         (500, json!({}), Err(Failure::Unavailable)),
-        (201, json!({"id": null}), Err(Failure::Unavailable)),
+        (202, json!({"id": 17}), Err(Failure::Unavailable)),
+        (201, json!({"id": null}), Err(Failure::Unreadable)),
     ] {
         let aboutyou = SubscriptionApi::answering(status, &body).await;
         let made = aboutyou.subscribe::<aboutyou::AboutYou>().await;
@@ -149,5 +163,5 @@ async fn the_subscriptions_of_aboutyou_are_listed() {
 
     let cut = SubscriptionApi::answering(200, &json!({"detail": "no list"})).await;
     let error = provider.subscriptions(&cut.api(), &credentials).await.err();
-    assert_eq!(error.map(|error| error.failure), Some(Failure::Unavailable));
+    assert_eq!(error.map(|error| error.failure), Some(Failure::Unreadable));
 }

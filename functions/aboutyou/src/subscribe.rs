@@ -3,7 +3,9 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::order_api::{Api, ApiError, Call, Credentials, ListedSubscription, NewSubscription, Subscribes};
+use shared::order_api::{
+    Api, ApiError, Call, Credentials, ListedSubscription, NewSubscription, Subscribes, subscription_id,
+};
 
 use crate::orders_api::{ApiCredentials, KEY};
 use crate::payload::Event;
@@ -32,8 +34,8 @@ impl Subscribes for AboutYou {
     /// One subscription has all order events.
     const SUBSCRIPTIONS: &'static [&'static str] = &["orders"];
 
-    /// The API lists the subscriptions, so their URLs need no number.
-    fn webhook_url(secrets: &Secrets, route: &str, _: &str, _: u32) -> String {
+    /// The API lists the subscriptions, so their URLs need no word.
+    fn webhook_url(secrets: &Secrets, route: &str, _: &str, _: Option<&str>) -> String {
         // The first token of the list is the newest.
         let token = secrets.tokens.first().map_or("", |token| token.in_url());
         format!("{route}?token={token}")
@@ -70,8 +72,13 @@ impl Subscribes for AboutYou {
         let body = json!({"url": url, "events": events, "description": "order-webhooks"});
         let call = Call::post(PATH, body.to_string()).secret_header(KEY, credentials.key.expose())?;
         let made: Made = api.call_once(&call).await?.parse()?;
+        let id = subscription_id(made.id.as_ref());
+        // The secret is not answered a second time, so an answer with one is not given up.
+        if id.is_none() && made.client_secret.is_none() {
+            return Err(ApiError::unreadable("the answer names no subscription"));
+        }
         Ok(NewSubscription {
-            id: id(made.id.as_ref()).ok_or_else(|| ApiError::unavailable("the answer names no subscription"))?,
+            id: id.unwrap_or_default(),
             client_secret: made.client_secret,
         })
     }
@@ -92,19 +99,10 @@ impl Listed {
             Some(format!("the subscription lacks {}", absent.join(", ")))
         };
         ListedSubscription {
-            id: id(self.id.as_ref()).unwrap_or_default(),
+            id: subscription_id(self.id.as_ref()).unwrap_or_default(),
             url: self.url,
             defect,
         }
-    }
-}
-
-/// The id of a subscription, which is a number or a text.
-fn id(id: Option<&Value>) -> Option<String> {
-    match id? {
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        _ => None,
     }
 }
 
@@ -129,8 +127,8 @@ mod tests {
     fn the_url_has_the_newest_token() {
         let route = "https://api.example.com/webhooks/aboutyou/main";
         let expected = "https://api.example.com/webhooks/aboutyou/main?token=a-new-token-of-the-shop";
-        for number in [1, 2] {
-            assert_eq!(AboutYou::webhook_url(&secrets(""), route, "orders", number), expected);
+        for word in [None, Some("0a1b")] {
+            assert_eq!(AboutYou::webhook_url(&secrets(""), route, "orders", word), expected);
         }
     }
 

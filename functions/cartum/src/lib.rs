@@ -29,7 +29,7 @@ pub use unmapped::UNMAPPED;
 
 /// The query parameter that names the event.
 const EVENT_PARAMETER: &str = "event";
-/// The query parameter that numbers the subscriptions to an event. It is absent in the URL of the first one.
+/// The query parameter whose word identifies a subscription. Only URLs of `connect` have it.
 const SUBSCRIPTION_PARAMETER: &str = "subscription";
 
 /// The provider Cartum.
@@ -107,15 +107,11 @@ impl Provider for Cartum {
         if delivery.method() != Method::DELETE {
             return None;
         }
-        let number = match delivery.parameter(SUBSCRIPTION_PARAMETER) {
-            Ok(number) => number.map_or(Some(1), |number| number.parse().ok()),
-            Err(_) => None,
-        };
         let event = delivery.parameter(EVENT_PARAMETER).ok().map(event_word);
-        let event = event.and_then(Event::from_word);
+        let word = delivery.parameter(SUBSCRIPTION_PARAMETER).ok().flatten();
         Some(EndedSubscription {
-            event: event.filter(|_| number.is_some()).map(Event::as_str),
-            number: number.unwrap_or(1),
+            event: event.and_then(Event::from_word).map(Event::as_str),
+            word: word.filter(|word| !word.is_empty()).map(str::to_owned),
         })
     }
 

@@ -9,8 +9,9 @@ use shared::identity::Shop;
 use shared::order_api::{Api, ApiError, Credentials, Host, ListedSubscription, Subscribes};
 use shared::store::{NotedSubscription, StoreError, WebhookUrl};
 
+use crate::examine::{Examined, examine, is_at_work, with_url};
 use crate::providers::Configured;
-use crate::subscriber::{Attempted, Subscriber, SubscriptionStatus, is_at_work, with_id, with_url};
+use crate::subscriber::{Attempted, Subscriber, SubscriptionStatus};
 use crate::time_left::TimeLeft;
 use crate::{Reconciler, TaskError};
 
@@ -68,10 +69,19 @@ impl Subscribed {
     /// The result of an attempt.
     fn attempted(event: &'static str, attempted: Attempted) -> Self {
         let (status, cause) = match attempted {
-            Attempted::Made { id, client_secret } => {
+            Attempted::Made {
+                id,
+                client_secret,
+                not_noted,
+            } => {
+                let cause = not_noted.map(|cause| format!("the event is subscribed, and its id is not noted: {cause}"));
+                let status = match cause {
+                    None => SubscriptionStatus::Subscribed,
+                    Some(_) => SubscriptionStatus::Unclear,
+                };
                 return Self {
                     client_secret,
-                    ..Self::new(event, SubscriptionStatus::Subscribed, Some(id), None)
+                    ..Self::new(event, status, Some(id), cause)
                 };
             }
             Attempted::Unclear(error) => (SubscriptionStatus::Unclear, error.to_string()),
@@ -98,6 +108,8 @@ enum Decision<'l> {
     Elsewhere(String),
     /// The subscription under this id has this defect.
     Incomplete(String, String),
+    /// An attempt may still be at work.
+    AtWork,
     /// An earlier attempt may have subscribed it.
     Unclear,
 }
@@ -110,22 +122,28 @@ fn decide<'l>(
     is_again: bool,
     now: Timestamp,
 ) -> Decision<'l> {
+    // Whatever an operator has seen in the shop, the attempt may subscribe the event a moment later.
+    if noted.is_some_and(|noted| is_at_work(noted, now)) {
+        return Decision::AtWork;
+    }
     if let Some(own) = listed.and_then(|listed| with_url(listed, |listed| listed == url)) {
         return match &own.defect {
             None => Decision::Listed(own),
             Some(defect) => Decision::Incomplete(own.id.clone(), defect.clone()),
         };
     }
-    let Some(noted) = noted.filter(|noted| !is_again && noted.ended_at.is_none()) else {
+    let Some(noted) = noted.filter(|_| !is_again) else {
         return Decision::Make;
     };
-    match (&noted.id, listed) {
-        (Some(id), None) if noted.is_of(url) => Decision::Known(id.clone()),
-        (Some(id), None) => Decision::Elsewhere(id.clone()),
-        (Some(id), Some(listed)) if with_id(listed, id).is_some() => Decision::Elsewhere(id.clone()),
-        (None, None) => Decision::Unclear,
-        (None, Some(_)) if is_at_work(noted, now) => Decision::Unclear,
-        (_, Some(_)) => Decision::Make,
+    let id = || noted.id.clone().unwrap_or_default();
+    match examine(noted, listed, now) {
+        Examined::AtWork => Decision::AtWork,
+        Examined::Unclear => Decision::Unclear,
+        Examined::Ended | Examined::Missing => Decision::Make,
+        Examined::Known if noted.is_of(url) => Decision::Known(id()),
+        Examined::Incomplete(defect) if noted.is_of(url) => Decision::Incomplete(id(), defect),
+        Examined::Listed(own) => Decision::Elsewhere(own.id.clone()),
+        Examined::Known | Examined::Incomplete(_) | Examined::OtherUrl => Decision::Elsewhere(id()),
     }
 }
 
@@ -223,20 +241,22 @@ impl Reconciler {
             secrets: of_shop.ok_or_else(not_configured)?,
             shop: &shop,
             api: &api,
+            look_until: time.give_up_at,
+            until: time.give_up_at,
         };
         let begun = async { Ok((subscriber.log_in().await?, subscriber.listed().await?)) };
         let (session, listed) = match begun.await {
             Ok(begun) => begun,
             Err(error) => return Ok(Connected::failed::<P>(&shop, &error)),
         };
+        let connecting = Connecting {
+            subscriber: &subscriber,
+            session: &session,
+            listed: listed.as_deref(),
+            route: &route,
+        };
         let mut subscriptions = Vec::new();
         for &event in P::SUBSCRIPTIONS {
-            let connecting = Connecting {
-                subscriber: &subscriber,
-                session: &session,
-                listed: listed.as_deref(),
-                route: &route,
-            };
             let result = connecting.event(event, task.is_again(event)).await?;
             let status = result.status;
             tracing::info!(provider = P::NAME, shop = %shop, event, ?status, "connect");
@@ -264,33 +284,22 @@ struct Connecting<'r, P: Subscribes> {
 impl<P: Subscribes> Connecting<'_, P> {
     /// Subscribes an event, unless it is subscribed or may be.
     async fn event(&self, event: &'static str, is_again: bool) -> Result<Subscribed, StoreError> {
-        let &Self {
-            subscriber,
-            session,
-            listed,
-            route,
-        } = self;
+        let (subscriber, route) = (self.subscriber, self.route);
         let noted = subscriber.noted(event).await?;
-        let url = subscriber.url(route, event, noted.as_ref().map_or(1, |noted| noted.number));
-        let decision = decide(noted.as_ref(), listed, &url, is_again, Timestamp::now());
+        let word = noted.as_ref().and_then(|noted| noted.word.as_deref());
+        let url = subscriber.url(route, event, word);
+        let decision = decide(noted.as_ref(), self.listed, &url, is_again, Timestamp::now());
         let (status, id, cause) = match decision {
             Decision::Make => {
-                let attempted = subscriber.make(session, event, route, noted.as_ref()).await?;
-                return Ok(Subscribed::attempted(event, attempted));
+                let attempted = subscriber.make(self.session, event, route, noted.as_ref(), false);
+                return Ok(Subscribed::attempted(event, attempted.await?));
             }
             Decision::Listed(own) => {
                 let webhook = WebhookUrl { route, url: &url };
                 subscriber.note_listed(event, webhook, own, noted.as_ref()).await?;
                 (SubscriptionStatus::Known, Some(own.id.clone()), None)
             }
-            Decision::Known(id) => {
-                // An earlier version of this function has not noted the route.
-                if let Some(noted) = noted.filter(|noted| noted.route.is_none()) {
-                    let key = subscriber.key(event);
-                    subscriber.store.note_route(key, &noted, route).await?;
-                }
-                (SubscriptionStatus::Known, Some(id), None)
-            }
+            Decision::Known(id) => (SubscriptionStatus::Known, Some(id), None),
             Decision::Elsewhere(id) => {
                 let cause =
                     "the event is subscribed to another URL; end that subscription, then name the event in `again`";
@@ -299,6 +308,10 @@ impl<P: Subscribes> Connecting<'_, P> {
             Decision::Incomplete(id, defect) => {
                 let cause = format!("{defect}; correct it at the provider, or end it there and run the task again");
                 (SubscriptionStatus::Incomplete, Some(id), Some(cause))
+            }
+            Decision::AtWork => {
+                let cause = "another attempt is at work; try again in 15 minutes";
+                (SubscriptionStatus::Unclear, None, Some(cause.to_owned()))
             }
             Decision::Unclear => {
                 let cause = "an earlier attempt may have subscribed the event; look in the shop, then name the event in `again`";
@@ -387,8 +400,13 @@ mod tests {
         let other = noted(Some("7"), "https://api.example.com/");
         assert_eq!(decide(&other, false), Decision::Elsewhere("7".to_owned()));
         let unclear = noted(None, URL);
-        assert_eq!(decide(&unclear, false), Decision::Unclear);
-        assert_eq!(decide(&unclear, true), Decision::Make);
+        for again in [false, true] {
+            assert_eq!(decide(&unclear, again), Decision::AtWork);
+        }
+        let mut over = unclear;
+        over.noted_at = Some(now - SignedDuration::from_mins(15));
+        assert_eq!(decide(&over, false), Decision::Unclear);
+        assert_eq!(decide(&over, true), Decision::Make);
         let mut ended = made;
         ended.ended_at = Some(now);
         assert_eq!(decide(&ended, false), Decision::Make);
@@ -404,15 +422,15 @@ mod tests {
         let both = [disabled.clone(), own.clone()];
         for (is_again, id) in [(false, None), (true, Some("6"))] {
             let noted = noted(id, URL);
-            let found = decide(Some(&noted), Some(&both), URL, is_again, now);
+            let found = decide(Some(&noted), Some(&both), URL, is_again, later);
             assert_eq!(found, Decision::Listed(&own));
-            let found = decide(Some(&noted), Some(&both[..1]), URL, is_again, now);
+            let found = decide(Some(&noted), Some(&both[..1]), URL, is_again, later);
             assert_eq!(found, Decision::Incomplete("8".to_owned(), defect.to_owned()));
         }
         let others = [other];
         let decide = |id, now| {
             decide(
-                Some(&noted(id, "https://api.example.com/")),
+                Some(&noted(id, "https://before.example.com/")),
                 Some(&others),
                 URL,
                 false,
@@ -424,22 +442,44 @@ mod tests {
         assert_eq!(decide(Some("7"), now), Decision::Make);
         assert_eq!(decide(Some(""), now), Decision::Make);
         // An attempt of another task may still be at work.
-        assert_eq!(decide(None, now), Decision::Unclear);
+        assert_eq!(decide(None, now), Decision::AtWork);
         assert_eq!(decide(None, later), Decision::Make);
+    }
+
+    #[test]
+    fn a_list_that_says_little_takes_no_second_place() {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+        let decide =
+            |noted: NotedSubscription, listed| decide(Some(&noted), Some(&[listed]), URL, false, now) == Decision::Make;
+        let without_url = |id| ListedSubscription {
+            url: None,
+            ..listed(id, URL, None)
+        };
+        assert!(!decide(noted(Some("7"), URL), without_url("7")));
+        assert!(!decide(noted(None, URL), without_url("7")));
+        assert!(!decide(noted(Some("7"), URL), without_url("")));
+        // The token was changed, and the provider gives no ids.
+        let before = "https://api.example.com/webhooks/aboutyou/main?token=the-token-before";
+        assert!(!decide(noted(Some(""), before), listed("", before, None)));
+        assert!(decide(noted(Some("7"), URL), without_url("8")));
     }
 
     #[test]
     fn the_secret_of_a_subscription_is_answered_and_not_shown() {
         let secret = || serde_json::from_str(r#""the-secret-of-it""#).ok();
-        let made = |client_secret| Attempted::Made {
+        let made = |client_secret, not_noted: Option<&str>| Attempted::Made {
             id: "17".to_owned(),
             client_secret,
+            not_noted: not_noted.map(str::to_owned),
         };
-        let subscribed = Subscribed::attempted("orders", made(secret()));
-        assert!(!format!("{subscribed:?}").contains("the-secret-of-it"));
-        let answer = serde_json::to_value(subscribed).expect("JSON");
-        assert_eq!(answer["client_secret"], "the-secret-of-it");
-        let answer = serde_json::to_value(Subscribed::attempted("orders", made(None))).expect("JSON");
+        for (not_noted, status) in [(None, "subscribed"), (Some("no answer"), "unclear")] {
+            let subscribed = Subscribed::attempted("orders", made(secret(), not_noted));
+            assert!(!format!("{subscribed:?}").contains("the-secret-of-it"));
+            let answer = serde_json::to_value(subscribed).expect("JSON");
+            assert_eq!((&answer["status"], &answer["id"]), (&status.into(), &"17".into()));
+            assert_eq!(answer["client_secret"], "the-secret-of-it");
+        }
+        let answer = serde_json::to_value(Subscribed::attempted("orders", made(None, None))).expect("JSON");
         assert_eq!(answer.get("client_secret"), None);
     }
 

@@ -6,6 +6,7 @@
 //! `connect`, subscribes to the events of a shop, and regular runs look after its subscriptions.
 
 mod connect;
+mod examine;
 mod providers;
 mod report;
 mod shop;

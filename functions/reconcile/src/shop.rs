@@ -114,19 +114,17 @@ impl<'r, P: Watched> ShopRun<'r, P> {
         self.is_sorted = place.position == 0;
         let pages = self.pages(&api, lease.as_ref(), &mut place).await;
         let ended = pages.unwrap_or_else(|error| Ended::NotStored(error.to_string()));
-        if matches!(ended, Ended::AfterLastPage | Ended::TimeIsUp) && !self.task.is_of_period() {
-            let watch = Watch {
-                reconciler: self.reconciler,
-                configured: self.configured,
-                credentials: self.credentials,
-                shop: self.shop,
-                api: &api,
-                time: self.time,
-            };
+        let is_regular = !self.task.is_of_period();
+        let (reconciler, configured, credentials) = (self.reconciler, self.configured, self.credentials);
+        let (shop, time) = (self.shop, self.time);
+        let (mut report, cursor) = self.end(ended, lease.as_ref(), place).await;
+        // After the end of the run is written, because notes are conditional and need no lease.
+        if is_regular && matches!(report.status, Status::Complete | Status::Partial) {
+            let watch = Watch::new(reconciler, configured, credentials, shop, &api, time);
             // Boxed, because this future is large.
-            self.report.subscriptions = Box::pin(P::watch(watch)).await;
+            report.subscriptions = Box::pin(P::watch(watch)).await;
         }
-        self.end(ended, lease.as_ref(), place).await
+        (report, cursor)
     }
 
     /// Takes the lease of the shop. A dry run needs none.
@@ -410,7 +408,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
 fn code_of(error: &ApiError) -> Code {
     match error.failure {
         Failure::Refused | Failure::Misconfigured => Code::ReconcileMisconfigured,
-        Failure::Unavailable | Failure::Throttled => Code::ReconcileUnavailable,
+        Failure::Unavailable | Failure::Throttled | Failure::Unreadable => Code::ReconcileUnavailable,
     }
 }
 

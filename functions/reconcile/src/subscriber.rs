@@ -1,15 +1,24 @@
 //! The subscriptions of one shop: what is noted of them, what the provider lists, and the call that makes one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use shared::identity::Shop;
-use shared::order_api::{Api, ApiError, Credentials, Failure, ListedSubscription, Subscribes};
-use shared::store::{NotedSubscription, Store, StoreError, SubscriptionAttempt, SubscriptionKey, WebhookUrl};
+use shared::order_api::{ATTEMPT, Api, ApiError, Credentials, ListedSubscription, Subscribes};
+use shared::store::{
+    NOTE_BUDGET, NotedSubscription, Store, StoreError, SubscriptionAttempt, SubscriptionKey, WebhookUrl,
+};
+use tokio::time::Instant;
 
-/// The time after which an attempt that has not noted its result is over: the longest timeout of a Lambda function.
-const ATTEMPT: SignedDuration = SignedDuration::from_mins(15);
+use crate::examine::with_url;
+
+/// The least time for the note of the id of a subscription that the provider has confirmed.
+const KEEP: Duration = Duration::from_secs(2);
+
+/// The time that an attempt takes: its note, the call, and the note of the id. The call must not be cut off, because the
+/// provider may have made the subscription by then.
+pub(crate) const CALL: Duration = NOTE_BUDGET.saturating_add(ATTEMPT).saturating_add(KEEP);
 
 /// How an event is subscribed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +34,7 @@ pub(crate) enum SubscriptionStatus {
     Incomplete,
     /// An earlier attempt, or this one, may have subscribed the event.
     Unclear,
-    /// The provider refuses.
+    /// The provider refuses or cannot be reached, and nothing was subscribed.
     Failed,
     /// The provider has reported the end of the subscription.
     Ended,
@@ -43,15 +52,21 @@ pub(crate) struct Subscriber<'r, P: Subscribes> {
     pub(crate) secrets: Arc<P::Secrets>,
     pub(crate) shop: &'r Shop,
     pub(crate) api: &'r Api,
+    /// The end of the time for calls that make nothing.
+    pub(crate) look_until: Instant,
+    /// The end of the time for an attempt.
+    pub(crate) until: Instant,
 }
 
 /// The result of an attempt to make a subscription.
 #[derive(Debug)]
 pub(crate) enum Attempted {
-    /// The subscription is made and noted.
+    /// The subscription is made.
     Made {
         id: String,
         client_secret: Option<Credentials>,
+        /// Why its id is not noted; `None` if it is.
+        not_noted: Option<String>,
     },
     /// The subscription may have been made.
     Unclear(ApiError),
@@ -74,9 +89,9 @@ impl<'r, P: Subscribes> Subscriber<'r, P> {
         }
     }
 
-    /// The URL of the subscription with this number.
-    pub(crate) fn url(&self, route: &str, event: &str, number: u32) -> String {
-        P::webhook_url(&self.secrets, route, event, number)
+    /// The URL of the subscription with this word.
+    pub(crate) fn url(&self, route: &str, event: &str, word: Option<&str>) -> String {
+        P::webhook_url(&self.secrets, route, event, word)
     }
 
     /// What is noted of a subscription.
@@ -86,12 +101,18 @@ impl<'r, P: Subscribes> Subscriber<'r, P> {
 
     /// Begins a session, in which subscriptions are made.
     pub(crate) async fn log_in(&self) -> Result<P::Session, ApiError> {
-        self.provider.log_in(self.api, self.credentials).await
+        let api = self.api.until(self.look_until);
+        self.provider.log_in(&api, self.credentials).await
     }
 
     /// The subscriptions that the provider lists, if it lists any.
     pub(crate) async fn listed(&self) -> Result<Option<Vec<ListedSubscription>>, ApiError> {
-        self.provider.subscriptions(self.api, self.credentials).await
+        self.listed_until(self.look_until).await
+    }
+
+    async fn listed_until(&self, until: Instant) -> Result<Option<Vec<ListedSubscription>>, ApiError> {
+        let api = self.api.until(until);
+        self.provider.subscriptions(&api, self.credentials).await
     }
 
     /// Notes a subscription that the provider lists, unless the note says the same.
@@ -107,91 +128,67 @@ impl<'r, P: Subscribes> Subscriber<'r, P> {
         };
         if !noted.is_some_and(is_same) {
             // If somebody else has changed the note, the next look completes it.
-            let store = self.store;
-            store
-                .note_listed_subscription(self.key(event), url, &listed.id, noted)
-                .await?;
+            let attempt = self.key(event).attempt(noted);
+            self.store.note_listed_subscription(&attempt, url, &listed.id).await?;
         }
         Ok(())
     }
 
     /// Makes a subscription in place of the one that is noted as `before`: notes it, makes the call, and notes its id.
+    /// `is_unseen` means that it is not made once more by a run until the provider has listed it.
     pub(crate) async fn make(
         &self,
         session: &P::Session,
         event: &str,
         route: &str,
         before: Option<&NotedSubscription>,
+        is_unseen: bool,
     ) -> Result<Attempted, StoreError> {
-        let number = before.map_or(1, |before| before.number.saturating_add(1));
-        let url = self.url(route, event, number);
+        let attempt = self.key(event).attempt(before);
+        let url = self.url(route, event, Some(attempt.word()));
         let webhook = WebhookUrl { route, url: &url };
-        let noted = self.store.note_subscription(self.key(event), webhook, number, before);
-        let Some(attempt) = noted.await? else {
+        if !self.store.note_subscription(&attempt, webhook, is_unseen).await? {
             return Ok(Attempted::Lost);
-        };
+        }
+        let api = self.api.until(self.until);
         let made = self
             .provider
-            .subscribe(self.api, self.credentials, session, event, &url)
+            .subscribe(&api, self.credentials, session, event, &url)
             .await;
         match made {
-            Ok(made) => self.keep(&attempt, made.id, made.client_secret).await,
-            Err(error) if error.failure == Failure::Unavailable => self.look_up(&attempt, &url, error).await,
-            Err(error) => {
+            Ok(made) => Ok(self.keep(&attempt, made.id, made.client_secret).await),
+            Err(error) if error.is_refusal() => {
                 self.store.withdraw_subscription(&attempt).await?;
                 Ok(Attempted::Refused(error))
             }
+            Err(error) => Ok(self.look_up(&attempt, &url, error).await),
         }
     }
 
     /// Looks whether the provider lists the subscription of an attempt whose answer was lost. If that is not known, the
     /// note stays, so that the next attempt does not take a second place.
-    async fn look_up(
-        &self,
-        attempt: &SubscriptionAttempt,
-        url: &str,
-        error: ApiError,
-    ) -> Result<Attempted, StoreError> {
-        match self.listed().await {
+    async fn look_up(&self, attempt: &SubscriptionAttempt, url: &str, error: ApiError) -> Attempted {
+        match self.listed_until(self.until).await {
             Ok(Some(listed)) => match with_url(&listed, |listed| listed == url) {
                 Some(made) => self.keep(attempt, made.id.clone(), None).await,
-                None => Ok(Attempted::Unclear(error)),
+                None => Attempted::Unclear(error),
             },
-            Ok(None) | Err(_) => Ok(Attempted::Unclear(error)),
+            Ok(None) | Err(_) => Attempted::Unclear(error),
         }
     }
 
-    async fn keep(
-        &self,
-        attempt: &SubscriptionAttempt,
-        id: String,
-        client_secret: Option<Credentials>,
-    ) -> Result<Attempted, StoreError> {
-        Ok(if self.store.keep_subscription(attempt, &id).await? {
-            Attempted::Made { id, client_secret }
-        } else {
-            Attempted::Lost
-        })
+    /// Notes the id. The result has the id and the secret even if that fails, because the provider does not say them again.
+    async fn keep(&self, attempt: &SubscriptionAttempt, id: String, client_secret: Option<Credentials>) -> Attempted {
+        let until = self.until.max(Instant::now() + KEEP);
+        let not_noted = match self.store.keep_subscription(attempt, &id, until).await {
+            Ok(true) => None,
+            Ok(false) => Some("the note has been changed in the meantime".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        Attempted::Made {
+            id,
+            client_secret,
+            not_noted,
+        }
     }
-}
-
-/// The listed subscription whose URL is wanted: one without a defect, if there are several.
-pub(crate) fn with_url(listed: &[ListedSubscription], is_wanted: impl Fn(&str) -> bool) -> Option<&ListedSubscription> {
-    let found = listed
-        .iter()
-        .filter(|listed| listed.url.as_deref().is_some_and(&is_wanted));
-    found.min_by_key(|listed| listed.defect.is_some())
-}
-
-/// The listed subscription with an id of the provider.
-pub(crate) fn with_id<'l>(listed: &'l [ListedSubscription], id: &str) -> Option<&'l ListedSubscription> {
-    listed.iter().find(|listed| !id.is_empty() && listed.id == id)
-}
-
-/// Whether an attempt without a result may still be at work.
-pub(crate) fn is_at_work(noted: &NotedSubscription, now: Timestamp) -> bool {
-    noted.is_unclear()
-        && noted
-            .noted_at
-            .is_some_and(|noted_at| now.duration_since(noted_at) < ATTEMPT)
 }

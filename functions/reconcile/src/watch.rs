@@ -5,6 +5,7 @@
 //! subscriptions. A subscription that is disabled or lacks an event is never changed, because somebody did that on
 //! purpose. Nothing here makes a run fail.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -17,22 +18,26 @@ use shared::alert::{Kind, Subject};
 use shared::answer::Refusal;
 use shared::codes::Code;
 use shared::identity::Shop;
-use shared::order_api::{Api, ApiError, ListedSubscription, OrderApi, Subscribes};
+use shared::order_api::{Api, ApiError, Failure, ListedSubscription, OrderApi, Subscribes};
 use shared::store::{NotedSubscription, StoreError, WebhookUrl};
 use snipcart::Snipcart;
+use tokio::time::Instant;
 
 use crate::Reconciler;
+use crate::examine::{Examined, examine};
 use crate::providers::Configured;
-use crate::subscriber::{Attempted, Subscriber, SubscriptionStatus, is_at_work, with_id, with_url};
+use crate::subscriber::{Attempted, CALL, Subscriber, SubscriptionStatus};
 use crate::time_left::TimeLeft;
 
-/// The least time for a call that must not be cut off, because the provider may have made the subscription by then.
-const CALL: Duration = Duration::from_secs(10);
+/// The time of the watch over a shop. What is not begun by then is left to the next run.
+const BUDGET: Duration = Duration::from_secs(30);
 
 const MISSING: &str = "the subscription is missing";
 const ENDED: &str = "the subscription was ended";
-const UNCLEAR: &str = "an attempt may have subscribed the event; look in the shop, then connect it with `again`";
-const UNKNOWN_URL: &str = "an earlier version has made it; connect the shop with `again`";
+const OTHER_URL: &str = "the subscription calls another URL";
+const UNCLEAR: &str = "the event may be subscribed; look in the shop, then connect it with `again`";
+const UNSEEN: &str =
+    "the subscription was made again and is still missing; look at the provider, then connect the shop";
 
 /// The result for a subscription that is noted.
 #[derive(Debug, Serialize)]
@@ -67,12 +72,14 @@ impl Watched for AboutYou {
 
 /// The shop whose subscriptions are looked after.
 pub(crate) struct Watch<'r, P: OrderApi> {
-    pub(crate) reconciler: &'r Reconciler,
-    pub(crate) configured: &'r Configured<P>,
-    pub(crate) credentials: &'r P::Credentials,
-    pub(crate) shop: &'r Shop,
-    pub(crate) api: &'r Api,
-    pub(crate) time: TimeLeft,
+    reconciler: &'r Reconciler,
+    configured: &'r Configured<P>,
+    credentials: &'r P::Credentials,
+    shop: &'r Shop,
+    api: &'r Api,
+    /// The time until which an attempt may begin.
+    begin_until: Instant,
+    time: TimeLeft,
 }
 
 /// Why the subscriptions of a shop cannot be looked after.
@@ -88,52 +95,24 @@ enum NotWatched {
     NoSecret,
 }
 
-/// What is known of a subscription that is noted.
-#[derive(Debug, PartialEq, Eq)]
-enum Examined<'l> {
-    /// It is in order.
-    Known,
-    /// It is in order, and the note does not say so yet.
-    Listed(&'l ListedSubscription),
-    /// It has this defect.
-    Incomplete(String),
-    /// An attempt to make it may still be at work.
-    AtWork,
-    /// An attempt may have made it.
-    Unclear,
-    /// The provider has reported its end.
-    Ended,
-    /// The provider does not list it.
-    Missing,
-}
-
-/// Examines a subscription, given what the provider lists, if it lists its subscriptions.
-fn examine<'l>(noted: &NotedSubscription, listed: Option<&'l [ListedSubscription]>, now: Timestamp) -> Examined<'l> {
-    let Some(listed) = listed else {
-        return match (&noted.ended_at, &noted.id) {
-            (Some(_), _) => Examined::Ended,
-            (None, Some(_)) => Examined::Known,
-            (None, None) if is_at_work(noted, now) => Examined::AtWork,
-            (None, None) => Examined::Unclear,
-        };
-    };
-    if let Some(own) = with_url(listed, |url| noted.is_of(url)) {
-        return match &own.defect {
-            Some(defect) => Examined::Incomplete(defect.clone()),
-            None if noted.is_made() => Examined::Known,
-            None => Examined::Listed(own),
-        };
-    }
-    match noted.id.as_deref().and_then(|id| with_id(listed, id)) {
-        Some(ListedSubscription { url: Some(_), .. }) => {
-            Examined::Incomplete("the subscription calls another URL".to_owned())
+impl<'r, P: OrderApi> Watch<'r, P> {
+    pub(crate) fn new(
+        reconciler: &'r Reconciler,
+        configured: &'r Configured<P>,
+        credentials: &'r P::Credentials,
+        shop: &'r Shop,
+        api: &'r Api,
+        time: TimeLeft,
+    ) -> Self {
+        Self {
+            reconciler,
+            configured,
+            credentials,
+            shop,
+            api,
+            begin_until: Instant::now() + BUDGET,
+            time,
         }
-        Some(own) => own
-            .defect
-            .as_ref()
-            .map_or(Examined::Known, |defect| Examined::Incomplete(defect.clone())),
-        None if is_at_work(noted, now) => Examined::AtWork,
-        None => Examined::Missing,
     }
 }
 
@@ -162,6 +141,8 @@ impl<P: Subscribes> Watch<'_, P> {
             secrets: secrets.ok_or(NotWatched::NoSecret)?,
             shop: self.shop,
             api: self.api,
+            look_until: self.begin_until,
+            until: self.begin_until + CALL,
         };
         let mut noted = Vec::new();
         for &event in P::SUBSCRIPTIONS {
@@ -170,7 +151,17 @@ impl<P: Subscribes> Watch<'_, P> {
         if noted.is_empty() {
             return Ok(());
         }
-        let listed = subscriber.listed().await?;
+        let listed = match subscriber.listed().await {
+            Ok(listed) => listed,
+            Err(error) => {
+                // An outage passes, and the others do not.
+                if is_lasting(&error) {
+                    let finding = format!("the subscriptions cannot be checked: {error}");
+                    self.report(&subscriber, finding).await?;
+                }
+                return Err(error.into());
+            }
+        };
         for (event, noted) in noted {
             let status = self.event(&subscriber, event, &noted, listed.as_deref()).await?;
             watched.push(WatchedSubscription { event, status });
@@ -185,8 +176,15 @@ impl<P: Subscribes> Watch<'_, P> {
         noted: &NotedSubscription,
         listed: Option<&[ListedSubscription]>,
     ) -> Result<SubscriptionStatus, NotWatched> {
+        let auto_resubscribe = self.reconciler.auto_resubscribe;
         let (status, finding) = match examine(noted, listed, Timestamp::now()) {
-            Examined::Known => (SubscriptionStatus::Known, None),
+            Examined::Known => {
+                if listed.is_some() && noted.unseen_since.is_some() {
+                    let key = subscriber.key(event);
+                    subscriber.store.note_seen_subscription(key, noted).await?;
+                }
+                (SubscriptionStatus::Known, None)
+            }
             Examined::Listed(own) => {
                 if let (Some(route), Some(url)) = (&noted.route, &own.url) {
                     let webhook = WebhookUrl { route, url };
@@ -195,80 +193,107 @@ impl<P: Subscribes> Watch<'_, P> {
                 (SubscriptionStatus::Known, None)
             }
             Examined::Incomplete(defect) => (SubscriptionStatus::Incomplete, Some(defect)),
+            Examined::OtherUrl => (SubscriptionStatus::Incomplete, Some(OTHER_URL.to_owned())),
             Examined::AtWork => return Ok(SubscriptionStatus::Unclear),
             Examined::Unclear => (SubscriptionStatus::Unclear, Some(UNCLEAR.to_owned())),
-            Examined::Ended if !self.reconciler.auto_resubscribe => (SubscriptionStatus::Ended, None),
-            Examined::Missing if !self.reconciler.auto_resubscribe => {
-                (SubscriptionStatus::Missing, Some(MISSING.to_owned()))
-            }
-            Examined::Ended => self.renew(subscriber, event, noted, SubscriptionStatus::Ended).await?,
-            Examined::Missing => {
-                self.renew(subscriber, event, noted, SubscriptionStatus::Missing)
-                    .await?
+            Examined::Ended if !auto_resubscribe => (SubscriptionStatus::Ended, Some(ENDED.to_owned())),
+            Examined::Missing if !auto_resubscribe => (SubscriptionStatus::Missing, Some(MISSING.to_owned())),
+            Examined::Missing if noted.unseen_since.is_some() => (SubscriptionStatus::Missing, Some(UNSEEN.to_owned())),
+            examined => {
+                let is_missing = examined == Examined::Missing;
+                let renewed = self.renew(subscriber, event, noted, is_missing, listed.is_some());
+                match renewed.await? {
+                    Renewal::Settled(status, finding) => (status, finding),
+                    Renewal::Open(status) => return Ok(status),
+                }
             }
         };
         self.settle(subscriber, event, noted, finding.as_deref()).await?;
         Ok(status)
     }
 
-    /// Makes a subscription again that was ended, or that is missing. Returns its status and what is wrong with it.
+    /// Makes a subscription again that was ended, or that is missing.
     async fn renew(
         &self,
         subscriber: &Subscriber<'_, P>,
         event: &'static str,
         noted: &NotedSubscription,
-        status: SubscriptionStatus,
-    ) -> Result<(SubscriptionStatus, Option<String>), NotWatched> {
-        let is_missing = status == SubscriptionStatus::Missing;
-        let what = if is_missing { MISSING } else { ENDED };
-        let not_renewed = |cause: &str| Some(format!("{what} and is not renewed: {cause}"));
+        is_missing: bool,
+        is_listed: bool,
+    ) -> Result<Renewal, NotWatched> {
+        let (status, what) = if is_missing {
+            (SubscriptionStatus::Missing, MISSING)
+        } else {
+            (SubscriptionStatus::Ended, ENDED)
+        };
+        let not_renewed =
+            |status, cause: &str| Renewal::Settled(status, Some(format!("{what} and is not renewed: {cause}")));
+        // An earlier version has noted no route, and nothing of it is marked as ended.
         let Some(route) = &noted.route else {
-            return Ok((status, not_renewed(UNKNOWN_URL)));
+            return Ok(not_renewed(status, "connect the shop"));
         };
         if let Some(cause) = P::needs_operator(&subscriber.secrets) {
-            return Ok((status, not_renewed(cause)));
+            return Ok(not_renewed(status, cause));
         }
         // The next run makes up for it.
-        let later = || (status, noted.finding.clone().or(is_missing.then(|| what.to_owned())));
-        if !self.time.leaves(CALL) {
+        let later = || Renewal::Settled(status, noted.finding.clone().or(is_missing.then(|| what.to_owned())));
+        let is_time_up = || Instant::now() > self.begin_until || !self.time.leaves(CALL);
+        if is_time_up() {
             return Ok(later());
         }
         let session = match subscriber.log_in().await {
             Ok(session) => session,
             Err(error) => {
                 self.log_not_renewed(event, &error);
-                return Ok(later());
+                return Ok(if is_lasting(&error) {
+                    not_renewed(status, &error.to_string())
+                } else {
+                    later()
+                });
             }
         };
         // The log-in may have used up the time.
-        if !self.time.leaves(CALL) {
+        if is_time_up() {
             return Ok(later());
         }
-        Ok(match subscriber.make(&session, event, route, Some(noted)).await? {
-            Attempted::Made { .. } => {
+        let attempted = subscriber.make(&session, event, route, Some(noted), is_listed);
+        Ok(match attempted.await? {
+            Attempted::Made {
+                client_secret,
+                not_noted: None,
+                ..
+            } => {
                 if is_missing {
-                    self.report(subscriber, event, "the subscription was missing and was made again")
-                        .await?;
+                    let secret = client_secret.map_or("", |_| "; it has another client_secret, which is not kept");
+                    let finding = format!("{event}: the subscription was missing and was made again{secret}");
+                    self.report(subscriber, finding).await?;
                 }
                 tracing::info!(provider = P::NAME, shop = %self.shop, event, cause = what, "the event is subscribed again");
-                (SubscriptionStatus::Renewed, None)
+                Renewal::Settled(SubscriptionStatus::Renewed, None)
+            }
+            Attempted::Made {
+                not_noted: Some(cause), ..
+            } => {
+                self.log_not_renewed(event, &cause);
+                Renewal::Open(SubscriptionStatus::Unclear)
             }
             Attempted::Refused(error) => {
                 self.log_not_renewed(event, &error);
-                (
-                    SubscriptionStatus::Failed,
-                    not_renewed("the provider refuses a new one"),
-                )
+                if error.failure == Failure::Throttled {
+                    return Ok(later());
+                }
+                not_renewed(SubscriptionStatus::Failed, "the provider refuses a new one")
             }
+            // The next runs decide.
             Attempted::Unclear(error) => {
                 self.log_not_renewed(event, &error);
-                (SubscriptionStatus::Unclear, Some(UNCLEAR.to_owned()))
+                Renewal::Open(SubscriptionStatus::Unclear)
             }
-            Attempted::Lost => (SubscriptionStatus::Unclear, noted.finding.clone()),
+            Attempted::Lost => Renewal::Open(SubscriptionStatus::Unclear),
         })
     }
 
-    fn log_not_renewed(&self, event: &str, cause: &ApiError) {
+    fn log_not_renewed(&self, event: &str, cause: &impl fmt::Display) {
         tracing::warn!(
             code = Code::SubscriptionNotRenewed.as_str(),
             provider = P::NAME,
@@ -279,7 +304,7 @@ impl<P: Subscribes> Watch<'_, P> {
         );
     }
 
-    /// Reports what is wrong with a subscription if that has changed.
+    /// Reports what is wrong with a subscription, in every run while it is so, and logs and notes it if it has changed.
     async fn settle(
         &self,
         subscriber: &Subscriber<'_, P>,
@@ -287,11 +312,21 @@ impl<P: Subscribes> Watch<'_, P> {
         noted: &NotedSubscription,
         finding: Option<&str>,
     ) -> Result<(), StoreError> {
+        if let Some(finding) = finding {
+            self.report(subscriber, format!("{event}: {finding}")).await?;
+        }
         if noted.finding.as_deref() == finding {
             return Ok(());
         }
-        if let Some(finding) = finding {
-            self.report(subscriber, event, finding).await?;
+        if let Some(cause) = finding {
+            tracing::warn!(
+                code = Kind::Unsubscribed.as_str(),
+                provider = P::NAME,
+                shop = %self.shop,
+                event,
+                cause,
+                "something is wrong with a subscription"
+            );
         } else {
             tracing::info!(provider = P::NAME, shop = %self.shop, event, "the subscription is in order again");
         }
@@ -299,97 +334,24 @@ impl<P: Subscribes> Watch<'_, P> {
     }
 
     /// Adds to the alert `unsubscribed`.
-    async fn report(
-        &self,
-        subscriber: &Subscriber<'_, P>,
-        event: &'static str,
-        finding: &str,
-    ) -> Result<(), StoreError> {
-        tracing::warn!(
-            code = Kind::Unsubscribed.as_str(),
-            provider = P::NAME,
-            shop = %self.shop,
-            event,
-            cause = finding,
-            "something is wrong with a subscription"
-        );
+    async fn report(&self, subscriber: &Subscriber<'_, P>, finding: String) -> Result<(), StoreError> {
         let subject = Subject::new(Kind::Unsubscribed, P::NAME, Some(self.shop));
-        subscriber.store.report(&subject, &format!("{event}: {finding}")).await
+        subscriber.store.report(&subject, &finding).await
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use jiff::SignedDuration;
-    use shared::identity::sha256_hex;
+/// The result of an attempt to make a subscription again.
+enum Renewal {
+    /// The status, and what is wrong with the subscription.
+    Settled(SubscriptionStatus, Option<String>),
+    /// The next runs find out what is wrong.
+    Open(SubscriptionStatus),
+}
 
-    use super::*;
-
-    const URL: &str = "https://api.example.com/webhooks/aboutyou/main?token=a-token-of-the-shop";
-    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-
-    fn noted(id: Option<&str>) -> NotedSubscription {
-        let mut noted = NotedSubscription::default();
-        noted.id = id.map(str::to_owned);
-        noted.url_sha256 = Some(sha256_hex(URL.as_bytes()));
-        noted.noted_at = Some(NOW);
-        noted
-    }
-
-    fn listed(id: &str, url: Option<&str>, defect: Option<&str>) -> ListedSubscription {
-        ListedSubscription {
-            id: id.to_owned(),
-            url: url.map(str::to_owned),
-            defect: defect.map(str::to_owned),
-        }
-    }
-
-    #[test]
-    fn without_a_list_a_subscription_ends_by_its_mark() {
-        let mut made = noted(Some("7"));
-        assert_eq!(examine(&made, None, NOW), Examined::Known);
-        made.ended_at = Some(NOW);
-        assert_eq!(examine(&made, None, NOW), Examined::Ended);
-        let unclear = noted(None);
-        assert_eq!(examine(&unclear, None, NOW), Examined::AtWork);
-        let later = NOW + SignedDuration::from_mins(15);
-        assert_eq!(examine(&unclear, None, later), Examined::Unclear);
-    }
-
-    #[test]
-    fn with_a_list_a_subscription_is_found_by_its_url_or_its_id() {
-        let disabled = "the subscription is disabled";
-        let examine = |noted: &NotedSubscription, listed: ListedSubscription| match examine(noted, Some(&[listed]), NOW)
-        {
-            Examined::Incomplete(defect) => Err(defect),
-            other => Ok(format!("{other:?}")),
-        };
-        let made = noted(Some("7"));
-        let known = Ok("Known".to_owned());
-        assert_eq!(examine(&made, listed("7", Some(URL), None)), known);
-        assert_eq!(examine(&made, listed("", Some(URL), None)), known);
-        assert_eq!(examine(&made, listed("7", None, None)), known);
-        for url in [Some(URL), None] {
-            assert_eq!(
-                examine(&made, listed("7", url, Some(disabled))),
-                Err(disabled.to_owned())
-            );
-        }
-        let elsewhere = examine(&made, listed("7", Some("https://api.example.com/"), None));
-        assert_eq!(elsewhere, Err("the subscription calls another URL".to_owned()));
-        let other = || listed("8", Some("https://api.example.com/"), None);
-        assert_eq!(examine(&made, other()), Ok("Missing".to_owned()));
-        assert_eq!(examine(&noted(Some("")), other()), Ok("Missing".to_owned()));
-    }
-
-    #[test]
-    fn an_attempt_whose_answer_was_lost_is_looked_up_in_the_list() {
-        let unclear = noted(None);
-        let own = listed("7", Some(URL), None);
-        let list = [own.clone()];
-        assert_eq!(examine(&unclear, Some(&list), NOW), Examined::Listed(&own));
-        assert_eq!(examine(&unclear, Some(&[]), NOW), Examined::AtWork);
-        let later = NOW + SignedDuration::from_mins(15);
-        assert_eq!(examine(&unclear, Some(&[]), later), Examined::Missing);
+/// Whether an error stays until somebody acts.
+fn is_lasting(error: &ApiError) -> bool {
+    match error.failure {
+        Failure::Refused | Failure::Misconfigured | Failure::Unreadable => true,
+        Failure::Unavailable | Failure::Throttled => false,
     }
 }

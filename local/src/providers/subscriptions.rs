@@ -72,6 +72,30 @@ struct Made {
     shops: BTreeMap<(String, String), Vec<Subscription>>,
 }
 
+impl Made {
+    fn make(
+        &mut self,
+        provider: &str,
+        shop: &str,
+        events: Vec<String>,
+        url: &str,
+        description: Option<String>,
+    ) -> Subscription {
+        self.last_id += 1;
+        let subscription = Subscription {
+            id: self.last_id,
+            events,
+            url: url.to_owned(),
+            is_enabled: true,
+            description,
+            client_secret: (provider == "aboutyou").then(|| Uuid::new_v4().simple().to_string()),
+        };
+        let of_shop = self.shops.entry((provider.to_owned(), shop.to_owned())).or_default();
+        of_shop.push(subscription.clone());
+        subscription
+    }
+}
+
 impl Subscriptions {
     /// The subscriptions of a shop, the oldest first.
     pub fn of(&self, provider: &str, shop: &str) -> Vec<Subscription> {
@@ -83,7 +107,7 @@ impl Subscriptions {
     /// Makes a subscription, and returns its id.
     pub fn add(&self, provider: &str, shop: &str, events: &[&str], url: &str) -> u64 {
         let events = events.iter().map(|&event| event.to_owned()).collect();
-        self.make(provider, shop, events, url, None).id
+        lock(&self.0).make(provider, shop, events, url, None).id
     }
 
     /// Removes a subscription, as a person does in the admin panel of the provider. Returns `None` if there is none with
@@ -102,37 +126,14 @@ impl Subscriptions {
         of_shop.into_iter().flatten().for_each(change);
     }
 
-    fn make(
-        &self,
-        provider: &str,
-        shop: &str,
-        events: Vec<String>,
-        url: &str,
-        description: Option<String>,
-    ) -> Subscription {
-        let mut made = lock(&self.0);
-        made.last_id += 1;
-        let subscription = Subscription {
-            id: made.last_id,
-            events,
-            url: url.to_owned(),
-            is_enabled: true,
-            description,
-            client_secret: (provider == "aboutyou").then(|| Uuid::new_v4().simple().to_string()),
-        };
-        let of_shop = made.shops.entry((provider.to_owned(), shop.to_owned())).or_default();
-        of_shop.push(subscription.clone());
-        subscription
-    }
-
     /// Subscribes to an event of Cartum. Returns `None` if the event is unknown, or if its places are used up.
     pub(super) fn cartum(&self, shop: &str, event: &str, url: &str) -> Option<u64> {
-        let of_shop = self.of("cartum", shop);
-        let taken = of_shop
-            .iter()
-            .filter(|subscription| subscription.events.iter().any(|subscribed| subscribed == event));
-        let is_possible = CARTUMS_EVENTS.contains(&event) && taken.count() < PLACES && !url.is_empty();
-        is_possible.then(|| self.add("cartum", shop, &[event], url))
+        let mut made = lock(&self.0);
+        let of_shop = made.shops.get(&("cartum".to_owned(), shop.to_owned()));
+        let of_event = |made: &&Subscription| made.events.iter().any(|subscribed| subscribed == event);
+        let taken = of_shop.into_iter().flatten().filter(of_event).count();
+        let is_possible = CARTUMS_EVENTS.contains(&event) && taken < PLACES && !url.is_empty();
+        is_possible.then(|| made.make("cartum", shop, vec![event.to_owned()], url, None).id)
     }
 
     /// Answers a request to ABOUT YOU's `/api/v1/webhooks/`. `rest` is the path after that.
@@ -175,7 +176,7 @@ impl Subscriptions {
             return message(StatusCode::UNPROCESSABLE_ENTITY, "no url, or an unknown event");
         };
         let description = asked["description"].as_str().map(str::to_owned);
-        let made = self.make("aboutyou", shop, events, url, description);
+        let made = lock(&self.0).make("aboutyou", shop, events, url, description);
         let answer = json!({"id": made.id, "client_secret": made.client_secret});
         json(StatusCode::CREATED, &answer)
     }

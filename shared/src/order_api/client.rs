@@ -20,7 +20,7 @@ use super::address::{Host, Reach, Resolver, resolver};
 use crate::{aws, http};
 
 /// How long one attempt may take, with its body.
-const ATTEMPT: Duration = Duration::from_secs(20);
+pub const ATTEMPT: Duration = Duration::from_secs(20);
 /// How often a call is tried if the API fails or asks for fewer calls.
 const ATTEMPTS: u32 = 4;
 /// The pause after a failed attempt. Each further one is twice as long.
@@ -72,6 +72,8 @@ pub enum Failure {
     Throttled,
     /// The secret or a setting is wrong.
     Misconfigured,
+    /// The API answers, but not as documented.
+    Unreadable,
 }
 
 impl ApiError {
@@ -95,6 +97,19 @@ impl ApiError {
     /// The secret or a setting is wrong.
     pub fn misconfigured(cause: impl Into<String>) -> Self {
         Self::new(Failure::Misconfigured, cause)
+    }
+
+    /// The API answers, but not as documented.
+    pub fn unreadable(cause: impl Into<String>) -> Self {
+        Self::new(Failure::Unreadable, cause)
+    }
+
+    /// Whether the API has not done what a call asked for.
+    pub fn is_refusal(&self) -> bool {
+        match self.failure {
+            Failure::Refused | Failure::Throttled | Failure::Misconfigured => true,
+            Failure::Unavailable | Failure::Unreadable => false,
+        }
     }
 }
 
@@ -200,7 +215,7 @@ impl Answer {
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            ApiError::unavailable(format!(
+            ApiError::unreadable(format!(
                 "the answer is not as documented (line {line}, column {column})"
             ))
         })
@@ -232,12 +247,26 @@ impl Api {
         }
     }
 
+    /// The same API, with no attempt after `deadline`.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self {
+            base: self.base.clone(),
+            client: self.client.clone(),
+            deadline: self.deadline.min(deadline),
+        }
+    }
+
     /// Calls the API once, for a call that must not be repeated.
     ///
     /// # Errors
-    /// If the API does not answer 200 or 201 in time.
+    /// If the API does not answer 200 or 201 in time. Of the other answers, only those with a status 4xx are refusals.
     pub async fn call_once(&self, call: &Call) -> Result<Answer, ApiError> {
-        self.attempt(call).await.map_err(|attempt| attempt.error)
+        let answer = self.attempt(call).await;
+        answer.map_err(|Attempt { error, status, .. }| match status {
+            Some(status) if !status.is_client_error() => ApiError::unavailable(error.cause),
+            _ => error,
+        })
     }
 
     /// Calls the API. An attempt that fails, or that the API asks to repeat later, is repeated.
@@ -250,7 +279,7 @@ impl Api {
         loop {
             let (error, asked) = match self.attempt(call).await {
                 Ok(answer) => return Ok(answer),
-                Err(Attempt { error, retry_after }) => (error, retry_after),
+                Err(Attempt { error, retry_after, .. }) => (error, retry_after),
             };
             let may_pass = matches!(error.failure, Failure::Unavailable | Failure::Throttled);
             let wait = asked.unwrap_or(pause);
@@ -310,6 +339,8 @@ impl Api {
 /// A failed attempt.
 struct Attempt {
     error: ApiError,
+    /// The status of the answer, if that is the error.
+    status: Option<StatusCode>,
     /// The pause that the answer asks for.
     retry_after: Option<Duration>,
 }
@@ -318,6 +349,7 @@ impl From<ApiError> for Attempt {
     fn from(error: ApiError) -> Self {
         Self {
             error,
+            status: None,
             retry_after: None,
         }
     }
@@ -342,6 +374,7 @@ impl Attempt {
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Self {
             error: ApiError::new(failure, cause),
+            status: Some(status),
             retry_after: seconds.map(Duration::from_secs),
         }
     }
@@ -432,6 +465,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_that_must_not_be_repeated_is_refused_by_a_status_4xx_only() {
+        for (status, is_refusal) in [
+            ("202 -", false),
+            ("204 -", false),
+            ("302 -", false),
+            ("400 -", true),
+            ("401 -", true),
+            ("408 -", false),
+            ("429 -", true),
+            ("500 -", false),
+        ] {
+            let answer = format!("{status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            let (host, count) = server(vec![answer.leak(), OK]);
+            let api = Api::new(&BaseUrl::set_by_operator(&format!("http://{host}")), soon());
+            let error = api.call_once(&Call::get("/")).await.err().expect("an error");
+            assert_eq!(
+                (error.is_refusal(), count.load(Ordering::SeqCst)),
+                (is_refusal, 1),
+                "{status}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn a_pause_that_is_too_long_is_left_to_the_next_run() {
         let asked = "429 -\r\nretry-after: 3600\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let (error, calls) = call(vec![asked, OK]).await;
@@ -477,7 +534,7 @@ mod tests {
             .await
             .err()
             .expect("no JSON");
-        assert_eq!(error.failure, Failure::Unavailable);
+        assert_eq!(error.failure, Failure::Unreadable);
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 

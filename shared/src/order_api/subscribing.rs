@@ -3,6 +3,8 @@
 use std::fmt;
 use std::future::Future;
 
+use serde_json::Value;
+
 use super::{Api, ApiError, Credentials, OrderApi};
 
 /// A provider at which the events of a shop can be subscribed through the API.
@@ -11,9 +13,9 @@ pub trait Subscribes: OrderApi {
     /// subscription has them all.
     const SUBSCRIPTIONS: &'static [&'static str];
 
-    /// The URL of the shop's webhook for a subscription. `route` is the URL of the shop's route, and `number` counts the
-    /// subscriptions to the event from 1 on.
-    fn webhook_url(secrets: &Self::Secrets, route: &str, event: &str, number: u32) -> String;
+    /// The URL of the shop's webhook for a subscription. `route` is the URL of the shop's route, and no other subscription
+    /// has the same `word`; `None` if an earlier version of the function has made the subscription.
+    fn webhook_url(secrets: &Self::Secrets, route: &str, event: &str, word: Option<&str>) -> String;
 
     /// Why a subscription must not be made again without an operator, if it must not.
     fn needs_operator(_: &Self::Secrets) -> Option<&'static str> {
@@ -43,8 +45,8 @@ pub trait Subscribes: OrderApi {
     /// Makes a subscription. Must not be repeated after an error, because the provider may have made the subscription.
     ///
     /// # Errors
-    /// If the provider does not confirm the subscription. [`Failure::Unavailable`](super::Failure::Unavailable) means that
-    /// it may have been made.
+    /// If the provider does not confirm the subscription. Only an error that
+    /// [is a refusal](super::ApiError::is_refusal) means that it was not made.
     fn subscribe(
         &self,
         api: &Api,
@@ -84,5 +86,35 @@ impl fmt::Debug for ListedSubscription {
             .field("id", id)
             .field("defect", defect)
             .finish_non_exhaustive()
+    }
+}
+
+/// Reads an id of the provider, which is a number or a text. Returns `None` if it is absent or empty.
+pub fn subscription_id(id: Option<&Value>) -> Option<String> {
+    match id? {
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_number_or_a_text() {
+        for (id, expected) in [
+            (json!(17), Some("17")),
+            (json!("17"), Some("17")),
+            (json!(""), None),
+            (json!(null), None),
+            (json!([17]), None),
+        ] {
+            assert_eq!(subscription_id(Some(&id)).as_deref(), expected, "{id}");
+        }
+        assert_eq!(subscription_id(None), None);
     }
 }

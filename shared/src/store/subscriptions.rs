@@ -4,8 +4,8 @@
 //! if the answer is lost, nothing takes a second place until it is known whether the first one is taken. Every note is
 //! conditional on the one that was read, so of two attempts at once only one makes a call.
 //!
-//! An event that is subscribed again has a higher number than before. The number is in the URL of the subscription, so
-//! that a late report of the end of an earlier one does not end the current one.
+//! Every attempt has a word of its own, which is in the URL of the subscription if the provider reports the end of one.
+//! So a report of the end of another subscription, whoever made it, does not end the one that is noted.
 
 use std::time::Duration;
 
@@ -15,16 +15,14 @@ use tokio::time::Instant;
 
 use super::commit::Commit;
 use super::expression::{Expression, ToAttribute as _};
-use super::{
-    AttemptId, Change, Condition, Item, RetryPolicy, Store, StoreError, is_condition_failed, item_key, retry_until,
-};
+use super::{AttemptId, Change, Condition, Item, Store, StoreError, is_condition_failed, item_key, retry_until};
 use crate::identity::{Shop, sha256_hex};
 
 /// The partition of the items. No event has this key, because an event id is 64 hex digits.
 const SUBSCRIPTIONS: &str = "subscriptions";
 
 /// How long the note may take.
-const BUDGET: Duration = Duration::from_secs(4);
+pub const NOTE_BUDGET: Duration = Duration::from_secs(4);
 
 /// A subscription of a shop.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +47,8 @@ pub struct WebhookUrl<'a> {
 /// A subscription as it is noted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NotedSubscription {
-    /// The number of the subscription among those to its event, from 1 on.
-    pub number: u32,
+    /// The word of the attempt that has made the subscription; `None` if an earlier version of the function has made it.
+    pub word: Option<String>,
     /// The SHA-256 of the complete URL in lower-case hex.
     pub url_sha256: Option<String>,
     /// The URL without its query; `None` if an earlier version of the function has made the subscription.
@@ -60,14 +58,17 @@ pub struct NotedSubscription {
     pub id: Option<String>,
     /// The time at which the subscription was about to be made.
     pub noted_at: Option<Timestamp>,
-    /// The time at which the provider has reported that the subscription has ended.
+    /// The time at which the provider has reported that the subscription has ended, or has refused it in place of an
+    /// earlier one.
     pub ended_at: Option<Timestamp>,
+    /// The time at which the subscription was made again by a run, as long as the provider has not listed it since.
+    pub unseen_since: Option<Timestamp>,
     /// What was found to be wrong with the subscription, and is reported.
     pub finding: Option<String>,
     item: Item,
 }
 
-/// An attempt to make a subscription, which is noted.
+/// An attempt to make a subscription.
 pub struct SubscriptionAttempt {
     key: Item,
     id: AttemptId,
@@ -80,17 +81,35 @@ impl SubscriptionKey<'_> {
         item_key(SUBSCRIPTIONS, &format!("{provider}#{shop}#{event}"))
     }
 
+    /// An attempt to make the subscription in place of the one that is noted as `before`. Nothing is noted yet.
+    pub fn attempt(&self, before: Option<&NotedSubscription>) -> SubscriptionAttempt {
+        SubscriptionAttempt {
+            key: self.item_key(),
+            id: AttemptId::random(),
+            before: before.cloned(),
+        }
+    }
+}
+
+impl SubscriptionAttempt {
+    /// The word that no other attempt has.
+    pub fn word(&self) -> &str {
+        &self.id.0
+    }
+
+    fn is_current(&self) -> Condition {
+        Condition::equals("attempt_id", self.word())
+    }
+
     /// The note of a subscription to `url`.
-    fn note(&self, url: WebhookUrl<'_>, number: u32, before: Option<&NotedSubscription>) -> Item {
-        let mut item = self.item_key();
+    fn note(&self, url: WebhookUrl<'_>) -> Item {
+        let mut item = self.key.clone();
         let mut insert = |name: &str, value: AttributeValue| item.insert(name.to_owned(), value);
         insert("url_sha256", sha256_hex(url.url.as_bytes()).to_attribute());
         insert("route", url.route.to_attribute());
         insert("noted_at", Timestamp::now().to_attribute());
-        if number > 1 {
-            insert("number", number.to_attribute());
-        }
-        if let Some(finding) = before.and_then(|before| before.finding.as_ref()) {
+        insert("attempt_id", self.word().to_attribute());
+        if let Some(finding) = self.before.as_ref().and_then(|before| before.finding.as_ref()) {
             insert("finding", finding.to_attribute());
         }
         item
@@ -102,15 +121,13 @@ impl NotedSubscription {
         let text = |name: &str| item.get(name)?.as_s().ok();
         let time = |name: &str| text(name)?.parse().ok();
         Self {
-            number: item
-                .get("number")
-                .and_then(|number| number.as_n().ok()?.parse().ok())
-                .unwrap_or(1),
+            word: text("attempt_id").cloned(),
             url_sha256: text("url_sha256").cloned(),
             route: text("route").cloned(),
             id: text("subscription_id").cloned(),
             noted_at: time("noted_at"),
             ended_at: time("ended_at"),
+            unseen_since: time("unseen_since"),
             finding: text("finding").cloned(),
             item,
         }
@@ -141,12 +158,6 @@ impl NotedSubscription {
     }
 }
 
-impl SubscriptionAttempt {
-    fn is_current(&self) -> Condition {
-        Condition::equals("attempt_id", self.id.0.as_str())
-    }
-}
-
 impl Store {
     /// Reads what is noted of a subscription.
     pub async fn subscription(&self, key: SubscriptionKey<'_>) -> Result<Option<NotedSubscription>, StoreError> {
@@ -154,75 +165,70 @@ impl Store {
         Ok(item.map(NotedSubscription::read))
     }
 
-    /// Notes that a subscription with this number is about to be made. Returns `None` if the note is not the one `before`
-    /// any more.
+    /// Notes that the subscription of an attempt is about to be made. `is_unseen` means that it is not made once more by a
+    /// run until the provider has listed it. Returns false if somebody has changed the note before.
     pub async fn note_subscription(
         &self,
-        key: SubscriptionKey<'_>,
+        attempt: &SubscriptionAttempt,
         url: WebhookUrl<'_>,
-        number: u32,
-        before: Option<&NotedSubscription>,
-    ) -> Result<Option<SubscriptionAttempt>, StoreError> {
-        let note = key.note(url, number, before);
-        self.replace_subscription(key, note, before).await
+        is_unseen: bool,
+    ) -> Result<bool, StoreError> {
+        let mut note = attempt.note(url);
+        if is_unseen {
+            note.insert("unseen_since".to_owned(), Timestamp::now().to_attribute());
+        }
+        self.replace_subscription(attempt, &note).await
     }
 
-    /// Notes a subscription that the provider lists. Returns false if the note is not the one `before` any more.
+    /// Notes a subscription that the provider lists. Returns false if somebody has changed the note before.
     pub async fn note_listed_subscription(
         &self,
-        key: SubscriptionKey<'_>,
+        attempt: &SubscriptionAttempt,
         url: WebhookUrl<'_>,
         id: &str,
-        before: Option<&NotedSubscription>,
     ) -> Result<bool, StoreError> {
-        let mut note = key.note(url, before.map_or(1, |before| before.number), before);
+        let mut note = attempt.note(url);
         note.insert("subscription_id".to_owned(), id.to_attribute());
         note.insert("subscribed_at".to_owned(), Timestamp::now().to_attribute());
-        Ok(self.replace_subscription(key, note, before).await?.is_some())
+        self.replace_subscription(attempt, &note).await
     }
 
-    async fn replace_subscription(
-        &self,
-        key: SubscriptionKey<'_>,
-        mut note: Item,
-        before: Option<&NotedSubscription>,
-    ) -> Result<Option<SubscriptionAttempt>, StoreError> {
-        let attempt = SubscriptionAttempt {
-            key: key.item_key(),
-            id: AttemptId::random(),
-            before: before.cloned(),
-        };
-        note.insert("attempt_id".to_owned(), attempt.id.0.to_attribute());
+    async fn replace_subscription(&self, attempt: &SubscriptionAttempt, note: &Item) -> Result<bool, StoreError> {
+        let before = attempt.before.as_ref();
         let is_unchanged = before.map_or_else(Condition::no_item, NotedSubscription::is_unchanged);
         // The SDK may repeat a write whose answer was lost.
         let condition = is_unchanged.or(attempt.is_current());
-        let until = Instant::now() + BUDGET;
-        Ok(match self.commit(&note, &condition, None, until.into()).await? {
-            Commit::Done => Some(attempt),
-            Commit::Refused(_) => None,
-        })
+        let until = Instant::now() + NOTE_BUDGET;
+        let committed = self.commit(note, &condition, None, until.into()).await?;
+        Ok(matches!(committed, Commit::Done))
     }
 
-    /// Notes the id that the provider has given to the subscription of an attempt. Returns false if another attempt has
-    /// replaced the note.
-    pub async fn keep_subscription(&self, attempt: &SubscriptionAttempt, id: &str) -> Result<bool, StoreError> {
+    /// Notes the id that the provider has given to the subscription of an attempt, until `until` at most. A report of its
+    /// end that has arrived in the meantime stays noted. Returns false if another attempt has replaced the note.
+    pub async fn keep_subscription(
+        &self,
+        attempt: &SubscriptionAttempt,
+        id: &str,
+        until: Instant,
+    ) -> Result<bool, StoreError> {
         let change = Change::default()
             .set("subscription_id", id)
             .set("subscribed_at", &Timestamp::now())
             .remove(&["finding"])
             .only_if(attempt.is_current());
-        let kept = self
-            .update_item(attempt.key.clone(), &change, ReturnValue::None)
-            .await?;
-        Ok(kept.is_some())
+        let keep = || self.update_item(attempt.key.clone(), &change, ReturnValue::None);
+        Ok(retry_until(until.into(), keep).await?.is_some())
     }
 
-    /// Restores the note before an attempt that the provider has refused.
+    /// Notes that the provider has refused the subscription of an attempt. One that it was to replace has ended, and
+    /// otherwise the note is deleted.
     pub async fn withdraw_subscription(&self, attempt: &SubscriptionAttempt) -> Result<(), StoreError> {
         let is_current = attempt.is_current();
-        if let Some(before) = &attempt.before {
-            let until = Instant::now() + BUDGET;
-            self.commit(&before.item, &is_current, None, until.into()).await?;
+        if attempt.before.is_some() {
+            let change = Change::default().set_if_absent("ended_at", &Timestamp::now());
+            let change = change.remove(&["unseen_since"]).only_if(is_current);
+            self.update_item(attempt.key.clone(), &change, ReturnValue::None)
+                .await?;
             return Ok(());
         }
         let Expression {
@@ -243,14 +249,15 @@ impl Store {
         }
     }
 
-    /// Adds the URL without its query to the note of a subscription that an earlier version of the function has made.
-    pub async fn note_route(
+    /// Notes that the provider lists a subscription that a run has made again.
+    pub async fn note_seen_subscription(
         &self,
         key: SubscriptionKey<'_>,
         noted: &NotedSubscription,
-        route: &str,
     ) -> Result<(), StoreError> {
-        let change = Change::default().set("route", route).only_if(noted.is_unchanged());
+        let change = Change::default()
+            .remove(&["unseen_since"])
+            .only_if(noted.is_unchanged());
         self.update_item(key.item_key(), &change, ReturnValue::None).await?;
         Ok(())
     }
@@ -266,27 +273,18 @@ impl Store {
         Ok(())
     }
 
-    /// Marks the subscription with this number as ended, if it is the current one and not marked yet.
+    /// Marks the subscription with this word as ended, unless it is marked. Returns false if another one is noted, or none.
     pub(crate) async fn end_subscription(
         &self,
         key: SubscriptionKey<'_>,
-        number: u32,
-        policy: RetryPolicy,
-    ) -> Result<(), StoreError> {
-        let is_number = Condition::equals("number", &number);
-        let is_current = if number == 1 {
-            is_number.or(Condition::Absent("number"))
-        } else {
-            is_number
-        };
-        let change = Change::default().set("ended_at", &Timestamp::now()).only_if(
-            is_current
-                .and(Condition::Exists("subscription_id"))
-                .and(Condition::Absent("ended_at")),
-        );
+        word: &str,
+        until: Instant,
+    ) -> Result<bool, StoreError> {
+        let change = Change::default()
+            .set_if_absent("ended_at", &Timestamp::now())
+            .only_if(Condition::equals("attempt_id", word));
         let end = || self.update_item(key.item_key(), &change, ReturnValue::None);
-        retry_until(policy, end).await?;
-        Ok(())
+        Ok(retry_until(until.into(), end).await?.is_some())
     }
 }
 
@@ -299,32 +297,36 @@ mod tests {
         url: "https://api.example.com/webhooks/cartum/main?token=a-token-of-the-shop",
     };
 
-    fn note(number: u32, before: Option<&NotedSubscription>) -> NotedSubscription {
+    fn note(before: Option<&NotedSubscription>) -> NotedSubscription {
         let shop = Shop::parse("main").expect("a shop");
         let key = SubscriptionKey {
             provider: "cartum",
             shop: &shop,
             event: "order_paid",
         };
-        NotedSubscription::read(key.note(URL, number, before))
+        NotedSubscription::read(key.attempt(before).note(URL))
     }
 
     #[test]
     fn a_note_has_the_route_and_only_the_hash_of_the_url() {
-        let mut first = note(1, None);
-        assert_eq!((first.number, first.route.as_deref()), (1, Some(URL.route)));
+        let mut first = note(None);
+        assert_eq!(first.route.as_deref(), Some(URL.route));
         assert!(first.is_of(URL.url) && !first.is_of(URL.route) && first.is_unclear());
         assert!(!format!("{first:?}").contains("a-token-of-the-shop"));
-        // An item of the version before has no number either.
-        assert!(!first.item.contains_key("number"));
         first.finding = Some("a finding".to_owned());
-        let second = note(2, Some(&first));
-        assert_eq!((second.number, second.finding), (2, first.finding));
+        let second = note(Some(&first));
+        assert_eq!(second.finding, first.finding);
+    }
+
+    #[test]
+    fn each_attempt_has_a_word_of_its_own() {
+        let (first, second) = (note(None), note(None));
+        assert!(first.word.is_some() && first.word != second.word);
     }
 
     #[test]
     fn a_note_is_unchanged_as_long_as_nobody_makes_or_ends_the_subscription() {
-        let mut noted = note(1, None);
+        let mut noted = note(None);
         let condition = |noted: &NotedSubscription| noted.is_unchanged().to_expression().condition;
         assert_eq!(
             condition(&noted).as_deref(),

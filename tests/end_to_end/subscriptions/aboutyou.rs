@@ -1,6 +1,8 @@
 //! The subscription at ABOUT YOU: one for all events of orders, which its API lists.
 
+use local::aws::faults::{Rule, Service};
 use local::project::settings;
+use tests::outbox::DENIED;
 
 use super::*;
 
@@ -153,7 +155,8 @@ async fn a_missing_subscription_is_an_alert_and_is_renewed() {
     for _ in 0..3 {
         remove(&stack);
         assert_eq!(watch(&stack, "aboutyou").await, orders_are("renewed"));
-        alert(&stack, "aboutyou").await;
+        let alert = alert(&stack, "aboutyou").await;
+        assert!(alert.text.contains("another client_secret"), "{}", alert.text);
         assert_eq!(watch(&stack, "aboutyou").await, orders_are("known"));
         assert_eq!(alerts(&stack).await, [], "the subscription is there");
     }
@@ -222,21 +225,86 @@ async fn a_subscription_whose_signatures_are_checked_is_not_renewed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_fails_is_logged_and_no_run_fails() {
-    let stack = connected().await;
-    let subscribed = only(&stack);
-    for fault in [Fault::Status(500), Fault::Half, Fault::Redirect(1), Fault::Status(403)] {
+    let faults = [
+        // An outage passes.
+        (Fault::Status(500), false),
+        (Fault::Half, true),
+        (Fault::Redirect(1), true),
+        (Fault::Status(403), true),
+    ];
+    for (fault, is_alert) in faults {
+        let stack = connected().await;
+        let subscribed = only(&stack);
         stack.order_apis().inject_at("aboutyou", LIST, fault, usize::MAX);
-        let run = stack.reconcile("aboutyou").await;
-        assert_eq!(run["status"], "complete", "{fault:?}: {run}");
+        for _ in 0..2 {
+            let run = stack.reconcile("aboutyou").await;
+            assert_eq!(run["status"], "complete", "{fault:?}: {run}");
+            let alerts = alerts(&stack).await;
+            let is_said = |alert: &Alert| alert.text.contains("the subscriptions cannot be checked");
+            assert_eq!(
+                (alerts.len(), alerts.iter().all(is_said)),
+                (usize::from(is_alert), true),
+                "{fault:?}: {alerts:?}"
+            );
+        }
+        let log = stack.log();
+        let logged = log.iter().filter(|line| line.contains("subscriptions_not_watched"));
+        assert_eq!(logged.count(), 2, "{fault:?}");
         stack.order_apis().end_faults_of("aboutyou");
+        assert_eq!(watch(&stack, "aboutyou").await, orders_are("known"));
+        assert_eq!(only(&stack), subscribed);
     }
-    let codes = stack.log();
-    let codes: Vec<_> = codes
-        .iter()
-        .filter(|line| line.contains("subscriptions_not_watched") && line.contains("aboutyou"))
-        .collect();
-    assert!(codes.len() >= 4, "{codes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_no_list_has_shown_is_renewed_once() {
+    let stack = connected().await;
+    let first = only(&stack);
+    remove(&stack);
+    assert_eq!(watch(&stack, "aboutyou").await, orders_are("renewed"));
+    alerts(&stack).await;
+    // The list never shows what is made.
+    remove(&stack);
+    for _ in 0..2 {
+        assert_eq!(watch(&stack, "aboutyou").await, orders_are("missing"));
+        assert_eq!(stack.order_apis().subscriptions().of("aboutyou", SHOP), []);
+        let alert = alert(&stack, "aboutyou").await;
+        assert!(alert.text.contains("still missing"), "{}", alert.text);
+    }
+    // An operator has looked.
+    assert_eq!(
+        connected_as(&connect_with(&stack, "aboutyou", json!({})).await),
+        "subscribed"
+    );
     assert_eq!(watch(&stack, "aboutyou").await, orders_are("known"));
-    assert_eq!(only(&stack), subscribed);
-    assert_eq!(alerts(&stack).await, [], "nothing is known to have ended");
+    remove(&stack);
+    assert_eq!(watch(&stack, "aboutyou").await, orders_are("renewed"));
+    assert_eq!(watch(&stack, "aboutyou").await, orders_are("known"));
+    assert_ne!(only(&stack).id, first.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_cannot_be_noted_is_answered_with_the_client_secret() {
+    let stack = Stack::with(renewing).await;
+    let down = stack.tap().inject(
+        Rule::new(Service::DynamoDb, "UpdateItem").holding("subscribed_at"),
+        DENIED,
+    );
+    let answer = connect_with(&stack, "aboutyou", json!({})).await;
+    assert_eq!(connected_as(&answer), "unclear");
+    assert!(down.hits() > 0);
+    drop(down);
+    let made = only(&stack);
+    let subscribed = &answer["subscriptions"][0];
+    assert_eq!(
+        (&subscribed["id"], subscribed["client_secret"].as_str()),
+        (&json!(made.id.to_string()), made.client_secret.as_deref()),
+        "{answer}"
+    );
+    assert!(subscribed["cause"].is_string(), "{answer}");
+    // As long as the attempt may be at work, nobody else decides.
+    assert_eq!(watch(&stack, "aboutyou").await, orders_are("unclear"));
+    stack.let_time_pass(ATTEMPT).await;
+    assert_eq!(watch(&stack, "aboutyou").await, orders_are("known"));
+    assert_eq!(only(&stack), made);
 }

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::alert::{Kind, Subject};
+use shared::alert::{Kind, NOT_NOTED, Subject};
 
-use super::state::{Example, Sending};
+use super::state::{Example, Findings, Sending};
 
 /// The longest subject that SNS accepts.
 const SUBJECT_LENGTH: usize = 100;
@@ -76,10 +76,10 @@ fn guide(kind: Kind) -> (&'static str, &'static str) {
             "Check in the provider's admin that the webhook is active and calls the URL of the stack's outputs.",
         ),
         Kind::Unsubscribed => (
-            "The provider has ended a subscription, or it is not as it was made. Deliveries of its events do not come, unless \
-             the details say that it was made again.",
-            "If nobody meant it, connect the shop again: events that ended or are missing are subscribed. If the details ask \
-             for `again`, look in the shop first, and name the event with --again. Enable at the provider what is disabled.",
+            "A subscription has ended, is not as it was made, or cannot be checked. Its events may not be delivered.",
+            "If this was not intended, subscribe as the provider's README says. If `connect` has made the subscription, run \
+             it: an event whose subscription ended or is missing is subscribed again. If the details ask for `again`, look \
+             in the shop first, and name the event with --again. Enable a disabled subscription at the provider.",
         ),
     }
 }
@@ -104,7 +104,7 @@ impl<'a> Message<'a> {
             commands: if sending.is_over {
                 Vec::new()
             } else {
-                sender.commands(subject, sending.findings.events.first())
+                sender.commands(subject, &sending.findings)
             },
         }
     }
@@ -195,7 +195,10 @@ impl<'a> Message<'a> {
 
 impl Sender {
     /// The commands to run. They contain nothing from a payload.
-    fn commands(&self, subject: &Subject, event: Option<&Example>) -> Vec<String> {
+    fn commands(&self, subject: &Subject, findings: &Findings) -> Vec<String> {
+        let event = findings.events.first();
+        let is_of_another = |detail: &String| detail.ends_with(NOT_NOTED);
+        let is_by_hand = !findings.details.is_empty() && findings.details.iter().all(is_of_another);
         let get =
             event.map(|Example { event_id, .. }| (format!("get {event_id}"), json!({"get": {"event_id": event_id}})));
         let task = match (subject.kind, &subject.shop) {
@@ -214,7 +217,10 @@ impl Sender {
         };
         let tasks: Vec<_> = get.into_iter().chain(task).collect();
         let connect = match (subject.kind, &subject.shop) {
-            (Kind::Unsubscribed, Some(shop)) => Some(self.local(&format!("connect {} {shop}", subject.provider))),
+            // A shop that was subscribed by hand would be subscribed twice.
+            (Kind::Unsubscribed, Some(shop)) if !is_by_hand => {
+                Some(self.local(&format!("connect {} {shop}", subject.provider)))
+            }
             _ => None,
         };
         if tasks.is_empty() && connect.is_none() {
@@ -247,7 +253,7 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::{Alert, Findings};
+    use super::super::state::Alert;
     use super::*;
     use jiff::SignedDuration;
     use shared::identity::{EventId, Shop};
@@ -333,6 +339,14 @@ mod tests {
         let connect = "cargo local connect cartum main --stack mine";
         let commands = Message::new(&sender("mine"), &subject, &sending).commands;
         assert_eq!((commands[0].as_str(), commands.len()), (connect, 3));
+        // A subscription that was made by hand would be made twice.
+        sending.findings.details = vec![format!("order_paid: {NOT_NOTED}")];
+        let commands = Message::new(&sender("mine"), &subject, &sending).commands;
+        assert!(commands.len() == 2 && !commands.iter().any(|command| command.contains("connect")));
+        sending
+            .findings
+            .details
+            .push("order_paid: the subscription was ended".to_owned());
         // A run of reconcile finds a missing subscription without an event.
         sending.findings.events.clear();
         let commands = Message::new(&sender("mine"), &subject, &sending).commands;
