@@ -12,11 +12,12 @@ import os
 import pathlib
 import subprocess
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
 
-from sam_local import BUILT, serving
+from sam_local import BUILT, Failed, serving
 
 EVENTS = pathlib.Path("events")
 QUEUE_URL = os.environ.get("QUEUE_URL", "http://127.0.0.1:4566/000000000000/order-events")
@@ -45,19 +46,23 @@ def invoke(function: str, source: str, text: str = "") -> str:
 def invoke_at(port: int, function: str, event: pathlib.Path) -> str:
     """Invokes a function of `sam local start-lambda` with the event in a file, and returns its answer."""
     url = f"http://127.0.0.1:{port}/2015-03-31/functions/{function}/invocations"
-    with urllib.request.urlopen(urllib.request.Request(url, event.read_bytes()), timeout=120) as response:
-        return response.read().decode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, event.read_bytes()), timeout=120) as response:
+            return response.read().decode()
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"{error}: {error.read().decode()}") from None
 
 
 def fault(answered: Callable[[], str], statuses: set[str]) -> str | None:
     """Returns what is wrong with the answer of a function."""
+    text = ""
     try:
         text = answered()
         answer = json.loads(text)
         if answer["statusCode"] == 200 and json.loads(answer["body"])["status"] in statuses:
             return None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}; got: {text.strip()}"
     return f"expected 200 and {' or '.join(sorted(statuses))}, got: {text.strip()}"
 
 
@@ -70,11 +75,12 @@ def odd_host_fault() -> str | None:
 
 def task_fault(function: str, task: str, is_expected: Callable[[dict], bool]) -> str | None:
     """Runs a task as its schedule does, and returns what is wrong with the answer."""
+    text = ""
     try:
         text = invoke(function, "-", task)
         return None if is_expected(json.loads(text)) else f"got: {text.strip()}"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}; got: {text.strip()}"
 
 
 def published_nothing(answer: dict) -> bool:
@@ -135,9 +141,15 @@ def main() -> int:
         tally.add_event(first, functools.partial(invoke, function, str(first)))
         others += [(function, event) for event in events if event != first]
     if which == "all":
-        with serving("start-lambda") as port:
-            for function, event in others:
-                tally.add_event(event, functools.partial(invoke_at, port, function, event))
+        before = tally.failed
+        try:
+            with serving("start-lambda") as port:
+                for function, event in others:
+                    tally.add_event(event, functools.partial(invoke_at, port, function, event))
+                if tally.failed > before:
+                    raise Failed
+        except Failed:
+            pass
         tally.add("a malformed host", odd_host_fault())
     tally.add("redrive", task_fault("RedriveFunction", '{"redrive":{}}', published_nothing))
     tally.add("reconcile", task_fault("ReconcileFunction", '{"reconcile":{"provider":"cartum"}}', is_complete))

@@ -16,9 +16,13 @@ BUILT += ["--parameter-overrides", "Architecture=x86_64", "--skip-pull-image"]
 START_SECONDS = 180
 
 
+class Failed(Exception):
+    """Some checks have failed."""
+
+
 @contextlib.contextmanager
 def serving(command: str) -> Iterator[int]:
-    """Runs `sam local start-api` or `start-lambda` and yields its port. Prints its log if the caller fails."""
+    """Runs `sam local start-api` or `start-lambda` and yields its port. Prints its log if the caller raises."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -96,17 +96,17 @@ async fn a_part_that_a_delivery_takes_up_again_is_put_back() {
         let part = parts.as_l().expect("a list")[0].as_s().expect("a name").clone();
         // Its parts are alone, until the delivery is repeated.
         stack.delete(&event_id, "head").await;
-        let deletion = || Rule::new(Service::DynamoDb, "DeleteItem").holding(&part).times(1);
-        let held = stack.tap().inject(deletion(), Fault::Hold);
-        // The SDK repeats the deletion, whose answer then does not hold what was deleted.
-        let lost = loses_answer.then(|| stack.tap().inject(deletion(), Fault::LoseAnswer));
+        // All attempts of the SDK are held until the delivery has taken up the part.
+        let deletion = Rule::new(Service::DynamoDb, "DeleteItem").holding(&part);
+        let held = stack.tap().inject(deletion, Fault::Hold);
         let repeated = async {
             held.hit(1).await;
             let answer = stack.send(&fixture).await;
-            match &lost {
-                Some(lost) => lost.hit(1).await,
-                None => drop(held),
+            if loses_answer {
+                // Nobody waits any more for the answer to the first attempt, and the second one finds nothing to delete.
+                held.hit(2).await;
             }
+            drop(held);
             answer
         };
         let (repaired, answer) = tokio::join!(run(&stack, repairing()), repeated);

@@ -405,7 +405,8 @@ async fn one_run_a_day_finds_changes_of_older_orders() {
 
         // The webhook of the change is lost.
         stack.knows(&known, State::Shipped, 60);
-        stack.daily_run_is_due(provider, days(12)).await;
+        // The daily run reaches back to the period of the first run, which was twelve days ago.
+        stack.daily_run_is_due(provider, days(14)).await;
         let counts = [("compared", 1), ("newer", 1), ("accepted", 1)];
         assert_run(&stack.reconcile(provider).await, "complete", &counts);
         let event = message(&stack).await.event;

@@ -1,13 +1,15 @@
 //! `PUBLISH_STATE`: an order with too many events, with too large ones or with an unreadable one has no published state,
 //! and its events are published all the same.
 
+use std::collections::{BTreeSet, HashSet};
+
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 use tests::outbox::text;
 use tests::{Item, Stack, gzip, state};
 
-use crate::published_state::{ids, published, publishing, version};
+use crate::published_state::{ids, publishing, version};
 
 /// The limit for the events of an order whose state is published.
 const EVENTS: usize = 500;
@@ -27,15 +29,25 @@ async fn delivered(stack: &Stack, name: &str, extra: usize) -> String {
     event_id
 }
 
+/// The events in the queue, and the states. On a busy machine, an event and its state may be published once more.
+async fn published(stack: &Stack) -> (Vec<Value>, Vec<Value>) {
+    let (mut events, mut states) = crate::published_state::published(stack).await;
+    let mut seen = HashSet::new();
+    events.retain(|event| seen.insert(event["id"].to_string()));
+    states.retain(|state| seen.insert(format!("{:?}", ids(state))));
+    (events, states)
+}
+
 /// The causes in the log for which the state after an event is not published.
 fn reported(stack: &Stack, event_id: &str) -> Vec<String> {
     let log = stack.log();
-    let reports = log.iter().filter_map(|line| {
+    let causes = log.iter().filter_map(|line| {
         let json: Value = serde_json::from_str(line.get(line.find('{')?..)?).ok()?;
         let is_report = json["code"] == "state_not_published" && json["event_id"] == event_id;
         is_report.then(|| json["cause"].as_str().expect("a cause").to_owned())
     });
-    reports.collect()
+    let causes: BTreeSet<String> = causes.collect();
+    causes.into_iter().collect()
 }
 
 /// Stores copies of an event as other events of its order.

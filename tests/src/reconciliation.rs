@@ -64,16 +64,15 @@ impl Stack {
         self.clients().let_leases_expire().await.expect("the items are written");
     }
 
-    /// Lets the first run for the shop `main` be some minutes ago, and the last daily one more than a day.
+    /// Lets the period of the first run for the shop `main` begin some minutes ago, and a daily run be due.
     ///
     /// # Panics
-    /// If there was no run.
+    /// If no run was complete.
     pub async fn daily_run_is_due(&self, provider: &str, first: i64) {
         let mut item = self.runs_of(provider).await.expect("a run");
-        for (name, minutes) in [("first_run_at", first), ("last_daily_at", 25 * 60)] {
-            let time = AttributeValue::S(self.minutes_ago(minutes).to_string());
-            assert!(item.insert(name.to_owned(), time).is_some(), "{name}");
-        }
+        let from = AttributeValue::S(self.minutes_ago(first).to_string());
+        assert!(item.insert("first_from".to_owned(), from).is_some());
+        item.remove("last_daily_at");
         self.put(item).await;
     }
 

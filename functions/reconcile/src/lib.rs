@@ -18,7 +18,7 @@ mod watch;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::Value;
@@ -32,7 +32,7 @@ use tokio::time::{Instant, timeout};
 pub use crate::connect::Connected;
 use crate::providers::Providers;
 pub use crate::report::{RunAnswer, Status};
-use crate::task::Task;
+use crate::task::{OVERLAP, Task};
 use crate::time_left::TimeLeft;
 
 /// How long init waits for connections.
@@ -90,11 +90,21 @@ pub(crate) struct Windows {
     kept: Option<SignedDuration>,
 }
 
+impl Windows {
+    /// Whether events of an order that was placed at `placed_at` may have expired, with a margin for clocks that differ.
+    fn has_expired(self, placed_at: Option<Timestamp>, now: Timestamp) -> bool {
+        let (Some(placed_at), Some(kept)) = (placed_at, self.kept) else {
+            return false;
+        };
+        now.duration_since(placed_at) > kept - OVERLAP
+    }
+}
+
 impl Reconciler {
     /// Reads the settings of the table, the topic and the providers.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         let hours = settings.parsed("RECONCILE_LOOKBACK_HOURS", 48_u16, "a whole number of hours")?;
-        let days = settings.parsed("RECONCILE_DAILY_LOOKBACK_DAYS", 30_u16, "a whole number of days")?;
+        let days = settings.parsed("RECONCILE_DAILY_LOOKBACK_DAYS", 30_u16, "a number of days")?;
         let minutes = settings.parsed("RECONCILE_SETTLE_MINUTES", 5_u16, "a whole number of minutes")?;
         let intake = Intake::for_many_orders(settings)?;
         let kept = intake.store().keeps_orders_for();

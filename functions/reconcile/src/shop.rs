@@ -54,6 +54,15 @@ struct Readable {
     placed_at: Option<Timestamp>,
 }
 
+/// When the event of an order was stored.
+enum Stored {
+    Now,
+    /// Before, although the index did not name it yet, or its item does not say of which version it is.
+    Before,
+    /// Before, and its item cannot be read.
+    Unreadable,
+}
+
 /// Why the pages end.
 enum Ended {
     AfterLastPage,
@@ -188,7 +197,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
         self.check_order_of(&orders);
         let orders: Vec<Read> = orders
             .into_iter()
-            .filter(|order| self.is_wanted(order, place))
+            .filter(|order| self.is_wanted(order, place, asked_at))
             .collect();
         let ids: Vec<&str> = orders.iter().filter_map(|order| order.order.as_deref()).collect();
         let store = self.reconciler.intake.store();
@@ -272,10 +281,14 @@ impl<'r, P: Watched> ShopRun<'r, P> {
     }
 
     /// Whether an order belongs to the period of the run.
-    fn is_wanted(&self, order: &Read, place: Place) -> bool {
+    fn is_wanted(&self, order: &Read, place: Place, asked_at: Timestamp) -> bool {
         let Some(Readable { version, placed_at }) = &order.readable else {
             return true;
         };
+        // Its events may have expired, and it would count as missing. An API may list the complete first day of a period.
+        if P::LISTING == Listing::PlacedInPeriod && self.reconciler.windows.has_expired(*placed_at, asked_at) {
+            return false;
+        }
         let changed_at = version.updated_at.or(*placed_at);
         // The webhook of a change that has happened just now may be on its way.
         if !self.task.is_of_period() && changed_at.is_some_and(|time| time >= place.to) {
@@ -295,24 +308,31 @@ impl<'r, P: Watched> ShopRun<'r, P> {
                 return Ok(());
             }
             self.report.counts.unreadable += 1;
-            return self.store(order.delivery, known.base()).await;
+            self.store(order.delivery, known.base()).await?;
+            return Ok(());
         };
         let (found, base) = match known.compare(&version, asked_at) {
             Comparison::Missing => (Found::Missing, None),
             Comparison::Newer(base) => (Found::Newer, Some(base)),
             Comparison::Known | Comparison::Older | Comparison::Erased => (Found::Known, None),
         };
-        self.report.add(found, placed_at, self.task.is_of_period());
-        if found == Found::Known {
-            return Ok(());
+        let stored = match found {
+            Found::Known => Stored::Before,
+            Found::Missing | Found::Newer => self.store(order.delivery, base).await?,
+        };
+        let is_of_period = self.task.is_of_period();
+        match stored {
+            Stored::Now => self.report.add(found, placed_at, is_of_period),
+            Stored::Before => self.report.add(Found::Known, placed_at, is_of_period),
+            Stored::Unreadable => self.report.counts.unreadable += 1,
         }
-        self.store(order.delivery, base).await
+        Ok(())
     }
 
     /// Stores and publishes an order. The error is the cause for which no order can be stored.
-    async fn store(&mut self, mut delivery: Verified<Delivery>, base: Option<Base>) -> Result<(), String> {
+    async fn store(&mut self, mut delivery: Verified<Delivery>, base: Option<Base>) -> Result<Stored, String> {
         if self.task.dry_run {
-            return Ok(());
+            return Ok(Stored::Now);
         }
         delivery.reconcile_after(base);
         let (intake, provider) = (&self.reconciler.intake, &self.configured.provider);
@@ -328,16 +348,19 @@ impl<'r, P: Watched> ShopRun<'r, P> {
                     cause = %StoreError::Corrupt(attribute),
                     "the stored event of an order cannot be read"
                 );
-                return Ok(());
+                return Ok(Stored::Unreadable);
             }
             Err(NotStored::Refused(refusal)) => return Err(refusal.to_string()),
         };
         match receipt.outcome {
             Outcome::Accepted => self.report.counts.accepted += 1,
-            Outcome::Duplicate => self.report.counts.duplicates += 1,
+            Outcome::Duplicate => {
+                self.report.counts.duplicates += 1;
+                return Ok(Stored::Before);
+            }
             Outcome::Quarantined(_) | Outcome::Unsupported => {}
         }
-        Ok(())
+        Ok(Stored::Now)
     }
 
     /// Writes how the run ends, gives the lease back and completes the report.
@@ -359,12 +382,14 @@ impl<'r, P: Watched> ShopRun<'r, P> {
         let end = match self.report.status {
             _ if self.task.is_of_period() => ReconcileEnd::OfPeriod,
             Status::Complete => ReconcileEnd::Complete {
+                from: place.from,
                 until: place.to,
                 is_daily: place.is_daily,
             },
             Status::Unavailable => ReconcileEnd::Unavailable {
                 cause: self.report.cause.as_deref().unwrap_or_default(),
                 resume: (place.position > 0).then_some(resume.as_str()),
+                is_daily: place.is_daily,
             },
             Status::Partial | Status::Busy | Status::NotConfigured => ReconcileEnd::Partial(&resume),
         };

@@ -10,7 +10,7 @@ use crate::connect::Connect;
 use crate::{TaskError, Windows};
 
 /// The overlap of the periods of two runs, for clocks that differ.
-const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
+pub(crate) const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
 /// The time between two runs that look further back than the others.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -57,13 +57,8 @@ pub(crate) struct Place {
     pub(crate) to: Timestamp,
     pub(crate) position: u64,
     /// Whether this is the daily run, which looks further back than the others.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_daily: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 impl Place {
@@ -131,7 +126,8 @@ impl Reconcile {
         if let Some(cursor) = self.cursor.as_ref().filter(|cursor| cursor.shop == shop.as_str()) {
             return cursor.place;
         }
-        let regular = regular_place(listing, windows, progress, now);
+        let daily = beginning_of_daily_run(listing, windows, progress, now).filter(|_| !self.dry_run);
+        let regular = regular_place(listing, windows, progress, now, daily);
         if let Some(from) = self.from {
             let to = self.to.unwrap_or(regular.to);
             let from = not_expired(from, windows, now).min(to);
@@ -146,8 +142,14 @@ impl Reconcile {
     }
 }
 
-/// Where a regular run begins.
-fn regular_place(listing: Listing, windows: Windows, progress: &ReconcileProgress, now: Timestamp) -> Place {
+/// Where a regular run begins. `daily` is the beginning of the period if this is the daily run.
+fn regular_place(
+    listing: Listing,
+    windows: Windows,
+    progress: &ReconcileProgress,
+    now: Timestamp,
+    daily: Option<Timestamp>,
+) -> Place {
     let to = before(now, windows.settle);
     let lookback = before(now, windows.lookback);
     let from = match (progress.complete_until, listing) {
@@ -156,8 +158,8 @@ fn regular_place(listing: Listing, windows: Windows, progress: &ReconcileProgres
         (Some(until), Listing::PlacedInPeriod) => before(until, OVERLAP).min(lookback),
         (Some(until), _) => before(until, OVERLAP),
     };
-    let daily = beginning_of_day_run(listing, windows, progress, now).filter(|daily| *daily <= from);
-    let from = not_expired(daily.unwrap_or(from), windows, now);
+    let from = daily.map_or(from, |daily| daily.min(from));
+    let from = not_expired(from, windows, now);
     Place {
         is_daily: daily.is_some(),
         ..Place::beginning_of(Period { from: from.min(to), to })
@@ -166,8 +168,8 @@ fn regular_place(listing: Listing, windows: Windows, progress: &ReconcileProgres
 
 /// The beginning of the period of the daily run, if it is due and the provider's API lists orders by the day when they
 /// were placed: it finds changes of orders that the other runs do not see any more. It does not reach back behind the
-/// period of the first run, so that no older orders are imported.
-fn beginning_of_day_run(
+/// period of the first run, so that it imports no older orders.
+fn beginning_of_daily_run(
     listing: Listing,
     windows: Windows,
     progress: &ReconcileProgress,
@@ -177,8 +179,10 @@ fn beginning_of_day_run(
     if listing != Listing::PlacedInPeriod || windows.daily.is_zero() || !is_due {
         return None;
     }
-    let beginning_of_first = before(progress.first_run_at?, windows.lookback);
-    Some(before(now, windows.daily).max(beginning_of_first))
+    progress.complete_until?;
+    // A version without daily runs has not noted the period of the first run.
+    let first = || Some(before(progress.first_run_at?, windows.lookback));
+    Some(before(now, windows.daily).max(progress.first_from.or_else(first)?))
 }
 
 /// The beginning of a period from `from` on. After the retention, an order would count as missing.
@@ -250,24 +254,42 @@ mod tests {
             (place.from, place.is_daily)
         };
         let two_days_ago = time("2026-03-08T12:00:00Z");
-        // The first run imports no older orders.
+        // The first complete run is none of them, however many runs have failed before it.
         let mut progress = ReconcileProgress {
-            first_run_at: Some(now),
+            first_run_at: Some(time("2026-03-01T12:00:00Z")),
             ..ReconcileProgress::default()
         };
-        assert_eq!(begin(&progress, Listing::PlacedInPeriod, WINDOWS), (two_days_ago, true));
-        // Nor does a later one.
-        progress.first_run_at = Some(time("2026-03-01T12:00:00Z"));
+        assert_eq!(
+            begin(&progress, Listing::PlacedInPeriod, WINDOWS),
+            (two_days_ago, false)
+        );
+        // A daily run does not reach back behind it.
         progress.complete_until = Some(time("2026-03-10T11:40:00Z"));
         progress.last_daily_at = Some(time("2026-03-09T12:00:00Z"));
-        let before_first = time("2026-02-27T12:00:00Z");
-        assert_eq!(begin(&progress, Listing::PlacedInPeriod, WINDOWS), (before_first, true));
-        progress.first_run_at = Some(time("2026-01-01T00:00:00Z"));
+        let before_first_run = time("2026-02-27T12:00:00Z");
+        assert_eq!(
+            begin(&progress, Listing::PlacedInPeriod, WINDOWS),
+            (before_first_run, true)
+        );
+        let first = time("2026-03-05T12:00:00Z");
+        progress.first_from = Some(first);
+        assert_eq!(begin(&progress, Listing::PlacedInPeriod, WINDOWS), (first, true));
+        progress.first_from = Some(time("2026-01-01T00:00:00Z"));
         let thirty_days_ago = time("2026-02-08T12:00:00Z");
         assert_eq!(
             begin(&progress, Listing::PlacedInPeriod, WINDOWS),
             (thirty_days_ago, true)
         );
+        // After a longer outage, nothing is left out.
+        let outage = ReconcileProgress {
+            complete_until: Some(time("2026-02-01T00:15:00Z")),
+            ..progress.clone()
+        };
+        let since_outage = (time("2026-02-01T00:00:00Z"), true);
+        assert_eq!(begin(&outage, Listing::PlacedInPeriod, WINDOWS), since_outage);
+        let dry_run = task(r#"{"provider":"cartum","dry_run":true}"#);
+        let place = dry_run.beginning(&shop, Listing::PlacedInPeriod, WINDOWS, &progress, now);
+        assert_eq!((place.from, place.is_daily), (two_days_ago, false));
         // The other lists have every change.
         let overlap = time("2026-03-10T11:25:00Z");
         assert_eq!(begin(&progress, Listing::Unordered, WINDOWS), (overlap, false));
@@ -309,6 +331,21 @@ mod tests {
         let expired = r#"{"provider":"snipcart","from":"2026-01-01T00:00:00Z","to":"2026-02-01T00:00:00Z"}"#;
         let nothing = place("2026-02-01T00:00:00Z", "2026-02-01T00:00:00Z", 0);
         assert_eq!(begin(&task(expired), Listing::Unordered, kept, &progress), nothing);
+    }
+
+    #[test]
+    fn an_order_is_left_alone_before_its_events_expire() {
+        let now = time("2026-03-10T12:00:00Z");
+        let kept = Windows {
+            kept: Some(SignedDuration::from_hours(24)),
+            ..WINDOWS
+        };
+        // The first day of the period is listed completely.
+        assert!(kept.has_expired(Some(time("2026-03-09T00:00:00Z")), now));
+        assert!(kept.has_expired(Some(time("2026-03-09T12:14:59Z")), now));
+        assert!(!kept.has_expired(Some(time("2026-03-09T12:15:00Z")), now));
+        assert!(!kept.has_expired(None, now));
+        assert!(!WINDOWS.has_expired(Some(time("2020-01-01T00:00:00Z")), now));
     }
 
     #[test]

@@ -62,21 +62,26 @@ impl Store {
                 continue;
             };
             let known = known.entry(order_key).or_default();
-            match text(head, "state").and_then(|state| state.parse().ok()) {
+            let version = match text(head, "state").and_then(|state| state.parse().ok()) {
                 // The tombstone of an event that has expired says nothing about its order.
-                Some(State::Erased) => known.is_erased |= text(head, "erased_by") != Some(ErasedBy::Retention.into()),
-                Some(State::Pending | State::Published | State::Failed) => match self.stored_version(head).await {
-                    Ok(version) => known.versions.extend(version),
-                    // A head that cannot be read does not hold up the others.
-                    Err(error @ StoreError::Corrupt(_)) => tracing::error!(
-                        code = Code::CorruptItem.as_str(),
-                        event_id = text(head, "pk"),
-                        cause = %error,
-                        "a stored event cannot be read"
-                    ),
-                    Err(error) => return Err(error),
-                },
-                _ => {}
+                Some(State::Erased) => {
+                    known.is_erased |= text(head, "erased_by") != Some(ErasedBy::Retention.into());
+                    continue;
+                }
+                Some(State::Pending | State::Published | State::Failed) => self.stored_version(head).await,
+                Some(State::Quarantined | State::Unsupported | State::Superseded) => continue,
+                None => Err(StoreError::Corrupt("state")),
+            };
+            match version {
+                Ok(version) => known.versions.extend(version),
+                // A head that cannot be read does not hold up the others.
+                Err(error @ StoreError::Corrupt(_)) => tracing::error!(
+                    code = Code::CorruptItem.as_str(),
+                    event_id = text(head, "pk"),
+                    cause = %error,
+                    "a stored event cannot be read"
+                ),
+                Err(error) => return Err(error),
             }
         }
         let of_key = |key: &String| known.get(key.as_str()).cloned().unwrap_or_default();

@@ -194,7 +194,7 @@ impl Store {
         Ok(heads.filter_map(|(id, head)| Some((id, head.ok()?))).collect())
     }
 
-    /// The same with the heads that cannot be read, which are logged.
+    /// Reads the heads of at most 100 events, consistently, including those that cannot be read, which are logged.
     pub(super) async fn heads_or_faults(
         &self,
         ids: &[EventId],
@@ -219,7 +219,7 @@ impl Store {
                     code = Code::CorruptItem.as_str(),
                     event_id = %id,
                     cause = %error,
-                    "an item cannot be read and is skipped"
+                    "an item cannot be read"
                 );
             }
             heads.push((id, head));

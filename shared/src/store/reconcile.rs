@@ -28,8 +28,10 @@ pub struct ReconcileProgress {
     pub resume: Option<String>,
     /// The end of the last complete run.
     pub last_complete_at: Option<Timestamp>,
-    /// The end of the last complete run that looked further back than the others.
+    /// The end of the last run that looked further back than the others.
     pub last_daily_at: Option<Timestamp>,
+    /// The beginning of the period of the first complete run.
+    pub first_from: Option<Timestamp>,
     /// The beginning of the first run.
     pub first_run_at: Option<Timestamp>,
     /// The time since which no run could use the provider's API.
@@ -39,9 +41,11 @@ pub struct ReconcileProgress {
 /// How a run ends.
 #[derive(Clone, Copy, Debug)]
 pub enum ReconcileEnd<'a> {
-    /// All orders are compared.
+    /// All orders of a period are compared.
     Complete {
-        /// The time up to which.
+        /// The beginning of the period.
+        from: Timestamp,
+        /// The end of the period.
         until: Timestamp,
         /// Whether the run looked further back than the others, as one run a day does.
         is_daily: bool,
@@ -55,6 +59,9 @@ pub enum ReconcileEnd<'a> {
         cause: &'a str,
         /// Where the run stopped.
         resume: Option<&'a str>,
+        /// Whether the run looked further back than the others. The next one does not, so that a page that the API cannot
+        /// answer does not hold up the orders of today.
+        is_daily: bool,
     },
     /// The run covered a period that an operator named, which says nothing about the rest.
     OfPeriod,
@@ -120,9 +127,12 @@ impl Store {
         let change = Change::default().set("last_counts", counts).set("last_run", id);
         let mut removed = vec!["lease_id", "lease_until"];
         let change = match end {
-            ReconcileEnd::Complete { until, is_daily } => {
+            ReconcileEnd::Complete { from, until, is_daily } => {
                 removed.extend(["resume", "failing_since", "last_cause"]);
-                let change = change.set("complete_until", &until).set("last_complete_at", &now);
+                let change = change
+                    .set("complete_until", &until)
+                    .set("last_complete_at", &now)
+                    .set_if_absent("first_from", &from);
                 if is_daily {
                     change.set("last_daily_at", &now)
                 } else {
@@ -133,9 +143,17 @@ impl Store {
                 removed.extend(["failing_since", "last_cause"]);
                 change.set("resume", resume)
             }
-            ReconcileEnd::Unavailable { cause, resume } => {
+            ReconcileEnd::Unavailable {
+                cause,
+                resume,
+                is_daily,
+            } => {
                 let change = change.set("last_cause", cause).set_if_absent("failing_since", &now);
                 match resume {
+                    _ if is_daily => {
+                        removed.push("resume");
+                        change.set("last_daily_at", &now)
+                    }
                     Some(resume) => change.set("resume", resume),
                     None => change,
                 }
@@ -165,6 +183,7 @@ fn progress(item: &Item) -> ReconcileProgress {
         resume: text(item, "resume").map(str::to_owned),
         last_complete_at: time("last_complete_at"),
         last_daily_at: time("last_daily_at"),
+        first_from: time("first_from"),
         first_run_at: time("first_run_at"),
         failing_since: time("failing_since"),
     }

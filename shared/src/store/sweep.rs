@@ -68,14 +68,17 @@ impl Store {
         Ok(items.iter().flat_map(parts_named_by).any(|name| name == part))
     }
 
-    /// Deletes a part that no item names. Returns false if an item names it.
+    /// Deletes a part that no item names. Returns false if an item names it, or if it is gone.
     ///
     /// A delivery may begin to store the same part between the reading and the deletion. Its manifest names the part
     /// before it is written, so the part is put back if an item names it after the deletion. The part is read first,
     /// because the answer to the deletion may be lost.
     pub async fn delete_part_alone(&self, id: &EventId, part: &str) -> Result<bool, StoreError> {
         let key = part_key(id, part);
-        let stored = self.get_by_key(key.clone()).await?;
+        // Without a copy, a part that a delivery writes in the meantime could not be put back.
+        let Some(stored) = self.get_by_key(key.clone()).await? else {
+            return Ok(false);
+        };
         if self.is_named(id, part).await? {
             return Ok(false);
         }
@@ -83,10 +86,8 @@ impl Store {
         if !self.is_named(id, part).await? {
             return deleted.map(|()| true);
         }
-        if let Some(stored) = stored {
-            let put = self.client.put_item().table_name(&self.table);
-            put.set_item(Some(stored)).send().await?;
-        }
+        let put = self.client.put_item().table_name(&self.table);
+        put.set_item(Some(stored)).send().await?;
         Ok(false)
     }
 
