@@ -81,8 +81,23 @@ async fn an_ended_subscription_is_renewed_if_that_is_on() {
             .ask(&["connect", "cartum", "main", "--json", "--port", up.port("gateway")])
             .await;
         assert_eq!(connected["done"], true, "{connected}");
-        let ended = up.send(&["cartum", "delete-unsubscribed"]).await;
-        assert!(ended.contains("200 unsupported"), "{ended}");
+        let address = |name: &str| up.endpoints[name].as_str().expect("an address");
+        let clients = local::aws::clients::Clients::new(address("dynamodb"), address("sqs"));
+        let noted = clients.subscriptions().await.expect("the notes of the subscriptions");
+        let created = noted
+            .iter()
+            .find(|item| item["sk"].as_s().is_ok_and(|key| key == "cartum#main#order_created"));
+        let word = created.expect("a subscription")["attempt_id"].as_s().expect("a word");
+        let token = local::project::settings::TOKEN;
+        let url = format!(
+            "{}/webhooks/cartum/main?token={token}&event=order_created&subscription={word}",
+            address("gateway")
+        );
+        let request = http::Request::delete(&url)
+            .body(bytes::Bytes::new())
+            .expect("a request");
+        let client = local::net::client::Client::new(&url).expect("a client");
+        assert_eq!(client.send(request).await.expect("an answer").status(), 200);
         let url = up.endpoints["lambda"].as_str().expect("an address");
         let task = serde_json::json!({"reconcile": {"provider": "cartum"}});
         let run: Value = local::lambda::invoke_api::invoke(url, "reconcile", &task)

@@ -69,15 +69,6 @@ fn only_a_delete_ends_a_subscription_of_cartum() {
             Some("order_paid"),
             None,
         ),
-        (
-            &[
-                ("event", "order_paid"),
-                ("subscription", "0a1b"),
-                ("subscription", "2c3d"),
-            ],
-            Some("order_paid"),
-            None,
-        ),
     ] {
         assert_eq!(ended(Method::DELETE, query), subscription(event, word), "{query:?}");
     }

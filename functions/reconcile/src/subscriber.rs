@@ -13,8 +13,11 @@ use tokio::time::Instant;
 
 use crate::examine::with_url;
 
-/// The least time for the note of the id of a subscription that the provider has confirmed.
-const KEEP: Duration = Duration::from_secs(2);
+/// How long the note of the id of a subscription is tried that the provider has confirmed. The other events need the rest
+/// of the time.
+const KEEP: Duration = Duration::from_secs(10);
+/// The least time for that note. Less than what is kept free for the answer.
+const LEAST_KEEP: Duration = Duration::from_secs(2);
 
 /// The time that an attempt takes: its note, the call, and the note of the id. The call must not be cut off, because the
 /// provider may have made the subscription by then.
@@ -179,7 +182,8 @@ impl<'r, P: Subscribes> Subscriber<'r, P> {
 
     /// Notes the id. The result has the id and the secret even if that fails, because the provider does not say them again.
     async fn keep(&self, attempt: &SubscriptionAttempt, id: String, client_secret: Option<Credentials>) -> Attempted {
-        let until = self.until.max(Instant::now() + KEEP);
+        let now = Instant::now();
+        let until = self.until.min(now + KEEP).max(now + LEAST_KEEP);
         let not_noted = match self.store.keep_subscription(attempt, &id, until).await {
             Ok(true) => None,
             Ok(false) => Some("the note has been changed in the meantime".to_owned()),

@@ -1,5 +1,5 @@
-//! Reads the outputs of a deployed stack and invokes its functions with the AWS CLI. The CLI knows the operator's access (a profile, SSO, a
-//! role), and this program sees no credentials.
+//! Reads the outputs of a deployed stack and invokes its functions with the AWS CLI. The CLI knows the operator's access (a
+//! profile, SSO, a role), and this program sees no credentials.
 
 use std::process::Stdio;
 

@@ -304,7 +304,7 @@ async fn an_id_that_cannot_be_noted_is_answered_with_the_client_secret() {
     assert!(subscribed["cause"].is_string(), "{answer}");
     // As long as the attempt may be at work, nobody else decides.
     assert_eq!(watch(&stack, "aboutyou").await, orders_are("unclear"));
-    stack.let_time_pass(ATTEMPT).await;
+    let_attempts_end(&stack).await;
     assert_eq!(watch(&stack, "aboutyou").await, orders_are("known"));
     assert_eq!(only(&stack), made);
 }

@@ -104,7 +104,7 @@ async fn a_lost_answer_to_a_renewal_is_not_repeated() {
             assert_eq!(watch(&stack, "cartum").await, paid_is("unclear"), "{lost:?}");
             place(&stack, "order_paid");
         }
-        stack.let_time_pass(ATTEMPT).await;
+        let_attempts_end(&stack).await;
         assert_eq!(watch(&stack, "cartum").await, paid_is("unclear"), "{lost:?}");
         // What the shop lists is an operator's to see.
         remove(&stack, &place(&stack, "order_paid"));
@@ -273,13 +273,18 @@ async fn a_refusal_leaves_no_note_of_a_subscription_that_has_ended() {
     let stack = connected().await;
     let paid = place(&stack, "order_paid");
     remove(&stack, &paid);
-    stack.order_apis().inject_at("cartum", SUBSCRIBE, Fault::Status(403), 1);
+    let subscriptions = stack.order_apis().subscriptions();
+    let strangers: Vec<u64> = (0..PLACES)
+        .map(|_| subscriptions.add("cartum", SHOP, &["order_paid"], "https://stranger.example.com/"))
+        .collect();
     let refused = connect(&stack, json!({"again": ["order_paid"]})).await;
     assert_eq!(refused[1], ("failed".to_owned(), Value::Null));
-    // A late report changes nothing, and the next run subscribes.
+    // A late report changes nothing, and a run subscribes.
     report_end(&stack, &paid).await.event_id("unsupported");
+    assert_eq!(watch(&stack, "cartum").await, paid_is("failed"));
+    assert!(subscriptions.remove("cartum", SHOP, strangers[0]).is_some());
     assert_eq!(watch(&stack, "cartum").await, paid_is("renewed"));
-    place(&stack, "order_paid");
+    assert_eq!(places(&stack, "order_paid").len(), PLACES);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,7 +349,7 @@ async fn a_run_killed_at_any_call_takes_no_second_place() {
             }
             if watch(&stack, "cartum").await == paid_is("unclear") {
                 // An operator looks in the shop, ends what is there and subscribes again.
-                stack.let_time_pass(ATTEMPT).await;
+                let_attempts_end(&stack).await;
                 for place in places(&stack, "order_paid") {
                     remove(&stack, &place);
                 }
