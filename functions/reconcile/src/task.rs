@@ -254,7 +254,7 @@ mod tests {
             (place.from, place.is_daily)
         };
         let two_days_ago = time("2026-03-08T12:00:00Z");
-        // The first complete run is none of them, however many runs have failed before it.
+        // The first complete run is not a daily one, however many runs have failed before it.
         let mut progress = ReconcileProgress {
             first_run_at: Some(time("2026-03-01T12:00:00Z")),
             ..ReconcileProgress::default()
