@@ -1,8 +1,9 @@
 //! A short run of `cargo local chaos`: random faults and kills lose no order and store none twice.
 
+use std::fmt;
 use std::sync::Arc;
 
-use local::chaos::{Plan, configure, reconciliation, run};
+use local::chaos::{Plan, Violations, configure, reconciliation, run};
 use local::project::build::workspace;
 use local::project::template;
 use local::providers::samples::Catalogue;
@@ -19,6 +20,15 @@ async fn stack() -> (Arc<Stack>, Catalogue, Log) {
     (Arc::new(stack), tests::catalogue(), log)
 }
 
+/// What a failed test prints.
+fn details(report: &impl fmt::Display, violations: &Violations, log: &Log) -> String {
+    format!(
+        "{report}\n{}\n{}",
+        violations.described.join("\n"),
+        log.lines().join("\n")
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_orders_are_stored_once_and_published() {
     let _alone = crate::alone().await;
@@ -26,13 +36,7 @@ async fn acknowledged_orders_are_stored_once_and_published() {
     let plan = Plan { events: 200, seed: 1 };
 
     let report = run(&stack, &catalogue, plan, || {}).await.expect("the run completes");
-    let details = || {
-        format!(
-            "{report}\n{}\n{}",
-            report.violations.described.join("\n"),
-            log.lines().join("\n")
-        )
-    };
+    let details = || details(&report, &report.violations, &log);
     assert_eq!(report.violations.count, 0, "{}", details());
     assert_eq!(
         (report.lost, report.duplicated_items, report.given_up),
@@ -74,13 +78,7 @@ async fn lost_and_late_webhooks_change_no_state_of_an_order() {
     let report = reconciliation::run(&stack, &catalogue, plan, || {})
         .await
         .expect("the run completes");
-    let details = || {
-        format!(
-            "{report}\n{}\n{}",
-            report.violations.described.join("\n"),
-            log.lines().join("\n")
-        )
-    };
+    let details = || details(&report, &report.violations, &log);
     assert_eq!(report.violations.count, 0, "{}", details());
     assert_eq!(
         (

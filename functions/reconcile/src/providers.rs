@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::connect::{Connect, Connected};
 use crate::report::{self, Circumstances, RunAnswer, ShopReport, Status};
-use crate::shop::ShopRun;
+use crate::shop::{OfShop, ShopRun};
 use crate::task::{Cursor, Reconcile};
 use crate::time_left::TimeLeft;
 use crate::watch::Watched;
@@ -130,8 +130,14 @@ impl Reconciler {
                     (report.ended(Status::Unavailable, code, cause), None)
                 }
                 Some(Ok(credentials)) => {
-                    let run = ShopRun::new(self, configured, &credentials, &shop, task, time);
-                    Box::pin(run.run()).await
+                    let of = OfShop {
+                        reconciler: self,
+                        configured,
+                        credentials: &credentials,
+                        shop: &shop,
+                        time,
+                    };
+                    Box::pin(ShopRun::new(of, task).run()).await
                 }
             };
             let circumstances = Circumstances {

@@ -24,14 +24,28 @@ use crate::watch::{Watch, Watched};
 
 const BUSY: &str = "another run works at the shop";
 
+/// A shop that has credentials of its provider's API, and what a run needs to work at it.
+pub(crate) struct OfShop<'r, P: OrderApi> {
+    pub(crate) reconciler: &'r Reconciler,
+    pub(crate) configured: &'r Configured<P>,
+    pub(crate) credentials: &'r P::Credentials,
+    pub(crate) shop: &'r Shop,
+    pub(crate) time: TimeLeft,
+}
+
+// Derived, it would demand that the provider can be copied.
+impl<P: OrderApi> Clone for OfShop<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: OrderApi> Copy for OfShop<'_, P> {}
+
 /// A run at one shop.
 pub(crate) struct ShopRun<'r, P: OrderApi> {
-    reconciler: &'r Reconciler,
-    configured: &'r Configured<P>,
-    credentials: &'r P::Credentials,
-    shop: &'r Shop,
+    of: OfShop<'r, P>,
     task: &'r Reconcile,
-    time: TimeLeft,
     report: ShopReport,
     /// Whether every page of the list lists the order that changed last first. Only a run that has read the list from its
     /// first page knows that.
@@ -73,22 +87,11 @@ enum Ended {
 }
 
 impl<'r, P: Watched> ShopRun<'r, P> {
-    pub(crate) fn new(
-        reconciler: &'r Reconciler,
-        configured: &'r Configured<P>,
-        credentials: &'r P::Credentials,
-        shop: &'r Shop,
-        task: &'r Reconcile,
-        time: TimeLeft,
-    ) -> Self {
+    pub(crate) fn new(of: OfShop<'r, P>, task: &'r Reconcile) -> Self {
         Self {
-            reconciler,
-            configured,
-            credentials,
-            shop,
+            of,
             task,
-            time,
-            report: ShopReport::new(shop.as_str()),
+            report: ShopReport::new(of.shop.as_str()),
             is_sorted: false,
             last_change: None,
         }
@@ -96,7 +99,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
 
     /// Works until the last page or the end of the time. Returns the cursor of a run of a period that is not complete.
     pub(crate) async fn run(mut self) -> (ShopReport, Option<Cursor>) {
-        let base_url = match self.configured.base_url(self.credentials) {
+        let base_url = match self.of.configured.base_url(self.of.credentials) {
             Ok(base_url) => base_url,
             Err(error) => {
                 let code = code_of(&error);
@@ -106,7 +109,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
                 );
             }
         };
-        let api = Api::new(&base_url, self.time.give_up_at);
+        let api = Api::new(&base_url, self.of.time.give_up_at);
         let (lease, progress) = match self.begin().await {
             Ok(Begun::Held(lease, progress)) => (Some(lease), progress),
             Ok(Begun::Free(progress)) => (None, progress),
@@ -116,20 +119,19 @@ impl<'r, P: Watched> ShopRun<'r, P> {
                 return (self.report.ended(Status::Unavailable, code, error.to_string()), None);
             }
         };
-        let (listing, windows) = (P::LISTING, self.reconciler.windows);
+        let (listing, windows) = (P::LISTING, self.of.reconciler.windows);
         let now = Timestamp::now();
-        let mut place = self.task.beginning(self.shop, listing, windows, &progress, now);
+        let mut place = self.task.beginning(self.of.shop, listing, windows, &progress, now);
         self.report = self.report.of_period(place.period());
         self.is_sorted = place.position == 0;
         let pages = self.pages(&api, lease.as_ref(), &mut place).await;
         let ended = pages.unwrap_or_else(|error| Ended::NotStored(error.to_string()));
         let is_regular = !self.task.is_of_period();
-        let (reconciler, configured, credentials) = (self.reconciler, self.configured, self.credentials);
-        let (shop, time) = (self.shop, self.time);
+        let of = self.of;
         let (mut report, cursor) = self.end(ended, lease.as_ref(), place).await;
         // After the end of the run is written, because notes are conditional and need no lease.
         if is_regular && matches!(report.status, Status::Complete | Status::Partial) {
-            let watch = Watch::new(reconciler, configured, credentials, shop, &api, time);
+            let watch = Watch::new(of, &api);
             // Boxed, because this future is large.
             report.subscriptions = Box::pin(P::watch(watch)).await;
         }
@@ -138,12 +140,12 @@ impl<'r, P: Watched> ShopRun<'r, P> {
 
     /// Takes the lease of the shop. A dry run needs none.
     async fn begin(&self) -> Result<Begun, StoreError> {
-        let store = self.reconciler.intake.store();
+        let store = self.of.reconciler.intake.store();
         if self.task.dry_run {
-            return Ok(Begun::Free(store.reconciliation(P::NAME, self.shop).await?));
+            return Ok(Begun::Free(store.reconciliation(P::NAME, self.of.shop).await?));
         }
-        let until = self.time.end_of_lease();
-        let begun = store.begin_reconciliation(P::NAME, self.shop, until).await?;
+        let until = self.of.time.end_of_lease();
+        let begun = store.begin_reconciliation(P::NAME, self.of.shop, until).await?;
         Ok(begun.map_or(Begun::Busy, |(lease, progress)| Begun::Held(lease, progress)))
     }
 
@@ -159,13 +161,13 @@ impl<'r, P: Watched> ShopRun<'r, P> {
         }
         let mut session = P::Session::default();
         loop {
-            if self.time.is_up() {
+            if self.of.time.is_up() {
                 return Ok(Ended::TimeIsUp);
             }
-            let provider = &self.configured.provider;
+            let provider = &self.of.configured.provider;
             // Before the call, because a webhook may be stored while the answer is on its way.
             let asked_at = Timestamp::now();
-            let page = provider.page(api, self.credentials, &mut session, place.period(), place.position);
+            let page = provider.page(api, self.of.credentials, &mut session, place.period(), place.position);
             let page = match page.await {
                 Ok(page) => page,
                 Err(error) => return Ok(Ended::Unavailable(error)),
@@ -181,7 +183,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
             };
             place.position = next;
             if let Some(lease) = lease.filter(|_| !self.task.is_of_period()) {
-                let store = self.reconciler.intake.store();
+                let store = self.of.reconciler.intake.store();
                 if !store.save_reconciliation(lease, &place.to_json()).await? {
                     return Ok(Ended::LeaseLost);
                 }
@@ -200,8 +202,8 @@ impl<'r, P: Watched> ShopRun<'r, P> {
             .filter(|order| self.is_wanted(order, place, asked_at))
             .collect();
         let ids: Vec<&str> = orders.iter().filter_map(|order| order.order.as_deref()).collect();
-        let store = self.reconciler.intake.store();
-        let known = store.known_orders(P::NAME, self.shop.as_str(), &ids).await?;
+        let store = self.of.reconciler.intake.store();
+        let known = store.known_orders(P::NAME, self.of.shop.as_str(), &ids).await?;
         let mut known = known.into_iter();
         let mut compared: Vec<(Read, KnownOrder)> = orders
             .into_iter()
@@ -212,7 +214,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
             .collect();
         self.mark_erased(&mut compared, asked_at).await?;
         for (order, known) in compared {
-            if self.time.is_over() {
+            if self.of.time.is_over() {
                 return Ok(Some(Ended::TimeIsUp));
             }
             if let Err(cause) = self.compare(order, &known, asked_at).await {
@@ -236,8 +238,8 @@ impl<'r, P: Watched> ShopRun<'r, P> {
         };
         let differing = compared.iter().filter(|(order, known)| !is_stored(order, known));
         let ids: Vec<&str> = differing.filter_map(|(order, _)| order.order.as_deref()).collect();
-        let store = self.reconciler.intake.store();
-        let erased = store.erased_orders(P::NAME, self.shop.as_str(), &ids).await?;
+        let store = self.of.reconciler.intake.store();
+        let erased = store.erased_orders(P::NAME, self.of.shop.as_str(), &ids).await?;
         for (order, known) in compared {
             known.is_erased |= order.order.as_ref().is_some_and(|id| erased.contains(id));
         }
@@ -246,8 +248,8 @@ impl<'r, P: Watched> ShopRun<'r, P> {
 
     /// Reads an order as the delivery that would report it, received when its page was asked for.
     fn read(&self, order: ListedOrder, asked_at: Timestamp) -> Read {
-        let delivery = order.into_delivery::<P>(self.credentials, self.shop, asked_at);
-        let classified = classify(&self.configured.provider, &delivery, None);
+        let delivery = order.into_delivery::<P>(self.of.credentials, self.of.shop, asked_at);
+        let classified = classify(&self.of.configured.provider, &delivery, None);
         let (order, readable) = match classified.classification {
             Classification::Order(event) => {
                 let order = event.data.order;
@@ -286,7 +288,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
             return true;
         };
         // Its events may have expired, and it would count as missing. An API may list the complete first day of a period.
-        if P::LISTING == Listing::PlacedInPeriod && self.reconciler.windows.has_expired(*placed_at, asked_at) {
+        if P::LISTING == Listing::PlacedInPeriod && self.of.reconciler.windows.has_expired(*placed_at, asked_at) {
             return false;
         }
         let changed_at = version.updated_at.or(*placed_at);
@@ -335,9 +337,9 @@ impl<'r, P: Watched> ShopRun<'r, P> {
             return Ok(Stored::Now);
         }
         delivery.reconcile_after(base);
-        let (intake, provider) = (&self.reconciler.intake, &self.configured.provider);
+        let (intake, provider) = (&self.of.reconciler.intake, &self.of.configured.provider);
         // Boxed, because this future is large.
-        let taken = Box::pin(intake.take(provider, None, &mut delivery, self.time.give_up_at)).await;
+        let taken = Box::pin(intake.take(provider, None, &mut delivery, self.of.time.give_up_at)).await;
         let receipt = match taken {
             Ok(receipt) => receipt,
             // A stored event that cannot be read does not hold up the other orders.
@@ -404,7 +406,7 @@ impl<'r, P: Watched> ShopRun<'r, P> {
     /// Where the next run of the same period goes on.
     fn cursor(&self, place: Place) -> Option<Cursor> {
         self.task.is_of_period().then(|| Cursor {
-            shop: self.shop.to_string(),
+            shop: self.of.shop.to_string(),
             place,
         })
     }
@@ -413,14 +415,14 @@ impl<'r, P: Watched> ShopRun<'r, P> {
     async fn write_end(&self, lease: Option<&ReconcileLease>, end: ReconcileEnd<'_>) -> bool {
         let Some(lease) = lease else { return true };
         let counts = serde_json::to_string(&self.report.counts).expect("numbers are JSON");
-        let store = self.reconciler.intake.store();
+        let store = self.of.reconciler.intake.store();
         match store.end_reconciliation(lease, end, &counts).await {
             Ok(was_held) => was_held,
             Err(cause) => {
                 tracing::warn!(
                     code = Code::ReconcileNotRecorded.as_str(),
                     provider = P::NAME,
-                    shop = %self.shop,
+                    shop = %self.of.shop,
                     %cause,
                     "the end of the run cannot be recorded; its lease expires"
                 );

@@ -17,17 +17,14 @@ use serde::Serialize;
 use shared::alert::{Kind, Subject};
 use shared::answer::Refusal;
 use shared::codes::Code;
-use shared::identity::Shop;
 use shared::order_api::{Api, ApiError, Failure, ListedSubscription, OrderApi, Subscribes};
 use shared::store::{NotedSubscription, StoreError, WebhookUrl};
 use snipcart::Snipcart;
 use tokio::time::Instant;
 
-use crate::Reconciler;
 use crate::examine::{Examined, examine};
-use crate::providers::Configured;
+use crate::shop::OfShop;
 use crate::subscriber::{Attempted, CALL, Subscriber, SubscriptionStatus};
-use crate::time_left::TimeLeft;
 
 /// The time of the watch over a shop. What is not begun by then is left to the next run.
 const BUDGET: Duration = Duration::from_secs(30);
@@ -72,14 +69,10 @@ impl Watched for AboutYou {
 
 /// The shop whose subscriptions are looked after.
 pub(crate) struct Watch<'r, P: OrderApi> {
-    reconciler: &'r Reconciler,
-    configured: &'r Configured<P>,
-    credentials: &'r P::Credentials,
-    shop: &'r Shop,
+    of: OfShop<'r, P>,
     api: &'r Api,
     /// The time until which an attempt may begin.
     begin_until: Instant,
-    time: TimeLeft,
 }
 
 /// Why the subscriptions of a shop cannot be looked after.
@@ -96,22 +89,11 @@ enum NotWatched {
 }
 
 impl<'r, P: OrderApi> Watch<'r, P> {
-    pub(crate) fn new(
-        reconciler: &'r Reconciler,
-        configured: &'r Configured<P>,
-        credentials: &'r P::Credentials,
-        shop: &'r Shop,
-        api: &'r Api,
-        time: TimeLeft,
-    ) -> Self {
+    pub(crate) fn new(of: OfShop<'r, P>, api: &'r Api) -> Self {
         Self {
-            reconciler,
-            configured,
-            credentials,
-            shop,
+            of,
             api,
             begin_until: Instant::now() + BUDGET,
-            time,
         }
     }
 }
@@ -124,7 +106,7 @@ impl<P: Subscribes> Watch<'_, P> {
             tracing::warn!(
                 code = Code::SubscriptionsNotWatched.as_str(),
                 provider = P::NAME,
-                shop = %self.shop,
+                shop = %self.of.shop,
                 %cause,
                 "the subscriptions of the shop cannot be checked"
             );
@@ -133,13 +115,13 @@ impl<P: Subscribes> Watch<'_, P> {
     }
 
     async fn look(&self, watched: &mut Vec<WatchedSubscription>) -> Result<(), NotWatched> {
-        let secrets = self.configured.secrets_of(self.shop, self.time).await?;
+        let secrets = self.of.configured.secrets_of(self.of.shop, self.of.time).await?;
         let subscriber = Subscriber {
-            store: self.reconciler.intake.store(),
-            provider: &self.configured.provider,
-            credentials: self.credentials,
+            store: self.of.reconciler.intake.store(),
+            provider: &self.of.configured.provider,
+            credentials: self.of.credentials,
             secrets: secrets.ok_or(NotWatched::NoSecret)?,
-            shop: self.shop,
+            shop: self.of.shop,
             api: self.api,
             look_until: self.begin_until,
             until: self.begin_until + CALL,
@@ -176,7 +158,7 @@ impl<P: Subscribes> Watch<'_, P> {
         noted: &NotedSubscription,
         listed: Option<&[ListedSubscription]>,
     ) -> Result<SubscriptionStatus, NotWatched> {
-        let auto_resubscribe = self.reconciler.auto_resubscribe;
+        let auto_resubscribe = self.of.reconciler.auto_resubscribe;
         let (status, finding) = match examine(noted, listed, Timestamp::now()) {
             Examined::Known => {
                 if listed.is_some() && noted.unseen_since.is_some() {
@@ -237,7 +219,7 @@ impl<P: Subscribes> Watch<'_, P> {
         }
         // The next run makes up for it.
         let later = || Renewal::Settled(status, noted.finding.clone().or(is_missing.then(|| what.to_owned())));
-        let is_time_up = || Instant::now() > self.begin_until || !self.time.leaves(CALL);
+        let is_time_up = || Instant::now() > self.begin_until || !self.of.time.leaves(CALL);
         if is_time_up() {
             return Ok(later());
         }
@@ -268,7 +250,7 @@ impl<P: Subscribes> Watch<'_, P> {
                     let finding = format!("{event}: the subscription was missing and was made again{secret}");
                     self.report(subscriber, finding).await?;
                 }
-                tracing::info!(provider = P::NAME, shop = %self.shop, event, cause = what, "the event is subscribed again");
+                tracing::info!(provider = P::NAME, shop = %self.of.shop, event, cause = what, "the event is subscribed again");
                 Renewal::Settled(SubscriptionStatus::Renewed, None)
             }
             Attempted::Made {
@@ -297,7 +279,7 @@ impl<P: Subscribes> Watch<'_, P> {
         tracing::warn!(
             code = Code::SubscriptionNotRenewed.as_str(),
             provider = P::NAME,
-            shop = %self.shop,
+            shop = %self.of.shop,
             event,
             %cause,
             "the event is not subscribed again"
@@ -322,20 +304,20 @@ impl<P: Subscribes> Watch<'_, P> {
             tracing::warn!(
                 code = Kind::Unsubscribed.as_str(),
                 provider = P::NAME,
-                shop = %self.shop,
+                shop = %self.of.shop,
                 event,
                 cause,
                 "something is wrong with a subscription"
             );
         } else {
-            tracing::info!(provider = P::NAME, shop = %self.shop, event, "the subscription is in order again");
+            tracing::info!(provider = P::NAME, shop = %self.of.shop, event, "the subscription is in order again");
         }
         subscriber.store.note_finding(subscriber.key(event), finding).await
     }
 
     /// Adds to the alert `unsubscribed`.
     async fn report(&self, subscriber: &Subscriber<'_, P>, finding: String) -> Result<(), StoreError> {
-        let subject = Subject::new(Kind::Unsubscribed, P::NAME, Some(self.shop));
+        let subject = Subject::new(Kind::Unsubscribed, P::NAME, Some(self.of.shop));
         subscriber.store.report(&subject, &finding).await
     }
 }

@@ -110,7 +110,7 @@ impl Subscriptions {
         lock(&self.0).make(provider, shop, events, url, None).id
     }
 
-    /// Removes a subscription, as a person does in the admin panel of the provider. Returns `None` if there is none with
+    /// Removes a subscription, as a person does in the admin panel of the provider. Returns `None` if no subscription has
     /// this id.
     pub fn remove(&self, provider: &str, shop: &str, id: u64) -> Option<Subscription> {
         let mut made = lock(&self.0);

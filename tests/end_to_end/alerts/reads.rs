@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use jiff::{SignedDuration, Timestamp};
 use local::NAME;
@@ -9,6 +10,14 @@ use local::aws::faults::Service;
 use serde_json::json;
 
 use super::{quarantine, stack, stack_with};
+
+/// Writes items, 25 at a time.
+async fn write(dynamodb: &Client, requests: &[WriteRequest]) {
+    for some in requests.chunks(25) {
+        let batch = dynamodb.batch_write_item().request_items(NAME, some.to_vec());
+        batch.send().await.expect("the table takes them");
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_events_that_wait_are_read_once() {
@@ -39,14 +48,7 @@ async fn many_events_that_wait_are_read_once() {
         WriteRequest::builder().put_request(put).build()
     });
     let requests: Vec<_> = items.collect();
-    for some in requests.chunks(25) {
-        let written = dynamodb
-            .batch_write_item()
-            .request_items(NAME, some.to_vec())
-            .send()
-            .await;
-        written.expect("the table takes them");
-    }
+    write(dynamodb, &requests).await;
     let mut found = 0;
     loop {
         let answer = stack.ask(json!({"alert": {}})).await;
@@ -79,14 +81,7 @@ async fn many_events_that_wait_are_read_once() {
         let put = PutRequest::builder().set_item(Some(item)).build().expect("an item");
         is_other.then(|| WriteRequest::builder().put_request(put).build())
     });
-    for some in dismissed.collect::<Vec<_>>().chunks(25) {
-        let written = dynamodb
-            .batch_write_item()
-            .request_items(NAME, some.to_vec())
-            .send()
-            .await;
-        written.expect("the table takes them");
-    }
+    write(dynamodb, &dismissed.collect::<Vec<_>>()).await;
     let mut runs = 0;
     while stack.alerts().await.iter().all(|alert| alert.said("status") != "over") {
         let before = calls();
